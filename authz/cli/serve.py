@@ -68,7 +68,8 @@ def _print_config(settings: Settings) -> None:
 
 def _main(settings: Settings) -> Coroutine[Any, Any, None]:
     """What serves, unless this process becomes Envoy."""
-    from authz.runtime.envoy import choose_transport
+    with without_collections():
+        from authz.runtime.envoy import become_envoy, choose_transport
 
     settings = choose_transport(settings)
     if settings.workers > 1:
@@ -77,8 +78,6 @@ def _main(settings: Settings) -> Coroutine[Any, Any, None]:
 
         return supervise(settings)
     if settings.transport == "envoy":
-        from authz.runtime.envoy import become_envoy
-
         become_envoy(settings)
     with without_collections():
         from authz.runtime.serve import serve as serve_alone

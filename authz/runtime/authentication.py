@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from authz.access.access_tokens import AccessTokenVerifier
@@ -22,20 +21,11 @@ from authz.runtime.settings import Settings, invalid_setting, listed
 log = structlog.get_logger()
 
 
-class Authentication(msgspec.Struct, frozen=True):
-    """The authenticators of a server. `keys` is what must be closed when it stops."""
-
-    authenticators: tuple[Authenticator, ...] = ()
-    keys: AddressKeys | None = None
-
-    def close(self) -> None:
-        """Stop asking for keys."""
-        if self.keys is not None:
-            self.keys.close()
-
-
-def open_authentication(settings: Settings, newest: Callable[[], tuple[Snapshot, Instant]]) -> Authentication:
-    """The authenticators that the settings name. A bearer credential, if a call has one, comes first.
+def open_authentication(
+    settings: Settings, newest: Callable[[], tuple[Snapshot, Instant]]
+) -> tuple[tuple[Authenticator, ...], Callable[[], None]]:
+    """The authenticators that the settings name, and what ends them. A bearer credential, if a call has one,
+    comes first.
 
     `newest` is as in `AccessTokenVerifier`. Asks AUTHZ_JWT_JWKS_URL once: not for the event loop. Raises
     `InvalidArgumentError` for files and settings that cannot be used, and as `require_authentication`.
@@ -58,7 +48,7 @@ def open_authentication(settings: Settings, newest: Callable[[], tuple[Snapshot,
         found.append(BearerAuthenticator(tokens=verifier, jwts=jwts))
     if settings.callers_file:
         found.append(CertificateAuthenticator(settings.callers_file))
-    return Authentication(tuple(found), keys if isinstance(keys, AddressKeys) else None)
+    return tuple(found), keys.close if isinstance(keys, AddressKeys) else lambda: None
 
 
 def require_authentication(settings: Settings) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from authz.access.authentication import Authenticator
 from authz.audit.decision_log import DecisionLog
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.instants import Instant
@@ -23,7 +24,6 @@ from authz.replica.view import ReplicaView
 from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api, open_limiter
 from authz.runtime.audit import open_checkpoints, open_decision_log
 from authz.runtime.authentication import (
-    Authentication,
     open_authentication,
     warn_if_unauthenticated,
 )
@@ -142,8 +142,8 @@ class Server:
         self._tracing = self._tracing or wanted_tracing(settings)
         if self._tracing is not None:
             parts.push_async_callback(_close_traces, self._tracing)
-        authentication = await asyncio.to_thread(open_authentication, settings, self._newest)
-        parts.callback(authentication.close)
+        authenticators, close = await asyncio.to_thread(open_authentication, settings, self._newest)
+        parts.callback(close)
         store = await asyncio.to_thread(
             open_store,
             settings.database_url,
@@ -163,10 +163,10 @@ class Server:
         parts.push_async_callback(_close_within_grace, self._of_database, store)
         if settings.follow:
             await self._follow(store, prepared=prepared)
-        await self._serve(store, view, keys, authentication)
+        await self._serve(store, view, keys, authenticators)
 
     async def _serve(
-        self, store: Store, view: ReplicaView, keys: TokenKeys, authentication: Authentication
+        self, store: Store, view: ReplicaView, keys: TokenKeys, authenticators: Sequence[Authenticator]
     ) -> None:
         settings, parts = self._settings, self._of_database
         face = self._face or GrpcFace(settings)
@@ -184,7 +184,7 @@ class Server:
             keys=keys,
             pool=pool,
             clock=self.decision_clock,
-            authenticators=authentication.authenticators,
+            authenticators=authenticators,
             tracing=self._tracing,
             decisions=decisions,
         )

@@ -41,7 +41,7 @@ from authz.domain.ports import Vocabularies
 from authz.domain.vocabulary import GRANT_ROLES, Vocabulary
 from authz.store.active_policy import active_vocabulary, vocabulary_for
 from authz.store.batch import Batch
-from authz.store.rows import ENTITY_ROWS
+from authz.store.rows import ENTITY_ROWS, subject_of
 
 _Changes: TypeAlias = Mapping[Key, Entity | None]
 _TABLE = ENTITY_ROWS["membership"].table
@@ -179,10 +179,7 @@ class Administrators:
     def _memberships(self) -> set[MembershipKey]:
         if self._keys is None:
             rows = self._connection.execute(_ON_PLATFORM).all()
-            self._keys = {
-                MembershipKey(Subject(SubjectType(row.subject_type), row.subject_id), PLATFORM, row.role)
-                for row in rows
-            }
+            self._keys = {MembershipKey(subject_of(row), PLATFORM, row.role) for row in rows}
             self._batch.prefetch([*self._keys, *{AccountKey(key.subject) for key in self._keys}])
         return self._keys
 

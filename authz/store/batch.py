@@ -267,8 +267,7 @@ class Batch:
         """Delete what there is room for of a member's memberships and of the shares with the member there,
         in this order; return whether that is all."""
         for name, statement in (("membership", memberships_there(member)), ("share", shares_there(member))):
-            rows = self._connection.execute(statement.limit(self._room + 1)).all()
-            found = [*ENTITY_ROWS[name].versioned(rows)]
+            found = ENTITY_ROWS[name].read(self._connection, statement.limit(self._room + 1))
             ended = found[: self._room]
             self._room -= len(ended)
             self.delete_members(ended)

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from authz.domain.entities import Key, RetentionRule
-from authz.domain.ids import Subject, SubjectType
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.mentions import mentions, subjects_in
 from authz.domain.mutations import Mutation, Operation
@@ -27,6 +27,7 @@ from authz.store.log_reader import raise_resumable_from
 from authz.store.log_writer import Origin
 from authz.store.mutation_json import decode_mutation
 from authz.store.renames import purge_renames
+from authz.store.rows import subject_of
 from authz.store.write import Transaction
 
 _MAX_ROWS = 10_000
@@ -200,13 +201,7 @@ def _kept_before(connection: Connection, changes: Sequence[_Change]) -> dict[_Ef
     rows = select_by(connection, _held, ("revision",), [[each] for each in wanted])
     held = {(row.revision, row.position): row for row in rows if row.subject_id is not None}
     found = _read(connection, {revision for revision, _ in held})
-    return {
-        each.effect: Subject(
-            SubjectType(held[each.log_position].subject_type), held[each.log_position].subject_id
-        )
-        for each in found
-        if each.log_position in held
-    }
+    return {each.effect: subject_of(held[each.log_position]) for each in found if each.log_position in held}
 
 
 def _actors(connection: Connection, changes: Iterable[_Change]) -> dict[int, str]:

@@ -68,4 +68,4 @@ def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
 
 def _some(connection: Connection, name: str, wanted: Any, limit: int) -> list[Versioned[Any]]:
     stored = ENTITY_ROWS[name]
-    return [*stored.versioned(connection.execute(select(stored.table).where(wanted).limit(limit)).all())]
+    return stored.read(connection, select(stored.table).where(wanted).limit(limit))

@@ -13,7 +13,7 @@ from authz.domain.mentions import subjects_in
 from authz.domain.mutations import Mutation, Operation
 from authz.store.bulk import select_by
 from authz.store.log_reader import read_token_key
-from authz.store.rows import ENTITY_ROWS
+from authz.store.rows import ENTITY_ROWS, subject_of
 
 ERASURES = ENTITY_ROWS["erasure"].table
 _ANY = select(ERASURES.c.mac).limit(1)
@@ -77,7 +77,7 @@ def pseudonyms_among(connection: Connection, subjects: Iterable[Subject]) -> set
     """Those of some subjects that are pseudonyms of erased ones."""
     named = [(each.type, each.id) for each in subjects if each.id.startswith(PSEUDONYM_PREFIX)]
     rows = select_by(connection, ERASURES, ("pseudonym_type", "pseudonym_id"), named)
-    return {Subject(SubjectType(row.pseudonym_type), row.pseudonym_id) for row in rows}
+    return {subject_of(row, "pseudonym") for row in rows}
 
 
 def pseudonyms_of(connection: Connection, names: Iterable[str]) -> dict[str, str]:

@@ -14,14 +14,14 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, update
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
-from authz.domain.ids import Subject, SubjectType
+from authz.domain.ids import Subject
 from authz.domain.mentions import mentions_id, subjects_in_text
 from authz.store import tables
 from authz.store.erased import ERASURES, require_not_erased
 from authz.store.holds import require_no_hold
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
-from authz.store.rows import ENTITY_ROWS
+from authz.store.rows import ENTITY_ROWS, subject_of
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
@@ -94,10 +94,14 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
     )
     with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
         batch.rewrite([record])
-    step = first_step(
-        pseudonym, subject, request.resources_to, actor=request.actor, request_id=request.request_id
+    insert_step(
+        connection,
+        pseudonym,
+        subject,
+        request.resources_to,
+        actor=request.actor,
+        request_id=request.request_id,
     )
-    connection.execute(insert(_STEPS), step)
     return pseudonym
 
 
@@ -191,37 +195,36 @@ def record_of(connection: Connection, pseudonym: Subject) -> Erasure:
     return found
 
 
-def first_step(
+def insert_step(
+    connection: Connection,
     pseudonym: Subject,
     subject: Subject | None,
     heir: Subject | None = None,
-    *,
-    actor: str,
-    request_id: str = "",
-) -> dict[str, Any]:
-    """The row of an erasure that begins."""
-    return {
+    **values: Any,
+) -> None:
+    """Store that an erasure begins, and what else it says."""
+    row: dict[str, Any] = {
         "pseudonym_type": pseudonym.type.value,
         "pseudonym_id": pseudonym.id,
         "subject_id": None if subject is None else subject.id,
         "heir_type": None if heir is None else heir.type.value,
         "heir_id": None if heir is None else heir.id,
         "phase": Phase.RECORDS.value,
+        "request_id": "",
         "position": 0,
         "steps": 0,
-        "actor": actor,
-        "request_id": request_id,
         "counts": "{}",
         "kept": "[]",
     }
+    connection.execute(insert(_STEPS), row | values)
 
 
 def _step(row: Row[Any]) -> Step:
-    kind = SubjectType(row.pseudonym_type)
+    pseudonym = subject_of(row, "pseudonym")
     return Step(
-        pseudonym=Subject(kind, row.pseudonym_id),
-        subject=Subject(kind, row.subject_id or row.pseudonym_id),
-        heir=None if row.heir_id is None else Subject(SubjectType(row.heir_type), row.heir_id),
+        pseudonym=pseudonym,
+        subject=Subject(pseudonym.type, row.subject_id or pseudonym.id),
+        heir=None if row.heir_id is None else subject_of(row, "heir"),
         phase=Phase(row.phase),
         position=row.position,
         steps=row.steps,

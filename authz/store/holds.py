@@ -6,9 +6,10 @@ from sqlalchemy import Connection, delete, select, update
 
 from authz.domain.erasures import Hold
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.ids import Subject, SubjectType
+from authz.domain.ids import Subject
 from authz.store import tables
 from authz.store.decision_leaves import release_batches
+from authz.store.rows import subject_of
 from authz.store.tables import has_subject
 
 _HOLDS, _KEPT = tables.holds, tables.held_changes
@@ -17,10 +18,7 @@ _HOLDS, _KEPT = tables.holds, tables.held_changes
 def read_holds(connection: Connection) -> list[Hold]:
     """All holds, ordered by subject."""
     rows = connection.execute(select(_HOLDS).order_by(_HOLDS.c.subject_type, _HOLDS.c.subject_id))
-    return [
-        Hold(Subject(SubjectType(row.subject_type), row.subject_id), row.reason, row.actor, row.since)
-        for row in rows
-    ]
+    return [Hold(subject_of(row), row.reason, row.actor, row.since) for row in rows]
 
 
 def require_no_hold(connection: Connection, subject: Subject, consequence: str) -> None:

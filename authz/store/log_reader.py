@@ -11,12 +11,13 @@ from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tupl
 
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.errors import ErrorReason, OutOfRangeError
-from authz.domain.ids import Subject, SubjectType
+from authz.domain.ids import Subject
 from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store import tables
 from authz.store.engine import read_transaction
 from authz.store.mutation_json import decode_mutation
+from authz.store.rows import subject_of
 
 MAX_MUTATIONS_PER_READ = 10_000
 """About 10 MB, however far behind the reader is. A larger revision is read as a whole."""
@@ -174,11 +175,11 @@ def _erasing(connection: Connection, parts: Sequence[ChangePart]) -> dict[Subjec
         return {}
     columns = tables.erasure_steps.c
     rows = connection.execute(select(tables.erasure_steps).where(columns.subject_id.is_not(None))).all()
-    kinds = [SubjectType(row.pseudonym_type) for row in rows]
-    return {
-        Subject(kind, row.pseudonym_id): Subject(kind, row.subject_id)
-        for kind, row in zip(kinds, rows, strict=True)
-    }
+    found = {}
+    for row in rows:
+        pseudonym = subject_of(row, "pseudonym")
+        found[pseudonym] = Subject(pseudonym.type, row.subject_id)
+    return found
 
 
 def _with_erasing(part: ChangePart, erasing: Mapping[Subject, Subject]) -> ChangePart:

@@ -29,7 +29,7 @@ _ALL = select(_RULES.table)
 
 def read_rules(connection: Connection) -> dict[RetainedData, Versioned[RetentionRule]]:
     """The rules of all data; the default at version 0 where nobody has set one."""
-    stored = {each.entity.data: each for each in _RULES.versioned(connection.execute(_ALL).all())}
+    stored = {each.entity.data: each for each in _RULES.read(connection, _ALL)}
     return {data: stored.get(data) or Versioned(default_rule(data), 0) for data in RetainedData}
 
 
@@ -121,8 +121,7 @@ def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before:
 
 def _ended(connection: Connection, before: Instant, limit: int) -> list[Versioned[Any]]:
     ended = select(_MEMBERSHIPS.table).where(_members.ends_at < before, *_ENDED.wanted)
-    rows = connection.execute(ended.order_by(_members.ends_at).limit(limit)).all()
-    return [*_MEMBERSHIPS.versioned(rows)]
+    return _MEMBERSHIPS.read(connection, ended.order_by(_members.ends_at).limit(limit))
 
 
 def _delete(connection: Connection, data: RetainedData, before: Instant, limit: int) -> tuple[int, bool]:

@@ -120,8 +120,7 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
     for name, field in _FIELDS:
         stored = ENTITY_ROWS[name]
         wanted = select(stored.table).where(has_subject(stored.table, field, subject))
-        rows = connection.execute(wanted.limit(limit + 1 - len(found))).all()
-        found += stored.versioned(rows)
+        found += stored.read(connection, wanted.limit(limit + 1 - len(found)))
         if len(found) > limit:
             raise _refused(
                 subject,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Text, insert, select
+from sqlalchemy import Connection, Text, select
 
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import subject_mac
@@ -15,7 +16,7 @@ from authz.domain.mentions import subjects_in_text
 from authz.store import tables
 from authz.store.engine import stream
 from authz.store.erased import ERASURES
-from authz.store.erasure_steps import Phase, first_step
+from authz.store.erasure_steps import Phase, insert_step
 from authz.store.holds import end_hold
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
@@ -49,11 +50,11 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
     with transaction.revision(Origin(_ACTOR, "", "")) as batch:
         batch.rewrite(records)
     for each in missing:
-        step = first_step(each.pseudonym, found.get(each.mac), actor=_ACTOR)
+        done: dict[str, Any] = {}
         if each.mac not in found:
-            step |= {"phase": Phase.DONE.value, "erased_at": transaction.head.revision}
-            step |= {"finished_at": transaction.now}
-        connection.execute(insert(tables.erasure_steps), step)
+            done = {"phase": Phase.DONE.value, "erased_at": transaction.head.revision}
+            done |= {"finished_at": transaction.now}
+        insert_step(connection, each.pseudonym, found.get(each.mac), actor=_ACTOR, **done)
 
 
 def _subjects_by_mac(connection: Connection, wanted: set[str]) -> dict[str, Subject]:

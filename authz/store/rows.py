@@ -7,6 +7,8 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+from sqlalchemy import Connection, Select
+
 from authz.domain.entities import KINDS, Kind, Versioned
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.kinds.fields import Field, FieldType, fields_of
@@ -38,6 +40,15 @@ class EntityRows:
     def versioned(self, rows: Sequence[Values]) -> Iterator[Versioned[Any]]:
         """Likewise, with their versions."""
         return map(Versioned, self.entities(rows), (row[-1] for row in rows))
+
+    def read(self, connection: Connection, statement: Select[Any]) -> list[Versioned[Any]]:
+        """The entities, with their versions, of the rows that a statement selects from the table."""
+        return [*self.versioned(connection.execute(statement).all())]
+
+
+def subject_of(row: Any, field: str = "subject") -> Subject:
+    """The subject in the columns of a field."""
+    return Subject(_SUBJECT_TYPES[getattr(row, f"{field}_type")], getattr(row, f"{field}_id"))
 
 
 def read_values(fields: Iterable[Field], rows: Sequence[Values]) -> Iterator[tuple[Any, ...]]:

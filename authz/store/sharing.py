@@ -12,7 +12,7 @@ from authz.domain.entities import Share, Versioned
 from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.store.bulk import select_by, select_distinct
-from authz.store.rows import ENTITY_ROWS
+from authz.store.rows import ENTITY_ROWS, subject_of
 from authz.store.tables import has_subject
 
 ScopeAndSubject: TypeAlias = tuple[Scope, Subject]
@@ -38,8 +38,7 @@ def roles_in(connection: Connection, pairs: Iterable[ScopeAndSubject]) -> dict[S
     values = [(scope.kind, scope.id, subject.type, subject.id) for scope, subject in found]
     columns = ("scope_kind", "scope_id", "subject_type", "subject_id")
     for row in select_by(connection, _MEMBERSHIPS, columns, values):
-        subject = Subject(SubjectType(row.subject_type), row.subject_id)
-        found[Scope(ScopeKind(row.scope_kind), row.scope_id), subject].add(row.role)
+        found[Scope(ScopeKind(row.scope_kind), row.scope_id), subject_of(row)].add(row.role)
     return found
 
 
@@ -66,8 +65,8 @@ def unopened_shares(
             ),
         ),
     )
-    rows = connection.execute(shares_there(member).where(~_SHARES.c.awaits_membership, ~opened).limit(limit))
-    return [*ENTITY_ROWS["share"].versioned(rows.all())]
+    unopened = shares_there(member).where(~_SHARES.c.awaits_membership, ~opened).limit(limit)
+    return ENTITY_ROWS["share"].read(connection, unopened)
 
 
 def shares_there(member: Member) -> Select[Any]:
