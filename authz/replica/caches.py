@@ -1,4 +1,4 @@
-"""What the snapshots of one generation of the replica share, keyed by stored bytes only."""
+"""The caches that the snapshots of one generation of the replica share, keyed by stored bytes only."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Databases:
         """When the change was committed that is being applied."""
 
     def get(self, name: str, key: bytes) -> bytes:
-        """What is stored under a key, empty for nothing."""
+        """The value of a key; empty if there is none."""
         return bytes(self._transaction.get(key, b"", self._by_name[name]))
 
     def put(self, name: str, key: bytes, value: bytes = b"") -> None:
@@ -147,7 +147,7 @@ class Codec:
         return msgspec.msgpack.encode([getattr(entity, name) for name in self._others])
 
     def rest_of(self, _entity: Any, _before: bytes) -> bytes:
-        """What stays of a record when an entity is deleted from it: empty for nothing."""
+        """The rest of a record after an entity was deleted from it; empty if there is none."""
         return b""
 
     def read(self, key: bytes, record: bytes) -> Any:
@@ -191,6 +191,6 @@ class Codec:
 
 
 def _concatenation(parts: Iterable[tuple[Callable[[Any], Any], Encoder]]) -> Encoder:
-    """What encodes the values that some getters read off a record, one after the other."""
+    """An encoder that concatenates the values that some getters read off a record."""
     parts = list(parts)
     return lambda record: b"".join([encode(get(record)) for get, encode in parts])

@@ -53,5 +53,5 @@ def scan_both(
 
 
 def merge_sorted(suffixes: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
-    """What is in any of several ascending iterables, ascending, without repeats."""
+    """The union of ascending iterables, ascending, without repeats."""
     return (each for each, _ in groupby(heapq.merge(*suffixes)))

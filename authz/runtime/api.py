@@ -99,7 +99,7 @@ class Api:
         _add_reflection(server)
 
     def background(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
-        """What else to run as long as the server serves."""
+        """The background tasks, which run as long as the server serves."""
         directory, data = self.store.directory, self.store.personal_data
         removing = self._steps("removal", directory.removal_progress, directory.remove_contents)
         found = [removing.run, self._erasing.run, self._purger.run, self._scheduled.run, self._shadow.run]
@@ -190,7 +190,7 @@ class Api:
 
     @cached_property
     def committer(self) -> GroupCommitter:
-        """What commits writes; it has a thread."""
+        """Commits writes, in a thread of its own."""
         return GroupCommitter(self.store.directory)
 
     @cached_property

@@ -34,7 +34,7 @@ class CertificateFiles:
         self._loaded = self._versions()
 
     def load_if_renewed(self) -> Certificates | None:
-        """What to show from now on; None for what is shown already."""
+        """The new certificates; None if the files have not changed."""
         versions = self._versions()
         if versions == self._loaded:
             return None
@@ -80,7 +80,7 @@ class CertificateFiles:
         )
 
     def _versions(self) -> tuple[tuple[int, int] | None, ...]:
-        """What differs once a file has another content; None for a file that is not there."""
+        """Values that change with the content of the files; None for a file that is not there."""
         return tuple(map(_version, filter(None, (self._chain, self._key, self._client_ca))))
 
 

@@ -218,7 +218,7 @@ def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Itera
 def _of_authenticated(
     settings: Settings, vocabulary: Vocabulary, version: int, held: Sequence[Membership]
 ) -> Iterator[Finding]:
-    """What keeps callers out that prove who they are, by the memberships on the platform."""
+    """The reasons why authenticated callers are refused, from the memberships on the platform."""
     callers = [each for each in held if each.subject.type is SubjectType.SERVICE]
     if API_TYPE not in vocabulary.types:
         yield _wrong(

@@ -86,7 +86,7 @@ def launch(
 
 
 def _python_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """What has Envoy run this Python. pyvoy is not linked to libpython, so the loader brings it in."""
+    """The environment of Envoy. pyvoy is not linked to libpython, so the dynamic loader loads it."""
     preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
     libraries = (str(python_library()), environ.get(preload, ""))
     return {

@@ -1,4 +1,4 @@
-"""What Envoy loads: the application, which it runs."""
+"""The application that Envoy loads and runs."""
 
 from __future__ import annotations
 

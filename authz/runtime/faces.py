@@ -17,7 +17,7 @@ class Face(Protocol):
     """Takes calls at an address."""
 
     server: Any
-    """What methods are added to before the start: a `grpc.aio.Server`, or what does as it does."""
+    """A `grpc.aio.Server`, or an object with its methods, to which the calls are added before the start."""
 
     async def start(self) -> str:
         """Take calls from now on; return the address, with the port that was bound.

@@ -28,7 +28,7 @@ async def keep_view_current(view: ReplicaView, clock: DecisionClock) -> None:
 
 
 def make_current(view: ReplicaView, clock: DecisionClock, *, logs: bool = True) -> bool:
-    """Do that once; return whether it could be done. With `logs`, a failure is logged."""
+    """As `keep_view_current`, once; return whether it succeeded. With `logs`, logs a failure."""
     try:
         view.release_stale_snapshot()
         clock.observe(view)

@@ -1,4 +1,4 @@
-"""What the traces and the decision log share of OpenTelemetry. Imported only where one of them needs it.
+"""The parts of OpenTelemetry that traces and decision log share. Imported only if one of them is on.
 
 Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """

@@ -1,4 +1,4 @@
-"""What the process imports that forks the children of a supervisor."""
+"""The imports of the fork server, which forks the children of a supervisor."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _SERVICE_LINK = re.compile(
 _MAX_SOCKET_PATH_BYTES = 107
 Positive = Annotated[int, Meta(ge=1)]
 Bound = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-"""Of what the transports count in 31 bits."""
+"""The transports count in 31 bits."""
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """At most a year: clocks take no infinite timeout."""
 

@@ -91,7 +91,7 @@ def _first_since(connection: Connection, time: Instant) -> int:
 
 
 def _conditions(query: ChangeQuery, columns: Any) -> Iterator[ColumnElement[bool]]:
-    """What is left of a query. `ChangeQuery.names` is exact; these let through what differs in case only."""
+    """The conditions without an index. `ChangeQuery.names` is exact; these ignore case."""
     if query.kinds:
         yield columns.kind.in_([kind.value for kind in query.kinds])
     if query.principal:

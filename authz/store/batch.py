@@ -299,7 +299,7 @@ class Batch:
             self._put(touch, self._locator.scope_of(entity), Versioned(entity, self._revision))
 
     def delete_members(self, found: Sequence[Versioned[Entity]]) -> None:
-        """Likewise, of memberships with what is shared with those who have lost their last one there."""
+        """As `delete_found`. Also ends the shares of those who lose their last membership there."""
         self.delete_found(found)
         self._planned_left |= {each.entity.key: None for each in found if isinstance(each.entity, Membership)}
 

@@ -74,7 +74,7 @@ def select_by(
 def select_distinct(
     connection: Connection, table: Table, columns: tuple[str, ...], values: Sequence[Values]
 ) -> set[tuple[Any, ...]]:
-    """Those of these values that some row holds in the columns."""
+    """The values that some row holds in the columns."""
     statement = _selecting_distinct(table, columns, connection.dialect.name)
     found: set[tuple[Any, ...]] = set()
     for given in _parts(values):

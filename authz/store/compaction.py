@@ -145,7 +145,7 @@ def _read(connection: Connection, revisions: Iterable[int]) -> list[_Change]:
 
 
 def _superseded(connection: Connection, window: Sequence[_Change]) -> dict[_Position, _Change]:
-    """What the changes of a window make superfluous: those before them of the same records, and deletions."""
+    """The changes that a window supersedes: the previous ones of the same records, and its own deletions."""
     earlier: dict[_Effect, list[_Change]] = defaultdict(list)
     for change in _read(connection, {each.row.previous for each in window if each.row.previous}):
         earlier[change.effect].append(change)
@@ -196,7 +196,7 @@ def _withhold(connection: Connection, superseded: dict[_Position, _Change]) -> l
 
 
 def _kept_before(connection: Connection, changes: Sequence[_Change]) -> dict[_Effect, Subject]:
-    """Those of the direct predecessors that are kept for a hold, and for whose."""
+    """The previous changes that a hold keeps, and the subject of the hold."""
     wanted = {each.row.previous for each in changes if each.row.previous}
     rows = select_by(connection, _held, ("revision",), [[each] for each in wanted])
     held = {(row.revision, row.position): row for row in rows if row.subject_id is not None}

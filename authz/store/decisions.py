@@ -73,7 +73,7 @@ def _without(entry: DecisionEntry, erased: Mapping[str, str]) -> DecisionEntry:
 
 
 def _rows(query: DecisionQuery) -> Select[Any]:
-    """What an index finds in the order of time: those of the subject, else of the resource."""
+    """The rows that an index finds in the order of time: by subject, else by resource."""
     rows = select(table)
     if query.since is not None:
         rows = rows.where(table.c.at >= query.since)

@@ -137,7 +137,7 @@ def _texts(
 
 
 def _renamed_texts(record: Any, names: Iterable[str], subject: Subject, pseudonym: Subject) -> dict[str, Any]:
-    """Those of some texts of a record or a row that name the subject, with the pseudonym in its place."""
+    """The texts of a record or a row that name the subject, with the pseudonym in its place."""
     before = {name: getattr(record, name) for name in names}
     after = {name: without_mentions(text, subject, str(pseudonym)) for name, text in before.items()}
     return {name: text for name, text in after.items() if text != before[name]}

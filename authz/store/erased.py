@@ -21,7 +21,7 @@ _TYPES = frozenset(each.value for each in SubjectType)
 
 
 class ErasedSubjects:
-    """What one transaction knows of them. Costs one query as long as nobody was erased."""
+    """A cache for one transaction. Costs one query as long as nobody was erased."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -65,8 +65,7 @@ def require_not_erased(connection: Connection, subject: Subject) -> None:
 
 
 def erased_among(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, str]:
-    """Those of some subjects that were erased and not released since, each with its pseudonym as
-    `user:<id>`."""
+    """The subjects that were erased and not released since, each with its pseudonym as `user:<id>`."""
     key = read_token_key(connection)
     macs = {subject_mac(key, subject): subject for subject in subjects}
     rows = select_by(connection, ERASURES, ("mac",), [[mac] for mac in macs])
@@ -74,14 +73,14 @@ def erased_among(connection: Connection, subjects: Iterable[Subject]) -> dict[Su
 
 
 def pseudonyms_among(connection: Connection, subjects: Iterable[Subject]) -> set[Subject]:
-    """Those of some subjects that are pseudonyms of erased ones."""
+    """The subjects that are pseudonyms of erased subjects."""
     named = [(each.type, each.id) for each in subjects if each.id.startswith(PSEUDONYM_PREFIX)]
     rows = select_by(connection, ERASURES, ("pseudonym_type", "pseudonym_id"), named)
     return {subject_of(row, "pseudonym") for row in rows}
 
 
 def pseudonyms_of(connection: Connection, names: Iterable[str]) -> dict[str, str]:
-    """The pseudonyms of those of some texts, `user:<id>` or `service:<id>`, that name an erased subject."""
+    """The pseudonyms of the erased subjects among some names (`user:<id>`, `service:<id>`)."""
     if connection.execute(_ANY).first() is None:
         return {}
     found = erased_among(connection, (parse_subject(name) for name in names if _is_subject(name)))

@@ -147,7 +147,7 @@ def unreleased(connection: Connection, mac: str) -> list[Erasure]:
 
 
 def next_step(connection: Connection) -> Step | None:
-    """That of the first erasure that is not done; None if there is none. Files come last: they are cleared
+    """The first erasure that is not done; None if there is none. Files come last: they are cleared
     once for all erasures."""
     is_last = _STEPS.c.phase.in_((Phase.FILES.value, Phase.LOG.value))
     order = (is_last, _STEPS.c.phase, _STEPS.c.pseudonym_type, _STEPS.c.pseudonym_id)

@@ -68,7 +68,7 @@ def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, R
 
 
 def missing_changes(connection: Connection, purge: RetentionRule) -> Iterator[str]:
-    """What is wrong with a purge: what it removed too early, and which changes that it keeps are gone."""
+    """The faults of a purge: it went too far, or changes that it had to keep are gone."""
     found = _last_logged(connection)
     through = purge.through
     if found is None or through is None:

@@ -159,7 +159,7 @@ def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -
 
 
 def _parts(rows: Sequence[Row[Any]], limit: int) -> Iterator[ChangePart]:
-    """What the first rows are of. The row beyond the limit shows whether the last revision continues."""
+    """The revisions of the first rows. The row beyond the limit shows whether the last revision continues."""
     going_on = rows[limit].revision if len(rows) > limit else None
     for revision, grouped in groupby(rows[:limit], key=lambda row: row.revision):
         of_revision = list(grouped)

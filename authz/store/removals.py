@@ -28,7 +28,7 @@ _decoder = msgspec.json.Decoder(Root)
 
 
 class Removal(msgspec.Struct, frozen=True):
-    """What is to be removed of `root`. The other fields are those of the deletion that it follows from."""
+    """The contents of `root` are to be removed. The other fields describe the deletion that caused it."""
 
     root: Root
     scope: ChangeScope
@@ -57,7 +57,7 @@ def removal_progress(connection: Connection) -> RemovalProgress | None:
 
 
 def pending_roots(connection: Connection, roots: Iterable[Root]) -> set[Root]:
-    """Those of the roots of which something is to be removed."""
+    """The roots whose removal is not complete."""
     found = select_by_key(connection, removals, [[_text(root)] for root in roots])
     return {_decoder.decode(row.root) for row in found}
 

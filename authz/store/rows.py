@@ -38,7 +38,7 @@ class EntityRows:
         return map(self.kind.entity, *(columns[place] for place in self._order))
 
     def versioned(self, rows: Sequence[Values]) -> Iterator[Versioned[Any]]:
-        """Likewise, with their versions."""
+        """As `entities`, with their versions."""
         return map(Versioned, self.entities(rows), (row[-1] for row in rows))
 
     def read(self, connection: Connection, statement: Select[Any]) -> list[Versioned[Any]]:
@@ -57,7 +57,7 @@ def read_values(fields: Iterable[Field], rows: Sequence[Values]) -> Iterator[tup
 
 
 def _values_of(fields: Sequence[Field]) -> Callable[[Any], Values]:
-    """What reads the columns of some fields off an entity. A member of an enum stands for its value."""
+    """A reader of the columns of some fields of an entity. A member of an enum stands for its value."""
     paths: list[str] = []
     splits: list[tuple[int, Callable[[Any], Values]]] = []
     for field in fields:

@@ -43,7 +43,7 @@ def roles_in(connection: Connection, pairs: Iterable[ScopeAndSubject]) -> dict[S
 
 
 def subjects_with_shares(connection: Connection, subjects: Iterable[Subject]) -> set[Subject]:
-    """Those of the subjects with whom anything is shared."""
+    """The subjects with whom anything is shared."""
     values = [(subject.type, subject.id) for subject in subjects]
     found = select_distinct(connection, _SHARES, ("subject_type", "subject_id"), values)
     return {Subject(SubjectType(subject_type), id_) for subject_type, id_ in found}

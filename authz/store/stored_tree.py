@@ -92,7 +92,7 @@ def range_hashes(connection: Connection, stored: StoredTree, ranges: Iterable[Ra
 
 
 def _read(connection: Connection, stored: StoredTree, numbers: Iterable[int]) -> dict[int, StoredLeaf]:
-    """By number, the leaves that have what a proof needs of them."""
+    """The leaves by number, without those whose stored hash is missing."""
     name, found = stored.number.name, dict[int, StoredLeaf]()
     for row in select_by(connection, stored.table, (name,), [[number] for number in numbers]):
         number: int = getattr(row, name)

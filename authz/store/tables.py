@@ -350,9 +350,9 @@ erasure_steps = Table(
     Column("finished_at", BigInteger),
     Index("erasure_steps_by_phase", "phase"),
 )
-"""Of each erasure how far it has come, and what it has done. Only while it needs them, it has the subject and
-the owner to whom the resources go. `position` is the last revision that was rewritten, `erased_at` the one
-from which on nothing names the subject."""
+"""The progress and the results of each erasure. It has the subject, and the owner to whom the resources go,
+only while it needs them. `position` is the last revision that was rewritten, `erased_at` the first one from
+which on nothing names the subject."""
 
 holds = Table(
     "holds",
