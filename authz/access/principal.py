@@ -8,9 +8,9 @@ from authz.domain.ids import Subject
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
-    """The program that calls, None when nothing proves which, and the person it acts for, if it names one.
+    """The caller, None without a credential, and the person on whose behalf it calls, if it names one.
 
-    The id of a caller is what its credential says, which may be no well-formed id.
+    The id of a caller comes from its credential, and may be malformed.
     """
 
     caller: Subject | None = None
@@ -18,7 +18,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def kind(self) -> str:
-        """Of how many sorts callers are, for metrics: `unauthenticated`, `service`, or one `for_person`."""
+        """The kind of caller, for metrics: `unauthenticated`, `service` or `for_person`."""
         if self.on_behalf_of is not None:
             return "for_person"
         return "unauthenticated" if self.caller is None else "service"

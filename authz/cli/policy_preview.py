@@ -76,7 +76,7 @@ def _with_progress(
     with ExitStack() as shown:
         for event in events:
             if isinstance(event, PreviewProgress):
-                advance = advance or shown.enter_context(progress_bar("memberships", event.of))
+                advance = advance or shown.enter_context(progress_bar("memberships", event.total))
                 advance(event.members)
             else:
                 yield event

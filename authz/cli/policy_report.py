@@ -21,8 +21,8 @@ _MAX_NAMED = 3
 _COUNTED = {
     "gains": "gained by",
     "losses": "lost by",
-    "takes": "also denied to who holds another role, by a deny row of",
-    "leaves": "no longer denied to who holds another role, by a deny row of",
+    "blocks": "also denied to holders of other roles by a deny row of",
+    "unblocks": "no longer denied to holders of other roles by a deny row of",
 }
 """The fields of a `CellChange`, in words about many."""
 _NOT_COMPARABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED)

@@ -74,10 +74,10 @@ class Impact(msgspec.Struct, frozen=True):
 
 
 class PreviewProgress(msgspec.Struct, frozen=True):
-    """How many memberships have been looked at, of how many: pairs of a subject and a scope."""
+    """How many pairs of a subject and a scope were evaluated, of how many in total."""
 
     members: int
-    of: int
+    total: int
 
 
 class KindTotal(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ import msgspec
 KINDS = {
     "gains": "gains",
     "losses": "loses",
-    "takes": "now also stops who holds another role:",
-    "leaves": "no longer stops who holds another role:",
+    "blocks": "now also denies to holders of other roles:",
+    "unblocks": "no longer denies to holders of other roles:",
 }
 """How a cell may change: the field of a `CellChange`, and its verb."""
 
@@ -35,11 +35,11 @@ class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CellChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What changes for who holds one role. A condition is text; an empty one is "always".
+    """What changes for one role, type and action. A condition is text; an empty one is "always".
 
-    `course_id` is None for every course whose override does not make it another change. `gains` and `losses`
-    are for who holds no other role there; `takes` and `leaves` say when a deny row of the role begins or
-    ceases to stop somebody who holds another role, too.
+    `course_id` is None for all courses whose exceptions do not make the change differ. `gains` and `losses`
+    are for subjects whose only role is `role`; `blocks` and `unblocks` say when a deny row of the role begins
+    or ceases to deny the action to subjects whom another role allows it.
     """
 
     role: str
@@ -48,8 +48,8 @@ class CellChange(msgspec.Struct, frozen=True, kw_only=True):
     course_id: str | None = None
     gains: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
-    leaves: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    unblocks: tuple[str, ...] = ()
 
 
 class PolicyDiff(msgspec.Struct, frozen=True):

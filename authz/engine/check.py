@@ -65,11 +65,11 @@ _WITHOUT_ROLES = {
 
 
 class Access(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What decides on everything of one type in one scope, for one subject and action.
+    """What decides about all resources of one type in one scope, for one subject and action.
 
-    `grants` are the memberships that count, `held` what they give. Where they give no role that opens
-    anything, `refusal` is the verdict, and `rules` are none. `next_change_at` is when time alone may change
-    the roles.
+    `grants` are the memberships that count, and `held` the roles that they give. If no rule can allow the
+    action for these roles, `refusal` is the verdict, and `rules` is empty. `next_change_at` is the earliest
+    time at which passing time alone may change the roles.
     """
 
     grants: tuple[Grant, ...]
@@ -316,12 +316,12 @@ class Checker:
     def facts(
         self, snapshot: Snapshot, question: Question, located: ResourceContext, access: Access, now: Instant
     ) -> int:
-        """Every fact that holds."""
+        """The bits of all facts that hold."""
         subject, ref, purpose = question.subject, question.resource, question.purpose
         return self._facts(snapshot, subject, ref, located, access.held, ALL_FACTS, purpose, now)[0]
 
     def remembered(self, key: KeyT, found_by: Callable[[KeyT], T]) -> T:
-        """What follows from this version of the policy and a value alone: found once for equal values."""
+        """The result of `found_by(key)`, cached. It may depend only on the key and on this policy version."""
         found: T | None = self._remembered.get(key)
         if found is None:
             if len(self._remembered) >= _MAX_REMEMBERED:

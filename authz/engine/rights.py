@@ -228,7 +228,7 @@ def _authority_of(trace: Trace, policy: CompiledPolicy) -> _Authority:
 
 
 def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> PermissionDeniedError | None:
-    """The error for a membership whose role is not below the person; a role that is not declared is."""
+    """The error if the role of a membership is not below the rank of the person; an undeclared role is."""
     rank = authority.ranks.get(key.role, -1)
     if rank < authority.rank:
         return None

@@ -81,19 +81,19 @@ def _changed(
     declared = after.vocabulary.roles.get(role) or before.vocabulary.roles[role]
     reachable = _Reachable(declared, pair)
     gains, losses = reachable.words(beyond(old, new)), reachable.words(beyond(new, old))
-    takes: tuple[str, ...] = ()
-    leaves: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    unblocks: tuple[str, ...] = ()
     if old[0] != new[0] and role in before.vocabulary.roles and role in after.vocabulary.roles:
         others = [name for name in roles if name != role]
         allows = [_clauses(after, course_id, other, pair) for other in others]
         named = [_naming_denies(policy, course_id, cell) for policy in (before, after)]
-        takes = reachable.words(_stopped(old[0], named[1], allows))
-        leaves = reachable.words(_stopped(new[0], named[0], allows))
-    if not (gains or losses or takes or leaves):
+        blocks = reachable.words(_stopped(old[0], named[1], allows))
+        unblocks = reachable.words(_stopped(new[0], named[0], allows))
+    if not (gains or losses or blocks or unblocks):
         return None
     return CellChange(
         role=role, type=pair[0], action=pair[1], course_id=course_id,
-        gains=gains, losses=losses, takes=takes, leaves=leaves,
+        gains=gains, losses=losses, blocks=blocks, unblocks=unblocks,
     )  # fmt: skip
 
 

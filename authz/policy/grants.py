@@ -34,7 +34,7 @@ def excesses(
             yield f"changes the role `{name}`, whose rank is not below {rank}"
     beyond = None if platform is None else {_cell(each) for each in _giving(platform, after)}
     for change in _giving(before, after):
-        given = [*change.gains, *change.leaves]
+        given = [*change.gains, *change.unblocks]
         what = f"gives {change.action} on {change.type} to `{change.role}`"
         if declared[change.role].rank >= rank:
             yield f"{what}, whose rank is not below {rank}"
@@ -47,7 +47,7 @@ def excesses(
 
 
 def _giving(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[CellChange]:
-    return (change for change in diff(before, after).cells if change.gains or change.leaves)
+    return (change for change in diff(before, after).cells if change.gains or change.unblocks)
 
 
 def _cell(change: CellChange) -> tuple[str, str, str]:

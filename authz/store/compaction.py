@@ -217,7 +217,8 @@ def _concerns(change: _Change, actor: str, subject: Subject) -> bool:
 def _remove(connection: Connection, removed: Sequence[_Change], others: set[int], *, keeps: int) -> None:
     """Delete changes, and revisions that are left without any; their leaves stay.
 
-    The revision `keeps`, from which readers may continue, stays. `others` are revisions to look at besides.
+    The revision `keeps` stays, because readers may continue from it. A revision of `others` is deleted, too,
+    if it has no changes.
     """
     gone: dict[int, set[int]] = defaultdict(set, {each: set() for each in others if each})
     for change in removed:

@@ -177,7 +177,7 @@ class LoggedChange(_message.Message):
     revision: _builtins.int
     """The revision of the write. The records that the write stored have it as their `version`."""
     actor: _builtins.str
-    """Who made it, as in `WatchChange`."""
+    """Who made the change, as in `WatchChange.actor`."""
     reason: _builtins.str
     """The reason that the writer gave."""
     request_id: _builtins.str

@@ -860,7 +860,7 @@ class AuthorizeSessionResponse(_message.Message):
     """The course of the session. Empty for a session that stands alone."""
     @_builtins.property
     def join(self) -> Global___CheckResponse:
-        """May the subject enter: the answer of a Check of the action `join`."""
+        """Whether the subject may enter: the answer of a Check of the action `join`."""
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
@@ -978,8 +978,8 @@ class SourceResult(_message.Message):
     """The action that is denied, `read` or `ai_process`. Empty for a source that may be used."""
     @_builtins.property
     def response(self) -> Global___CheckResponse:
-        """Allowed if the subject may both `read` the source and `ai_process` it for the purpose `ai_response`: then
-        the answer to the latter, valid as long as both. Else the first of the two that is denied.
+        """Allowed if the subject may both `read` the source and `ai_process` it for the purpose `ai_response`. It is the
+        answer about `ai_process`, whose `valid_until` is the earlier of the two; else the first of the two denials.
         """
 
     @_builtins.property
@@ -1019,14 +1019,14 @@ class ListResourcesRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     action: _builtins.str
-    """The action, which all of `types` know. Not `create`, which is about no resource."""
+    """An action that the policy declares for all of `types`, but not `create`, which has no resource."""
     purpose: _builtins.str
     """The purpose of the access, as in `CheckRequest`."""
     page_size: _builtins.int
-    """At most so many resources in the page: 1 to 1,000. 100, when absent."""
+    """The maximum number of resources in the page: 1 to 1,000; 0 means 100."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before. Keep everything else unchanged, but for the page size and the
-    consistency.
+    """`next_page_token` of the previous answer. Every other field except `page_size` and `consistency` must be as in the
+    previous request. Empty for the first page.
     """
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
@@ -1036,7 +1036,7 @@ class ListResourcesRequest(_message.Message):
 
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The types of the resources, `course` and `session` included. Every type that knows the action, when empty."""
+        """The types of the resources, `course` and `session` included. When empty, every type that has the action."""
 
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
@@ -1044,8 +1044,8 @@ class ListResourcesRequest(_message.Message):
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state that is read must be. To never go back in time between pages, send the `checked_at` of
-        the page before as `at_least_as_fresh`.
+        """How fresh the state that is read must be. To prevent that a page is read from an older state than the page before,
+        send the `checked_at` of that page as `at_least_as_fresh`.
         """
 
     def __init__(
@@ -1073,9 +1073,9 @@ Global___ListResourcesRequest: _TypeAlias = ListResourcesRequest  # noqa: Y015
 class ListResourcesResponse(_message.Message):
     """One page of the resources that the subject may act upon, exact for the state `checked_at`.
 
-    They are ordered by course, session, type and id, in an order of ids of the server. A place in this order
-    never changes: what the subject may act upon from the first page to the last is on exactly one of them,
-    whatever is written in between.
+    The resources are ordered by course, session, type and id. The order of ids is internal to the server and never
+    changes: a resource that the subject may act upon while all pages are read is on exactly one of them, whatever is
+    written meanwhile.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1135,9 +1135,9 @@ class ListedResource(_message.Message):
     id: _builtins.str
     """The id."""
     course_id: _builtins.str
-    """The course that it is in, itself or by its session. Empty for none."""
+    """The course of the resource, or of its session. Empty for none."""
     session_id: _builtins.str
-    """The session that it is in. Empty for none."""
+    """The session of the resource. Empty for none."""
     def __init__(
         self,
         *,
@@ -1168,7 +1168,7 @@ class PlanResourcesRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     action: _builtins.str
-    """An action of the type. Not `create`, which has no resource."""
+    """An action of the type, but not `create`, which has no resource."""
     type: _builtins.str
     """The type of the resources."""
     purpose: _builtins.str
@@ -1419,10 +1419,10 @@ class ListSubjectsRequest(_message.Message):
     purpose: _builtins.str
     """The purpose of the access, as in `CheckRequest`."""
     page_size: _builtins.int
-    """At most so many subjects in the page: 1 to 1,000. 100, when absent."""
+    """The maximum number of subjects in the page: 1 to 1,000; 0 means 100."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before. Keep everything else unchanged, but for the page size and the
-    consistency.
+    """`next_page_token` of the previous answer. Every other field except `page_size` and `consistency` must be as in the
+    previous request. Empty for the first page.
     """
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
@@ -1460,8 +1460,9 @@ Global___ListSubjectsRequest: _TypeAlias = ListSubjectsRequest  # noqa: Y015
 
 @_typing.final
 class ListSubjectsResponse(_message.Message):
-    """One page of the subjects that may act upon the resource, exact for the state `checked_at`, ordered by type
-    and id in an order of the server. Who may act from the first page to the last is on exactly one of them.
+    """One page of the subjects that may act upon the resource, exact for the state `checked_at`. The subjects are ordered
+    by type and id, in an order of ids that is internal to the server and never changes: a subject that may act while
+    all pages are read is on exactly one of them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1526,7 +1527,7 @@ class ListedSubject(_message.Message):
     role: _builtins.str
     """The role by which the rule allows the subject."""
     membership_role: _builtins.str
-    """The role of that membership. Another than `role` when the membership or its course is over."""
+    """The role of that membership. It differs from `role` when the membership or its course is over."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
         """The subject."""
@@ -1558,7 +1559,7 @@ Global___ListedSubject: _TypeAlias = ListedSubject  # noqa: Y015
 
 @_typing.final
 class ExplainRequest(_message.Message):
-    """A question to answer with all that leads to the answer."""
+    """A question to explain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1585,8 +1586,8 @@ class ExplainRequest(_message.Message):
 
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
-        """Decide as of this time. Now, when absent. A later time: by the records and the policy as they are. An earlier
-        one: by the records and the policy as they were then, from the change log. For that the database is needed.
+        """Decide as of this time; now, when absent. For a later time, the records and the policy are those of now. For an
+        earlier time, they are those of that time, from the change log: this needs the database.
         """
 
     @_builtins.property
@@ -1614,8 +1615,8 @@ Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
 
 @_typing.final
 class ExplainResponse(_message.Message):
-    """An answer with all that led to it. It names roles, rules, owners and dates: show the person asked about
-    `message`, and the rest to those who may know it.
+    """An answer with everything that led to it. It names roles, rules, owners and dates: show only `message` to the
+    subject itself, and the rest to people who may see these.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1632,7 +1633,7 @@ class ExplainResponse(_message.Message):
     NEAREST_GRANTS_FIELD_NUMBER: _builtins.int
     ALLOWED_FROM_FIELD_NUMBER: _builtins.int
     message: _builtins.str
-    """The reason in a sentence to the person asked about: without roles, rules, and other people."""
+    """The reason as a sentence for the subject: without roles, rules, and other people."""
     account_suspended: _builtins.bool
     """Whether the subject's account is suspended, which takes every role away."""
     @_builtins.property
@@ -1661,17 +1662,17 @@ class ExplainResponse(_message.Message):
 
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedRule]:
-        """Every rule that speaks to the subject's roles about this action and type: the denies, then the allows."""
+        """Every rule for the subject's roles, this action and this type: the `deny` rules, then the `allow` rules."""
 
     @_builtins.property
     def nearest_grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearestGrant]:
-        """Of a denial: the smallest sets of changes each of which would allow it. They are of one size, and no
-        smaller set would do. Empty when no set of up to 4 changes would do, or the resource is not known.
+        """For a denial: the smallest sets of changes that would allow the action, all of one size. Empty if no set of up to
+        4 changes would allow it, or if the resource is not known.
         """
 
     @_builtins.property
     def allowed_from(self) -> _timestamp_pb2.Timestamp:
-        """Of a denial: the earliest time from which it is allowed if nothing but time changes. Absent for never."""
+        """For a denial: the earliest time from which the action is allowed if nothing but time changes. Absent for never."""
 
     def __init__(
         self,
@@ -1863,7 +1864,7 @@ class NearestGrant(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearestChange]:
-        """Each is one change. All of them are needed."""
+        """The changes. All of them are needed."""
 
     def __init__(
         self,

@@ -120,14 +120,14 @@ class AuthorizationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Decides one question, as Check does, and tells all that led to the answer and what would allow it.
+        """Decides one question, as Check does, and returns what led to the answer and what would allow the action.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AuthorizeSession(self, request, context):
-        """Decides what a subject may do in a live session, and until when: what is asked when somebody enters.
+        """Decides what a subject may do in a live session, and until when. Call it when somebody enters the session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

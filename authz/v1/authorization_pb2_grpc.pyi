@@ -42,9 +42,9 @@ class AuthorizationServiceStub:
     BatchListActions: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.BatchListActionsRequest, _authorization_pb2.BatchListActionsResponse]
     """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
     Explain: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ExplainRequest, _authorization_pb2.ExplainResponse]
-    """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
+    """Decides one question, as Check does, and returns what led to the answer and what would allow the action."""
     AuthorizeSession: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSessionRequest, _authorization_pb2.AuthorizeSessionResponse]
-    """Decides what a subject may do in a live session, and until when: what is asked when somebody enters."""
+    """Decides what a subject may do in a live session, and until when. Call it when somebody enters the session."""
     AuthorizeSources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSourcesRequest, _authorization_pb2.AuthorizeSourcesResponse]
     """Decides which of several sources an AI response to a subject may be made from, on one state."""
     ListResources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]
@@ -70,9 +70,9 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     BatchListActions: _aio.UnaryUnaryMultiCallable[_authorization_pb2.BatchListActionsRequest, _authorization_pb2.BatchListActionsResponse]  # type: ignore[assignment]
     """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
     Explain: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ExplainRequest, _authorization_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
+    """Decides one question, as Check does, and returns what led to the answer and what would allow the action."""
     AuthorizeSession: _aio.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSessionRequest, _authorization_pb2.AuthorizeSessionResponse]  # type: ignore[assignment]
-    """Decides what a subject may do in a live session, and until when: what is asked when somebody enters."""
+    """Decides what a subject may do in a live session, and until when. Call it when somebody enters the session."""
     AuthorizeSources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSourcesRequest, _authorization_pb2.AuthorizeSourcesResponse]  # type: ignore[assignment]
     """Decides which of several sources an AI response to a subject may be made from, on one state."""
     ListResources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]  # type: ignore[assignment]
@@ -125,7 +125,7 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.ExplainResponse, _abc.Awaitable[_authorization_pb2.ExplainResponse]]:
-        """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
+        """Decides one question, as Check does, and returns what led to the answer and what would allow the action."""
 
     @_abc_1.abstractmethod
     def AuthorizeSession(
@@ -133,7 +133,7 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_pb2.AuthorizeSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.AuthorizeSessionResponse, _abc.Awaitable[_authorization_pb2.AuthorizeSessionResponse]]:
-        """Decides what a subject may do in a live session, and until when: what is asked when somebody enters."""
+        """Decides what a subject may do in a live session, and until when. Call it when somebody enters the session."""
 
     @_abc_1.abstractmethod
     def AuthorizeSources(

@@ -58,7 +58,7 @@ class _CourseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CourseSta
     COURSE_STATE_ACTIVE: _CourseState.ValueType  # 2
     """Being taught."""
     COURSE_STATE_CONCLUDED: _CourseState.ValueType  # 3
-    """Over: every role that becomes another has become it (`student` becomes `alumni`)."""
+    """Over: each membership gives what its role becomes, if anything (`student` becomes `alumni`)."""
     COURSE_STATE_ARCHIVED: _CourseState.ValueType  # 4
     """Over and read-only."""
 
@@ -72,7 +72,7 @@ COURSE_STATE_DRAFT: CourseState.ValueType  # 1
 COURSE_STATE_ACTIVE: CourseState.ValueType  # 2
 """Being taught."""
 COURSE_STATE_CONCLUDED: CourseState.ValueType  # 3
-"""Over: every role that becomes another has become it (`student` becomes `alumni`)."""
+"""Over: each membership gives what its role becomes, if anything (`student` becomes `alumni`)."""
 COURSE_STATE_ARCHIVED: CourseState.ValueType  # 4
 """Over and read-only."""
 Global___CourseState: _TypeAlias = CourseState  # noqa: Y015
@@ -150,11 +150,11 @@ class _VisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Visibility
     VISIBILITY_UNSPECIFIED: _Visibility.ValueType  # 0
     """Not set: PRIVATE."""
     VISIBILITY_PRIVATE: _Visibility.ValueType  # 1
-    """Nobody else."""
+    """No further subject."""
     VISIBILITY_SESSION: _Visibility.ValueType  # 2
-    """Its session. The resource must be in a session."""
+    """The subjects with a role in its session. The resource must be in a session."""
     VISIBILITY_COURSE: _Visibility.ValueType  # 3
-    """Its course. The resource must be in a course, or in a session of a course."""
+    """The subjects with a role in its course. The resource must be in a course, or in a session of a course."""
 
 class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
     """Who may see a resource, of the subjects with a role there, besides its owner and those it is shared with."""
@@ -162,11 +162,11 @@ class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
 VISIBILITY_UNSPECIFIED: Visibility.ValueType  # 0
 """Not set: PRIVATE."""
 VISIBILITY_PRIVATE: Visibility.ValueType  # 1
-"""Nobody else."""
+"""No further subject."""
 VISIBILITY_SESSION: Visibility.ValueType  # 2
-"""Its session. The resource must be in a session."""
+"""The subjects with a role in its session. The resource must be in a session."""
 VISIBILITY_COURSE: Visibility.ValueType  # 3
-"""Its course. The resource must be in a course, or in a session of a course."""
+"""The subjects with a role in its course. The resource must be in a course, or in a session of a course."""
 Global___Visibility: _TypeAlias = Visibility  # noqa: Y015
 
 class _ShareLevel:
@@ -200,7 +200,7 @@ class _AccountStatus:
 class _AccountStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ACCOUNT_STATUS_UNSPECIFIED: _AccountStatus.ValueType  # 0
-    """Not stated: ACTIVE when writing, no filter when reading."""
+    """Not set: ACTIVE in a write, no filter in a read."""
     ACCOUNT_STATUS_ACTIVE: _AccountStatus.ValueType  # 1
     """Not suspended."""
     ACCOUNT_STATUS_SUSPENDED: _AccountStatus.ValueType  # 2
@@ -210,7 +210,7 @@ class AccountStatus(_AccountStatus, metaclass=_AccountStatusEnumTypeWrapper):
     """Whether a subject's account is suspended."""
 
 ACCOUNT_STATUS_UNSPECIFIED: AccountStatus.ValueType  # 0
-"""Not stated: ACTIVE when writing, no filter when reading."""
+"""Not set: ACTIVE in a write, no filter in a read."""
 ACCOUNT_STATUS_ACTIVE: AccountStatus.ValueType  # 1
 """Not suspended."""
 ACCOUNT_STATUS_SUSPENDED: AccountStatus.ValueType  # 2
@@ -645,7 +645,9 @@ Global___Share: _TypeAlias = Share  # noqa: Y015
 
 @_typing.final
 class Account(_message.Message):
-    """The state of a subject on the whole platform. The subject identifies it. Checks do not read it yet."""
+    """The account of a subject on the whole platform. The subject identifies it. A subject whose account is suspended has
+    no role anywhere, so every check of the subject is denied.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -656,7 +658,7 @@ class Account(_message.Message):
     status: Global___AccountStatus.ValueType
     """Whether the account is suspended."""
     version: _builtins.int
-    """Output only. The revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def subject(self) -> Global___Subject:
         """The subject."""
@@ -683,10 +685,10 @@ Global___Account: _TypeAlias = Account  # noqa: Y015
 
 @_typing.final
 class AccessToken(_message.Message):
-    """What is kept of an access token, with which a caller proves who it is. The id identifies it.
+    """What the service stores of an access token, by which a caller proves its identity. The id identifies it.
 
     The token is the text `authz_<id>_<secret>`: an id of 12 digits, and a secret of 256 random bits as 64 digits, in
-    lower-case hexadecimal. Make it where it is used, and send its digest only: the service never learns the token.
+    lower-case hexadecimal. Generate it where it is used, and send only its digest: the service never learns the token.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -701,14 +703,14 @@ class AccessToken(_message.Message):
     digest: _builtins.str
     """SHA-256 of the whole token, in lower-case hexadecimal."""
     version: _builtins.int
-    """Output only. The revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """The service that the token proves."""
+        """The service that calls with the token."""
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """From then on the token proves nothing."""
+        """The token is valid until this time (exclusive). Required."""
 
     def __init__(
         self,
@@ -729,7 +731,7 @@ Global___AccessToken: _TypeAlias = AccessToken  # noqa: Y015
 
 @_typing.final
 class Erasure(_message.Message):
-    """The erasure of a subject. The pseudonym identifies it. Written by `PrivacyService` only.
+    """The erasure of a subject. The pseudonym identifies it. Only `PrivacyService` writes it.
 
     When the status becomes ERASED, delete your own copies of the subject's data. Before that, your watch has received
     the deletion of the subject's records; if it has not, it fails with TOKEN_EXPIRED.
@@ -749,11 +751,11 @@ class Erasure(_message.Message):
     status: Global___ErasureStatus.ValueType
     """The progress of the erasure."""
     reason: _builtins.str
-    """Why."""
+    """The reason that the caller gave."""
     released: _builtins.bool
     """Whether an operator has released the id, so that writes may name it again."""
     version: _builtins.int
-    """Output only. The revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def pseudonym(self) -> Global___Subject:
         """The pseudonym that replaces the subject."""
@@ -783,7 +785,7 @@ Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
 
 @_typing.final
 class RetentionRule(_message.Message):
-    """How long the service keeps some data, and what it has purged so far. Written by `PrivacyService` only."""
+    """How long the service keeps some data, and what it has purged so far. Only `PrivacyService` writes it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -802,7 +804,7 @@ class RetentionRule(_message.Message):
     through: _builtins.int
     """Only for the change log: the revision up to which it has been purged."""
     version: _builtins.int
-    """Output only. The revision of the write that last changed the rule."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def complete_since(self) -> _timestamp_pb2.Timestamp:
         """From this time on, nothing has been purged. Absent if nothing has been purged."""
@@ -834,9 +836,9 @@ class PolicyFile(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, such as `default.csv` or `tests/courses.yaml`."""
+    """The name of the file, such as `default.csv` or `tests/course.toml`."""
     text: _builtins.str
-    """Its text."""
+    """The text of the file."""
     def __init__(
         self,
         *,
@@ -853,7 +855,7 @@ Global___PolicyFile: _TypeAlias = PolicyFile  # noqa: Y015
 
 @_typing.final
 class PolicyVersion(_message.Message):
-    """A version of a policy. Never changes. Written by `PolicyService` only."""
+    """A version of a policy. A version never changes. Only `PolicyService` writes it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -867,15 +869,15 @@ class PolicyVersion(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """Its number, from 1, without gaps."""
+    """The number of the version, from 1, without gaps."""
     digest: _builtins.str
-    """SHA-256 of its files, in hexadecimal. Equal files have equal digests."""
+    """SHA-256 of the files, in hexadecimal. Equal files have equal digests."""
     format: _builtins.int
-    """How its files are to be read. A server that does not know the format does not decide."""
+    """The version of the format of the files. A server that does not know the format refuses checks."""
     author: _builtins.str
-    """Who made it."""
+    """The author of the version."""
     reason: _builtins.str
-    """Why."""
+    """The reason that the author gave."""
     version: _builtins.int
     """Output only: the revision of the write that made it."""
     @_builtins.property
@@ -884,11 +886,11 @@ class PolicyVersion(_message.Message):
 
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
-        """Its files, ordered by name. Absent in lists."""
+        """The files, ordered by name. Absent in lists."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When the version was made."""
 
     def __init__(
         self,
@@ -913,7 +915,7 @@ Global___PolicyVersion: _TypeAlias = PolicyVersion  # noqa: Y015
 
 @_typing.final
 class PolicyActivation(_message.Message):
-    """Which version of a policy is active. Written by `PolicyService` only."""
+    """Which version of a policy is active. Only `PolicyService` writes it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

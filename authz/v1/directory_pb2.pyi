@@ -366,7 +366,7 @@ Global___WriteResponse: _TypeAlias = WriteResponse  # noqa: Y015
 
 @_typing.final
 class RemoveMemberRequest(_message.Message):
-    """Whom to remove, and from where."""
+    """The subject to remove, and the scope to remove it from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -411,7 +411,7 @@ class RemoveMemberResponse(_message.Message):
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
     replicated: _builtins.bool
-    """As in `WriteResponse`."""
+    """Whether the removal is in effect, as `WriteResponse.replicated`."""
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state in which the subject is removed. Send it with a check to see that."""
@@ -510,7 +510,7 @@ class ImportResponse(_message.Message):
     errors_truncated: _builtins.bool
     """Whether there were more errors than `errors` holds."""
     replicated: _builtins.bool
-    """As in `WriteResponse`, for the whole import."""
+    """Whether the whole import is in effect, as `WriteResponse.replicated`."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportError]:
         """The first 1,000 errors."""

@@ -108,8 +108,8 @@ class DirectoryServiceServicer:
 
     def RemoveMember(self, request, context):
         """Removes a subject from a course or a session and everything in it: its memberships there, and what is
-        shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
-        may be removed, the membership in the course first: call again.
+        shared with it there. The resources that it owns stay. Returns when everything is removed. A call that fails may
+        have removed a part, the membership in the course first: call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

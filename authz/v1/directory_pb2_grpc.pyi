@@ -41,8 +41,8 @@ class DirectoryServiceStub:
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]
     """Removes a subject from a course or a session and everything in it: its memberships there, and what is
-    shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
-    may be removed, the membership in the course first: call again.
+    shared with it there. The resources that it owns stay. Returns when everything is removed. A call that fails may
+    have removed a part, the membership in the course first: call again.
     """
     ReadCourses: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]
     """Lists courses, ordered by id."""
@@ -72,8 +72,8 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes a subject from a course or a session and everything in it: its memberships there, and what is
-    shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
-    may be removed, the membership in the course first: call again.
+    shared with it there. The resources that it owns stay. Returns when everything is removed. A call that fails may
+    have removed a part, the membership in the course first: call again.
     """
     ReadCourses: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]  # type: ignore[assignment]
     """Lists courses, ordered by id."""
@@ -118,8 +118,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.RemoveMemberResponse, _abc.Awaitable[_directory_pb2.RemoveMemberResponse]]:
         """Removes a subject from a course or a session and everything in it: its memberships there, and what is
-        shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
-        may be removed, the membership in the course first: call again.
+        shared with it there. The resources that it owns stay. Returns when everything is removed. A call that fails may
+        have removed a part, the membership in the course first: call again.
         """
 
     @_abc_1.abstractmethod

@@ -35,7 +35,9 @@ class _PolicyShadowStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pol
     POLICY_SHADOW_STATE_ENDED: _PolicyShadowState.ValueType  # 2
     """The shadow was stopped, or has reached its end time."""
     POLICY_SHADOW_STATE_SUPERSEDED: _PolicyShadowState.ValueType  # 3
-    """Another version of the platform's or of the course's policy has been activated since the start. The shadow compares nothing until it ends."""
+    """Another version of the platform's or of the course's policy has been activated since the start. The shadow compares
+    nothing until it ends.
+    """
 
 class PolicyShadowState(_PolicyShadowState, metaclass=_PolicyShadowStateEnumTypeWrapper):
     """Whether a shadow compares checks."""
@@ -47,7 +49,9 @@ POLICY_SHADOW_STATE_RUNNING: PolicyShadowState.ValueType  # 1
 POLICY_SHADOW_STATE_ENDED: PolicyShadowState.ValueType  # 2
 """The shadow was stopped, or has reached its end time."""
 POLICY_SHADOW_STATE_SUPERSEDED: PolicyShadowState.ValueType  # 3
-"""Another version of the platform's or of the course's policy has been activated since the start. The shadow compares nothing until it ends."""
+"""Another version of the platform's or of the course's policy has been activated since the start. The shadow compares
+nothing until it ends.
+"""
 Global___PolicyShadowState: _TypeAlias = PolicyShadowState  # noqa: Y015
 
 @_typing.final
@@ -68,9 +72,9 @@ class ApplyPolicyRequest(_message.Message):
     PRECONDITION_FAILED. 0 to apply whatever is active.
     """
     author: _builtins.str
-    """Who made the change. At most 256 characters. The caller, when empty."""
+    """The author of the change. At most 256 characters. The caller, when empty."""
     reason: _builtins.str
-    """Why. At most 1,024 characters."""
+    """The reason, for the change log. At most 1,024 characters. Do not put personal data here."""
     validate_only: _builtins.bool
     """Whether to validate only: everything is checked, and nothing is stored."""
     request_id: _builtins.str
@@ -118,7 +122,7 @@ class ApplyPolicyResponse(_message.Message):
     changed: _builtins.bool
     """Whether the files differ from those of the version that was active before."""
     replicated: _builtins.bool
-    """As in `WriteResponse`."""
+    """Whether the activation is in effect, as `WriteResponse.replicated`."""
     @_builtins.property
     def active(self) -> _common_pb2.PolicyVersion:
         """The version that is active now, without its files. With `validate_only`, the version that is active."""
@@ -131,11 +135,11 @@ class ApplyPolicyResponse(_message.Message):
 
     @_builtins.property
     def tests(self) -> Global___PolicyTests:
-        """What the tests of the policy came to: they all passed."""
+        """The results of the tests of the policy, all of which passed. Absent for the policy of a course, which has none."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
-        """As in `ValidatePolicyResponse`: published with these warnings."""
+        """Warnings, as in `ValidatePolicyResponse`. They did not stop the publication."""
 
     def __init__(
         self,
@@ -157,7 +161,7 @@ Global___ApplyPolicyResponse: _TypeAlias = ApplyPolicyResponse  # noqa: Y015
 
 @_typing.final
 class PolicyTests(_message.Message):
-    """The outcome of the tests of a policy, and what of the policy no test touches."""
+    """The results of the tests of a policy, and the rules and cells that no test touches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,22 +173,22 @@ class PolicyTests(_message.Message):
     UNTOUCHED_CELLS_FIELD_NUMBER: _builtins.int
     UNTOUCHED_CELL_EXAMPLES_FIELD_NUMBER: _builtins.int
     passed: _builtins.int
-    """How many cases passed."""
+    """The number of test cases that passed."""
     rules: _builtins.int
-    """How many rules the policy has."""
+    """The number of rules of the policy."""
     untouched_rules: _builtins.int
-    """How many of them matched in no case."""
+    """The number of rules that matched in no case."""
     cells: _builtins.int
-    """How many cells have an allow rule."""
+    """The number of cells that have an `allow` rule."""
     untouched_cells: _builtins.int
-    """How many of them no case asked about."""
+    """The number of these cells that no case checked."""
     @_builtins.property
     def untouched_rule_examples(self) -> _containers.RepeatedCompositeFieldContainer[_authorization_pb2.Rule]:
-        """The first 100 of those, in the order of the policy."""
+        """The first 100 of the untouched rules, in the order of the policy."""
 
     @_builtins.property
     def untouched_cell_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyCell]:
-        """The first 100 of those."""
+        """The first 100 of the untouched cells."""
 
     def __init__(
         self,
@@ -207,7 +211,7 @@ Global___PolicyTests: _TypeAlias = PolicyTests  # noqa: Y015
 
 @_typing.final
 class PolicyCell(_message.Message):
-    """A role, a type and an action on it."""
+    """A cell of the matrix: a role, a type and an action on the type."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,7 +241,7 @@ Global___PolicyCell: _TypeAlias = PolicyCell  # noqa: Y015
 
 @_typing.final
 class RollBackPolicyRequest(_message.Message):
-    """Which version to return to."""
+    """The version to return to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -252,9 +256,9 @@ class RollBackPolicyRequest(_message.Message):
     expected_active_number: _builtins.int
     """As in `ApplyPolicyRequest`."""
     author: _builtins.str
-    """Who returns to it. At most 256 characters. The caller, when empty."""
+    """The author of the change. At most 256 characters. The caller, when empty."""
     reason: _builtins.str
-    """Why. At most 1,024 characters."""
+    """The reason, for the change log. At most 1,024 characters. Do not put personal data here."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
@@ -290,9 +294,9 @@ class RollBackPolicyResponse(_message.Message):
     TESTS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
-    """Whether its files differ from those of the version that was active before."""
+    """Whether the files differ from those of the version that was active before."""
     replicated: _builtins.bool
-    """As in `WriteResponse`."""
+    """Whether the activation is in effect, as `WriteResponse.replicated`."""
     @_builtins.property
     def active(self) -> _common_pb2.PolicyVersion:
         """The version that is active now, without its files."""
@@ -303,11 +307,11 @@ class RollBackPolicyResponse(_message.Message):
 
     @_builtins.property
     def tests(self) -> Global___PolicyTests:
-        """What the tests of the policy came to: they all passed."""
+        """The results of the tests of the policy, all of which passed. Absent for the policy of a course, which has none."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
-        """As in `ValidatePolicyResponse`: published with these warnings."""
+        """Warnings, as in `ValidatePolicyResponse`. They did not stop the publication."""
 
     def __init__(
         self,
@@ -361,7 +365,7 @@ Global___ValidatePolicyRequest: _TypeAlias = ValidatePolicyRequest  # noqa: Y015
 
 @_typing.final
 class PolicyFault(_message.Message):
-    """What is wrong at one place of a policy."""
+    """A fault of a policy, with its position."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -370,7 +374,7 @@ class PolicyFault(_message.Message):
     COLUMN_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file. `course:<id>/course.csv` for the policy of a course that no longer passes under the platform's."""
+    """The file. `course:<id>/course.csv` if the platform's policy would make the policy of that course invalid."""
     line: _builtins.int
     """The line, from 1."""
     column: _builtins.int
@@ -395,7 +399,7 @@ Global___PolicyFault: _TypeAlias = PolicyFault  # noqa: Y015
 
 @_typing.final
 class PolicyWarning(_message.Message):
-    """What is legal in a policy, and surprising."""
+    """Something in a policy that is legal but may surprise."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -403,11 +407,11 @@ class PolicyWarning(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     where: _builtins.str
-    """The `file:line` of a rule, or a role."""
+    """The position of the rule as `file:line`, or the name of a role."""
     message: _builtins.str
-    """What surprises, and what to do."""
+    """What may surprise, and what to do about it."""
     role: _builtins.str
-    """The role of the rule, which may be `*`. Empty for what is not about a rule."""
+    """The role of the rule, which may be `*`. Empty if the warning is not about a rule."""
     def __init__(
         self,
         *,
@@ -434,18 +438,19 @@ class ValidatePolicyResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
-        """Every fault, ordered by place; of the policies of courses the first 100. Empty for a policy that can be
-        applied.
+        """All faults, ordered by position; of the faults in the policies of courses only the first 100. Empty for a policy
+        that can be applied.
         """
 
     @_builtins.property
     def tests(self) -> Global___PolicyTests:
-        """What its tests came to. Absent with faults."""
+        """The results of its tests. Absent if there are faults, and for the policy of a course, which has no tests."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
-        """What is legal and surprising: of the policy by itself, and for the directory as it is, such as a role that is
-        no longer declared and that people have. Of the policy of a course, those of its rules. None beside faults.
+        """Warnings about the policy itself, and about the policy with the directory as it is, such as a role that people hold
+        and that the policy no longer declares. For the policy of a course, only warnings about its rules. Empty if there
+        are faults.
         """
 
     def __init__(
@@ -476,22 +481,22 @@ class DiffPolicyVersionsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     before_number: _builtins.int
-    """The number of the version to compare; 0 for the active one."""
+    """The number of the version before the change; 0 for the active version."""
     after_number: _builtins.int
-    """The number of the version to compare it with; 0 for the active one."""
+    """The number of the version after the change; 0 for the active version."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
-    """The course whose own policies are compared, together with the active one of the platform. Empty to compare
-    policies of the platform. For a course without one, 0 is the platform's policy alone.
+    """The course whose own policies are compared, each together with the active policy of the platform. Empty to compare
+    policies of the platform. If the course has no policy of its own, 0 is the platform's policy alone.
     """
     @_builtins.property
     def before_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
-        """Files to compare in its place, as in `ApplyPolicyRequest`."""
+        """The files before the change, instead of a version; as in `ApplyPolicyRequest`."""
 
     @_builtins.property
     def after_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
-        """Files to compare it with in its place."""
+        """The files after the change, instead of a version."""
 
     def __init__(
         self,
@@ -513,7 +518,9 @@ Global___DiffPolicyVersionsRequest: _TypeAlias = DiffPolicyVersionsRequest  # no
 
 @_typing.final
 class PolicyCellChange(_message.Message):
-    """What changes for who holds one role. A condition is text, as in a row; an empty one means always."""
+    """What changes for one role, type and action. A condition is facts joined by `&`, as in a row of the policy; an empty
+    condition means always. Several conditions are alternatives: one of them suffices.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -523,8 +530,8 @@ class PolicyCellChange(_message.Message):
     COURSE_ID_FIELD_NUMBER: _builtins.int
     GAINS_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
-    TAKES_FIELD_NUMBER: _builtins.int
-    LEAVES_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    UNBLOCKS_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """The role."""
@@ -533,28 +540,28 @@ class PolicyCellChange(_message.Message):
     action: _builtins.str
     """The action."""
     course_id: _builtins.str
-    """The course whose override makes it another change than everywhere else; empty for all other courses. Such a
-    change without conditions says that nothing changes there.
+    """The course, if its exceptions make the change differ from that in all other courses; else empty. If this is set and
+    there is no condition, nothing changes in this course.
     """
     @_builtins.property
     def gains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """When who holds no other role there is allowed from then on, and was not before: one of the conditions holds."""
+        """Conditions under which a subject whose only role is `role` gains the action."""
 
     @_builtins.property
     def losses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """When who holds no other role there is no longer allowed."""
+        """Conditions under which a subject whose only role is `role` loses the action."""
 
     @_builtins.property
-    def takes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """When a deny row of the role begins to stop who is allowed by another role."""
+    def blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Conditions under which a `deny` row of `role` begins to deny the action to subjects whom another role allows it."""
 
     @_builtins.property
-    def leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """When a deny row of the role ceases to stop who is allowed by another role."""
+    def unblocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Conditions under which no `deny` row of `role` denies the action any more to subjects whom another role allows it."""
 
     @_builtins.property
     def sentences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The same in words, a sentence for each of the four that is not empty."""
+        """The change as text: a sentence for each of the four lists that is not empty."""
 
     def __init__(
         self,
@@ -565,13 +572,13 @@ class PolicyCellChange(_message.Message):
         course_id: _builtins.str = ...,
         gains: _abc.Iterable[_builtins.str] | None = ...,
         losses: _abc.Iterable[_builtins.str] | None = ...,
-        takes: _abc.Iterable[_builtins.str] | None = ...,
-        leaves: _abc.Iterable[_builtins.str] | None = ...,
+        blocks: _abc.Iterable[_builtins.str] | None = ...,
+        unblocks: _abc.Iterable[_builtins.str] | None = ...,
         sentences: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "course_id", b"course_id", "gains", b"gains", "leaves", b"leaves", "losses", b"losses", "role", b"role", "sentences", b"sentences", "takes", b"takes", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "blocks", b"blocks", "course_id", b"course_id", "gains", b"gains", "losses", b"losses", "role", b"role", "sentences", b"sentences", "type", b"type", "unblocks", b"unblocks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,7 +586,7 @@ Global___PolicyCellChange: _TypeAlias = PolicyCellChange  # noqa: Y015
 
 @_typing.final
 class DiffPolicyVersionsResponse(_message.Message):
-    """What two policies decide differently. Empty if nothing."""
+    """What two policies decide differently. Empty if they decide everything alike."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -587,11 +594,11 @@ class DiffPolicyVersionsResponse(_message.Message):
     CELLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def declarations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Roles, types, locks, invariants, tests and other files that are new, removed or changed, in words."""
+        """A sentence for each role, type, lock, invariant, test or other file that is new, removed or changed."""
 
     @_builtins.property
     def cells(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyCellChange]:
-        """The cells that changed, those of all courses first."""
+        """The changed cells. Changes in all courses come before those in one course."""
 
     def __init__(
         self,
@@ -609,7 +616,7 @@ Global___DiffPolicyVersionsResponse: _TypeAlias = DiffPolicyVersionsResponse  # 
 
 @_typing.final
 class PreviewPolicyRequest(_message.Message):
-    """The policy to preview, a version or files. It is held against the active version."""
+    """The policy to preview: a version or files. It is compared with the active version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -623,16 +630,16 @@ class PreviewPolicyRequest(_message.Message):
     number: _builtins.int
     """The number of a version."""
     max_examples: _builtins.int
-    """How many resources each change names, 1 to 100; 0 means 1."""
+    """The maximum number of example resources for each change: 1 to 100; 0 means 1."""
     max_largest: _builtins.int
-    """How many rows `totals.largest` has at most, 1 to 1,000; 0 means 20."""
+    """The maximum number of rows in `totals.largest`: 1 to 1,000; 0 means 20."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
-    """The course whose policy it is; only this course is then looked at. Empty for the platform's."""
+    """The course whose own policy it is; the preview is then of this course only. Empty for the platform's."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
-        """Files in its place, as in `ApplyPolicyRequest`."""
+        """Files instead of a version, as in `ApplyPolicyRequest`."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
@@ -668,11 +675,11 @@ class PreviewPolicyResponse(_message.Message):
     TOTALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewRows]:
-        """Rows that were found since the last part."""
+        """The rows found since the previous part."""
 
     @_builtins.property
     def progress(self) -> Global___PreviewProgress:
-        """How far it is."""
+        """The progress of the preview."""
 
     @_builtins.property
     def totals(self) -> Global___PreviewTotals:
@@ -695,25 +702,25 @@ Global___PreviewPolicyResponse: _TypeAlias = PreviewPolicyResponse  # noqa: Y015
 
 @_typing.final
 class PreviewProgress(_message.Message):
-    """How far a preview is."""
+    """The progress of a preview."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBERS_FIELD_NUMBER: _builtins.int
-    OF_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     members: _builtins.int
-    """Memberships that have been looked at: pairs of a subject and a scope."""
-    of: _builtins.int
-    """How many there are."""
+    """The number of pairs of a subject and a scope that were evaluated so far."""
+    total: _builtins.int
+    """The number of all such pairs."""
     def __init__(
         self,
         *,
         members: _builtins.int = ...,
-        of: _builtins.int = ...,
+        total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "of", b"of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -721,7 +728,7 @@ Global___PreviewProgress: _TypeAlias = PreviewProgress  # noqa: Y015
 
 @_typing.final
 class PreviewRows(_message.Message):
-    """What changes for subjects in one scope: a row for each subject, with the same changes."""
+    """What changes for subjects in one scope: one row for each subject, all with the same changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -730,17 +737,17 @@ class PreviewRows(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
-        """A course, which stands for everything in it and in its sessions; a session without a course; or the
-        platform, for what is created there.
+        """A course, including everything in it and in its sessions; a session without a course; or the platform, for what is
+        created there.
         """
 
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Subject]:
-        """Those for whom it changes. Each is in at most one row of a scope."""
+        """The subjects. Each subject has at most one row in a scope."""
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessChange]:
-        """All that changes for each of them there."""
+        """All changes for each of these subjects in the scope."""
 
     def __init__(
         self,
@@ -776,25 +783,25 @@ class AccessChange(_message.Message):
     action: _builtins.str
     """The action."""
     gains: _builtins.bool
-    """Whether it is gained; else it is lost."""
+    """True if the action is gained, false if it is lost."""
     count: _builtins.int
-    """To how many resources. For `create`, in how many places: the course and its sessions."""
+    """The number of resources. For `create`, the number of places: the course and its sessions."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """For which purposes of a request: empty for plain use, `ai_response`, or both."""
+        """The purposes of a request for which it changes: the empty string for ordinary use, `ai_response`, or both."""
 
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessExample]:
-        """Some of them, at most `max_examples`."""
+        """Examples of these resources, at most `max_examples`."""
 
     @_builtins.property
     def before(self) -> Global___AccessVerdict:
-        """What Check answers about the first example now."""
+        """What Check answers about the first example under the active policy."""
 
     @_builtins.property
     def after(self) -> Global___AccessVerdict:
-        """What it would answer. If the example is the subject's own, or shared with it, and that does not matter to
-        the change, both are the answers to somebody else.
+        """What Check would answer about the first example under the previewed policy. If the subject owns the example or has a
+        share of it, and this does not matter to the change, both answers are those for a subject without either.
         """
 
     def __init__(
@@ -819,7 +826,7 @@ Global___AccessChange: _TypeAlias = AccessChange  # noqa: Y015
 
 @_typing.final
 class AccessExample(_message.Message):
-    """A resource."""
+    """A resource that a change concerns."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -827,12 +834,12 @@ class AccessExample(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Its type."""
+    """The type."""
     id: _builtins.str
-    """Its id; empty for what would be created."""
+    """The id. Empty for a resource that would be created."""
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
-        """The course or session that it is in."""
+        """The course or session of the resource."""
 
     def __init__(
         self,
@@ -861,18 +868,18 @@ class AccessVerdict(_message.Message):
     MEMBERSHIP_STATE_FIELD_NUMBER: _builtins.int
     UNMET_FACTS_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether it is yes."""
+    """Whether the subject may perform the action."""
     reason: _authorization_pb2.Reason.ValueType
-    """The reason; unspecified if the policy does not declare the type or the action, so that nobody can ask."""
+    """The reason. Unspecified if the policy does not declare the type or the action."""
     membership_state: _authorization_pb2.MembershipState.ValueType
     """As in `CheckResponse`."""
     @_builtins.property
     def rule(self) -> _authorization_pb2.Rule:
-        """The rule that decides or comes nearest to allowing, if any."""
+        """The rule that decided, or with CONDITION_NOT_MET the rule that came nearest to allowing. Absent without a rule."""
 
     @_builtins.property
     def unmet_facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The facts that the rule lacks, if it did not allow but came nearest to allowing."""
+        """With CONDITION_NOT_MET: the facts that `rule` requires and that do not hold."""
 
     def __init__(
         self,
@@ -893,7 +900,7 @@ Global___AccessVerdict: _TypeAlias = AccessVerdict  # noqa: Y015
 
 @_typing.final
 class AccessTotal(_message.Message):
-    """How many a change concerns."""
+    """The number of rows and resources that a kind of change concerns."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -908,11 +915,11 @@ class AccessTotal(_message.Message):
     action: _builtins.str
     """The action."""
     gains: _builtins.bool
-    """Whether it is gained; else it is lost."""
+    """True if the action is gained, false if it is lost."""
     subjects: _builtins.int
-    """Rows: a subject counts in each course."""
+    """The number of rows. A subject counts once for each course."""
     count: _builtins.int
-    """Resources in all these rows."""
+    """The number of resources in all these rows."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in `AccessChange`."""
@@ -951,32 +958,32 @@ class PreviewTotals(_message.Message):
     LARGEST_FIELD_NUMBER: _builtins.int
     RECENT_FIELD_NUMBER: _builtins.int
     policy_version: _builtins.str
-    """The version that is active, which the policy was held against."""
+    """The active version, with which the policy was compared."""
     members: _builtins.int
-    """Memberships that were looked at. 0 if the two policies decide everything alike."""
+    """The number of pairs of a subject and a scope that were evaluated. 0 if the two policies decide everything alike."""
     rows: _builtins.int
-    """Rows that were sent, one for each subject and scope."""
+    """The number of rows that were sent, one for each subject and scope."""
     scopes: _builtins.int
-    """Courses, sessions without a course, and the platform, that have rows."""
+    """The number of scopes that have rows: courses, sessions without a course, and the platform."""
     @_builtins.property
     def checked_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
     @_builtins.property
     def now(self) -> _timestamp_pb2.Timestamp:
-        """The time that decided what is published, over or suspended."""
+        """The time for which the two policies were evaluated."""
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessTotal]:
-        """What changes, for the most subjects first."""
+        """The kinds of changes, those for the most subjects first."""
 
     @_builtins.property
     def largest(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewRows]:
-        """The rows with the most changes, a subject each, the largest first."""
+        """The rows with the most changes, each with one subject, the largest first."""
 
     @_builtins.property
     def recent(self) -> Global___RecentDecisions:
-        """What would change for recent decisions. Absent without a decision log in the database, and for the policy of a
+        """How many recent decisions would change. Absent without a decision log in the database, and for the policy of a
         course.
         """
 
@@ -1114,9 +1121,9 @@ class ReadPolicyVersionRequest(_message.Message):
     INCLUDE_CERTIFICATE_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """Its number; 0 for the active one."""
+    """The number of the version; 0 for the active version."""
     include_certificate: _builtins.bool
-    """Whether to answer with the certificate, too."""
+    """Whether the answer includes the certificate."""
     course_id: _builtins.str
     """The course whose own policy it is. Empty for the platform's."""
     @_builtins.property
@@ -1161,7 +1168,7 @@ class ReadPolicyVersionResponse(_message.Message):
 
     @_builtins.property
     def certificate(self) -> Global___PolicyCertificate:
-        """The proof of its invariants, without which it would not have been published. Only if asked for."""
+        """The proof of its invariants, if `include_certificate` is set."""
 
     def __init__(
         self,
@@ -1181,7 +1188,7 @@ Global___ReadPolicyVersionResponse: _TypeAlias = ReadPolicyVersionResponse  # no
 
 @_typing.final
 class PolicyCertificate(_message.Message):
-    """That a policy keeps its invariants, and why, so that `authz policy prove --check` accepts it without searching."""
+    """The proof that a policy keeps its invariants. `authz policy prove --check` verifies it without a new search."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1191,13 +1198,13 @@ class PolicyCertificate(_message.Message):
     OBLIGATIONS_FIELD_NUMBER: _builtins.int
     JSON_FIELD_NUMBER: _builtins.int
     policy_digest: _builtins.str
-    """The digest of what decides: roles, types and rules."""
+    """The digest of the roles, types and rules of the policy."""
     invariants_digest: _builtins.str
     """The digest of the invariants."""
     invariants: _builtins.int
-    """How many invariants were proved."""
+    """The number of invariants that were proved."""
     obligations: _builtins.int
-    """Over how many cases: pairs of a rule and a set of roles, each for all facts."""
+    """The number of cases that were proved: pairs of a rule and a set of roles, each for all combinations of facts."""
     json: _builtins.str
     """The whole certificate, as JSON."""
     def __init__(
@@ -1233,30 +1240,30 @@ class PolicyDraft(_message.Message):
     PUBLICATION_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its name. Case-sensitive, at most 128 characters."""
+    """The name of the draft. Case-sensitive, at most 128 characters."""
     etag: _builtins.str
-    """Changes with each edit. Send it back with the next one."""
+    """Changes with each edit. Send the last one that you read with the next edit."""
     base_number: _builtins.int
     """The number of the version that the draft was made from, or last rebased onto; 0 if the course had none."""
     author: _builtins.str
-    """Who made it."""
+    """The author of the draft."""
     course_id: _builtins.str
-    """The course whose policy it is a draft of. Empty for the platform's."""
+    """The course for whose own policy the draft is. Empty for the platform's."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
-        """Its files. Absent in lists."""
+        """The files. Absent in lists."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When the draft was made."""
 
     @_builtins.property
     def edited_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was last edited."""
+        """When the draft was last edited."""
 
     @_builtins.property
     def publication(self) -> Global___PolicyPublication:
-        """When it is to be published. Absent if it is not, or nobody has asked for that."""
+        """The scheduled publication, or the one that failed. Absent for none."""
 
     def __init__(
         self,
@@ -1281,7 +1288,7 @@ Global___PolicyDraft: _TypeAlias = PolicyDraft  # noqa: Y015
 
 @_typing.final
 class PolicyPublication(_message.Message):
-    """That a draft is to be published at a time, or could not be."""
+    """A scheduled publication of a draft, or one that failed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1290,14 +1297,14 @@ class PolicyPublication(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     author: _builtins.str
-    """Who publishes it."""
+    """The author of the change."""
     reason: _builtins.str
-    """Why."""
+    """The reason, for the change log."""
     error: _builtins.str
-    """Why it could not be published at that time. It is not tried again. Empty until then."""
+    """Why the publication failed. The servers do not try again. Empty before `publish_at`, and if it has not failed."""
     @_builtins.property
     def publish_at(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When the servers publish the draft."""
 
     def __init__(
         self,
@@ -1331,11 +1338,11 @@ class CreatePolicyDraftRequest(_message.Message):
     base_number: _builtins.int
     """The number of the version to copy; 0 for the active one."""
     author: _builtins.str
-    """Who makes it. At most 256 characters. The caller, when empty."""
+    """The author of the draft. At most 256 characters. The caller, when empty."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
-    """The course whose policy it is a draft of. Empty for the platform's. The course must be registered."""
+    """The course for whose own policy the draft is. Empty for the platform's. The course must be registered."""
     def __init__(
         self,
         *,
@@ -1432,7 +1439,7 @@ class ReadPolicyDraftRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """The id of the draft."""
     course_id: _builtins.str
     """The course whose draft it is. Empty for one of the platform's policy."""
     def __init__(
@@ -1496,8 +1503,8 @@ class PolicyCellEdit(_message.Message):
     """The action."""
     @_builtins.property
     def when(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """When: one of these conditions holds, each facts joined by `&`. An empty condition means always. Without any
-        condition: never.
+        """Conditions under which the role may perform the action: one of them must hold. Each is facts joined by `&`. An empty
+        condition means always; no condition means never.
         """
 
     def __init__(
@@ -1575,7 +1582,7 @@ class EditPolicyDraftRequest(_message.Message):
     id: _builtins.str
     """The id of the draft."""
     etag: _builtins.str
-    """Its etag, as last read."""
+    """The etag of the draft, as last read."""
     rebase: _builtins.bool
     """Whether to rebase the draft onto the active version first. Fails with PRECONDITION_FAILED if both have changed the
     same file, except the file of rows, which is merged by row.
@@ -1586,7 +1593,7 @@ class EditPolicyDraftRequest(_message.Message):
     """The course whose draft it is. Empty for one of the platform's policy."""
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyEdit]:
-        """At most 1,000, made in order."""
+        """The edits, at most 1,000, applied in order."""
 
     def __init__(
         self,
@@ -1620,7 +1627,7 @@ class EditPolicyDraftResponse(_message.Message):
 
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
-        """The faults of its rows. A draft may have some between two edits; it is published only without."""
+        """The faults of its rows. A draft may have faults between two edits, but not when it is published."""
 
     def __init__(
         self,
@@ -1649,13 +1656,13 @@ class PublishPolicyDraftRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """The id of the draft."""
     etag: _builtins.str
-    """Its etag, as last read."""
+    """The etag of the draft, as last read."""
     author: _builtins.str
-    """Who publishes it. At most 256 characters. The caller, when empty."""
+    """The author of the change. At most 256 characters. The caller, when empty."""
     reason: _builtins.str
-    """Why. At most 1,024 characters."""
+    """The reason, for the change log. At most 1,024 characters. Do not put personal data here."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
@@ -1691,9 +1698,9 @@ class PublishPolicyDraftResponse(_message.Message):
     TESTS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
-    """Whether its files differ from those of the version that was active before. If not, the draft is kept."""
+    """Whether the files differ from those of the version that was active before. If not, the draft is kept."""
     replicated: _builtins.bool
-    """As in `WriteResponse`."""
+    """Whether the activation is in effect, as `WriteResponse.replicated`."""
     @_builtins.property
     def active(self) -> _common_pb2.PolicyVersion:
         """The version that is active now, without its files."""
@@ -1704,11 +1711,11 @@ class PublishPolicyDraftResponse(_message.Message):
 
     @_builtins.property
     def tests(self) -> Global___PolicyTests:
-        """What the tests of the policy came to: they all passed."""
+        """The results of the tests of the policy, all of which passed. Absent for the policy of a course, which has none."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
-        """As in `ValidatePolicyResponse`: published with these warnings."""
+        """Warnings, as in `ValidatePolicyResponse`. They did not stop the publication."""
 
     def __init__(
         self,
@@ -1742,20 +1749,20 @@ class SchedulePolicyDraftRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """The id of the draft."""
     etag: _builtins.str
-    """Its etag, as last read."""
+    """The etag of the draft, as last read."""
     author: _builtins.str
-    """Who publishes it. At most 256 characters. The caller, when empty."""
+    """The author of the change. At most 256 characters. The caller, when empty."""
     reason: _builtins.str
-    """Why. At most 1,024 characters."""
+    """The reason, for the change log. At most 1,024 characters. Do not put personal data here."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
     """The course whose draft it is. Empty for one of the platform's policy."""
     @_builtins.property
     def publish_at(self) -> _timestamp_pb2.Timestamp:
-        """When to publish it: a time to come. Absent to cancel."""
+        """When to publish the draft: a time in the future. Absent to cancel the publication."""
 
     def __init__(
         self,
@@ -1791,7 +1798,7 @@ class SchedulePolicyDraftResponse(_message.Message):
 
     @_builtins.property
     def tests(self) -> Global___PolicyTests:
-        """What the tests of the policy come to now. Absent when cancelled."""
+        """The results of the tests of the policy now. Absent if the publication was cancelled."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
@@ -1823,9 +1830,9 @@ class DeletePolicyDraftRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """The id of the draft."""
     etag: _builtins.str
-    """Its etag, as last read."""
+    """The etag of the draft, as last read."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     course_id: _builtins.str

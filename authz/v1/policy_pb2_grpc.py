@@ -29,9 +29,9 @@ class PolicyServiceStub:
     """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
     The last version of each is active on every server.
 
-    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
-    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
-    with its course. Every call is about the platform's policy unless it names a course.
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
+    allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
+    the course deletes its policy. Every call is about the platform's policy unless it names a course.
     """
 
     def __init__(self, channel):
@@ -131,9 +131,9 @@ class PolicyServiceServicer:
     """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
     The last version of each is active on every server.
 
-    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
-    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
-    with its course. Every call is about the platform's policy unless it names a course.
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
+    allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
+    the course deletes its policy. Every call is about the platform's policy unless it names a course.
     """
 
     def ApplyPolicy(self, request, context):
@@ -157,16 +157,16 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ValidatePolicy(self, request, context):
-        """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
-        those, the tests that fail. Stores nothing.
+        """Lists what is wrong with a policy: its faults; if it has none, the rules that break an invariant; if no rule does,
+        the tests that fail. Stores nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiffPolicyVersions(self, request, context):
-        """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
-        that mean the same, comments and the order of rows play no part.
+        """Returns what two policies decide differently: for which role, type and action, in which course and when. Ignores
+        comments, the order of rows, and rows that mean the same.
 
         Fails with POLICY_INVALID if one of them has faults.
         """
@@ -175,8 +175,8 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewPolicy(self, request, context):
-        """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
-        Exact: applying it and asking Check about everything registered finds the same differences.
+        """Returns which subjects would gain or lose which actions, in the directory as it is now, if this policy were
+        active. The result is exact: if you apply the policy and check everything registered, you find the same differences.
 
         Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
         POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
@@ -222,7 +222,7 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EditPolicyDraft(self, request, context):
-        """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+        """Edits a draft: applies all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
         since it was read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -230,9 +230,9 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishPolicyDraft(self, request, context):
-        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
-        has edited it meanwhile. Fails with
-        PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+        """Makes a draft the next version and activates it, as `ApplyPolicy` does. Then deletes the draft, unless somebody has
+        edited it meanwhile. Fails with PRECONDITION_FAILED if the active version is not the one that the draft was made
+        from: rebase the draft first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,8 +276,8 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StopPolicyShadow(self, request, context):
-        """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
-        starts. Fails with PRECONDITION_FAILED if no shadow is running.
+        """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next
+        shadow starts. Fails with PRECONDITION_FAILED if no shadow is running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -383,9 +383,9 @@ class PolicyService:
     """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
     The last version of each is active on every server.
 
-    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
-    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
-    with its course. Every call is about the platform's policy unless it names a course.
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
+    allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
+    the course deletes its policy. Every call is about the platform's policy unless it names a course.
     """
 
     @staticmethod

@@ -30,9 +30,9 @@ class PolicyServiceStub:
     """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
     The last version of each is active on every server.
 
-    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
-    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
-    with its course. Every call is about the platform's policy unless it names a course.
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
+    allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
+    the course deletes its policy. Every call is about the platform's policy unless it names a course.
     """
 
     @_typing.overload
@@ -51,18 +51,18 @@ class PolicyServiceStub:
     RollBackPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.RollBackPolicyRequest, _policy_pb2.RollBackPolicyResponse]
     """Makes the next version from the files of an earlier one, and activates it, as `ApplyPolicy` does."""
     ValidatePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ValidatePolicyRequest, _policy_pb2.ValidatePolicyResponse]
-    """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
-    those, the tests that fail. Stores nothing.
+    """Lists what is wrong with a policy: its faults; if it has none, the rules that break an invariant; if no rule does,
+    the tests that fail. Stores nothing.
     """
     DiffPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DiffPolicyVersionsRequest, _policy_pb2.DiffPolicyVersionsResponse]
-    """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
-    that mean the same, comments and the order of rows play no part.
+    """Returns what two policies decide differently: for which role, type and action, in which course and when. Ignores
+    comments, the order of rows, and rows that mean the same.
 
     Fails with POLICY_INVALID if one of them has faults.
     """
     PreviewPolicy: _grpc.UnaryStreamMultiCallable[_policy_pb2.PreviewPolicyRequest, _policy_pb2.PreviewPolicyResponse]
-    """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
-    Exact: applying it and asking Check about everything registered finds the same differences.
+    """Returns which subjects would gain or lose which actions, in the directory as it is now, if this policy were
+    active. The result is exact: if you apply the policy and check everything registered, you find the same differences.
 
     Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
     POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
@@ -80,13 +80,13 @@ class PolicyServiceStub:
     ReadPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftRequest, _policy_pb2.ReadPolicyDraftResponse]
     """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`."""
     EditPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.EditPolicyDraftRequest, _policy_pb2.EditPolicyDraftResponse]
-    """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+    """Edits a draft: applies all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
     since it was read.
     """
     PublishPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.PublishPolicyDraftRequest, _policy_pb2.PublishPolicyDraftResponse]
-    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
-    has edited it meanwhile. Fails with
-    PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+    """Makes a draft the next version and activates it, as `ApplyPolicy` does. Then deletes the draft, unless somebody has
+    edited it meanwhile. Fails with PRECONDITION_FAILED if the active version is not the one that the draft was made
+    from: rebase the draft first.
     """
     SchedulePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]
     """Schedules the publication of a draft, or cancels it. The draft must be publishable now; the servers prove and test
@@ -108,8 +108,8 @@ class PolicyServiceStub:
     ReadPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]
     """Reads the last shadow of a policy and its results. Servers add their counts every few seconds."""
     StopPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]
-    """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
-    starts. Fails with PRECONDITION_FAILED if no shadow is running.
+    """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next
+    shadow starts. Fails with PRECONDITION_FAILED if no shadow is running.
     """
 
 @_typing.type_check_only
@@ -117,9 +117,9 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
     The last version of each is active on every server.
 
-    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
-    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
-    with its course. Every call is about the platform's policy unless it names a course.
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
+    allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
+    the course deletes its policy. Every call is about the platform's policy unless it names a course.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -135,18 +135,18 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     RollBackPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.RollBackPolicyRequest, _policy_pb2.RollBackPolicyResponse]  # type: ignore[assignment]
     """Makes the next version from the files of an earlier one, and activates it, as `ApplyPolicy` does."""
     ValidatePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.ValidatePolicyRequest, _policy_pb2.ValidatePolicyResponse]  # type: ignore[assignment]
-    """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
-    those, the tests that fail. Stores nothing.
+    """Lists what is wrong with a policy: its faults; if it has none, the rules that break an invariant; if no rule does,
+    the tests that fail. Stores nothing.
     """
     DiffPolicyVersions: _aio.UnaryUnaryMultiCallable[_policy_pb2.DiffPolicyVersionsRequest, _policy_pb2.DiffPolicyVersionsResponse]  # type: ignore[assignment]
-    """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
-    that mean the same, comments and the order of rows play no part.
+    """Returns what two policies decide differently: for which role, type and action, in which course and when. Ignores
+    comments, the order of rows, and rows that mean the same.
 
     Fails with POLICY_INVALID if one of them has faults.
     """
     PreviewPolicy: _aio.UnaryStreamMultiCallable[_policy_pb2.PreviewPolicyRequest, _policy_pb2.PreviewPolicyResponse]  # type: ignore[assignment]
-    """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
-    Exact: applying it and asking Check about everything registered finds the same differences.
+    """Returns which subjects would gain or lose which actions, in the directory as it is now, if this policy were
+    active. The result is exact: if you apply the policy and check everything registered, you find the same differences.
 
     Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
     POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
@@ -164,13 +164,13 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     ReadPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftRequest, _policy_pb2.ReadPolicyDraftResponse]  # type: ignore[assignment]
     """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`."""
     EditPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.EditPolicyDraftRequest, _policy_pb2.EditPolicyDraftResponse]  # type: ignore[assignment]
-    """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+    """Edits a draft: applies all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
     since it was read.
     """
     PublishPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.PublishPolicyDraftRequest, _policy_pb2.PublishPolicyDraftResponse]  # type: ignore[assignment]
-    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
-    has edited it meanwhile. Fails with
-    PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+    """Makes a draft the next version and activates it, as `ApplyPolicy` does. Then deletes the draft, unless somebody has
+    edited it meanwhile. Fails with PRECONDITION_FAILED if the active version is not the one that the draft was made
+    from: rebase the draft first.
     """
     SchedulePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]  # type: ignore[assignment]
     """Schedules the publication of a draft, or cancels it. The draft must be publishable now; the servers prove and test
@@ -192,17 +192,17 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     ReadPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]  # type: ignore[assignment]
     """Reads the last shadow of a policy and its results. Servers add their counts every few seconds."""
     StopPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]  # type: ignore[assignment]
-    """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
-    starts. Fails with PRECONDITION_FAILED if no shadow is running.
+    """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next
+    shadow starts. Fails with PRECONDITION_FAILED if no shadow is running.
     """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
     The last version of each is active on every server.
 
-    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
-    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
-    with its course. Every call is about the platform's policy unless it names a course.
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
+    allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
+    the course deletes its policy. Every call is about the platform's policy unless it names a course.
     """
 
     @_abc_1.abstractmethod
@@ -234,8 +234,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ValidatePolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ValidatePolicyResponse, _abc.Awaitable[_policy_pb2.ValidatePolicyResponse]]:
-        """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
-        those, the tests that fail. Stores nothing.
+        """Lists what is wrong with a policy: its faults; if it has none, the rules that break an invariant; if no rule does,
+        the tests that fail. Stores nothing.
         """
 
     @_abc_1.abstractmethod
@@ -244,8 +244,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.DiffPolicyVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.DiffPolicyVersionsResponse, _abc.Awaitable[_policy_pb2.DiffPolicyVersionsResponse]]:
-        """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
-        that mean the same, comments and the order of rows play no part.
+        """Returns what two policies decide differently: for which role, type and action, in which course and when. Ignores
+        comments, the order of rows, and rows that mean the same.
 
         Fails with POLICY_INVALID if one of them has faults.
         """
@@ -256,8 +256,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.PreviewPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_policy_pb2.PreviewPolicyResponse], _abc.AsyncIterator[_policy_pb2.PreviewPolicyResponse]]:
-        """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
-        Exact: applying it and asking Check about everything registered finds the same differences.
+        """Returns which subjects would gain or lose which actions, in the directory as it is now, if this policy were
+        active. The result is exact: if you apply the policy and check everything registered, you find the same differences.
 
         Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
         POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
@@ -311,7 +311,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.EditPolicyDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.EditPolicyDraftResponse, _abc.Awaitable[_policy_pb2.EditPolicyDraftResponse]]:
-        """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+        """Edits a draft: applies all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
         since it was read.
         """
 
@@ -321,9 +321,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.PublishPolicyDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.PublishPolicyDraftResponse, _abc.Awaitable[_policy_pb2.PublishPolicyDraftResponse]]:
-        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
-        has edited it meanwhile. Fails with
-        PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+        """Makes a draft the next version and activates it, as `ApplyPolicy` does. Then deletes the draft, unless somebody has
+        edited it meanwhile. Fails with PRECONDITION_FAILED if the active version is not the one that the draft was made
+        from: rebase the draft first.
         """
 
     @_abc_1.abstractmethod
@@ -375,8 +375,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.StopPolicyShadowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.StopPolicyShadowResponse, _abc.Awaitable[_policy_pb2.StopPolicyShadowResponse]]:
-        """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
-        starts. Fails with PRECONDITION_FAILED if no shadow is running.
+        """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next
+        shadow starts. Fails with PRECONDITION_FAILED if no shadow is running.
         """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

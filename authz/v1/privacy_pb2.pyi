@@ -136,14 +136,14 @@ Global___ExportSubjectRequest: _TypeAlias = ExportSubjectRequest  # noqa: Y015
 
 @_typing.final
 class ExportSubjectResponse(_message.Message):
-    """Some items, in order."""
+    """The next items of an export, in order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportItem]:
-        """At least one."""
+        """The items, at least one."""
 
     def __init__(
         self,
@@ -452,7 +452,7 @@ class EraseSubjectRequest(_message.Message):
     ORPHAN_RESOURCES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why. The reason outlives the erasure, so it must not name the subject, or anybody else as
+    """The reason. It outlives the erasure, so it must not name the subject, or anybody else as
     `user:<id>`. At most 1,024 characters.
     """
     orphan_resources: _builtins.bool
@@ -794,7 +794,7 @@ class ReleaseErasedSubjectRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, for the change log."""
+    """The reason, for the change log."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
@@ -818,7 +818,7 @@ Global___ReleaseErasedSubjectRequest: _TypeAlias = ReleaseErasedSubjectRequest  
 
 @_typing.final
 class ReleaseErasedSubjectResponse(_message.Message):
-    """The id may be used again."""
+    """The id is released."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -850,7 +850,7 @@ class HoldSubjectRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why. A refused erasure returns this reason. At most 1,024 characters."""
+    """The reason. A refused erasure returns it. At most 1,024 characters."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
@@ -991,7 +991,7 @@ class Hold(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why."""
+    """The reason for the hold."""
     actor: _builtins.str
     """Who placed the hold, as in `WatchChange.actor`."""
     @_builtins.property
@@ -1029,7 +1029,7 @@ class RenameSubjectRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, for the change log."""
+    """The reason, for the change log."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
@@ -1233,7 +1233,7 @@ class ReadRetentionResponse(_message.Message):
     PERIODS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def periods(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetentionPeriod]:
-        """One for each kind of data."""
+        """A rule for each kind of data."""
 
     def __init__(
         self,
@@ -1303,7 +1303,7 @@ class SetRetentionRequest(_message.Message):
     for_ever: _builtins.bool
     """Keep the data as long as the database."""
     reason: _builtins.str
-    """Why, for the change log. At most 1,024 characters."""
+    """The reason, for the change log. At most 1,024 characters."""
     version: _builtins.int
     """The version of the rule that you read, if the call should fail when the rule has changed since."""
     request_id: _builtins.str

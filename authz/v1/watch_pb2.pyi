@@ -194,8 +194,9 @@ class WatchChange(_message.Message):
     LAST_FIELD_NUMBER: _builtins.int
     ERASING_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """The caller that wrote it: `service:<name>` from its client certificate, or `unauthenticated`; then, if the
-    call named a person, ` for ` and the person: `service:console for user:ada`.
+    """The caller that wrote the change: `service:<id>`, which its client certificate, JWT or access token proved, or
+    `unauthenticated` without a credential. If the caller acted for a person, ` for ` and the person follow:
+    `service:console for user:ada`. `authz` for what the service itself wrote.
     """
     reason: _builtins.str
     """The reason that the writer gave."""

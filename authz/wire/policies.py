@@ -86,8 +86,8 @@ def parse_diff(response: pb.DiffPolicyVersionsResponse) -> PolicyDiff:
             course_id=cell.course_id or None,
             gains=tuple(cell.gains),
             losses=tuple(cell.losses),
-            takes=tuple(cell.takes),
-            leaves=tuple(cell.leaves),
+            blocks=tuple(cell.blocks),
+            unblocks=tuple(cell.unblocks),
         )
         for cell in response.cells
     )

@@ -48,7 +48,7 @@ def preview_message(events: Iterable[Impact | PreviewProgress | PreviewTotals]) 
         if isinstance(event, Impact):
             message.rows.append(_rows_message(event))
         elif isinstance(event, PreviewProgress):
-            message.progress.CopyFrom(pb.PreviewProgress(members=event.members, of=event.of))
+            message.progress.CopyFrom(pb.PreviewProgress(members=event.members, total=event.total))
         else:
             message.totals.CopyFrom(_totals_message(event))
     return message
@@ -58,7 +58,7 @@ def parse_preview(message: pb.PreviewPolicyResponse) -> Iterator[Impact | Previe
     """What a part says."""
     yield from map(_parse_rows, message.rows)
     if message.HasField("progress"):
-        yield PreviewProgress(message.progress.members, message.progress.of)
+        yield PreviewProgress(message.progress.members, message.progress.total)
     if message.HasField("totals"):
         yield _parse_totals(message.totals)
 

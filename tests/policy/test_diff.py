@@ -87,7 +87,7 @@ def test_two_rows_for_two_cases_are_the_row_for_both(tmp_path: Path) -> None:
             "p, auditor, *, notebook, delete, , deny\n",
             ("", ""),
             [
-                "`auditor` now also stops who holds another role: delete on notebook,"
+                "`auditor` now also denies to holders of other roles: delete on notebook,"
                 " when own & !locked & !for_ai_response & !course_archived"
             ],
         ),

@@ -53,7 +53,7 @@ class AuditServicer:
         self._turns = turns
 
     async def ReadChanges(self, request: pb.ReadChangesRequest, call: Call) -> pb.ReadChangesResponse:
-        """A page of the change log."""
+        """Read a page of the change log."""
         await require_of_person(call, self._rights)
         query, asked = parse_read_changes(request)
         page = await self._gate.read(partial(self._trail.read_changes, query, asked))
@@ -64,7 +64,7 @@ class AuditServicer:
         )
 
     async def ReadDecisions(self, request: pb.ReadDecisionsRequest, call: Call) -> pb.ReadDecisionsResponse:
-        """A page of the decision log in the database."""
+        """Read a page of the decision log in the database."""
         await require_of_person(call, self._rights)
         query, asked = parse_read_decisions(request)
         page = await self._gate.read(partial(self._decisions.read, query, asked))
@@ -77,7 +77,7 @@ class AuditServicer:
     async def ReadCheckpoint(
         self, _request: pb.ReadCheckpointRequest, call: Call
     ) -> pb.ReadCheckpointResponse:
-        """The newest that a server has signed."""
+        """Read the newest checkpoint that a server has signed."""
         await require_of_person(call, self._rights)
         newest = await self._gate.run(self._checkpoints.newest)
         if not newest.note:
@@ -91,7 +91,7 @@ class AuditServicer:
     async def ReadInclusionProof(
         self, request: pb.ReadInclusionProofRequest, call: Call
     ) -> pb.ReadInclusionProofResponse:
-        """That a signed tree has a leaf."""
+        """Prove that a signed tree has a leaf."""
         await require_of_person(call, self._rights)
         log = parse_audit_log(request.log)
         wanted = partial(self._proofs.inclusion, log, request.number, request.tree_size)
@@ -103,7 +103,7 @@ class AuditServicer:
     async def ReadConsistencyProof(
         self, request: pb.ReadConsistencyProofRequest, call: Call
     ) -> pb.ReadConsistencyProofResponse:
-        """That a signed tree begins another."""
+        """Prove that a signed tree begins another."""
         await require_of_person(call, self._rights)
         log = parse_audit_log(request.log)
         wanted = partial(self._proofs.consistency, log, request.first_size, request.second_size)

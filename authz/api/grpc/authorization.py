@@ -58,7 +58,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         self._answers = Answers()
 
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
-        """One question, one answer."""
+        """Decide one question."""
         question = parse_check(request)
         call.require(permission_to_ask(question))
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
@@ -69,7 +69,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         return response
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, call: Call) -> pb.BatchCheckResponse:
-        """Many questions on one snapshot and at one instant."""
+        """Decide many questions on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
         questions = await self._turns.collect(map(_parsed, request.items))
@@ -97,7 +97,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         return response
 
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
-        """Every action of the type, with its answer."""
+        """Decide every action of a type on one resource."""
         question = parse_list_actions(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
@@ -114,7 +114,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
     async def BatchListActions(
         self, request: pb.BatchListActionsRequest, call: Call
     ) -> pb.BatchListActionsResponse:
-        """The actions of many resources on one snapshot and at one instant."""
+        """Decide the actions of many resources on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
@@ -132,7 +132,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         return pb.BatchListActionsResponse(results=results, checked_at=token)
 
     async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
-        """One question, its answer, and all that led to it."""
+        """Decide one question, and return what led to the answer."""
         question, as_of = parse_explain(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)

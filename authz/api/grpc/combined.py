@@ -29,7 +29,7 @@ from authz.wire.errors import status_of
 _JOIN = "join"
 _IN_SESSION = ("present", "moderate", "record")
 _OF_AN_AI_REQUEST = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
-"""Whose answer it is must be allowed to read what it is made from, and it must be open to AI."""
+"""The subject of an AI response must be allowed to read each source, and the source must be open to AI."""
 
 
 class CombinedCalls:
@@ -44,7 +44,7 @@ class CombinedCalls:
     async def AuthorizeSession(
         self, request: pb.AuthorizeSessionRequest, call: Call
     ) -> pb.AuthorizeSessionResponse:
-        """What somebody may do in a live session, and until when."""
+        """Decide what a subject may do in a live session, and until when."""
         question = parse_session(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
@@ -73,7 +73,7 @@ class CombinedCalls:
     async def AuthorizeSources(
         self, request: pb.AuthorizeSourcesRequest, call: Call
     ) -> pb.AuthorizeSourcesResponse:
-        """Which of several sources an AI response to somebody may be made from."""
+        """Decide which of several sources an AI response to a subject may be made from."""
         asked = parse_sources(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)

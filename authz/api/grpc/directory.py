@@ -50,7 +50,7 @@ class DirectoryServicer:
         self._rights = rights
 
     async def Write(self, request: pb.WriteRequest, call: Call) -> pb.WriteResponse:
-        """All or none."""
+        """Apply all mutations in one revision, or none."""
         mutations = await self._turns.collect(parse_mutations(request))
         preconditions = await self._turns.collect(parse_preconditions(request))
         # A precondition tells whether a record exists.
@@ -69,7 +69,7 @@ class DirectoryServicer:
         )
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
-        """What can be imported, message by message."""
+        """Apply the valid mutations, message by message, and report the invalid ones."""
         call.rights.require_any("write_", call.method.name)
         report = await self._writer.import_parts(
             self._parts(requests, call),
@@ -91,7 +91,7 @@ class DirectoryServicer:
         )
 
     async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> pb.RemoveMemberResponse:
-        """All that the subject has there."""
+        """Remove the memberships and shares of a subject in a course or a session."""
         subject, scope = parse_member(request)
         await self._rights.require_removal(call.principal.on_behalf_of, subject, scope)
         report = await self._writer.remove_member(
@@ -106,7 +106,7 @@ class DirectoryServicer:
         )
 
     async def _read(self, request: Any, call: Call) -> Any:
-        """A page of records."""
+        """Read a page of records of a kind."""
         read = READ_CALLS_BY_REQUEST[type(request)]
         wanted, page = read.parse(request)
         await self._gate.wait_until(call.consistency, call.deadline)

@@ -19,7 +19,7 @@ class DraftCalls:
     async def CreatePolicyDraft(
         self, request: pb.CreatePolicyDraftRequest, call: Call
     ) -> pb.CreatePolicyDraftResponse:
-        """A copy of a version."""
+        """Make a draft, as a copy of a version."""
         key = parse_draft_key(request)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
         draft = await self._drafting.create(
@@ -32,21 +32,21 @@ class DraftCalls:
     async def ReadPolicyDrafts(
         self, request: pb.ReadPolicyDraftsRequest, _call: Call
     ) -> pb.ReadPolicyDraftsResponse:
-        """All drafts of the platform's policy, or of a course's."""
+        """List the drafts of the platform's policy, or of a course's."""
         found = await self._drafting.list(parse_policy_scope(request.course_id))
         return pb.ReadPolicyDraftsResponse(drafts=map(draft_message, found))
 
     async def ReadPolicyDraft(
         self, request: pb.ReadPolicyDraftRequest, _call: Call
     ) -> pb.ReadPolicyDraftResponse:
-        """One with its files."""
+        """Read a draft with its files."""
         draft = await self._drafting.read(parse_draft_key(request))
         return pb.ReadPolicyDraftResponse(draft=draft_message(draft, with_files=True))
 
     async def EditPolicyDraft(
         self, request: pb.EditPolicyDraftRequest, call: Call
     ) -> pb.EditPolicyDraftResponse:
-        """All edits or none."""
+        """Apply all edits to a draft, or none."""
         key = parse_draft_key(request)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
         draft, faults = await self._drafting.edit(
@@ -60,7 +60,7 @@ class DraftCalls:
     async def DeletePolicyDraft(
         self, request: pb.DeletePolicyDraftRequest, call: Call
     ) -> pb.DeletePolicyDraftResponse:
-        """For good."""
+        """Delete a draft."""
         key = parse_draft_key(request)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
         await self._drafting.delete(key, parse_etag(request.etag))

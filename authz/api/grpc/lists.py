@@ -54,7 +54,7 @@ class ListCalls:
     _keys: TokenKeys
 
     async def ListResources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
-        """A page of what the subject may act upon."""
+        """List a page of the resources that a subject may act upon."""
         query, asked = parse_list_resources(request), parse_page(request)
         digest = query_digest("ListResources", query)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
@@ -74,7 +74,7 @@ class ListCalls:
         return response
 
     async def ListSubjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
-        """A page of who may act upon the resource."""
+        """List a page of the subjects that may act upon a resource."""
         (question, as_of), asked = parse_list_subjects(request), parse_page(request)
         digest = query_digest("ListSubjects", question, as_of)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
@@ -97,7 +97,7 @@ class ListCalls:
         return response
 
     async def PlanResources(self, request: pb.PlanResourcesRequest, call: Call) -> pb.PlanResourcesResponse:
-        """What the subject may act upon, as a condition."""
+        """Return what a subject may act upon, as a condition."""
         query = parse_plan_resources(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)

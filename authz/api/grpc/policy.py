@@ -73,7 +73,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         self._gate = gate
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
-        """The next version, unless the files are those of the active one."""
+        """Make files the next version, unless they are those of the active one."""
         files, scope = parse_files(request.files, field="files"), parse_policy_scope(request.course_id)
         origin = _origin(request, call)
         expected = await self._expected(request, call, PolicySource(files=files), scope)
@@ -85,7 +85,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def RollBackPolicy(
         self, request: pb.RollBackPolicyRequest, call: Call
     ) -> pb.RollBackPolicyResponse:
-        """The next version, with the files of an earlier one."""
+        """Make the next version from the files of an earlier one."""
         number = parse_number(request.number, field="number", least=1)
         scope, origin = parse_policy_scope(request.course_id), _origin(request, call)
         expected = await self._expected(request, call, PolicySource(number=number), scope)
@@ -95,7 +95,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def PublishPolicyDraft(
         self, request: pb.PublishPolicyDraftRequest, call: Call
     ) -> pb.PublishPolicyDraftResponse:
-        """The next version, with the files of a draft."""
+        """Make a draft the next version."""
         key, etag = parse_draft_key(request), parse_etag(request.etag)
         draft = await self._drafting.read_at(key, etag)
         source = PolicySource(files=draft.files)
@@ -106,7 +106,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def SchedulePolicyDraft(
         self, request: pb.SchedulePolicyDraftRequest, call: Call
     ) -> pb.SchedulePolicyDraftResponse:
-        """Published later, or not any more."""
+        """Schedule the publication of a draft, or cancel it."""
         key, etag = parse_draft_key(request), parse_etag(request.etag)
         principal, at = call.principal, parse_time(request, "publish_at", field="publish_at")
         if at is None:
@@ -135,7 +135,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def ValidatePolicy(
         self, request: pb.ValidatePolicyRequest, _call: Call
     ) -> pb.ValidatePolicyResponse:
-        """Every fault."""
+        """Find every fault of a policy, and what is legal and surprising."""
         try:
             scope = parse_policy_scope(request.course_id)
             validated = await self._publisher.validate(parse_files(request.files, field="files"), scope)
@@ -148,7 +148,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def DiffPolicyVersions(
         self, request: pb.DiffPolicyVersionsRequest, _call: Call
     ) -> pb.DiffPolicyVersionsResponse:
-        """What two policies decide differently."""
+        """Compare what two policies decide."""
         before, after = (
             parse_source(
                 getattr(request, f"{side}_files"),
@@ -167,7 +167,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         call: Call,
         send: Callable[[pb.PreviewPolicyResponse], Awaitable[None]],
     ) -> None:
-        """Who gains and who loses. That names people."""
+        """Stream who would gain and lose what. The answer names people."""
         source = parse_source(request.files, request.number, files_field="files", number_field="number")
         max_examples, max_largest = parse_limits(request)
         scope = parse_policy_scope(request.course_id)
@@ -185,7 +185,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def ReadPolicyVersions(
         self, request: pb.ReadPolicyVersionsRequest, call: Call
     ) -> pb.ReadPolicyVersionsResponse:
-        """A page of versions."""
+        """Read a page of versions, without their files."""
         page = Page(page_size_of(request.page_size), request.page_token)
         scope = parse_policy_scope(request.course_id)
         await self._gate.wait_until(call.consistency, call.deadline)
@@ -199,7 +199,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def ReadPolicyVersion(
         self, request: pb.ReadPolicyVersionRequest, call: Call
     ) -> pb.ReadPolicyVersionResponse:
-        """One version with its files."""
+        """Read a version with its files."""
         number, scope = parse_number(request.number, field="number"), parse_policy_scope(request.course_id)
         await self._gate.wait_until(call.consistency, call.deadline)
         found, certificate = await self._publisher.read(number, scope), None

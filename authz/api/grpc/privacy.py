@@ -32,7 +32,7 @@ from authz.wire.privacy import (
 from authz.wire.values import parse_subject
 
 _MAX_NAME_LENGTH = 4096
-"""A host name and a path."""
+"""Of the name of a replica: a host name and a path."""
 
 
 class PrivacyServicer:
@@ -65,21 +65,21 @@ class PrivacyServicer:
         call: Call,
         send: Callable[[pb.ExportSubjectResponse], Awaitable[None]],
     ) -> None:
-        """Everything that the database holds about the subject. People may export their own data."""
+        """Stream everything that the database holds about a subject. People may export their own data."""
         subject = parse_subject(request, "subject", field="subject")
         if call.principal.on_behalf_of != subject:
             await require_of_person(call, self._rights)
         await self._exporter.export(subject, export_messages, send)
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
-        """This call begins the erasure; any running server continues it."""
+        """Begin the erasure of a subject; any running server continues it."""
         await require_of_person(call, self._rights)
         erasure = parse_erasure(request, actor=call.principal.actor, request_id=call.request_id)
         certificate = await self._eraser.erase(erasure, call.deadline)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
     async def ReadErasures(self, request: pb.ReadErasuresRequest, call: Call) -> pb.ReadErasuresResponse:
-        """A page of certificates."""
+        """List the certificates of erasures, page by page."""
         await require_of_person(call, self._rights)
         certificates, listing = await self._eraser.certificates(*parse_erasures(request))
         return pb.ReadErasuresResponse(
@@ -89,7 +89,7 @@ class PrivacyServicer:
         )
 
     async def ForgetReplica(self, request: pb.ForgetReplicaRequest, call: Call) -> pb.ForgetReplicaResponse:
-        """The operator confirms that the disk of the machine is destroyed."""
+        """Remove a machine, whose disk is destroyed, from all certificates."""
         await require_of_person(call, self._rights)
         name = request.name
         if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
@@ -98,7 +98,7 @@ class PrivacyServicer:
         return pb.ForgetReplicaResponse()
 
     async def ForgetWatcher(self, request: pb.ForgetWatcherRequest, call: Call) -> pb.ForgetWatcherResponse:
-        """The operator confirms that the watcher keeps nothing."""
+        """Remove a watcher, which keeps nothing, from all certificates."""
         await require_of_person(call, self._rights)
         await self._gate.run(partial(self._recipients.forget, request.caller))
         return pb.ForgetWatcherResponse()
@@ -106,7 +106,7 @@ class PrivacyServicer:
     async def ReleaseErasedSubject(
         self, request: pb.ReleaseErasedSubjectRequest, call: Call
     ) -> pb.ReleaseErasedSubjectResponse:
-        """The operator allows the id for somebody new."""
+        """Release the id of an erased subject for somebody new."""
         await require_of_person(call, self._rights)
         state = await self._eraser.release(
             parse_subject(request, "subject", field="subject"),
@@ -118,8 +118,10 @@ class PrivacyServicer:
         return pb.ReleaseErasedSubjectResponse(written_at=token)
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
-        """Moves all records, or none. Who may not grant roles moves none on the platform, because the new
-        holder could be the caller."""
+        """Move all records of a subject to another id, or none.
+
+        A caller that may not grant roles moves none on the platform: the new holder could be the caller.
+        """
         await require_of_person(call, self._rights)
         person = call.principal.on_behalf_of
         grants = call.rights.has(GRANT_ROLES) and (
@@ -141,7 +143,7 @@ class PrivacyServicer:
         )
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
-        """Blocks the erasure of the subject until the hold is released."""
+        """Block the erasure of a subject until the hold is released."""
         await require_of_person(call, self._rights)
         subject = parse_subject(request, "subject", field="subject")
         reason = parse_given_reason(request.reason)
@@ -149,24 +151,24 @@ class PrivacyServicer:
         return pb.HoldSubjectResponse()
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
-        """Ends the hold, so that the subject can be erased."""
+        """End a hold, so that the subject can be erased."""
         await require_of_person(call, self._rights)
         subject = parse_subject(request, "subject", field="subject")
         await self._gate.run(partial(self._data.release_hold, subject))
         return pb.ReleaseHoldResponse()
 
     async def ReadHolds(self, _request: pb.ReadHoldsRequest, call: Call) -> pb.ReadHoldsResponse:
-        """All of them."""
+        """List all holds."""
         await require_of_person(call, self._rights)
         return pb.ReadHoldsResponse(holds=map(hold_message, await self._gate.run(self._data.holds)))
 
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
-        """The rules of all data."""
+        """List the retention rules of all data."""
         await require_of_person(call, self._rights)
         return pb.ReadRetentionResponse(periods=map(period_message, await self._purger.rules()))
 
     async def SetRetention(self, request: pb.SetRetentionRequest, call: Call) -> pb.SetRetentionResponse:
-        """Sets the period of one kind of data on all servers."""
+        """Set the period of one kind of data on all servers."""
         await require_of_person(call, self._rights)
         wanted = parse_period_request(request, actor=call.principal.actor, request_id=call.request_id)
         rule, state = await self._purger.set_period(wanted)

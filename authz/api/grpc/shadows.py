@@ -21,7 +21,7 @@ class ShadowCalls:
     async def StartPolicyShadow(
         self, request: pb.StartPolicyShadowRequest, call: Call
     ) -> pb.StartPolicyShadowResponse:
-        """Starts to evaluate a candidate alongside the active policy."""
+        """Start to evaluate a candidate alongside the active policy."""
         share, budget_us = parse_trial(request)
         is_draft = request.WhichOneof("candidate") == "draft_id"
         scope = parse_policy_scope(request.course_id)
@@ -40,7 +40,7 @@ class ShadowCalls:
     async def ReadPolicyShadow(
         self, request: pb.ReadPolicyShadowRequest, call: Call
     ) -> pb.ReadPolicyShadowResponse:
-        """The last shadow, with its results, whose examples name people."""
+        """Read the last shadow and its results, whose examples name people."""
         scope = parse_policy_scope(request.course_id)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
         found = await self._shadowing.read(scope)
@@ -49,7 +49,7 @@ class ShadowCalls:
     async def StopPolicyShadow(
         self, request: pb.StopPolicyShadowRequest, call: Call
     ) -> pb.StopPolicyShadowResponse:
-        """Ends the shadow on all servers."""
+        """End the shadow on all servers."""
         scope = parse_policy_scope(request.course_id)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
         return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadowing.stop(scope)))
