@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
@@ -19,6 +20,8 @@ from authz.replica.layout import FORMAT
 from authz.replica.shared_state import identity_of
 
 _HEADER = struct.Struct("<QQqQQQQQ")
+_FORMAT = FORMAT.to_bytes(8, "little")
+"""How the header of every format begins; the rest may differ."""
 _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
 _TOKEN_KEY_KEY = b"token key"
@@ -49,6 +52,20 @@ class Versions(msgspec.Struct, frozen=True):
 
 class UnusableError(Exception):
     """The replica must not be served: damaged, incomplete, or of another format."""
+
+
+DAMAGE = (
+    UnusableError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.BadValsizeError,
+    lmdb.BadTxnError,
+    struct.error,
+    IndexError,
+    ValueError,
+)
+"""Errors that mean that the replica is not what it should be."""
 
 
 class Environment:
@@ -114,7 +131,7 @@ class Environment:
             raw = transaction.get(_REVISION_KEY, db=self.meta)
             if raw is None or transaction.get(_DATABASE_KEY, db=self.meta) is None:
                 raise UnusableError(f"{self.folder} was not finished")
-            if _HEADER.unpack(raw)[0] != FORMAT:
+            if not bytes(raw).startswith(_FORMAT):
                 raise UnusableError(f"{self.folder} has another format")
 
     def _require_whole(self) -> None:
@@ -202,6 +219,16 @@ def release_environment(environment: Environment) -> None:
         if environment.references == 0:
             del _open[environment.folder]
             environment.lmdb.close()
+
+
+@contextmanager
+def released_on_error(environment: Environment) -> Iterator[None]:
+    """Release one reference if the block raises."""
+    try:
+        yield
+    except BaseException:
+        release_environment(environment)
+        raise
 
 
 def not_ready(why: str = "the replica is being built; try again in a moment") -> UnavailableError:

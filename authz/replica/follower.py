@@ -7,7 +7,6 @@ holds (another database, another history, a gap, a damaged file) it withdraws th
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from authz.domain.errors import AuthzError
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Change, LocalCommit
 from authz.domain.ports import CommitNotifier, Directory
-from authz.replica.environment import Environment, UnusableError, release_environment
+from authz.replica.environment import DAMAGE, Environment, UnusableError, not_ready, release_environment
 from authz.replica.folder import elected
 from authz.replica.generations import (
     build_generation,
@@ -46,18 +45,6 @@ _BUILD_STEP_S = 900.0
 """Of a build: a statement that sorts a whole table is silent for up to ten minutes."""
 _REVISIONS_PER_READ = 256
 _READER_CHECK_INTERVAL_S = 60.0
-_DAMAGE = (
-    UnusableError,
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
-    lmdb.InvalidError,
-    lmdb.BadValsizeError,
-    lmdb.BadTxnError,
-    struct.error,
-    IndexError,
-    ValueError,
-)
-"""Errors that mean that the replica is not what it should be."""
 
 
 class Follower:
@@ -87,7 +74,7 @@ class Follower:
         # Held by the thread that writes to the replica: `run`, or one that applies a local commit.
         self._mutex = threading.Lock()
         self._environment: Environment | None = None
-        self._database_fault = ""
+        self._fault: tuple[str, ...] = ()
         self._just_rebuilt = False
         self._waiting_for = ""
         self._checked_readers_at_s = 0.0
@@ -108,8 +95,9 @@ class Follower:
                             self._follow()
                     if not self._stopped.is_set():
                         self._leave_deleted_folder()
-                except Exception:
-                    log.exception("follower failed", folder=str(self._folder))
+                except Exception as error:
+                    if self._is_new("follower failed", type(error).__name__):
+                        log.exception("follower failed", folder=str(self._folder))
                     self._pause()
         finally:
             self._stopped.set()
@@ -190,23 +178,26 @@ class Follower:
                     self._prepare()
                     self._prepare = None
                 self._catch_up()
-                self._report_database(None)
+                self._report_recovered()
                 self._just_rebuilt = False
                 self.initialized.set()
                 self._notifier.wait(_HEARTBEAT_S, self._published_revision)
             except AuthzError as error:
-                self._report_database(error)
+                if self._is_new("database away", error.message):
+                    log.warning("database away", error=error.message, notes=error.notes)
                 self._pause()
             except lmdb.MapFullError:
-                log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
+                if self._is_new("replica full"):
+                    log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
                 self._pause()
             except lmdb.MapResizedError as error:
                 self._reopen_outgrown(error)
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 self._withdraw(error)
-            except Exception:
+            except Exception as error:
                 # A follower that ended here would leave the replica to become stale for good.
-                log.exception("follower failed")
+                if self._is_new("follower failed", type(error).__name__):
+                    log.exception("follower failed", folder=str(self._folder))
                 self._pause()
 
     def _reopen_outgrown(self, error: Exception) -> None:
@@ -221,7 +212,8 @@ class Follower:
 
     def _withdraw(self, error: Exception) -> None:
         """Stop serving a replica that cannot be trusted."""
-        log.warning("replica not usable", cause=str(error))
+        if self._is_new("replica not usable", type(error).__name__):
+            log.warning("replica not usable", cause=str(error))
         self._state.withdraw()
         self._close_environment()
         if self._just_rebuilt:
@@ -233,14 +225,15 @@ class Follower:
         self.initialized.set()
         self._stopped.wait(_RETRY_S)
 
-    def _report_database(self, error: AuthzError | None) -> None:
-        """Log when the database becomes unavailable, and for another cause; and when it is back."""
-        fault = "" if error is None else error.message
-        if error is not None and fault != self._database_fault:
-            log.warning("database away", error=fault, notes=error.notes)
-        elif self._database_fault and not fault:
-            log.warning("database back")
-        self._database_fault = fault
+    def _is_new(self, *fault: str) -> bool:
+        """Whether a fault differs from the last: one that lasts is logged once."""
+        last, self._fault = self._fault, fault
+        return fault != last
+
+    def _report_recovered(self) -> None:
+        if self._fault:
+            log.warning("follower recovered", after=self._fault[0])
+        self._fault = ()
 
     def _catch_up(self) -> None:
         """Bring the replica to the head, and confirm it as of the time before the head was read.
@@ -292,9 +285,18 @@ class Follower:
         log.info("replica rewritten without what was erased")
 
     def _apply_missing(self, copy: Environment, environment: Environment) -> None:
-        """Apply to a copy what was applied to the original since."""
-        while (held := copy.state().revision) < environment.state().revision:
-            apply_changes(copy, self._directory.follow(held, _REVISIONS_PER_READ).changes)
+        """Apply to a copy what was applied to the original since.
+
+        Raises `UnusableError` if the database has lost it, and `UnavailableError` soon after `stop`.
+        """
+        while (held := copy.state()).revision < environment.state().revision:
+            if self._stopped.is_set():
+                raise not_ready("the server was stopped while it rewrote its replica")
+            tail = self._directory.follow(held.revision, _REVISIONS_PER_READ)
+            require_same_history(held, tail)
+            if not tail.changes:
+                raise UnusableError(f"the database has lost what follows on revision {held.revision}")
+            apply_changes(copy, tail.changes)
 
     def _apply(self, environment: Environment, changes: Sequence[Change]) -> int:
         """Apply changes, and let every process of the machine know. Returns the last revision."""
@@ -312,7 +314,7 @@ class Follower:
         else:
             self._require_as_published(self._environment)
         if self._environment is None:
-            self._environment = self._build()
+            return self._build()
         return self._environment
 
     def _require_as_published(self, environment: Environment) -> None:
@@ -348,6 +350,7 @@ class Follower:
             self._folder, self._directory, max_bytes=self._max_bytes, stopped=self._is_stopped_building
         )
         environment = open_generation(self._folder, generation, max_bytes=self._max_bytes)
+        self._environment = environment
         revision = environment.state().revision
         self._state.publish(generation, revision)
         log.info(

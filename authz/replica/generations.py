@@ -22,7 +22,7 @@ from authz.replica.environment import (
     Versions,
     acquire_environment,
     not_ready,
-    release_environment,
+    released_on_error,
 )
 from authz.replica.folder import FILE_MODE, make_private_folder
 from authz.replica.kinds import CODECS, TOMBSTONES
@@ -39,11 +39,8 @@ _FILES = {"data.mdb", "lock.mdb"}
 def open_generation(folder: Path, generation: int, *, max_bytes: int) -> Environment:
     """Open one generation. Raises `UnusableError` unless it is complete and of this format."""
     environment = acquire_environment(folder / str(generation), max_bytes=max_bytes)
-    try:
+    with released_on_error(environment):
         environment.require_usable()
-    except BaseException:
-        release_environment(environment)
-        raise
     return environment
 
 
@@ -73,12 +70,12 @@ def copy_generation(folder: Path, environment: Environment, *, max_bytes: int) -
         for file in target.iterdir():
             file.chmod(FILE_MODE)
         copied = open_generation(folder, int(target.name), max_bytes=max_bytes)
+        with released_on_error(copied), copied.lmdb.begin(write=True) as transaction:
+            versions = copied.versions(transaction)
+            copied.set_versions(transaction, msgspec.structs.replace(versions, cleared=versions.revision))
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
-    with copied.lmdb.begin(write=True) as transaction:
-        versions = copied.versions(transaction)
-        copied.set_versions(transaction, msgspec.structs.replace(versions, cleared=versions.revision))
     return copied
 
 

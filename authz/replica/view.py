@@ -14,13 +14,14 @@ from authz.domain.ports import View
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.replica.caches import Caches
 from authz.replica.environment import (
+    DAMAGE,
     Environment,
-    UnusableError,
-    acquire_environment,
     hold_environment,
     not_ready,
     release_environment,
+    released_on_error,
 )
+from authz.replica.generations import open_generation
 from authz.replica.shared_state import CONFIRMED_AT, GENERATION, REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.snapshot import ReplicaSnapshot
 
@@ -177,15 +178,12 @@ class ReplicaView(View):
         if not self._state.is_of(self._source):
             raise not_ready(_OF_ANOTHER)
         try:
-            environment = acquire_environment(self._folder / str(generation), max_bytes=self._max_bytes)
-        except UnusableError:
-            raise not_ready() from None  # the follower will notice, too
-        try:
-            environment.require_usable()
-            self._database_id = environment.state().database_id
-            self._keys.add(self._database_id, environment.token_key())
-        except (UnusableError, lmdb.MapResizedError):  # outgrown, and still open in this process
-            release_environment(environment)
+            environment = open_generation(self._folder, generation, max_bytes=self._max_bytes)
+            with released_on_error(environment):
+                self._database_id = environment.state().database_id
+                self._keys.add(self._database_id, environment.token_key())
+        # The follower will notice the damage, too. An outgrown file is still open in this process.
+        except (*DAMAGE, lmdb.MapResizedError):
             raise not_ready() from None
         self._environment, self._generation = environment, generation
         return environment

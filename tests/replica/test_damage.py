@@ -5,18 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
+import lmdb
+import msgspec
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from authz.domain.entities import Course
-from authz.domain.errors import UnavailableError
+from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
-from authz.domain.mutations import Mutation
-from authz.replica.environment import UnusableError, acquire_environment, release_environment
+from authz.domain.mutations import LogTail, Mutation
+from authz.replica.environment import Environment, UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
-from authz.replica.generations import build_replica
+from authz.replica.generations import build_replica, copy_generation
+from authz.replica.layout import FORMAT
 from authz.replica.shared_state import SharedState
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, following, generation_of, once_served, rebuilt, viewing
@@ -130,6 +137,120 @@ def test_a_view_lets_go_of_a_generation_that_is_no_more(sqlite_store: Store, tmp
 def is_open(folder: Path) -> bool:
     """Whether this process has the replica's file mapped."""
     return str(folder / "data.mdb") in Path("/proc/self/maps").read_text()
+
+
+def _with_header(generation: Path, change: Callable[[bytes], bytes]) -> None:
+    environment = acquire_environment(generation, max_bytes=MAX_BYTES)
+    try:
+        with environment.lmdb.begin(write=True, db=environment.meta) as transaction:
+            transaction.put(b"revision", change(bytes(transaction.get(b"revision") or b"")))
+    finally:
+        release_environment(environment)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: (FORMAT + 1).to_bytes(8, "little") + header[8:],
+        lambda header: (FORMAT + 1).to_bytes(8, "little"),
+        lambda header: header[:-1],
+        lambda header: b"",
+    ],
+    ids=["another format", "another format with a shorter header", "cut off", "empty"],
+)
+def test_a_view_refuses_what_it_cannot_read_and_does_not_keep_it_open(
+    sqlite_store: Store, tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with following(sqlite_store, folder):
+        first = folder / str(generation_of(folder))
+    _with_header(first, change)
+    with viewing(folder) as view:
+        for _ in range(2):
+            with pytest.raises(UnavailableError) as caught:
+                view.snapshot()
+            assert caught.value.reason is ErrorReason.REPLICA_NOT_READY
+        assert not is_open(first)
+        with following(sqlite_store, folder):
+            assert members(view, "maya") == ["maya"]
+
+
+@pytest.mark.parametrize("fault", [lmdb.CorruptedError("damaged"), MemoryError()], ids=repr)
+def test_whatever_goes_wrong_while_a_replica_is_opened_does_not_keep_it_open(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def broken(_: Environment) -> NoReturn:
+        raise fault
+
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")))
+    with following(sqlite_store, folder):
+        first = folder / str(generation_of(folder))
+    for part in ("require_usable", "state", "token_key"):
+        with viewing(folder) as view, monkeypatch.context() as patched:
+            patched.setattr(Environment, part, broken)
+            with pytest.raises((UnavailableError, MemoryError)) as caught:
+                view.snapshot()
+            assert isinstance(caught.value, UnavailableError) == isinstance(fault, lmdb.Error)
+            assert not is_open(first)
+
+
+def test_a_rewrite_that_the_database_has_lost_the_changes_for_ends_in_a_new_replica(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, folder = sqlite_store.directory, tmp_path / "r"
+    follow, dump = directory.follow, directory.dump
+
+    def as_restored(after: int, limit: int) -> LogTail:
+        tail = follow(after, 0)
+        return msgspec.structs.replace(tail, head=tail.after, changes=())
+
+    def copied(*given: Any, **named: Any) -> Environment:
+        """A copy that another commit comes after, which a restore of the database then undoes."""
+        made = copy_generation(*given, **named)
+        directory.subscribe(follower.apply_local_commit)
+        write(sqlite_store, create(Course(id="d")))
+        monkeypatch.setattr(directory, "follow", as_restored)
+        return made
+
+    def dumped() -> Any:
+        monkeypatch.setattr(directory, "follow", follow)
+        return dump()
+
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with following(sqlite_store, folder) as follower, viewing(folder) as view:
+        first = generation_of(folder)
+        monkeypatch.setattr("authz.replica.follower.copy_generation", copied)
+        monkeypatch.setattr(directory, "dump", dumped)
+        _with_header(folder / str(first), lambda header: header[:-16] + bytes((1,)) + bytes(15))
+        follower.wake()
+        until(lambda: rebuilt(folder, view, first), "a new replica")
+        assert members(view, "maya") == ["maya"]
+
+
+def test_a_fault_that_lasts_is_logged_once_and_so_is_its_end(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = Counter[str]()
+    follow = sqlite_store.directory.follow
+
+    def failing(kind: type[Exception]) -> Callable[[int, int], NoReturn]:
+        def fail(after: int, limit: int) -> NoReturn:
+            tries[kind.__name__] += 1
+            raise kind(f"try {tries[kind.__name__]}")
+
+        return fail
+
+    with following(sqlite_store, tmp_path / "r") as follower, capture_logs() as logged:
+        for kind in (RuntimeError, KeyError):
+            monkeypatch.setattr(sqlite_store.directory, "follow", failing(kind))
+            follower.wake()
+            until(lambda kind=kind: tries[kind.__name__] == 3, kind.__name__)  # type: ignore[misc]  # bound now
+        monkeypatch.setattr(sqlite_store.directory, "follow", follow)
+        until(lambda: logged[-1]["event"] == "follower recovered", "recovered")
+    events = [each["event"] for each in logged]
+    assert events == ["follower failed", "follower failed", "follower recovered"]
 
 
 def test_a_build_ends_when_its_server_is_stopped(sqlite_store: Store, tmp_path: Path) -> None:
