@@ -62,14 +62,13 @@ def launch(
     settings: Settings,
     *,
     application: str = APPLICATION,
-    environ: Mapping[str, str] = os.environ,
     supervisor: int | None = None,
 ) -> Launch:
     """The command that serves these settings, whose address has no port 0.
 
     `supervisor` is the descriptor of the pipe to the supervisor of a worker. `why_not_envoy` must be empty.
     """
-    given = {k: v for k, v in environ.items() if not k.startswith(PREFIX)}
+    given = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     given |= {PREFIX + name.upper(): str(value) for name, value in msgspec.structs.asdict(settings).items()}
     if supervisor is not None:
         os.set_inheritable(supervisor, True)
@@ -82,13 +81,13 @@ def launch(
     bootstrap = envoy_config(settings, _template(application), secrets)
     arguments = ["--config-yaml", json.dumps(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
     path = str(envoy_program())
-    return Launch(path, [path, *arguments, "--log-level", "warning"], given | _python_environ(environ))
+    return Launch(path, [path, *arguments, "--log-level", "warning"], given | _python_environ())
 
 
-def _python_environ(environ: Mapping[str, str]) -> dict[str, str]:
+def _python_environ() -> dict[str, str]:
     """The environment of Envoy. pyvoy is not linked to libpython, so the dynamic loader loads it."""
     preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
-    libraries = (str(python_library()), environ.get(preload, ""))
+    libraries = (str(python_library()), os.environ.get(preload, ""))
     return {
         "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",

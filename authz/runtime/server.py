@@ -74,12 +74,10 @@ class Server:
         clock: Callable[[], Instant] = system_clock,
         face: Face | None = None,
         on_health: Callable[[str], None] = lambda _: None,
-        tracing: Tracing | None = None,
         decisions: DecisionLog | None = None,
     ) -> None:
         """`face` is what clients reach; without one, grpc.aio. `on_health` is called as `Health` does.
-        `tracing` makes the spans and `decisions` is the decision log; without them, the settings say whether
-        there are any."""
+        `decisions` is the decision log; without one, the settings say whether there is any."""
         self._settings = settings
         self._face = face
         self._clock = clock
@@ -87,7 +85,7 @@ class Server:
         self.health = Health(CHECKS, OF_THE_DATABASE, on_health)
         self.policy_version = ""
         """The number of the version that was active at the start; empty if it was not known."""
-        self._tracing = tracing
+        self._tracing: Tracing | None = None
         self._decisions = decisions
         self._parts = AsyncExitStack()
         """Ends the parts, the last one that started first. Those of a failed start, too."""
@@ -139,7 +137,7 @@ class Server:
     async def _start(self) -> None:
         settings, keys, parts = self._settings, TokenKeys(), self._parts
         open_limiter(settings)  # a file with a mistake ends the start before anything is made
-        self._tracing = self._tracing or wanted_tracing(settings)
+        self._tracing = wanted_tracing(settings)
         if self._tracing is not None:
             parts.push_async_callback(_close_traces, self._tracing)
         authenticators, close = await asyncio.to_thread(open_authentication, settings, self._newest)

@@ -52,11 +52,10 @@ async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trac
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     settings = load_settings({"address": "127.0.0.1:0", "database_url": url}, environ={})
-    async with (
-        Server(settings, tracing=Tracing(provider)) as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
-        yield Traced(Service(channel, server.address, url), exporter)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("authz.runtime.server.wanted_tracing", lambda _: Tracing(provider))
+        async with Server(settings) as server, grpc.aio.insecure_channel(server.address) as channel:
+            yield Traced(Service(channel, server.address, url), exporter)
 
 
 @MODULE
