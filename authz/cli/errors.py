@@ -18,7 +18,10 @@ _MUTATION = re.compile(r"^mutations\[\d+\]: ")
 def message_of(error: Exception) -> str:
     """The message for one of the expected errors."""
     if isinstance(error, CallError):
-        return _MUTATION.sub("", error.message)
+        message, before = _MUTATION.sub("", error.message), error.__cause__
+        if isinstance(before, CallError) and before.message != error.message:
+            return f"{message}; before that: {before.message}"
+        return message
     if isinstance(error, AuthzError):
         return error.with_notes()
     if isinstance(error, OSError) and error.filename:

@@ -58,6 +58,10 @@ _TOO_MANY = (
     ErrorReason.STORE_UNAVAILABLE,
     "the database takes no more connections; raise its `max_connections`, or run fewer servers",
 )
+_NO_TABLES = (
+    ErrorReason.STORE_UNAVAILABLE,
+    "the database lacks the tables of the service; wait until it is restored, or run `authz migrate`",
+)
 _NO_RIGHT = (
     ErrorReason.STORE_MISCONFIGURED,
     "the database's user lacks a right that the service needs; as the owner of the database run"
@@ -127,8 +131,7 @@ _BY_SQLSTATE = {
     "42501": _NO_RIGHT,
     "53100": _FULL,
     "53300": _TOO_MANY,
-    # The database was replaced, or is being restored.
-    "42P01": _NO_ANSWER,
+    "42P01": _NO_TABLES,
 }
 """Source: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _QUERY_CANCELED = "57014"

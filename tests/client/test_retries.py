@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import grpc
 import pytest
 
+from authz.cli.errors import message_of
 from authz.client import CallError, Client
 from authz.domain.entities import Course, CourseFilter
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
@@ -37,6 +39,8 @@ class Front:
     def __init__(self, service: grpc.Channel) -> None:
         self._service = service
         self.before: list[AuthzError | None] = []
+        self.hangs_at = 0
+        """The number of the call that gets no answer until the client gives it up."""
         self.after: list[AuthzError | None] = []
         self.calls = 0
         self.answers: list[bytes] = []
@@ -47,6 +51,10 @@ class Front:
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
             self.calls += 1
+            if self.calls == self.hangs_at:
+                given_up = Event()
+                context.add_callback(given_up.set)
+                given_up.wait(30)
             _fail(context, self.before)
             try:
                 self.answers.append(method(request, timeout=30))
@@ -150,6 +158,18 @@ def test_a_server_that_stays_away_is_an_error_that_says_so(front: tuple[Front, C
         client.with_options(timeout_s=1).write(CREATES)
     assert (failure.value.code, failure.value.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
     assert server.calls > 1
+
+
+def test_a_write_that_times_out_says_why_it_was_refused_before(
+    front: tuple[Front, Client],
+) -> None:
+    server, client = front
+    server.before, server.hangs_at = [AWAY], 2
+    with pytest.raises(CallError) as failure:
+        client.with_options(timeout_s=2).write(CREATES)
+    assert failure.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert isinstance(failure.value.__cause__, CallError)
+    assert message_of(failure.value).endswith("; before that: the database does not answer")
 
 
 def test_a_write_waits_for_a_server_that_is_not_there_yet(sqlite_url: str, connect: Connect) -> None:

@@ -183,6 +183,15 @@ def test_a_primary_that_takes_no_writes_is_called_read_only(cluster: Cluster) ->
     assert caught.value.reason is ErrorReason.STORE_READ_ONLY
 
 
+def test_a_database_without_the_tables_is_called_so(postgresql_url: str) -> None:
+    store = open_store(postgresql_url, vocabularies=lambda *_: VOCABULARY, clock=Clock())
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute("DROP TABLE counter CASCADE")
+    with pytest.raises(UnavailableError, match="lacks the tables of the service; wait until it is restored"):
+        store.directory.head()
+    store.close()
+
+
 def test_connections_that_are_used_up_are_called_so(cluster: Cluster) -> None:
     with cluster.connect() as connection:
         connection.execute("ALTER ROLE crowd SUPERUSER")

@@ -45,7 +45,7 @@ class Calls:
         anything: while a record with the key of one that is written is still being removed, beyond a limit on
         the calls of this caller, and when the server stops. Retries a request with an idempotency key after
         every UNAVAILABLE, because the server applies it once. Checks and reads that fail with UNAVAILABLE are
-        retried by gRPC.
+        retried by gRPC. Why the attempt before the last one failed is the cause of the error.
         """
         if self.request_id and "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = self.request_id  # type: ignore[attr-defined]  # as its descriptor says
@@ -57,6 +57,7 @@ class Calls:
 
     async def _answer(self, method: Method[T], request: Message) -> T:
         end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
+        before: CallError | None = None
         while True:
             metadata = self.identity.metadata()
             try:
@@ -67,7 +68,8 @@ class Calls:
                 error = error_of(failure)
                 wait_s = max(backoff_s, error.retry_after_s) * random.uniform(1, _JITTER)  # noqa: S311  no secret
                 if not _may_retry(request, error) or time.monotonic() + wait_s >= end_at:
-                    raise error from None
+                    raise error from before
+                before = error
             await sleep(wait_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
