@@ -19,7 +19,12 @@ from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
 
 Expected = Annotated[
-    int, typer.Option("--expected-active", help="The number that must be active, or nothing changes.")
+    int | None,
+    typer.Option(
+        "--expected-active",
+        min=0,
+        help="The number that must be active, or nothing changes; 0 for none, before the first of a course.",
+    ),
 ]
 
 
@@ -32,7 +37,7 @@ def apply(
     ],
     course: PolicyCourse = "",
     author: Author = "",
-    expected_active: Expected = 0,
+    expected_active: Expected = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Change nothing.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -62,7 +67,7 @@ def rollback(
     number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The version to return to.")],
     course: PolicyCourse = "",
     author: Author = "",
-    expected_active: Expected = 0,
+    expected_active: Expected = None,
     verbose: Verbose = False,
 ) -> None:
     """Make the next version from the files of an earlier one, and activate it."""

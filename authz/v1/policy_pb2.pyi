@@ -68,8 +68,8 @@ class ApplyPolicyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     expected_active_number: _builtins.int
-    """The number of the version that the change was made from. If another one is active, the call fails with
-    PRECONDITION_FAILED. 0 to apply whatever is active.
+    """The number of the version that the change was made from; 0 if none is active, before the first policy of a course.
+    If another version is active, the call fails with PRECONDITION_FAILED. Absent: whatever is active is replaced.
     """
     author: _builtins.str
     """The author of the change. At most 256 characters. The caller, when empty."""
@@ -92,18 +92,20 @@ class ApplyPolicyRequest(_message.Message):
         self,
         *,
         files: _abc.Iterable[_common_pb2.PolicyFile] | None = ...,
-        expected_active_number: _builtins.int = ...,
+        expected_active_number: _builtins.int | None = ...,
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         course_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "expected_active_number", b"expected_active_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "files", b"files", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "files", b"files", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_active_number: _TypeAlias = _typing.Literal["expected_active_number"]  # noqa: Y015
+    _WhichOneofArgType__expected_active_number: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_active_number) -> _WhichOneofReturnType__expected_active_number | None: ...
 
 Global___ApplyPolicyRequest: _TypeAlias = ApplyPolicyRequest  # noqa: Y015
 
@@ -267,17 +269,19 @@ class RollBackPolicyRequest(_message.Message):
         self,
         *,
         number: _builtins.int = ...,
-        expected_active_number: _builtins.int = ...,
+        expected_active_number: _builtins.int | None = ...,
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         course_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "expected_active_number", b"expected_active_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "number", b"number", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "number", b"number", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_active_number: _TypeAlias = _typing.Literal["expected_active_number"]  # noqa: Y015
+    _WhichOneofArgType__expected_active_number: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_active_number) -> _WhichOneofReturnType__expected_active_number | None: ...
 
 Global___RollBackPolicyRequest: _TypeAlias = RollBackPolicyRequest  # noqa: Y015
 

@@ -87,6 +87,19 @@ async def test_it_adds_what_the_platform_does_not_give(sqlite_service: Service) 
     assert (await service.authorization.Check(question("update"))).allowed
 
 
+async def test_of_two_first_policies_at_once_one_is_refused_if_both_expect_none(service: Service) -> None:
+    await written(service, COURSE)
+    outcomes = await asyncio.gather(
+        *(applied_in(service, f"# {name}", expected_active_number=0) for name in ("ada", "ben")),
+        return_exceptions=True,
+    )
+    (lost,) = (each for each in outcomes if isinstance(each, grpc.aio.AioRpcError))
+    assert (lost.code(), reason_of(lost)) == (grpc.StatusCode.FAILED_PRECONDITION, "PRECONDITION_FAILED")
+    assert "the active version is 1, not none" in str(lost.details())
+    assert (await read_in(service)).active_number == 1
+    assert (await applied_in(service, "# whatever is active")).active.number == 2
+
+
 async def test_its_versions_are_its_own(service: Service) -> None:
     await written(service, COURSE, STUDENT, MATERIAL, *OTHER)
     error = await refused(read_in(service))

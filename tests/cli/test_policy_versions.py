@@ -280,6 +280,8 @@ def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, emp
     refused = run("policy", "apply", mine, "--expected-active", "4", "--database", empty_sqlite_url)
     assert refused.returncode == 2
     assert "the active version is 1, not 4" in refused.stderr
+    refused = run("policy", "apply", mine, "--expected-active", "0", "--database", empty_sqlite_url)
+    assert "the active version is 1, not none" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -222,11 +222,13 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     ) -> int | None:
         """The number that must be active, None for any: the one that the request names, and the one that the
         rights of a person were compared with."""
-        expected = parse_number(request.expected_active_number, field="expected_active_number")
+        expected = None
+        if request.HasField("expected_active_number"):
+            expected = parse_number(request.expected_active_number, field="expected_active_number")
         held_to = await self._rights.require_publication(call.principal.on_behalf_of, source, scope)
-        if held_to is not None and expected not in (0, held_to):
+        if held_to is not None and expected not in (None, held_to):
             raise not_active(held_to, expected)
-        return held_to if held_to is not None else expected or None
+        return expected if held_to is None else held_to
 
     def _outcome(self, published: Published) -> dict[str, Any]:
         return {

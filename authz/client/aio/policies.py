@@ -51,13 +51,14 @@ class AsyncPolicyClient:
         *,
         author: str = "",
         reason: str = "",
-        expected_active: int = 0,
+        expected_active: int | None = None,
         validate_only: bool = False,
         course_id: str = "",
     ) -> PublishedPolicy:
         """Make files (name to text) the next version, and activate it. Equal files change nothing.
 
-        `expected_active` is the number that must be active, 0 for any.
+        `expected_active` is the number that must be active, 0 if none may be, as before the first policy of a
+        course. By default, whatever is active is replaced.
         """
         request = message_of(
             policy_pb2.ApplyPolicyRequest,
@@ -76,10 +77,11 @@ class AsyncPolicyClient:
         *,
         author: str = "",
         reason: str = "",
-        expected_active: int = 0,
+        expected_active: int | None = None,
         course_id: str = "",
     ) -> PublishedPolicy:
-        """Make the next version from the files of an earlier one, and activate it."""
+        """Make the next version from the files of an earlier one, and activate it. `expected_active` as in
+        `apply`."""
         request = message_of(
             policy_pb2.RollBackPolicyRequest,
             number=number,
