@@ -502,11 +502,11 @@ class BatchCheckRequest(_message.Message):
     """The caller's id of this call, for logs."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckRequest]:
-        """1 to 1,000 questions. The `consistency` and `request_id` of each are ignored."""
+        """1 to 1,000 questions. A question that has a `consistency` of its own is invalid; its `request_id` is ignored."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state that is read must be."""
+        """How fresh the state that is read must be, for all questions."""
 
     def __init__(
         self,
@@ -716,11 +716,11 @@ class BatchListActionsRequest(_message.Message):
     """The caller's id of this call, for logs."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListActionsRequest]:
-        """1 to 1,000 questions. The `consistency` and `request_id` of each are ignored."""
+        """1 to 1,000 questions. A question that has a `consistency` of its own is invalid; its `request_id` is ignored."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state that is read must be."""
+        """How fresh the state that is read must be, for all questions."""
 
     def __init__(
         self,

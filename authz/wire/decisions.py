@@ -47,6 +47,13 @@ def parse_check(m: pb.CheckRequest) -> Question:
     return parse_question(m, parse_action(m.action))
 
 
+def require_no_consistency(item: pb.CheckRequest | pb.ListActionsRequest, position: int) -> None:
+    """Raise `InvalidArgumentError` for an item of a batch that states how fresh its own state must be."""
+    if item.HasField("consistency"):
+        text = "is of one item, and a batch is decided on one state; set the `consistency` of the batch"
+        raise malformed(f"items[{position}].consistency", text)
+
+
 def parse_action(action: str) -> str:
     """A well-formed name of an action; whether the type knows it is the policy's to say."""
     if not action:

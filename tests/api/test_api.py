@@ -91,6 +91,25 @@ async def test_a_batch_answers_in_order_and_a_bad_item_fails_alone(service: Serv
     }
 
 
+async def test_an_item_of_a_batch_with_a_consistency_of_its_own_fails_alone_by_name(
+    sqlite_service: Service,
+) -> None:
+    await written(sqlite_service, STUDENT, MATERIAL, COURSE)
+    fresh, asked = pb.Consistency(fully_consistent=True), apb.ResourceQuery(type="material", id="m-1")
+    authorization = sqlite_service.authorization
+    checks = [question(), question()]
+    checks[1].consistency.CopyFrom(fresh)
+    lists = [apb.ListActionsRequest(subject=MAYA, resource=asked, consistency=each) for each in (None, fresh)]
+    checked = await authorization.BatchCheck(apb.BatchCheckRequest(items=checks, consistency=fresh))
+    listed = await authorization.BatchListActions(apb.BatchListActionsRequest(items=lists, consistency=fresh))
+    for response in (checked, listed):
+        good, bad = response.results
+        assert good.WhichOneof("result") == "response"
+        assert bad.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert bad.error.message.startswith("items[1].consistency is of one item")
+        assert "set the `consistency` of the batch" in bad.error.message
+
+
 async def test_list_actions_tells_what_a_user_interface_may_offer(sqlite_service: Service) -> None:
     await written(sqlite_service, STUDENT, MATERIAL, COURSE)
     request = apb.ListActionsRequest(subject=MAYA, resource=apb.ResourceQuery(type="material", id="m-1"))

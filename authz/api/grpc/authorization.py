@@ -5,6 +5,8 @@ The lists and plans are in `lists`, calls that combine several questions in `com
 
 from __future__ import annotations
 
+from itertools import starmap
+
 from authz.api.call import Call
 from authz.api.grpc.answers import Answers, note_actions, redacted
 from authz.api.grpc.combined import CombinedCalls
@@ -28,6 +30,7 @@ from authz.wire.decisions import (
     actions_message,
     parse_check,
     parse_list_actions,
+    require_no_consistency,
 )
 from authz.wire.errors import status_of
 from authz.wire.explain import explanation_message, parse_explain
@@ -72,7 +75,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide many questions on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
-        questions = await self._turns.collect(map(_parsed, request.items))
+        questions = await self._turns.collect(starmap(_parsed, enumerate(request.items)))
         for permission in {permission_to_ask(each) for each in questions if isinstance(each, Question)}:
             call.require(permission)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
@@ -120,14 +123,15 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
 
-        def result(item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
+        def result(position: int, item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
             try:
+                require_no_consistency(item, position)
                 answer = self._listed(checker, snapshot, parse_list_actions(item), now, call)
             except (InvalidArgumentError, UnusablePolicyError) as error:
                 return pb.BatchListActionsResult(error=status_of(error))
             return pb.BatchListActionsResult(response=answer)
 
-        results = await self._turns.collect(map(result, request.items))
+        results = await self._turns.collect(starmap(result, enumerate(request.items)))
         token = common_pb2.ConsistencyToken(token=snapshot.token)
         return pb.BatchListActionsResponse(results=results, checked_at=token)
 
@@ -151,8 +155,9 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         return explanation_message(explained, checked_at=token, decision_id=decision_id)
 
 
-def _parsed(item: pb.CheckRequest) -> Question | InvalidArgumentError:
+def _parsed(position: int, item: pb.CheckRequest) -> Question | InvalidArgumentError:
     try:
+        require_no_consistency(item, position)
         return parse_check(item)
     except InvalidArgumentError as error:
         return error
