@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -25,6 +26,14 @@ _INITIAL_BACKOFF_S = 0.001
 _MAX_BACKOFF_S = 0.016
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline for the answer, so that the caller gets it instead of its own DEADLINE_EXCEEDED."""
+
+
+class ReadQueue(StrEnum):
+    """What waits for what: in each queue, one read at a time."""
+
+    RECORDS = "records"
+    WATCHES = "watches"
+    PAST = "past"
 
 
 class ConsistencyGate:
@@ -52,7 +61,7 @@ class ConsistencyGate:
         self._pool = pool
         self._freshness_timeout_s = freshness_timeout_s
         self._replication_timeout_s = replication_timeout_s
-        self._reading = asyncio.Lock()
+        self._reading = {queue: asyncio.Lock() for queue in ReadQueue}
         self._head = SharedQuery(lambda: self.run(self._directory.head))
         self._history = SharedQuery(self._compare_history)
 
@@ -93,12 +102,13 @@ class ConsistencyGate:
         """Call a function that blocks, in the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
-    async def read(self, function: Callable[[], T]) -> T:
-        """As `run`, for what reads many rows: one such call at a time, in their order.
+    async def read(self, function: Callable[[], T], queue: ReadQueue = ReadQueue.RECORDS) -> T:
+        """As `run`, for what reads many rows: one call of a queue at a time, in their order.
 
-        Decoding rows holds the GIL: several threads that do so leave little of it to the event loop.
+        Decoding rows holds the GIL: several threads that do so leave little of it to the event loop. A watch
+        does not wait for a costly read of records, or of the past, which may take seconds.
         """
-        async with self._reading:
+        async with self._reading[queue]:
             return await self.run(function)
 
     async def wait_until_replicated(self, state: ConsistencyToken) -> bool:

@@ -25,7 +25,7 @@ from authz.domain.mutations import ChangeScope
 from authz.domain.ports import Directory, Snapshot
 from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
-from authz.engine.consistency import ConsistencyGate
+from authz.engine.consistency import ConsistencyGate, ReadQueue
 from authz.engine.policies import CompiledPolicies
 from authz.engine.policy_cases import SnapshotOf
 
@@ -74,7 +74,7 @@ class Past:
             with self._snapshot_of(past.entities, revision=past.state.revision) as snapshot:
                 return answer(snapshot, self._checker(snapshot, time)), self._keys.seal(past.state)
 
-        return await self._gate.read(answered)
+        return await self._gate.read(answered, ReadQueue.PAST)
 
     def _checker(self, snapshot: Snapshot, time: Instant) -> Checker:
         version = snapshot.policy

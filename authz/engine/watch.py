@@ -22,7 +22,7 @@ from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.ports import Directory
 from authz.domain.recipients import Recipients
 from authz.domain.tokens import ConsistencyToken
-from authz.engine.consistency import ConsistencyGate
+from authz.engine.consistency import ConsistencyGate, ReadQueue
 from authz.engine.streams import completes_within
 from authz.engine.turns import Turns
 
@@ -126,7 +126,8 @@ class Watches(Generic[M]):
 
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
         """As `Directory.read_log`, without blocking."""
-        return await self.gate.read(partial(self._directory.read_log, after, skip, MUTATIONS_A_READ))
+        read = partial(self._directory.read_log, after, skip, MUTATIONS_A_READ)
+        return await self.gate.read(read, ReadQueue.WATCHES)
 
 
 class _Watch(Generic[M]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from typing import Any
 
@@ -12,12 +14,14 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from authz.domain.mutations import LogChunk
+from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine import watch
 from authz.store import tables
 from authz.store.directory import SqlDirectory
 from authz.store.engine import open_engine, write_transaction
 from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import ALGEBRA, COURSE, delete, touch, written
 from tests.api.test_faults import AWAY, Breaking, breaking
@@ -287,6 +291,29 @@ async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silenc
         async with watching(service, after=before, kinds=[wpb.ENTITY_KIND_SHARE]) as watcher:
             assert await watcher.read_to(gone) == []
         assert watcher.checkpoints.count(before) > 1
+
+
+@in_process
+async def test_a_watch_goes_on_while_a_costly_read_takes_its_time(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, goes_on = SqlDirectory.read, threading.Event()
+
+    def costly(self: SqlDirectory, wanted: Any, page: Page) -> Any:
+        goes_on.wait()
+        return read(self, wanted, page)
+
+    async with serve(sqlite_url) as service:
+        before = await written(service, COURSE)
+        monkeypatch.setattr(SqlDirectory, "read", costly)
+        reading = asyncio.ensure_future(service.directory.ReadCourses(dpb.ReadCoursesRequest()))
+        try:
+            async with watching(service, after=before) as watcher:
+                assert await watcher.read_to(await written(service, *members(0)))
+            assert not reading.done()
+        finally:
+            goes_on.set()
+        await reading
 
 
 @in_process
