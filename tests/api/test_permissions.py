@@ -22,6 +22,8 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
 from authz.v1 import privacy_pb2
 from authz.v1 import watch_pb2 as wpb
+from tests.api.test_course_policies import CLOSES, course_files
+from tests.api.test_policies import messages
 from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.issuer import Issuer, bearer
@@ -191,28 +193,36 @@ async def test_what_is_registered_and_where_is_told_to_who_may_know_it(secured: 
     admin = bearer(ISSUER.jwt("platform_admin"))
     records = (RECORDS["write_courses"], RECORDS["write_notebook"])
     await secured.directory.Write(dpb.WriteRequest(mutations=[touch(**r) for r in records]), metadata=admin)
+    policy = ppb.ApplyPolicyRequest(course_id="algebra", files=messages(course_files(CLOSES)))
+    await secured.policy.ApplyPolicy(policy, metadata=admin)
     known = apb.ResourceQuery(type="notebook", id="r")
     elsewhere = apb.ResourceQuery(type="notebook", id="r", course_id="other")
     unknown = apb.ResourceQuery(type="notebook", id="no-such")
-    told = {}
-    for role in ("platform_admin", "checker"):
-        told[role] = [
-            apb.Reason.Name(
-                (
-                    await secured.authorization.Check(
-                        apb.CheckRequest(subject=OMAR, action="read", resource=query),
-                        metadata=bearer(ISSUER.jwt(role)),
-                    )
-                ).reason
-            ).removeprefix("REASON_")
-            for query in (known, elsewhere, unknown)
-        ]
-    assert told["platform_admin"] == ["NOT_A_MEMBER", "SCOPE_MISMATCH", "RESOURCE_UNKNOWN"]
-    assert told["checker"] == ["NOT_A_MEMBER"] * 3
-    actions = await secured.authorization.ListActions(
-        apb.ListActionsRequest(subject=MAYA, resource=unknown), metadata=bearer(ISSUER.jwt("checker"))
-    )
-    assert {each.reason for each in actions.actions} == {apb.REASON_NOT_A_MEMBER}
+
+    async def answers(role: str) -> tuple[list[apb.CheckResponse], list[apb.ListActionsResponse]]:
+        metadata = bearer(ISSUER.jwt(role))
+        checked, listed = [], []
+        for query in (known, elsewhere, unknown):
+            asked = apb.CheckRequest(subject=OMAR, action="read", resource=query)
+            checked.append(await secured.authorization.Check(asked, metadata=metadata))
+            actions = apb.ListActionsRequest(subject=OMAR, resource=query)
+            listed.append(await secured.authorization.ListActions(actions, metadata=metadata))
+        for each in (*checked, *listed):
+            each.ClearField("checked_at")
+        for each in checked:
+            each.ClearField("decision_id")
+        return checked, listed
+
+    checked, _ = await answers("platform_admin")
+    assert [apb.Reason.Name(each.reason).removeprefix("REASON_") for each in checked] == [
+        "NOT_A_MEMBER",
+        "SCOPE_MISMATCH",
+        "RESOURCE_UNKNOWN",
+    ]
+    assert checked[0].course_policy_version == "1"
+    for told in await answers("checker"):
+        assert told == [told[0]] * 3
+    assert {each.reason for each in told[0].actions} == {apb.REASON_NOT_A_MEMBER}
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -20,8 +20,8 @@ from authz.wire.decisions import fill_check_response
 
 log = structlog.get_logger()
 
-_OF_THE_DIRECTORY = (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
-"""Reasons that tell what is registered, and where. Without the right to know, they are NOT_A_MEMBER."""
+_NO_ROLE_REASONS = (Reason.NOT_A_MEMBER, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
+"""Reasons that together tell what is registered, and where. Without the right to know, all are NOT_A_MEMBER."""
 _EVERY_ACTION = "*"
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
 
@@ -33,9 +33,10 @@ def token_message(gate: ConsistencyGate, state: ConsistencyToken) -> common_pb2.
 
 def redacted(decision: Decision, call: Call) -> Decision:
     """What the caller may know: not whether a resource exists or where it is, without the right to."""
-    if decision.reason not in _OF_THE_DIRECTORY or call.rights.has(LEARN_REASONS):
+    if decision.reason not in _NO_ROLE_REASONS or call.rights.has(LEARN_REASONS):
         return decision
-    return msgspec.structs.replace(decision, verdict=_NO_ROLE_THERE)
+    # The version of a course's policy would tell that the resource is in that course.
+    return msgspec.structs.replace(decision, verdict=_NO_ROLE_THERE, course_policy_version="")
 
 
 def note_actions(call: Call, question: Question, found: Mapping[str, Decision]) -> None:
