@@ -27,6 +27,12 @@ class Operation(StrEnum):
     DELETE = "DELETE"
 
 
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """A record as it was when somebody's right to change it was decided; None if there was none."""
+
+    record: Entity | None
+
+
 class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Create, touch, update or delete of one entity.
 
@@ -40,6 +46,8 @@ class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     target: Entity | Key
     values: tuple[tuple[str, Any], ...] = ()
     before: Entity | None = None
+    seen: Seen | None = None
+    """Of a mutation for a person: it is refused if the record is another one by now. Not logged."""
 
     @property
     def key(self) -> Key:

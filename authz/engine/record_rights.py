@@ -20,7 +20,7 @@ from authz.domain.entities import Course, CourseKey, CourseState, Resource, Sess
 from authz.domain.errors import PermissionDeniedError
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.instants import Instant
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Mutation, Operation, Seen
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
 from authz.engine.check import Checker
@@ -65,6 +65,14 @@ class RecordRights:
                     scope=str(need.where) if need.action == CREATE_ACTION else str(need),
                 )
         return None
+
+    def noted(self, mutation: Mutation) -> Mutation:
+        """The mutation, with the record by which it was decided whether the person may make it."""
+        match mutation.key:
+            case ResourceRef() | CourseKey() | SessionKey() as key:
+                return msgspec.structs.replace(mutation, seen=Seen(self._snapshot.record(key)))
+            case _:
+                return mutation
 
     def _decide(self, need: _Need) -> Decision:
         if need.ref.type == COURSE_TYPE and not need.ref.id:

@@ -122,12 +122,18 @@ class Rights:
             )
         return number
 
-    async def require_records(self, person: Subject | None, mutations: Sequence[Mutation]) -> None:
-        """Raise `PermissionDeniedError` for a record that the person may not write."""
+    async def require_records(
+        self, person: Subject | None, mutations: Sequence[Mutation]
+    ) -> tuple[Mutation, ...]:
+        """The mutations, which are refused if a record is changed meanwhile. Raises `PermissionDeniedError`
+        for a record that the person may not write."""
+        outcomes = []
         for position, outcome in enumerate(await self.permitted(person, mutations)):
             if isinstance(outcome, AuthzError):
                 outcome.locate(f"mutations[{position}]")
                 raise outcome
+            outcomes.append(outcome)
+        return tuple(outcomes)
 
     async def permitted(
         self, person: Subject | None, mutations: Sequence[Mutation | AuthzError]
@@ -201,7 +207,7 @@ def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | 
     if isinstance(each, AuthzError) or isinstance(each.key, MembershipKey):
         return each
     try:
-        return rights.refusal(each) or each
+        return rights.refusal(each) or rights.noted(each)
     except InvalidArgumentError as error:
         return error
 

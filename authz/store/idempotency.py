@@ -62,5 +62,9 @@ class IdempotencyKeys:
 
 
 def _digest(request: WriteRequest) -> str:
-    body = _encoder.encode((request.mutations, request.preconditions, request.reason))
+    # What was seen differs when the write is repeated.
+    mutations = request.mutations
+    if any(each.seen for each in mutations):
+        mutations = tuple(msgspec.structs.replace(each, seen=None) for each in mutations)
+    body = _encoder.encode((mutations, request.preconditions, request.reason))
     return hashlib.blake2b(body, digest_size=16).hexdigest()

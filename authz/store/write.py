@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
 from sqlalchemy import Connection, delete
 
 from authz.domain.entities import KINDS, CourseKey, Key, kind_of
-from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
+from authz.domain.errors import (
+    AuthzError,
+    ConflictError,
+    ErrorReason,
+    FailedPreconditionError,
+    InvalidArgumentError,
+)
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
@@ -92,7 +99,7 @@ class Transaction:
                 try:
                     if self._administrators.may_lower([mutation]):
                         self._administrators.require_kept_by(mutation)
-                    changed = self._batch.apply(mutation)
+                    changed = self._batch.apply(_as_seen(self._batch, mutation))
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
                 else:
@@ -159,7 +166,7 @@ class Transaction:
                 require_no_course_policy_since(self.connection, fence)
             for place, mutation in sorted(enumerate(request.mutations), key=_application_order):
                 try:
-                    self._batch.apply(mutation)
+                    self._batch.apply(_as_seen(self._batch, mutation))
                 except AuthzError as error:
                     error.locate(f"mutations[{place}]")
                     raise
@@ -231,6 +238,20 @@ def _require_shape(request: WriteRequest) -> None:
                 key=str(mutation.key),
             )
         seen.add(mutation.key)
+
+
+def _as_seen(batch: Batch, mutation: Mutation) -> Mutation:
+    """The mutation as it is logged. Raises `ConflictError` if its record is another one than was seen."""
+    if mutation.seen is None:
+        return mutation
+    found = batch.find(mutation.key)
+    if (None if found is None else found.entity) != mutation.seen.record:
+        raise ConflictError(
+            ErrorReason.WRITE_CONFLICT,
+            f"{mutation.key} was changed while it was decided who may change it; read it, and write again",
+            key=str(mutation.key),
+        )
+    return msgspec.structs.replace(mutation, seen=None)
 
 
 def _require(batch: Batch, precondition: Precondition) -> None:

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from authz.engine.rights import Rights
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
@@ -16,7 +17,7 @@ from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import delete, touch
 from tests.api.test_policies import active, applied, messages, refused
 from tests.policies import with_rows
-from tests.service import Service, info_of, reason_of
+from tests.service import Service, in_process, info_of, reason_of
 
 PLATFORM = pb.Scope(platform=pb.Platform())
 ALGEBRA = pb.Scope(course_id="algebra")
@@ -380,3 +381,46 @@ async def test_a_person_writes_no_others(taught: Service) -> None:
         )
         assert [each.reason for each in outcome.errors] == ["PERMISSION_MISSING"], mutation
     assert (await active(taught)).read_at == before
+
+
+RACES = {
+    "created": (resource("notebook", "new", "stu"), resource("notebook", "new", "tara")),
+    "given to another": (resource("notebook", "nb", "stu"), resource("notebook", "nb", "tara")),
+    "deleted": (change("visibility", resource=NOTEBOOK), delete(resource=NOTEBOOK)),
+    "a session": (
+        touch(session=pb.Session(id="seminar", course_id="algebra")),
+        delete(session=pb.Session(id="seminar")),
+    ),
+}
+
+
+@in_process
+@pytest.mark.parametrize("imports", [False, True])
+@pytest.mark.parametrize("race", RACES)
+async def test_a_record_that_changes_while_the_right_is_decided_is_not_overwritten(
+    taught: Service, monkeypatch: pytest.MonkeyPatch, race: str, imports: bool
+) -> None:
+    mine, theirs = RACES[race]
+    person = "tess" if race == "a session" else "stu"
+    permitted = Rights.permitted
+
+    async def overtaken(rights: Rights, who: Any, mutations: Any) -> Any:
+        found = await permitted(rights, who, mutations)
+        if who is not None:
+            await write(taught, theirs)
+        return found
+
+    monkeypatch.setattr(Rights, "permitted", overtaken)
+    if imports:
+        parts = iter([dpb.ImportRequest(mutations=[mine])])
+        outcome = await taught.directory.Import(parts, metadata=acting_for(person))
+        assert [each.reason for each in outcome.errors] == ["WRITE_CONFLICT"]
+    else:
+        error = await refused(write(taught, mine, person=person))
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.ABORTED, "WRITE_CONFLICT")
+
+
+async def test_a_repeated_write_for_a_person_gets_the_answer_of_the_first(taught: Service) -> None:
+    request = dpb.WriteRequest(mutations=[resource("notebook", "new", "stu")], idempotency_key="k")
+    first, again = [await taught.directory.Write(request, metadata=acting_for("stu")) for _ in range(2)]
+    assert first.written_at == again.written_at

@@ -21,7 +21,7 @@ from authz.wire.decisions import fill_check_response
 log = structlog.get_logger()
 
 _NO_ROLE_REASONS = (Reason.NOT_A_MEMBER, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
-"""Reasons that together tell what is registered, and where. Without the right to know, all are NOT_A_MEMBER."""
+"""Reasons that together tell what is registered, and where: all NOT_A_MEMBER without the right to know."""
 _EVERY_ACTION = "*"
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
 

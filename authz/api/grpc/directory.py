@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.permissions import permission_to_write
@@ -62,7 +64,9 @@ class DirectoryServicer:
             actor=call.principal.actor,
             request_id=call.request_id,
         )
-        await self._rights.require_records(call.principal.on_behalf_of, write.mutations)
+        if (person := call.principal.on_behalf_of) is not None:
+            permitted = await self._rights.require_records(person, write.mutations)
+            write = msgspec.structs.replace(write, mutations=permitted)
         report = await self._writer.write(write)
         return pb.WriteResponse(
             written_at=token_message(self._gate, report.state), replicated=report.replicated
