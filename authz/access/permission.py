@@ -14,7 +14,7 @@ ACT_FOR = "act_for"
 """What a caller needs to make calls for a person."""
 
 
-class Rights(msgspec.Struct, frozen=True, gc=False):
+class CallerRights(msgspec.Struct, frozen=True, gc=False):
     """The permissions of a principal: actions of the type `api`. None for all that there are.
 
     `suspended` is the caller whose account is suspended, so that it has no roles; empty if none is.
@@ -56,14 +56,14 @@ class Rights(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-NO_RIGHTS = Rights()
-EVERY_RIGHT = Rights(None)
+NO_RIGHTS = CallerRights()
+EVERY_RIGHT = CallerRights(None)
 
 
 class Permissions(Protocol):
     """Consulted for every call, before any work is done for it, and again while a call lasts."""
 
-    async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
+    async def rights_of(self, principal: Principal, deadline: float | None) -> CallerRights:
         """What the principal may call now. Raises `AuthzError` when that cannot be found out by the deadline,
         on the clock of `time.monotonic`."""
 
@@ -71,5 +71,5 @@ class Permissions(Protocol):
 class AllowAll(Permissions):
     """Permits every principal every method: for a server without authenticators."""
 
-    async def rights_of(self, _principal: Principal, _deadline: float | None) -> Rights:
+    async def rights_of(self, _principal: Principal, _deadline: float | None) -> CallerRights:
         return EVERY_RIGHT

@@ -12,7 +12,7 @@ from functools import cached_property
 import msgspec
 
 from authz.access.authentication import Transport
-from authz.access.permission import NO_RIGHTS, Rights
+from authz.access.permission import NO_RIGHTS, CallerRights
 from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
 from authz.domain.decisions import Decision, Question
@@ -37,12 +37,12 @@ class CallKind(StrEnum):
 
 
 _DECISIONS = "/authz.v1.AuthorizationService/"
-_OF_DECISIONS = (CallKind.DECISION, CallKind.BATCH, CallKind.LIST)
-_OF_WRITERS = (CallKind.WRITE, CallKind.IMPORT, CallKind.POLICY)
-_OF_QUESTIONS = ("", "check", "check_ai_process", "list_resources")
+_DECISION_KINDS = (CallKind.DECISION, CallKind.BATCH, CallKind.LIST)
+_WRITER_KINDS = (CallKind.WRITE, CallKind.IMPORT, CallKind.POLICY)
+_QUESTION_PERMISSIONS = ("", "check", "check_ai_process", "list_resources")
 """What a service needs to ask what somebody may do; empty where the question decides which."""
 
-_OF_CONDITIONS = ("PlanResources",)
+_CONDITION_METHODS = ("PlanResources",)
 """Methods whose answer says what would be allowed, so that nobody knows what was."""
 
 
@@ -59,7 +59,7 @@ class Method:
     def is_decision(self) -> bool:
         """Decisions come by the thousand: one that is answered leaves a log line only at level debug. A
         decision is about its subject, not about its caller."""
-        return self.kind in _OF_DECISIONS and self.name.startswith(_DECISIONS)
+        return self.kind in _DECISION_KINDS and self.name.startswith(_DECISIONS)
 
     @cached_property
     def short_name(self) -> str:
@@ -69,9 +69,9 @@ class Method:
     @cached_property
     def is_privileged(self) -> bool:
         """Whether it returns what a check does not, such as records, reasons, or who may do something."""
-        if self.short_name in _OF_CONDITIONS:
+        if self.short_name in _CONDITION_METHODS:
             return True
-        return self.kind not in _OF_WRITERS and self.permission not in _OF_QUESTIONS
+        return self.kind not in _WRITER_KINDS and self.permission not in _QUESTION_PERMISSIONS
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +96,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     deadline: float | None = None
     consistency: Consistency = MINIMIZE_LATENCY
     principal: Principal = UNAUTHENTICATED
-    rights: Rights = NO_RIGHTS
+    rights: CallerRights = NO_RIGHTS
     decided: list[Decided] | None = None
 
     def require(self, permission: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from authz.access.permission import Permissions, Rights
+from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call
 from authz.domain.consistency import MINIMIZE_LATENCY
@@ -30,7 +30,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
-from authz.engine.rights import Rights as PersonRights
+from authz.engine.rights import PersonRights
 
 CHECK = "check"
 ERASE_SUBJECT = "erase_subject"
@@ -133,12 +133,12 @@ class PolicyPermissions(Permissions):
         self._active = active
         self._clock = clock
         self._state: ConsistencyToken | None = None
-        self._kept: dict[Principal, tuple[Rights, Instant | None]] = {}
+        self._kept: dict[Principal, tuple[CallerRights, Instant | None]] = {}
 
-    async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
+    async def rights_of(self, principal: Principal, deadline: float | None) -> CallerRights:
         caller = principal.caller
         if caller is None:
-            return Rights(holder=principal.actor)
+            return CallerRights(holder=principal.actor)
         snapshot, checker = await self._active.get(MINIMIZE_LATENCY, deadline)
         state = snapshot.state
         if state is not self._state or len(self._kept) >= _MAX_KEPT:
@@ -148,6 +148,6 @@ class PolicyPermissions(Permissions):
         if rights is None or (changes_at is not None and now >= changes_at):
             permissions, changes_at = checker.permissions_of(snapshot, caller, now)
             is_suspended = not permissions and snapshot.suspension(caller) is not None
-            rights = Rights(permissions, principal.actor, str(caller) if is_suspended else "")
+            rights = CallerRights(permissions, principal.actor, str(caller) if is_suspended else "")
             self._kept[principal] = rights, changes_at
         return rights

@@ -252,9 +252,9 @@ _RELATED = [
     )
 ]
 _UNCONDITIONAL = _mask(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
-_OF_RESOURCE = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
-_OF_SCOPE = [(f.bit, f.of_scope, f.of_resource is None) for f in FACTS if f.of_scope is not None]
-_OF_SHARE = {level: _mask(fact for fact in FACTS if level in fact.share_levels) for level in ShareLevel}
+_RESOURCE_FACTS = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
+_SCOPE_FACTS = [(f.bit, f.of_scope, f.of_resource is None) for f in FACTS if f.of_scope is not None]
+_SHARE_FACTS = {level: _mask(fact for fact in FACTS if level in fact.share_levels) for level in ShareLevel}
 
 
 def fact_names(mask: int) -> tuple[str, ...]:
@@ -283,13 +283,13 @@ def consequences(required: int, forbidden: int) -> tuple[int, int] | None:
 
 def resource_facts(resource: Resource) -> int:
     """The facts whose resource part holds: a scope may rule some of them out, time others."""
-    return reduce(or_, (bit for bit, holds in _OF_RESOURCE if holds(resource)), _UNCONDITIONAL)
+    return reduce(or_, (bit for bit, holds in _RESOURCE_FACTS if holds(resource)), _UNCONDITIONAL)
 
 
 def scope_facts(course: Course | None, session: Session | None) -> tuple[int, int]:
     """(facts, possible): the facts that the scope alone establishes, and those that it does not rule out."""
     facts, possible = 0, ALL_FACTS
-    for bit, holds, is_alone in _OF_SCOPE:
+    for bit, holds, is_alone in _SCOPE_FACTS:
         if not holds(course, session):
             possible &= ~bit
         elif is_alone:
@@ -299,4 +299,4 @@ def scope_facts(course: Course | None, session: Session | None) -> tuple[int, in
 
 def share_facts(level: ShareLevel | None) -> int:
     """The facts that a share establishes."""
-    return 0 if level is None else _OF_SHARE[level]
+    return 0 if level is None else _SHARE_FACTS[level]

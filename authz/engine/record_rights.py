@@ -29,7 +29,7 @@ _UPDATE, _DELETE, _SHARE, _PUBLISH, _ARCHIVE = "update", "delete", "share", "pub
 _PUBLICATION = ("published", "available_from", "available_until")
 _FIXED = ("owner", "created_at")
 """Fields of a resource that no person changes: by them rules tell whose it is, and how old."""
-_OF_WHAT_IS_REGISTERED = (Reason.RESOURCE_UNKNOWN, Reason.NOT_A_MEMBER, Reason.SCOPE_MISMATCH)
+_RECORD_REASONS = (Reason.RESOURCE_UNKNOWN, Reason.NOT_A_MEMBER, Reason.SCOPE_MISMATCH)
 
 
 class _Need(msgspec.Struct, frozen=True):
@@ -165,7 +165,7 @@ def _to_lock(scope: Scope) -> _Need:
 
 def reason_shown(decision: Decision | None) -> str:
     """The reason of a denial in brackets. Empty for reasons that tell whether something is registered."""
-    if decision is None or decision.reason in _OF_WHAT_IS_REGISTERED:
+    if decision is None or decision.reason in _RECORD_REASONS:
         return ""
     return f" ({decision.reason})"
 

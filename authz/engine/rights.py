@@ -45,7 +45,7 @@ class _Authority(msgspec.Struct, frozen=True):
     """The rank of every declared role."""
 
 
-class Rights:
+class PersonRights:
     """Decides as `Check` does, by the policy that is active."""
 
     def __init__(

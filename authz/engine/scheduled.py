@@ -15,7 +15,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.polling import poll
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class ScheduledPublisher:
         self,
         drafts: Drafts,
         drafting: Drafting,
-        rights: Rights,
+        rights: PersonRights,
         gate: ConsistencyGate,
         clock: DecisionClock,
         *,

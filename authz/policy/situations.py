@@ -19,7 +19,7 @@ from authz.domain.vocabulary import API_TYPE, RoleDeclaration
 from authz.policy.condition import Condition, both
 
 _ARCHIVED = FACTS_BY_NAME["course_archived"].bit
-_OF_RESOURCE = reduce(or_, (fact.bit for fact in FACTS if fact.is_of_resource))
+_RESOURCE_FACTS = reduce(or_, (fact.bit for fact in FACTS if fact.is_of_resource))
 _WITHOUT = {
     kind: reduce(or_, (fact.bit for fact in FACTS if fact.needs is kind), 0)
     for kind in (ScopeKind.COURSE, ScopeKind.SESSION)
@@ -70,7 +70,7 @@ def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
         places = [nowhere] if type_name == COURSE_TYPE else [nowhere, course]
     else:
         places = [course] if type_name == COURSE_TYPE else [course | session, session]
-    resource = 0 if is_content and action != CREATE_ACTION else _OF_RESOURCE
+    resource = 0 if is_content and action != CREATE_ACTION else _RESOURCE_FACTS
     return tuple(
         Situation(
             kinds,

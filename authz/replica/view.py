@@ -27,7 +27,7 @@ from authz.replica.snapshot import ReplicaSnapshot
 
 log = structlog.get_logger()
 
-_OF_ANOTHER = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
+_ANOTHER_DATABASE = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
 _NO_GENERATION = -1
 """Differs from every generation, and from 0, which means that none is served."""
 
@@ -176,7 +176,7 @@ class ReplicaView(View):
         if generation == 0 or not self._state.is_of_this_boot():
             raise not_ready()
         if not self._state.is_of(self._source):
-            raise not_ready(_OF_ANOTHER)
+            raise not_ready(_ANOTHER_DATABASE)
         try:
             environment = open_generation(self._folder, generation, max_bytes=self._max_bytes)
             with released_on_error(environment):

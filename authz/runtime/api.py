@@ -47,7 +47,7 @@ from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Publisher
 from authz.engine.retention import Purger
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.engine.scheduled import ScheduledPublisher
 from authz.engine.shadow import Shadow
 from authz.engine.shadowing import Shadowing
@@ -245,8 +245,8 @@ class Api:
         )
 
     @cached_property
-    def _rights(self) -> Rights:
-        return Rights(self.active, self._publisher, self._gate, self.clock, self._turns)
+    def _rights(self) -> PersonRights:
+        return PersonRights(self.active, self._publisher, self._gate, self.clock, self._turns)
 
     @cached_property
     def _drafting(self) -> Drafting:

@@ -40,7 +40,7 @@ _FILES = (
     "limits_file",
     "checkpoint_key_file",
 )
-_OF_CLIENTS = ("token_file",)
+_CLIENT_VARIABLES = ("token_file",)
 """Variables of commands that call a server."""
 
 
@@ -249,7 +249,7 @@ def load_settings(
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name in _OF_CLIENTS or (name not in known and _is_service_link(variable, value)):
+        if name in _CLIENT_VARIABLES or (name not in known and _is_service_link(variable, value)):
             continue
         if name not in known:
             raise invalid_setting(variable, f"`{variable}` is not a setting; known are {_names(known)}")

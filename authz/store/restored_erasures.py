@@ -25,7 +25,7 @@ from authz.store.write import Transaction
 _ACTOR = "authz restore"
 _IN_JSON = re.compile(r'"type":"(user|service)","id":"([^"]+)"')
 _TYPES = frozenset(SubjectType)
-_OF_HASHES = (tables.leaves, tables.decision_leaves)
+_LEAF_TABLES = (tables.leaves, tables.decision_leaves)
 
 
 def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None:
@@ -68,7 +68,7 @@ def _subjects(connection: Connection) -> Iterator[Subject]:
     """Every subject that the database names, also several times."""
     for table in tables.metadata.sorted_tables:
         texts = [each for each in table.c if isinstance(each.type, Text)]
-        if texts and table not in _OF_HASHES:
+        if texts and table not in _LEAF_TABLES:
             for row in stream(connection, select(*texts)):
                 yield from _in_row(row._asdict())
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from authz.access.authentication import Authenticator, Transport
-from authz.access.permission import AllowAll, Permissions, Rights
+from authz.access.permission import AllowAll, CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call, CallKind, Method
 from authz.api.pipeline import Pipeline
@@ -162,7 +162,7 @@ async def test_who_is_not_permitted_gets_an_error_before_anything_is_run() -> No
     asked: list[tuple[str, float | None]] = []
 
     class RefuseAll:
-        async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
+        async def rights_of(self, principal: Principal, deadline: float | None) -> CallerRights:
             asked.append((principal.actor, deadline))
             raise REFUSED
 
@@ -181,7 +181,7 @@ async def test_a_credential_that_is_not_valid_ends_the_call_before_permissions_a
             raise REFUSED
 
     class Unreachable:
-        async def rights_of(self, _principal: Principal, _deadline: float | None) -> Rights:
+        async def rights_of(self, _principal: Principal, _deadline: float | None) -> CallerRights:
             raise AssertionError
 
     error, (line,) = await served(pipeline_of(Invalid(), Unreachable()))

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
@@ -402,15 +402,15 @@ async def test_a_record_that_changes_while_the_right_is_decided_is_not_overwritt
 ) -> None:
     mine, theirs = RACES[race]
     person = "tess" if race == "a session" else "stu"
-    permitted = Rights.permitted
+    permitted = PersonRights.permitted
 
-    async def overtaken(rights: Rights, who: Any, mutations: Any) -> Any:
+    async def overtaken(rights: PersonRights, who: Any, mutations: Any) -> Any:
         found = await permitted(rights, who, mutations)
         if who is not None:
             await write(taught, theirs)
         return found
 
-    monkeypatch.setattr(Rights, "permitted", overtaken)
+    monkeypatch.setattr(PersonRights, "permitted", overtaken)
     if imports:
         parts = iter([dpb.ImportRequest(mutations=[mine])])
         outcome = await taught.directory.Import(parts, metadata=acting_for(person))

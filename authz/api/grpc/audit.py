@@ -12,7 +12,7 @@ from authz.domain.decision_log import DecisionTable
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.proofs import AuditLog, Checkpoints, Proofs
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
 from authz.v1 import audit_pb2 as pb
 from authz.wire.audit import (
@@ -40,7 +40,7 @@ class AuditServicer:
         *,
         proofs: Proofs,
         checkpoints: Checkpoints,
-        rights: Rights,
+        rights: PersonRights,
         logs_to_database: bool,
     ) -> None:
         self._trail = trail

@@ -28,7 +28,7 @@ from authz.wire.errors import status_of
 
 _JOIN = "join"
 _IN_SESSION = ("present", "moderate", "record")
-_OF_AN_AI_REQUEST = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
+_AI_REQUEST_QUESTIONS = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
 """The subject of an AI response must be allowed to read each source, and the source must be open to AI."""
 
 
@@ -104,7 +104,7 @@ class CombinedCalls:
         if isinstance(source, InvalidArgumentError):
             raise source
         earliest: list[Instant | None] = []
-        for action, purpose in _OF_AN_AI_REQUEST:
+        for action, purpose in _AI_REQUEST_QUESTIONS:
             question = msgspec.structs.replace(source, action=action, purpose=purpose)
             decision = self._shadow.check(checker, snapshot, question, now)
             earliest.append(decision.valid_until)

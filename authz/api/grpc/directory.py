@@ -15,7 +15,7 @@ from authz.domain.entities import Key
 from authz.domain.mutations import Mutation
 from authz.domain.ports import Directory
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
 from authz.engine.write import DirectoryWriter, ImportPart
 from authz.v1 import directory_pb2 as pb
@@ -43,7 +43,7 @@ class DirectoryServicer:
         turns: Turns,
         writer: DirectoryWriter,
         *,
-        rights: Rights,
+        rights: PersonRights,
     ) -> None:
         self._directory = directory
         self._turns = turns

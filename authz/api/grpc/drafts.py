@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from authz.api.call import Call
 from authz.engine.drafts import Drafting
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.v1 import policy_pb2 as pb
 from authz.wire.drafts import draft_message, parse_draft_key, parse_edits, parse_etag
 from authz.wire.policies import fault_message, parse_author, parse_number, parse_policy_scope
@@ -14,7 +14,7 @@ class DraftCalls:
     """A part of `PolicyServicer`."""
 
     _drafting: Drafting
-    _rights: Rights
+    _rights: PersonRights
 
     async def CreatePolicyDraft(
         self, request: pb.CreatePolicyDraftRequest, call: Call

@@ -22,7 +22,7 @@ from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Published, Publisher, not_active
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.engine.shadowing import Shadowing
 from authz.v1 import policy_pb2 as pb
 from authz.wire.decisions import rule_message
@@ -62,7 +62,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         gate: ConsistencyGate,
         *,
         shadowing: Shadowing,
-        rights: Rights,
+        rights: PersonRights,
     ) -> None:
         self._publisher = publisher
         self._drafting = drafting

@@ -17,7 +17,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
 from authz.engine.retention import Purger
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.exports import export_messages
 from authz.wire.privacy import (
@@ -49,7 +49,7 @@ class PrivacyServicer:
         gate: ConsistencyGate,
         *,
         recipients: Recipients,
-        rights: Rights,
+        rights: PersonRights,
     ) -> None:
         self._data = data
         self._exporter = exporter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from authz.api.call import Call
 from authz.domain.ids import parse_id
-from authz.engine.rights import Rights
+from authz.engine.rights import PersonRights
 from authz.engine.shadowing import Shadowing, ShadowRequest
 from authz.v1 import policy_pb2 as pb
 from authz.wire.policies import parse_author, parse_number, parse_policy_scope
@@ -16,7 +16,7 @@ class ShadowCalls:
     """A part of `PolicyServicer`."""
 
     _shadowing: Shadowing
-    _rights: Rights
+    _rights: PersonRights
 
     async def StartPolicyShadow(
         self, request: pb.StartPolicyShadowRequest, call: Call

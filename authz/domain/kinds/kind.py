@@ -52,7 +52,7 @@ class Container(msgspec.Struct, frozen=True):
     """The value of the field that names the record with a key."""
 
 
-_OF_THE_POLICY = (FieldType.ROLE, FieldType.TYPE, FieldType.RESOURCE)
+_POLICY_NAME_TYPES = (FieldType.ROLE, FieldType.TYPE, FieldType.RESOURCE)
 """The types of fields that hold names that a policy declares."""
 
 
@@ -109,7 +109,7 @@ class Kind:
     @property
     def uses_vocabulary(self) -> bool:
         """Whether the policy says which entities are valid."""
-        return any(field.type in _OF_THE_POLICY for field in self.fields)
+        return any(field.type in _POLICY_NAME_TYPES for field in self.fields)
 
     @property
     def fields(self) -> tuple[Field, ...]:
