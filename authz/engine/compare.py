@@ -18,7 +18,7 @@ from authz.policy.versions import compile_version
 
 
 class Comparer:
-    """Compiles what is to be compared in the pool: a large policy takes seconds."""
+    """Compiles what is to be compared by `ConsistencyGate.compute`: a large policy takes seconds."""
 
     def __init__(self, publisher: Publisher, gate: ConsistencyGate) -> None:
         self._publisher = publisher
@@ -27,10 +27,10 @@ class Comparer:
     async def diff(self, before: PolicySource, after: PolicySource, scope: Scope = PLATFORM) -> PolicyDiff:
         """What changes: between policies of the platform, or of a course. Raises as `compiled`."""
         if scope != PLATFORM:
-            return await self._gate.run(partial(diff, *await self.both(before, after, scope)))
+            return await self._gate.compute(partial(diff, *await self.both(before, after, scope)))
         old, old_files = await self._with_files(before)
         new, new_files = await self._with_files(after)
-        return await self._gate.run(partial(diff_files, old, new, old_files, new_files))
+        return await self._gate.compute(partial(diff_files, old, new, old_files, new_files))
 
     async def both(
         self, before: PolicySource, after: PolicySource, scope: Scope
@@ -55,7 +55,7 @@ class Comparer:
                 if source.number:
                     raise
                 return platform
-        return await self._gate.run(partial(load_course_policy, platform, scope.id, read_files(files)))
+        return await self._gate.compute(partial(load_course_policy, platform, scope.id, read_files(files)))
 
     async def compiled(self, source: PolicySource, scope: Scope = PLATFORM) -> CompiledPolicy:
         """The policy of a source; of a course, with the active one of the platform.
@@ -72,6 +72,6 @@ class Comparer:
         """A policy of the platform, and its files."""
         if source.files:
             files = read_files(source.files)
-            return await self._gate.run(partial(compile_files, files)), files
+            return await self._gate.compute(partial(compile_files, files)), files
         version = (await self._publisher.read(source.number)).version
-        return await self._gate.run(partial(compile_version, version)), read_files(version.files)
+        return await self._gate.compute(partial(compile_version, version)), read_files(version.files)

@@ -40,9 +40,9 @@ class ConsistencyGate:
     """The read side of every call.
 
     Decisions are computed on the event loop, from memory, in microseconds; calls of the database run in
-    a bounded pool of threads. Deadlines are on the clock of `time.monotonic`, in seconds; a call waits for
-    at most `freshness_timeout_s`, however late its deadline is. A write waits for the replica for at most
-    `replication_timeout_s`.
+    a bounded pool of threads, and what may compute for seconds in another. Deadlines are on the clock of
+    `time.monotonic`, in seconds; a call waits for at most `freshness_timeout_s`, however late its deadline
+    is. A write waits for the replica for at most `replication_timeout_s`.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class ConsistencyGate:
         *,
         keys: TokenKeys,
         pool: ThreadPoolExecutor,
+        computing_pool: ThreadPoolExecutor,
         freshness_timeout_s: float,
         replication_timeout_s: float,
     ) -> None:
@@ -59,6 +60,7 @@ class ConsistencyGate:
         self._directory = directory
         self._keys = keys
         self._pool = pool
+        self._computing_pool = computing_pool
         self._freshness_timeout_s = freshness_timeout_s
         self._replication_timeout_s = replication_timeout_s
         self._reading = {queue: asyncio.Lock() for queue in ReadQueue}
@@ -101,6 +103,13 @@ class ConsistencyGate:
     async def run(self, function: Callable[[], T]) -> T:
         """Call a function that blocks, in the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+    async def compute(self, function: Callable[[], T]) -> T:
+        """Call a function that may compute for seconds, such as the proof of a policy.
+
+        It has a thread of its own, so that no number of such calls delays what reads the database.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._computing_pool, function)
 
     async def read(self, function: Callable[[], T], queue: ReadQueue = ReadQueue.RECORDS) -> T:
         """As `run`, for what reads many rows: one call of a queue at a time, in their order.

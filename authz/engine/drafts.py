@@ -98,21 +98,21 @@ class Drafting:
         if rebase and number != draft.base_number:
             draft = await self._rebased(draft, number, files)
         course = None if key.scope == PLATFORM else Course(key.scope.id, await self._publisher.platform())
-        edited = await self._gate.run(partial(edit_files, read_files(draft.files), edits, course))
+        edited = await self._gate.compute(partial(edit_files, read_files(draft.files), edits, course))
         require_files(edited, field="edits")
         now = self._clock.at(read_at.committed_at)
         draft = msgspec.structs.replace(
             draft, files=files_text(edited), etag=etag + 1, edited_at=now, publication=None
         )
         await self._gate.run(partial(self._drafts.replace, draft, etag=etag))
-        return draft, await self._gate.run(partial(_faults_of, edited, course))
+        return draft, await self._gate.compute(partial(_faults_of, edited, course))
 
     async def _rebased(self, draft: PolicyDraft, number: int, onto: str) -> PolicyDraft:
         base = course_files("")
         if draft.base_number:
             base = (await self._publisher.read(draft.base_number, draft.scope)).version.files
         sides = map(read_files, (base, draft.files, onto))
-        files = files_text(await self._gate.run(partial(rebase_files, *sides)))
+        files = files_text(await self._gate.compute(partial(rebase_files, *sides)))
         return msgspec.structs.replace(draft, files=files, base_number=number)
 
     async def publish(self, draft: PolicyDraft, origin: Origin) -> Published:

@@ -121,11 +121,11 @@ class Publisher:
         """What a policy is right under. Raises `PolicyError`: for the platform as `validate_files` does, and
         if the policies of courses do not pass under it; for a course as `validate_course` does."""
         if scope == PLATFORM:
-            validated, proved = await self._gate.run(partial(self._validate, files))
+            validated, proved = await self._gate.compute(partial(self._validate, files))
             warnings = await self._warnings.of(proved.policy, proved.invariants)
             return msgspec.structs.replace(validated, warnings=warnings)
         platform = await self.read(0)
-        warnings = await self._gate.run(partial(self._validate_in_course, platform.version, scope, files))
+        warnings = await self._gate.compute(partial(self._validate_in_course, platform.version, scope, files))
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_VERSION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
@@ -138,7 +138,7 @@ class Publisher:
     async def platform(self) -> CompiledPolicy:
         """The active policy of the platform."""
         active = (await self.read(0)).version
-        return await self._gate.run(partial(self._policies.compiled, active))
+        return await self._gate.compute(partial(self._policies.compiled, active))
 
     def _validate_in_course(
         self, platform: PolicyVersion, scope: Scope, files: str
@@ -154,9 +154,9 @@ class Publisher:
         `PolicyError` if this release does not find it.
         """
         if version.scope == PLATFORM:
-            return await self._gate.run(partial(_certificate, version))
+            return await self._gate.compute(partial(_certificate, version))
         platform = (await self.read(0)).version
-        return await self._gate.run(partial(_certificate, platform, version))
+        return await self._gate.compute(partial(_certificate, platform, version))
 
     async def apply(
         self,
@@ -274,7 +274,7 @@ class Publisher:
         assert isinstance(version, PolicyVersion)  # noqa: S101  made so; narrows the type
         if version.scope == PLATFORM:
             # This process has it compiled when it is activated.
-            await self._gate.run(partial(self._policies.compiled, version))
+            await self._gate.compute(partial(self._policies.compiled, version))
         try:
             report = await self._write_when_reviewed(request, validated)
         except (AlreadyExistsError, FailedPreconditionError) as error:
@@ -296,7 +296,7 @@ class Publisher:
             try:
                 return await self._writer.write(request)
             except ConflictError:
-                if review is None or not await self._gate.run(review.advance):
+                if review is None or not await self._gate.compute(review.advance):
                     raise
 
 

@@ -99,7 +99,7 @@ class PersonRights:
         number = await self._publisher.active_number(scope)
         before, changed = await self._comparer.both(PolicySource(number=number), after, scope)
         platform = None if scope == PLATFORM else await self._publisher.platform()
-        given = await self._gate.run(
+        given = await self._gate.compute(
             lambda: list(
                 excesses(
                     before,

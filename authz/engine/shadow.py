@@ -113,7 +113,7 @@ class Shadow:
         if files is None:
             return None
         try:
-            candidate = await self._gate.run(
+            candidate = await self._gate.compute(
                 partial(self._candidate, shadow.scope, read_files(files), active.policy)
             )
         except PolicyError as error:

@@ -85,6 +85,7 @@ class Api:
     policies: CompiledPolicies
     keys: TokenKeys
     pool: ThreadPoolExecutor
+    computing_pool: ThreadPoolExecutor
     clock: DecisionClock
     authenticators: Sequence[Authenticator]
     tracing: Tracing | None
@@ -214,6 +215,7 @@ class Api:
             self.store.directory,
             keys=self.keys,
             pool=self.pool,
+            computing_pool=self.computing_pool,
             freshness_timeout_s=self.settings.freshness_timeout_s,
             replication_timeout_s=self.settings.replication_timeout_s,
         )

@@ -169,7 +169,9 @@ class Server:
         settings, parts = self._settings, self._of_database
         face = self._face or GrpcFace(settings)
         pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
-        parts.push_async_callback(asyncio.to_thread, pool.shutdown, cancel_futures=True)
+        computing_pool = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        for each in (pool, computing_pool):
+            parts.push_async_callback(asyncio.to_thread, each.shutdown, cancel_futures=True)
         decisions = self._decisions or open_decision_log(settings, store.decisions)
         if decisions is not None:
             parts.push_async_callback(asyncio.to_thread, decisions.close)
@@ -181,6 +183,7 @@ class Server:
             view=view,
             keys=keys,
             pool=pool,
+            computing_pool=computing_pool,
             clock=self.decision_clock,
             authenticators=authenticators,
             tracing=self._tracing,

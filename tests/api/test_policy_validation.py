@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from typing import Any
+
 import grpc
 import pytest
 
 from authz.domain.drafts import Origin
+from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.files import MAX_FILES_BYTES, files_text
 from authz.engine.publish import publication
+from authz.v1 import common_pb2 as pb
 from authz.v1 import policy_pb2 as ppb
+from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
 from tests.api.test_policies import active, applied, messages, refused
 from tests.policies import CLOSED, SAYS, SHIPPED, with_rows
-from tests.service import Service, reason_of, violations_of
+from tests.service import Service, in_process, reason_of, violations_of
 from tests.store.directory import open_with, write
 
 
@@ -136,3 +143,37 @@ async def test_validating_only_stores_nothing(sqlite_service: Service) -> None:
     tried = await applied(sqlite_service, CLOSED, validate_only=True)
     assert (tried.changed, tried.active.number) == (True, 1)
     assert (await active(sqlite_service)).active_number == 1
+
+
+@in_process
+@pytest.mark.parametrize(
+    ("slow", "call", "request_"),
+    [
+        ("publish.validate_files", "ValidatePolicy", ppb.ValidatePolicyRequest(files=messages(CLOSED))),
+        ("publish.prove_files", "ReadPolicyVersion", ppb.ReadPolicyVersionRequest(include_certificate=True)),
+        ("compare.diff_files", "DiffPolicyVersions", ppb.DiffPolicyVersionsRequest()),
+    ],
+)
+async def test_however_many_policies_are_proved_and_compared_the_database_is_read_at_once(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch, slow: str, call: str, request_: Any
+) -> None:
+    service, begun, may_end = sqlite_service, threading.Event(), threading.Event()
+    module, _, name = slow.partition(".")
+
+    def wait(*_: object) -> Any:
+        begun.set()
+        assert may_end.wait(60)
+        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the end of the test")
+
+    await written(service, COURSE, STUDENT, MATERIAL)
+    monkeypatch.setattr(f"authz.engine.{module}.{name}", wait)
+    calls = [asyncio.ensure_future(getattr(service.policy, call)(request_)) for _ in range(8)]
+    try:
+        assert await asyncio.to_thread(begun.wait, 30)
+        newest = pb.Consistency(fully_consistent=True)
+        for _ in range(10):  # by then every call has read its version, and computes or waits to
+            answer = await service.authorization.Check(question(consistency=newest), timeout=30)
+            assert answer.allowed
+    finally:
+        may_end.set()
+        await asyncio.gather(*calls, return_exceptions=True)

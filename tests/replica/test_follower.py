@@ -374,6 +374,7 @@ def test_a_write_is_settled_only_once_every_process_is_told(
             store.directory,
             keys=TokenKeys(),
             pool=pool,
+            computing_pool=pool,
             freshness_timeout_s=5,
             replication_timeout_s=30,
         )

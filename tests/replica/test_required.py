@@ -45,6 +45,7 @@ def gate_of(
             store.directory,
             keys=keys,
             pool=pool,
+            computing_pool=pool,
             freshness_timeout_s=30,
             replication_timeout_s=wait_s,
         )

@@ -83,7 +83,8 @@ class Previewer:
             recent=recent_decisions(entries, changes),
             in_course=in_course,
         )
-        nothing = in_course is None and not await self._gate.run(partial(diff, before.policy, after.policy))
+        differ = partial(diff, before.policy, after.policy)
+        nothing = in_course is None and not await self._gate.compute(differ)
         await self._write(iter((preview.totals(),)) if nothing else preview.events(), write)
 
     async def _write(
