@@ -82,10 +82,7 @@ class Health:
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),
             (self._of_directory, _STORE_INTERVAL_S, answers),
         ):
-            cause = await self._cause(names, probe, was_serving=True)
-            serving = not cause
-            for name in names:
-                await self._report(name, cause)
+            serving = await self._probe(names, probe, None)
             self._probes.append(asyncio.create_task(self._probe_forever(names, interval_s, probe, serving)))
 
     async def drain(self) -> None:
@@ -112,25 +109,28 @@ class Health:
             self._set_cause(cause)
             await self._servicer.set("", status)
 
-    async def _cause(self, names: tuple[str, ...], probe: Probe, *, was_serving: bool) -> str:
+    async def _probe(self, names: tuple[str, ...], probe: Probe, was_serving: bool | None) -> bool:
+        """Probe once, and report a change; None before the first time. Return whether the services serve."""
         try:
-            return await probe()
+            cause = await probe()
         except Exception:
             # If the probe ended here, health would stay as it was.
-            if was_serving:
+            if was_serving is not False:
                 log.exception("probe failed", services=names)
-            return "the probe failed"
+            cause = "the probe failed"
+        serving = not cause
+        if was_serving is not None and serving is not was_serving:
+            log.warning(
+                "health changed", services=names, serving=serving, **({"cause": cause} if cause else {})
+            )
+        if serving is not was_serving:
+            for name in names:
+                await self._report(name, cause)
+        return serving
 
     async def _probe_forever(
         self, names: tuple[str, ...], interval_s: float, probe: Probe, serving: bool
     ) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            cause = await self._cause(names, probe, was_serving=serving)
-            if serving is bool(cause):
-                serving = not cause
-                log.warning(
-                    "health changed", services=names, serving=serving, **({"cause": cause} if cause else {})
-                )
-                for name in names:
-                    await self._report(name, cause)
+            serving = await self._probe(names, probe, serving)

@@ -90,7 +90,8 @@ class SqlExport(Export):
     def _entities(self, name: str, wanted: Any) -> Iterator[Versioned[Entity]]:
         stored = ENTITY_ROWS[name]
         order = [stored.table.c[column] for column in stored.key_columns]
-        for chunk in self._chunks(select(stored.table).where(wanted).order_by(*order)):
+        rows = stream(self._connection, select(stored.table).where(wanted).order_by(*order))
+        for chunk in rows.partitions():
             yield from stored.versioned(chunk)
 
     def _scope_ids(self, kind: ScopeKind) -> list[Select[Any]]:
@@ -128,8 +129,7 @@ class SqlExport(Export):
             .where(wanted)
             .order_by(changes.c.revision, changes.c.position)
         )
-        rows = (row for chunk in self._chunks(statement) for row in chunk)
-        for _, of_revision in groupby(rows, key=lambda row: row.revision):
+        for _, of_revision in groupby(stream(self._connection, statement), key=lambda row: row.revision):
             yield from self._change(of_revision)
 
     def _change(self, rows: Iterator[Row[Any]]) -> Iterator[ExportedChange]:
@@ -171,11 +171,10 @@ class SqlExport(Export):
     def _idempotency_keys(self) -> Iterator[ExportedEntry]:
         keys = tables.idempotency_keys
         statement = select(keys).where(may_mention([keys.c.actor], self._subject))
-        for chunk in self._chunks(statement.order_by(keys.c.actor, keys.c.key)):
-            for row in chunk:
-                if mentions(row.actor, self._subject):
-                    text = f"a write of {row.actor}, which is answered again for this key"
-                    yield ExportedEntry(ExportSection.IDEMPOTENCY_KEYS, row.key, text, row.created_at)
+        for row in stream(self._connection, statement.order_by(keys.c.actor, keys.c.key)):
+            if mentions(row.actor, self._subject):
+                text = f"a write of {row.actor}, which is answered again for this key"
+                yield ExportedEntry(ExportSection.IDEMPOTENCY_KEYS, row.key, text, row.created_at)
 
     def _drafts(self) -> Iterator[ExportedEntry]:
         drafts = tables.policy_drafts
@@ -227,13 +226,13 @@ class SqlExport(Export):
     def _decisions(self) -> Iterator[ExportedEntry]:
         table, named = tables.decisions, str(self._subject)
         wanted = or_(*(table.c[name] == named for name in ("subject", "person", "caller")))
-        for chunk in self._chunks(select(table).where(wanted).order_by(table.c.at, table.c.decision_id)):
-            for row in chunk:
-                by = self._masked_actor(f"{row.caller} for {row.person}" if row.person else row.caller)
-                about = row.subject if row.subject in ("", named) else "somebody else"
-                answer = "allowed" if row.allowed else "denied"
-                text = f"{by} asked about {about}: {row.action} {row.resource}: {answer} {row.reason}"
-                yield ExportedEntry(ExportSection.DECISIONS, row.decision_id, text, row.at)
+        rows = select(table).where(wanted).order_by(table.c.at, table.c.decision_id)
+        for row in stream(self._connection, rows):
+            by = self._masked_actor(f"{row.caller} for {row.person}" if row.person else row.caller)
+            about = row.subject if row.subject in ("", named) else "somebody else"
+            answer = "allowed" if row.allowed else "denied"
+            text = f"{by} asked about {about}: {row.action} {row.resource}: {answer} {row.reason}"
+            yield ExportedEntry(ExportSection.DECISIONS, row.decision_id, text, row.at)
 
     def _recipients(self, *, is_known: bool) -> Iterator[ExportedEntry]:
         """Who asked about the subject, and, if anything `is_known` of it, who watches changes."""
@@ -252,9 +251,6 @@ class SqlExport(Export):
             for number, line in enumerate(text.splitlines(), 1):
                 if mentions(line, self._subject):
                     yield ExportedEntry(section, f"{name}, {file}:{number}", line.strip())
-
-    def _chunks(self, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
-        return stream(self._connection, statement).partitions()
 
 
 def _with_resource(wanted: Any) -> Any:

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Row, func, select
 
-from authz.domain.entities import Entity, Key
-from authz.domain.instants import format_instant
+from authz.domain.entities import Entity, Key, RetainedData, RetentionRule
+from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import Operation
+from authz.domain.retention import DAY_US, LIMITS, PURGE_INTERVAL_US, default_rule
 from authz.domain.tree import leaf_hash
 from authz.store import tables
+from authz.store.bulk import select_by
 from authz.store.connections import expecting_long_statements
 from authz.store.decision_leaves import BatchState, entries_of, leaf_content
 from authz.store.engine import open_engine, read_transaction, stream
 from authz.store.erasure_steps import rewrites_history
-from authz.store.kept_changes import decisions_purged_before, last_purge, missing_changes
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation
@@ -38,6 +39,10 @@ _CACHE_KIB = 256 * 1024
 _HASH_BYTES = 16
 _encode = msgspec.json.Encoder().encode
 _keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Key)
+_EFFECTS_AT_ONCE = 100
+"""Each may be one of a thousand of its revision."""
+_Effect: TypeAlias = tuple[int, Key]
+"""What a revision did to one record."""
 _Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
 """A revision and its changes."""
 _changes, _revisions, _leaves, _batches = (
@@ -101,7 +106,7 @@ def read_trees(
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
-    purge, attestor, records = last_purge(connection), Attestor(connection), _ReplayedRecords()
+    purge, attestor, records = _last_purge(connection), Attestor(connection), _ReplayedRecords()
     tree, through, erased = RecomputedTree("revision {}", sizes), purge.through or 0, 0
     for revision, leaf, content in _revisions_with_leaves(connection):
         for row in () if content is None else content[1]:
@@ -117,7 +122,7 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
                 tree.report(f"revision {revision} is not as it was committed")
         elif revision > through:
             tree.report(f"revision {revision} is gone")
-    for fault in missing_changes(connection, purge):
+    for fault in _missing_changes(connection, purge):
         tree.report(fault)
     is_comparable = not rewrites_history(connection)
     for fault in records.differences(connection) if is_comparable else ():
@@ -152,7 +157,7 @@ def _revisions_with_leaves(connection: Connection) -> Iterator[tuple[int, Row[An
 
 def _read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
     """Verify every logged decision; return the tree, with the root of its full size, too."""
-    attestor, purged_before = Attestor(connection), decisions_purged_before(connection)
+    attestor, purged_before = Attestor(connection), _decisions_purged_before(connection)
     counted: int = connection.execute(select(tables.decision_tree.c.size)).scalar_one()
     tree = RecomputedTree("batch {} of the decisions", {*sizes, counted})
     entries = purged = purged_until = 0
@@ -227,6 +232,81 @@ class _ReplayedRecords:
 
 def _hash(record: Entity | Key) -> bytes:
     return blake2b(_encode(record), digest_size=_HASH_BYTES).digest()
+
+
+def _last_purge(connection: Connection) -> RetentionRule:
+    """The rule of the change log as the log last has it: not as its table says, which nothing attests."""
+    found = _last_logged(connection)
+    return default_rule(RetainedData.CHANGES) if found is None else found[1]
+
+
+def _decisions_purged_before(connection: Connection) -> Instant:
+    """Before which time logged decisions may be gone by what the log says of their purges."""
+    before = 0
+    for row, rule in _logged(connection, RetainedData.DECISIONS):
+        least = LIMITS[rule.data].min_days
+        allowed, kept = (row.committed_at - days * DAY_US for days in (least, max(rule.days or 0, least)))
+        # While a purge goes on, the log does not say up to when it is complete.
+        in_steps = kept if rule.removed and rule.days else 0
+        before = max(before, min(allowed, max(rule.complete_since or 0, in_steps)))
+    # The clock of the database, by which a purge goes, may be ahead of that of the log.
+    return before + PURGE_INTERVAL_US if before else 0
+
+
+def _last_logged(connection: Connection) -> tuple[Any, RetentionRule] | None:
+    return next(_logged(connection, RetainedData.CHANGES), None)
+
+
+def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, RetentionRule]]:
+    """The rules of some data that the log has, and their revisions, the newest first."""
+    wanted = (
+        select(_changes.c.revision, _changes.c.mutation, _revisions.c.committed_at)
+        .join(_revisions, _revisions.c.revision == _changes.c.revision)
+        .where(_changes.c.kind == "retention_rule")
+        .order_by(_changes.c.revision.desc(), _changes.c.position.desc())
+    )
+    with stream(connection, wanted) as rows:
+        for row in rows:
+            rule: Any = decode_mutation(row.mutation).target
+            if rule.data is data:
+                yield row, rule
+
+
+def _missing_changes(connection: Connection, purge: RetentionRule) -> Iterator[str]:
+    """The faults of a purge: it went too far, or changes that it had to keep are gone.
+
+    Before the cut, the log has the last change of each record. A deletion of such a change cannot pass for
+    retention: a later change names the revision that changed the record before, and a record that was not
+    changed since is compared with the log.
+    """
+    found = _last_logged(connection)
+    through = purge.through
+    if found is None or through is None:
+        return
+    least_us = LIMITS[RetainedData.CHANGES].min_days * DAY_US
+    if purge.complete_since is None or found[0].committed_at - purge.complete_since < least_us:
+        yield f"the purge in revision {found[0].revision} went further than any retention period allows"
+    expected, cut = _expected(connection, through), format_instant(purge.complete_since or 0)
+    while effects := [*islice(expected, _EFFECTS_AT_ONCE)]:
+        for revision, key in sorted(set(effects) - _there(connection, effects), key=str):
+            yield f"revision {revision} has lost the last change of {key} before {cut}"
+
+
+def _expected(connection: Connection, through: int) -> Iterator[_Effect]:
+    """The last effects before a cut on records that were changed since."""
+    later = select(_changes).where(
+        _changes.c.revision > through, _changes.c.previous <= through, _changes.c.previous > 0
+    )
+    for row in stream(connection, later):
+        yield row.previous, decode_mutation(row.mutation).key
+
+
+def _there(connection: Connection, effects: Iterable[_Effect]) -> set[_Effect]:
+    rows = select_by(
+        connection, _changes, ("revision",), [[each] for each in {first for first, _ in effects}]
+    )
+    mutations = ((row.revision, decode_mutation(row.mutation)) for row in rows)
+    return {(first, each.key) for first, each in mutations if each.operation is not Operation.DELETE}
 
 
 def contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:
