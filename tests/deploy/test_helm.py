@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import authz
 from authz.access.certificates import parse_callers
 from authz.api.limits import parse_limits
 from authz.runtime.authentication import require_authentication
@@ -81,6 +82,15 @@ def test_a_pod_has_settings_that_a_server_starts_with_and_no_rights(
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     selector = made["Service"]["spec"]["selector"]
     assert selector.items() <= made["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize(("tag", "expected"), [(None, authz.__version__), ("2.0.0", "2.0.0")])
+def test_the_image_is_that_of_the_release_unless_the_values_name_another(
+    tag: str | None, expected: str
+) -> None:
+    values: dict[str, Any] = {"accessTokens": True} | ({} if tag is None else {"image": {"tag": tag}})
+    (container,) = rendered(values)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"authz:{expected}"
 
 
 def test_the_callers_of_the_values_are_a_file_that_the_server_reads() -> None:

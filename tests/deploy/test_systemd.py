@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from authz.runtime.settings import load_settings
 from tests.forkserver import AUTHZ
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"
@@ -43,6 +45,21 @@ def test_systemd_finds_no_fault_in_the_units(units: list[Path]) -> None:
     assert [unit.name for unit in units] == ["authz-follow.service", "authz-serve@1.service"]
     told = analyze("verify", "--man=no", *units)
     assert not re.search(r"authz-\S+\.service:\d+:", told), told
+
+
+def test_every_instance_of_a_unit_has_an_address_of_its_own() -> None:
+    instances = {"authz-follow.service": [""], "authz-serve@.service": ["1", "9", "10", "254"]}
+    addresses = []
+    for unit, names in instances.items():
+        (stated,) = re.findall("^Environment=AUTHZ_METRICS_ADDRESS=(.*)$", (UNITS / unit).read_text(), re.M)
+        for name in names:
+            environ = {"AUTHZ_METRICS_ADDRESS": stated.replace("%i", name)}
+            addresses.append(load_settings(environ=environ).metrics_address)
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        assert ip_address(host).is_loopback
+        assert 0 < int(port) < 1 << 16
+    assert len(set(addresses)) == len(addresses)
 
 
 def test_the_sandbox_of_each_unit_is_closed(units: list[Path]) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import metadata, requires, version
 from pathlib import Path
 
 import pytest
+import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from authz.client import proto_directory
 from authz.v1 import authorization_pb2
 
 DISTRIBUTION = "qalamchat-authz"
+ROOT = Path(__file__).parents[2]
 GENERATED = Path(authorization_pb2.__file__).parent
 
 
@@ -30,6 +32,8 @@ def bounds_of(name: str) -> str:
 def test_the_version_is_one_everywhere() -> None:
     assert version(DISTRIBUTION) == authz.__version__
     assert CliRunner().invoke(app, ["--version"]).stdout == f"authz {authz.__version__}\n"
+    chart = yaml.safe_load((ROOT / "deploy/helm/authz/Chart.yaml").read_text())
+    assert chart["appVersion"] == authz.__version__
 
 
 def test_the_server_comes_with_envoy_on_linux_and_without_it_where_that_is_asked_for() -> None:
