@@ -37,19 +37,19 @@ class DecisionSink(Protocol):
 
 
 class DecisionLog:
-    """Writes entries to every sink. `allows` is the sampling rate of allowed decisions that need not be
+    """Writes entries to every sink. `sample_rate` is that of allowed decisions that need not be
     logged."""
 
     keeps_questions = False
     """Whether to log questions without a decision, too, such as an empty list."""
 
-    def __init__(self, sinks: Sequence[DecisionSink], *, allows: float) -> None:
+    def __init__(self, sinks: Sequence[DecisionSink], *, sample_rate: float) -> None:
         self._deliveries = [_Delivery(sink) for sink in sinks]
-        self._allows = allows
+        self._sample_rate = sample_rate
 
     def samples(self) -> bool:
         """Whether the sample includes this allowed decision."""
-        return self._allows >= 1 or random.random() < self._allows  # noqa: S311  a sample, not a secret
+        return self._sample_rate >= 1 or random.random() < self._sample_rate  # noqa: S311  a sample, not a secret
 
     def put(self, entry: DecisionEntry) -> None:
         """Queue an entry for every sink. Neither waits nor raises."""

@@ -39,7 +39,7 @@ TimeZone = Annotated[str, typer.Option(help="Of dates without one, for example E
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and write nothing.")]
 AllOrNothing = Annotated[bool, typer.Option("--all-or-nothing", help="Write nothing if any row is at fault.")]
 MaxRemovals = Annotated[
-    float, typer.Option(min=0, max=1, help="The share of memberships that an import may end.")
+    float, typer.Option(min=0, max=1, help="The fraction of memberships that an import may end, 0 to 1.")
 ]
 AllowRemovals = Annotated[bool, typer.Option("--allow-removals", help="End any number of memberships.")]
 DeleteClasses = Annotated[

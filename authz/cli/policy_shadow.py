@@ -30,7 +30,9 @@ def start(
         str,
         typer.Argument(metavar="VERSION", help="The candidate: `draft:NAME`, or the number of a version."),
     ],
-    percent: Annotated[float, typer.Option(min=0, max=100, help="Percentage of checks to compare.")] = 1.0,
+    sample_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Sampling rate of the compared checks.")
+    ] = 0.01,
     budget_us: Annotated[
         int, typer.Option(help="Maximum microseconds per second that each serving process spends on it.")
     ] = 10_000,
@@ -45,7 +47,7 @@ def start(
     candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
     report = server.client.policies.shadow.start(
         candidate,
-        share=percent / 100,
+        sample_rate=sample_rate,
         budget_us=budget_us,
         ends_at=until,
         author=author,
@@ -100,9 +102,9 @@ def _heading(report: ShadowReport) -> str:
     against = f"{_named(shadow)} alongside {_compared_with(shadow)}"
     match report.state:
         case ShadowState.RUNNING:
-            return f"{against}, on {shadow.share * 100:.4g}% of the checks, until {at}"
+            return f"{against}, on {shadow.sample_rate * 100:.4g}% of the checks, until {at}"
         case ShadowState.ENDED:
-            return f"{against}, on {shadow.share * 100:.4g}% of the checks, ended at {at}"
+            return f"{against}, on {shadow.sample_rate * 100:.4g}% of the checks, ended at {at}"
         case ShadowState.SUPERSEDED:
             return f"{against}: superseded, so nothing is compared; stop it, and start another"
 

@@ -1,4 +1,4 @@
-"""How many checks are sent a second time: a share of all, so that slow servers do not get twice as many."""
+"""Which checks are sent a second time: a fraction of all, so that slow servers do not get twice as many."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ MAX_COURSE_SHADOWS = 10
 class PolicyShadow(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate (a version, or a draft as of the start) and the parameters of the shadow.
 
-    Servers evaluate it for `share` of the checks, while version `against_number` of the platform's policy is
-    active, until `ends_at`. Each serving process spends at most `budget_us` per second on it. `id` identifies
-    the shadow.
+    Servers evaluate it for a sample of the checks, at `sample_rate`, while version `against_number` of the
+    platform's policy is active, until `ends_at`. Each serving process spends at most `budget_us` per second
+    on it. `id` identifies the shadow.
 
     With the scope of a course, the candidate is a policy of this course. Servers evaluate it for checks in
     the course, and only while version `against_course_number` (0 for none) is active there, too.
@@ -43,7 +43,7 @@ class PolicyShadow(msgspec.Struct, frozen=True, kw_only=True):
     files: str = ""
     against_number: int
     against_course_number: int = 0
-    share: float
+    sample_rate: float
     budget_us: int
     author: str
     started_at: Instant

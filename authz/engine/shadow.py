@@ -61,7 +61,7 @@ class Shadow:
         """As `Checker.check`."""
         decision = checker.check(snapshot, question, now)
         for run in self._runs:
-            if random.random() < run.share:  # noqa: S311  no secret
+            if random.random() < run.sample_rate:  # noqa: S311  no secret
                 run.compare(checker, snapshot, question, now, decision)
         return decision
 
@@ -72,7 +72,7 @@ class Shadow:
         found = checker.list_actions(snapshot, question, now)
         for run in self._runs:
             for action, decision in found.items():
-                if random.random() < run.share:  # noqa: S311  no secret
+                if random.random() < run.sample_rate:  # noqa: S311  no secret
                     asked = msgspec.structs.replace(question, action=action)
                     run.compare(checker, snapshot, asked, now, decision)
         return found
@@ -121,7 +121,7 @@ class Shadow:
             run = ShadowRun(shadow, None)
             run.fail(error)
             return run
-        log.info("shadow started", shadow=shadow.id, scope=str(shadow.scope), share=shadow.share)
+        log.info("shadow started", shadow=shadow.id, scope=str(shadow.scope), sample_rate=shadow.sample_rate)
         return ShadowRun(shadow, candidate)
 
     def _candidate(self, scope: Scope, files: Mapping[str, str], platform: CompiledPolicy) -> Checker:
@@ -147,7 +147,7 @@ class Shadow:
             raise
 
     async def _end(self, run: ShadowRun) -> None:
-        run.share = 0.0
+        run.sample_rate = 0.0
         await self._save(run)
         self._runs = tuple(each for each in self._runs if each is not run)
         log.info("shadow ended", shadow=run.shadow.id, scope=str(run.shadow.scope))

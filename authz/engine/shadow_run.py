@@ -39,7 +39,7 @@ class ShadowRun:
     def __init__(self, shadow: PolicyShadow, candidate: Checker | None) -> None:
         """Compares nothing without `candidate`, if this process cannot read the candidate's policy."""
         self.shadow = shadow
-        self.share = 0.0 if candidate is None else shadow.share
+        self.sample_rate = 0.0 if candidate is None else shadow.sample_rate
         self._candidate = candidate
         self._against = str(shadow.against_number)
         self._against_in_course = str(shadow.against_course_number or "")

@@ -29,7 +29,7 @@ class ShadowRequest(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope
     number: int
     draft_id: str
-    share: float
+    sample_rate: float
     budget_us: int
     ends_at: Instant | None
     """None: in an hour."""

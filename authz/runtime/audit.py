@@ -30,7 +30,7 @@ class SynchronousDecisionLog(DecisionLog):
     keeps_questions = True
 
     def __init__(self, on_question: Callable[[DecisionEntry], None]) -> None:
-        super().__init__((), allows=1)
+        super().__init__((), sample_rate=1)
         self._on_question = on_question
 
     def put(self, entry: DecisionEntry) -> None:
@@ -43,7 +43,7 @@ def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog |
     Raises `InvalidArgumentError` for `otlp` without OpenTelemetry.
     """
     sinks = [_sink(settings, table, name) for name in settings.decision_sinks]
-    return DecisionLog(sinks, allows=settings.decision_log_allows) if sinks else None
+    return DecisionLog(sinks, sample_rate=settings.decision_log_sample_rate) if sinks else None
 
 
 def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:

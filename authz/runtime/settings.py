@@ -186,7 +186,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Where to log decisions, separated by commas: `stdout`, `file:<path>`, `table`, `otlp` (see the OTEL_"
         " variables; needs `qalamchat-authz[otel]`). Empty: nowhere.",
     ] = ""
-    decision_log_allows: Annotated[
+    decision_log_sample_rate: Annotated[
         float,
         Meta(ge=0, le=1),
         "Sampling rate of allowed decisions. Denials, AI decisions, privileged and refused calls are always"

@@ -1882,7 +1882,7 @@ class StartPolicyShadowRequest(_message.Message):
 
     NUMBER_FIELD_NUMBER: _builtins.int
     DRAFT_ID_FIELD_NUMBER: _builtins.int
-    SHARE_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
     BUDGET_US_FIELD_NUMBER: _builtins.int
     ENDS_AT_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
@@ -1892,7 +1892,7 @@ class StartPolicyShadowRequest(_message.Message):
     """The number of a version."""
     draft_id: _builtins.str
     """The id of a draft. Later edits of the draft do not affect the shadow."""
-    share: _builtins.float
+    sample_rate: _builtins.float
     """The sampling rate of the compared checks: more than 0, at most 1. 0 means 0.01."""
     budget_us: _builtins.int
     """Maximum microseconds per second that each serving process spends on the shadow: 1 to 1,000,000. 0 means 10,000.
@@ -1913,7 +1913,7 @@ class StartPolicyShadowRequest(_message.Message):
         *,
         number: _builtins.int = ...,
         draft_id: _builtins.str = ...,
-        share: _builtins.float = ...,
+        sample_rate: _builtins.float = ...,
         budget_us: _builtins.int = ...,
         ends_at: _timestamp_pb2.Timestamp | None = ...,
         author: _builtins.str = ...,
@@ -1922,7 +1922,7 @@ class StartPolicyShadowRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "course_id", b"course_id", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "request_id", b"request_id", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "course_id", b"course_id", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "request_id", b"request_id", "sample_rate", b"sample_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_candidate: _TypeAlias = _typing.Literal["number", "draft_id"]  # noqa: Y015
     _WhichOneofArgType_candidate: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
@@ -2059,7 +2059,7 @@ class PolicyShadow(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     AGAINST_NUMBER_FIELD_NUMBER: _builtins.int
-    SHARE_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
     BUDGET_US_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
@@ -2081,7 +2081,7 @@ class PolicyShadow(_message.Message):
     """The id of a draft, as it was at the start."""
     against_number: _builtins.int
     """The number of the platform's version that was active at the start. The candidate is compared only with it."""
-    share: _builtins.float
+    sample_rate: _builtins.float
     """As in `StartPolicyShadowRequest`."""
     budget_us: _builtins.int
     """As in `StartPolicyShadowRequest`."""
@@ -2129,7 +2129,7 @@ class PolicyShadow(_message.Message):
         number: _builtins.int = ...,
         draft_id: _builtins.str = ...,
         against_number: _builtins.int = ...,
-        share: _builtins.float = ...,
+        sample_rate: _builtins.float = ...,
         budget_us: _builtins.int = ...,
         author: _builtins.str = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
@@ -2148,7 +2148,7 @@ class PolicyShadow(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_course_number", b"against_course_number", "against_number", b"against_number", "author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "cells", b"cells", "compared", b"compared", "course_id", b"course_id", "differing", b"differing", "draft_id", b"draft_id", "elapsed_us", b"elapsed_us", "ends_at", b"ends_at", "examples", b"examples", "failed", b"failed", "last_failure", b"last_failure", "number", b"number", "share", b"share", "skipped", b"skipped", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_course_number", b"against_course_number", "against_number", b"against_number", "author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "cells", b"cells", "compared", b"compared", "course_id", b"course_id", "differing", b"differing", "draft_id", b"draft_id", "elapsed_us", b"elapsed_us", "ends_at", b"ends_at", "examples", b"examples", "failed", b"failed", "last_failure", b"last_failure", "number", b"number", "sample_rate", b"sample_rate", "skipped", b"skipped", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_candidate: _TypeAlias = _typing.Literal["number", "draft_id"]  # noqa: Y015
     _WhichOneofArgType_candidate: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015

@@ -26,22 +26,24 @@ from authz.wire.values import (
     time_message,
 )
 
-_DEFAULT_SHARE, _DEFAULT_BUDGET_US, _MAX_BUDGET_US = 0.01, 10_000, 1_000_000
+_DEFAULT_SAMPLE_RATE, _DEFAULT_BUDGET_US, _MAX_BUDGET_US = 0.01, 10_000, 1_000_000
 _STATES = WireEnum(pb.PolicyShadowState.DESCRIPTOR, ShadowState)
-_HOW = ("number", "draft_id", "against_number", "against_course_number", "share", "budget_us", "author")
+_HOW = ("number", "draft_id", "against_number", "against_course_number", "sample_rate", "budget_us", "author")
 _COUNTS = ("compared", "differing", "skipped", "failed", "last_failure", "elapsed_us")
 
 
 def parse_trial(request: pb.StartPolicyShadowRequest) -> tuple[float, int]:
-    """The share of checks and the budget in microseconds of a second; 0 means the default."""
-    share, budget_us = request.share, request.budget_us
+    """The sampling rate and the budget in microseconds of a second; 0 means the default."""
+    sample_rate, budget_us = request.sample_rate, request.budget_us
     if request.WhichOneof("candidate") is None:
         raise missing("candidate")
-    if not 0 <= share <= 1:
-        raise malformed("share", f"is {share:g}; set it to more than 0 and at most 1, such as 0.01")
+    if not 0 <= sample_rate <= 1:
+        raise malformed(
+            "sample_rate", f"is {sample_rate:g}; set it to more than 0 and at most 1, such as 0.01"
+        )
     if not 0 <= budget_us <= _MAX_BUDGET_US:
         raise malformed("budget_us", f"is {budget_us}; set it to 1 to {_MAX_BUDGET_US}")
-    return share or _DEFAULT_SHARE, budget_us or _DEFAULT_BUDGET_US
+    return sample_rate or _DEFAULT_SAMPLE_RATE, budget_us or _DEFAULT_BUDGET_US
 
 
 def shadow_message(report: ShadowReport) -> pb.PolicyShadow:

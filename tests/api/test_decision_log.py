@@ -89,7 +89,7 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sparing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredServer]:
     """Of what is allowed, only what must be is kept."""
-    async with opened(tmp_path_factory.mktemp("sparing"), decision_log_allows="0") as each:
+    async with opened(tmp_path_factory.mktemp("sparing"), decision_log_sample_rate="0") as each:
         yield each
 
 

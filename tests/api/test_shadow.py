@@ -29,7 +29,7 @@ CLOSED = cell("student", "material", "read", when=())
 
 
 async def started(service: Service, *, metadata: Any = (), **fields: Any) -> ppb.PolicyShadow:
-    request = ppb.StartPolicyShadowRequest(**{"share": 1.0, **fields})
+    request = ppb.StartPolicyShadowRequest(**{"sample_rate": 1.0, **fields})
     shadow: ppb.PolicyShadow = (await service.policy.StartPolicyShadow(request, metadata=metadata)).shadow
     return shadow
 
@@ -141,8 +141,8 @@ async def test_bad_requests_for_a_shadow_are_told(sqlite_service: Service) -> No
         (started(service, number=9), "VERSION_NOT_FOUND", "there is no"),
         (started(service, draft_id="other"), "DRAFT_NOT_FOUND", "`other`"),
         (started(service, draft_id="mine"), "POLICY_INVALID", "unknown role `grader`"),
-        (started(service, number=1, share=1.5), "MALFORMED_FIELD", "share is 1.5"),
-        (started(service, number=1, share=float("nan")), "MALFORMED_FIELD", "share is nan"),
+        (started(service, number=1, sample_rate=1.5), "MALFORMED_FIELD", "sample_rate is 1.5"),
+        (started(service, number=1, sample_rate=float("nan")), "MALFORMED_FIELD", "sample_rate is nan"),
         (started(service, number=1, budget_us=-1), "MALFORMED_FIELD", "budget_us is -1"),
         (started(service, number=1, ends_at=stamp(START)), "MALFORMED_FIELD", "within the next 30 days"),
         (

@@ -111,7 +111,7 @@ def test_entries_wait_while_the_disk_is_full_and_none_is_lost(
     path = tmp_path / "decisions.jsonl"
     path.symlink_to("/dev/full")
     with capture_logs() as lines:
-        log = DecisionLog([LinesFile(path, max_bytes=1 << 20, kept=1)], allows=1)
+        log = DecisionLog([LinesFile(path, max_bytes=1 << 20, kept=1)], sample_rate=1)
         for number in range(3):
             log.put(entry(number))
         while not lines:
@@ -158,7 +158,7 @@ def test_what_a_slow_sink_loses_is_counted_and_no_other_sink_loses_any(
     path, slow = tmp_path / "decisions.jsonl", Slow()
     path.touch()
     with capture_logs() as lines:
-        log = DecisionLog([slow, LinesFile(path, max_bytes=1 << 20, kept=1)], allows=1)
+        log = DecisionLog([slow, LinesFile(path, max_bytes=1 << 20, kept=1)], sample_rate=1)
         log.put(entry(0))
         slow.entered.wait()
         for number in range(1, 31):
@@ -179,7 +179,7 @@ def test_a_stop_does_not_wait_for_a_sink_that_hangs(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(decision_log, name, 0.01)
     slow = Slow()
     with capture_logs() as lines:
-        log = DecisionLog([slow], allows=1)
+        log = DecisionLog([slow], sample_rate=1)
         log.put(entry(0))
         slow.entered.wait()
         log.put(entry(1))
@@ -189,8 +189,8 @@ def test_a_stop_does_not_wait_for_a_sink_that_hangs(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("allows", "kept"), [(0.0, range(1)), (1.0, range(1000, 1001)), (0.3, range(200, 400))]
+    ("sample_rate", "kept"), [(0.0, range(1)), (1.0, range(1000, 1001)), (0.3, range(200, 400))]
 )
-def test_a_share_of_what_is_allowed_is_kept(allows: float, kept: Collection[int]) -> None:
-    log = DecisionLog([], allows=allows)
+def test_a_sample_of_what_is_allowed_is_kept(sample_rate: float, kept: Collection[int]) -> None:
+    log = DecisionLog([], sample_rate=sample_rate)
     assert sum(log.samples() for _ in range(1000)) in kept

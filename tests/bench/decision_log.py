@@ -103,7 +103,7 @@ async def bench_entry(folder: Path, size: int) -> None:
 
 def bench_lines(folder: Path) -> None:
     """Entries at a steady rate, as the event loop of a server makes them."""
-    log = DecisionLog([LinesFile(folder / "lines.jsonl", max_bytes=1 << 30, kept=1)], allows=1)
+    log = DecisionLog([LinesFile(folder / "lines.jsonl", max_bytes=1 << 30, kept=1)], sample_rate=1)
     begun, made, lag_s = time.perf_counter(), 0, 0.0
     while made < RATE * SECONDS:
         due = int((time.perf_counter() - begun) * RATE)

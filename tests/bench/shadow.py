@@ -39,10 +39,10 @@ COURSES = tuple(f"c{number:07d}" for number in range(10))
 
 
 class Trial(NamedTuple):
-    """A shadow of the platform's policy, or of that of each course, for a share of the checks."""
+    """A shadow of the platform's policy, or of that of each course, at a sample rate."""
 
     label: str
-    share: float
+    sample_rate: float
     courses: tuple[str, ...] = ("",)
 
 
@@ -81,7 +81,7 @@ def bench(folder: Path, size: int) -> None:
             # In another order each time: what comes first after a pause costs more.
             for trial in random.sample([WITHOUT, *TRIALS], 1 + len(TRIALS)):
                 for course_id in trial.courses:
-                    shadow.start("bench", share=trial.share, course_id=course_id)
+                    shadow.start("bench", sample_rate=trial.sample_rate, course_id=course_id)
                 time.sleep(_NOTICED_S)
                 for _warm in range(2):
                     took_us[trial] = asyncio.run(drive(address, pid, "Check", check))[1]
@@ -100,8 +100,8 @@ def row_of(course_id: str) -> str:
 
 
 def bench_in_process(folder: Path, size: int) -> None:
-    """A check as a server makes it: without a shadow, with each of the goal's share, and again without, which
-    shows how exact the ratios are."""
+    """A check as a server makes it: without a shadow, with each at the goal's sample rate, and again without,
+    which shows how exact the ratios are."""
     campus = Campus(size)
     platform = compile_files(SHIPPED)
     number = PolicyVersion(scope=PLATFORM, number=1, digest="", files="", format=1)
@@ -124,19 +124,19 @@ def bench_in_process(folder: Path, size: int) -> None:
         calls[0](question)  # what is asked about is in memory from here on
     _, *shadowed, again = cpu_ratios([(call, questions) for call in calls])
     view.close()
-    for trial, ratio in zip((each for each in TRIALS if each.share == GOAL), shadowed, strict=True):
+    for trial, ratio in zip((each for each in TRIALS if each.sample_rate == GOAL), shadowed, strict=True):
         show(f"in process with {trial.label}", f"{ratio:.3f}x", _goal_of(trial))
     show("in process without a shadow, against itself", f"{again:.3f}x")
 
 
 def _goal_of(trial: Trial) -> str:
-    return "goal 1.05x" if trial.share * len(trial.courses) <= GOAL else ""
+    return "goal 1.05x" if trial.sample_rate * len(trial.courses) <= GOAL else ""
 
 
 def _run(scope: Scope, candidate: CompiledPolicy) -> ShadowRun:
-    """The shadow of a policy for the goal's share of the checks."""
+    """The shadow of a policy at the sample rate of the goal."""
     shadow = PolicyShadow(
-        scope=scope, against_number=1, share=GOAL, budget_us=1_000_000, author="",
+        scope=scope, against_number=1, sample_rate=GOAL, budget_us=1_000_000, author="",
         started_at=system_clock(), ends_at=1 << 62,
     )  # fmt: skip
     return ShadowRun(shadow, Checker(candidate))

@@ -40,7 +40,7 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
             client.write([Mutation(Operation.TOUCH, each) for each in CAMPUS])
             client.policies.drafts.create("mine")
             run("policy", "edit", "mine", "--set", "student", "material", "read", "never", *here)
-            begun = run("policy", "shadow", "start", "draft:mine", "--percent", "100", *here)
+            begun = run("policy", "shadow", "start", "draft:mine", "--sample-rate", "1", *here)
             assert begun.stdout.startswith("draft `mine` alongside version 1, on 100% of the checks, until ")
             again = run("policy", "shadow", "start", "1", *here)
             assert (again.returncode, "`authz policy shadow stop`" in again.stderr) == (2, True)
@@ -75,7 +75,7 @@ def test_a_draft_of_a_course_is_tried_in_its_course(tmp_path: Path) -> None:
             draft = client.policies.drafts.create("mine", course_id="algebra")
             row = AddRow("p, student, course:algebra, material, read, , deny")
             client.policies.drafts.edit(draft, [row])
-            begun = run("policy", "shadow", "start", "draft:mine", "--percent", "100", *course)
+            begun = run("policy", "shadow", "start", "draft:mine", "--sample-rate", "1", *course)
             assert begun.stdout.startswith(
                 "draft `mine` alongside the platform's policy alone in course:algebra"
             )

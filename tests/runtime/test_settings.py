@@ -43,7 +43,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
         ({"AUTHZ_DECISION_LOG": "file:/no-such-folder/d.jsonl"}, "`/no-such-folder/d.jsonl`"),
         ({"AUTHZ_DECISION_LOG": "file:/tmp"}, "`/tmp`; name a file"),
         ({"AUTHZ_DECISION_LOG": "file:a,file:b"}, "names `file` twice"),
-        ({"AUTHZ_DECISION_LOG_ALLOWS": "1.5"}, "AUTHZ_DECISION_LOG_ALLOWS"),
+        ({"AUTHZ_DECISION_LOG_SAMPLE_RATE": "1.5"}, "AUTHZ_DECISION_LOG_SAMPLE_RATE"),
     ],
 )
 def test_a_bad_setting_is_named(environ: dict[str, str], named: str) -> None:

@@ -87,6 +87,7 @@ def content_of(engine: Engine) -> dict[str, Any]:
 
 
 _NEWER_THAN_0027 = (
+    "ALTER TABLE policy_shadows RENAME COLUMN sample_rate TO share",
     "DROP TABLE renames",
     "DROP INDEX policy_shadows_by_course",
     "DROP INDEX policy_shadows_by_end",

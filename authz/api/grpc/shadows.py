@@ -22,14 +22,14 @@ class ShadowCalls:
         self, request: pb.StartPolicyShadowRequest, call: Call
     ) -> pb.StartPolicyShadowResponse:
         """Start to evaluate a candidate alongside the active policy."""
-        share, budget_us = parse_trial(request)
+        sample_rate, budget_us = parse_trial(request)
         is_draft = request.WhichOneof("candidate") == "draft_id"
         scope = parse_policy_scope(request.course_id)
         wanted = ShadowRequest(
             scope=scope,
             number=0 if is_draft else parse_number(request.number, field="number", least=1),
             draft_id=parse_id(request.draft_id, field="draft_id") if is_draft else "",
-            share=share,
+            sample_rate=sample_rate,
             budget_us=budget_us,
             ends_at=parse_time(request, "ends_at", field="ends_at"),
             author=parse_author(request.author) or call.principal.actor,

@@ -23,7 +23,7 @@ class AsyncShadowClient:
         self,
         candidate: str | int,
         *,
-        share: float = 0.01,
+        sample_rate: float = 0.01,
         budget_us: int = 10_000,
         ends_at: dt.datetime | Instant | None = None,
         author: str = "",
@@ -37,7 +37,7 @@ class AsyncShadowClient:
         """
         request = message_of(
             policy_pb2.StartPolicyShadowRequest,
-            share=share,
+            sample_rate=sample_rate,
             budget_us=budget_us,
             author=author,
             course_id=course_id,

@@ -24,7 +24,7 @@ class ShadowClient:
         self,
         candidate: str | int,
         *,
-        share: float = 0.01,
+        sample_rate: float = 0.01,
         budget_us: int = 10_000,
         ends_at: dt.datetime | Instant | None = None,
         author: str = "",
@@ -38,7 +38,7 @@ class ShadowClient:
         """
         request = message_of(
             policy_pb2.StartPolicyShadowRequest,
-            share=share,
+            sample_rate=sample_rate,
             budget_us=budget_us,
             author=author,
             course_id=course_id,

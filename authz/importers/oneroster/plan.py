@@ -54,10 +54,10 @@ class Plan(msgspec.Struct, frozen=True):
         return [change.mutation for change in self.changes]
 
     def require_few_removals(self, max_removals: float) -> None:
-        """Raise `FailedPreconditionError` if more than a share of the live memberships would lose their role.
+        """Raise `FailedPreconditionError` if too many of the live memberships would lose their role.
 
         Up to ten that rows themselves end are always few. Absence may be a file that was cut off, so its
-        share alone counts.
+        fraction alone counts.
         """
         limit = max_removals * self.live
         if self.absent <= limit and (self.ended <= limit or self.ended <= _FEW):
