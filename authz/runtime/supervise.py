@@ -16,11 +16,12 @@ from multiprocessing.connection import Connection
 import msgspec
 import structlog
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.engine.clock import DecisionClock
 from authz.runtime.api import open_limiter
 from authz.runtime.authentication import require_authentication
 from authz.runtime.bind import reserve
+from authz.runtime.certificates import CertificateFiles
 from authz.runtime.child import (
     FAILED_START,
     PROCESSES,
@@ -160,7 +161,10 @@ async def supervise(settings: Settings) -> None:
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     require_authentication(settings)
-    open_limiter(settings)  # a file with a mistake ends the start before anything is made
+    # A file with a mistake ends the start before anything is made.
+    open_limiter(settings)
+    if settings.tls_key_file:
+        CertificateFiles(settings).load()
     with multiprocess_counts(wanted=bool(settings.metrics_address)) as counts_folder:
         await _supervise(settings, stopped, counts_folder)
 
@@ -198,9 +202,16 @@ def worker_process(settings: Settings, supervisor: Connection) -> None:
     """The process of one worker. With Envoy, it becomes Envoy."""
     schedule(settings)
     if settings.transport == "envoy":
-        launch(settings, supervisor=supervisor.fileno()).exec()
+        try:
+            launch(settings, supervisor=supervisor.fileno()).exec()
+        except (AuthzError, OSError) as error:
+            run_child(_fail(error), settings, Link(supervisor.fileno()))
     link = Link(supervisor.fileno())
     run_child(_serve(settings, link), settings, link)
+
+
+async def _fail(error: Exception) -> None:
+    raise error
 
 
 async def _serve(settings: Settings, link: Link) -> None:

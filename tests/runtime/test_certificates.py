@@ -13,6 +13,7 @@ from authz.client import CallError, Client
 from tests.cli.commands import run
 from tests.forkserver import TRANSPORT, Process
 from tests.runtime.test_mutual_tls import certify
+from tests.runtime.test_supervise import children
 from tests.serving import serving
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
@@ -59,6 +60,38 @@ def test_a_renewed_certificate_is_taken_up_and_a_bad_one_is_not(sqlite_url: str,
             pass  # Envoy takes it a moment later
         with Client(f"localhost:{address.rpartition(':')[2]}", tls_ca_file=str(files[0])) as client:
             assert not client.check("user:maya", "read", "course:c1").allowed
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_key_of_another_certificate_ends_the_start(sqlite_url: str, tmp_path: Path, workers: str) -> None:
+    files = certify(tmp_path, "localhost", *SAN)[0], certify(tmp_path, "other", *SAN)[1]
+    ended = run(
+        "serve",
+        "--workers",
+        workers,
+        "--address",
+        "127.0.0.1:0",
+        "--database",
+        sqlite_url,
+        **variables(files),
+    )
+    assert ended.returncode == 2
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert "set AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE" in line["error"]
+
+
+def test_a_worker_that_finds_no_certificate_says_so_and_serves_once_there_is_one(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    files = certify(tmp_path, "localhost", *SAN)
+    away = tmp_path / "away"
+    with serving(sqlite_url, AUTHZ_WORKERS="2", **variables(files)) as (process, _):
+        files[1].rename(away)
+        for each in children(process):
+            each.kill()
+        assert str(files[1]) in await_event(process, "cannot start")["error"]
+        away.rename(files[1])
+        await_event(process, "worker serving")
 
 
 def test_what_differs_about_tls_is_told_with_its_remedy(sqlite_url: str, tmp_path: Path) -> None:
