@@ -27,9 +27,9 @@ from authz.replica.generations import (
     copy_generation,
     delete_generations,
     open_generation,
+    warm_up,
 )
 from authz.replica.shared_state import REQUIRED, REVISION, SharedState, uptime_ns
-from authz.replica.warmup import warm_up
 from authz.replica.writer import apply_changes, require_same_history
 from authz.telemetry.metrics import count_replication_lag
 

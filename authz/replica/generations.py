@@ -5,9 +5,11 @@ A build reads a dump of the source of truth, in the order of the keys, and fills
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +34,8 @@ _PAGE = 1_000
 """Rows between two looks at whether to stop."""
 _CHUNK = 100_000
 """Rows a transaction: what LMDB keeps in memory until it commits."""
+_CHUNK_BYTES = 1 << 20
+_MAX_SHARE_OF_MEMORY = 0.5
 _FILES = {"data.mdb", "lock.mdb"}
 """What a generation consists of."""
 
@@ -162,3 +166,21 @@ def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pa
             cursor.putmulti(late)
         more = consumed + len(late) == _CHUNK
         late.clear()
+
+
+def warm_up(file: Path, stopped: Callable[[], bool]) -> None:
+    """Read `file` into the page cache, sequentially, until its end or until `stopped` returns true.
+
+    Does nothing for a file larger than half of this machine's memory, which would evict itself, or for one
+    that cannot be read.
+    """
+    with suppress(OSError), file.open("rb", buffering=0) as opened:
+        if os.fstat(opened.fileno()).st_size > _MAX_SHARE_OF_MEMORY * _memory_bytes():
+            return
+        buffer = bytearray(_CHUNK_BYTES)
+        while opened.readinto(buffer) and not stopped():
+            pass
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

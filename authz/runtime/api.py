@@ -103,7 +103,16 @@ class Api:
         """The background tasks, which run as long as the server serves."""
         directory, data = self.store.directory, self.store.personal_data
         removing = self._steps("removal", directory.removal_progress, directory.remove_contents)
-        found = [removing.run, self._erasing.run, self._purger.run, self._scheduled.run, self._shadow.run]
+        scheduled = ScheduledPublisher(
+            self.store.drafts,
+            self._drafting,
+            self._rights,
+            self._gate,
+            self.clock,
+            permission=APPLY_POLICY,
+            requires_caller=bool(self.authenticators),
+        )
+        found = [removing.run, self._erasing.run, self._purger.run, scheduled.run, self._shadow.run]
         if self.settings.replica_name != _UNNAMED:
             folder = replica_folder(self.settings).absolute()
             name = self.settings.replica_name or f"{socket.gethostname()}:{folder}"
@@ -257,18 +266,6 @@ class Api:
     @cached_property
     def _shadow(self) -> Shadow:
         return Shadow(self.store.shadows, self._gate, self.active, self.clock)
-
-    @cached_property
-    def _scheduled(self) -> ScheduledPublisher:
-        return ScheduledPublisher(
-            self.store.drafts,
-            self._drafting,
-            self._rights,
-            self._gate,
-            self.clock,
-            permission=APPLY_POLICY,
-            requires_caller=bool(self.authenticators),
-        )
 
     @cached_property
     def _erasing(self) -> BackgroundSteps:

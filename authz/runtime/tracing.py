@@ -11,7 +11,7 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -64,14 +64,9 @@ _STEPS: ContextVar[Steps | None] = ContextVar("steps", default=None)
 """Of the call that is served, if it is sampled."""
 
 
-@contextmanager
-def _timed(name: str) -> Iterator[None]:
+def _timed(name: str) -> AbstractContextManager[None]:
     steps = _STEPS.get()
-    if steps is None:
-        yield
-        return
-    with steps.timed(name):
-        yield
+    return nullcontext() if steps is None else steps.timed(name)
 
 
 class TracedGate(ConsistencyGate):

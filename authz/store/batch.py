@@ -66,7 +66,7 @@ class Batch:
         self._revision = 0
         self._origin = Origin("", "", "")
         self._locator = Locator(self._row)
-        self._erased = ErasedSubjects(connection)
+        self.erased = ErasedSubjects(connection)
         self._is_removing = removal_progress(connection) is not None
         """Whether there may be rows whose container is gone."""
         self._roots: dict[Root, Removal | None] = {}
@@ -109,10 +109,6 @@ class Batch:
         if self._is_removing:
             members = {self._member_of(key) for key in wanted["membership"] if isinstance(key, MembershipKey)}
             self._roots |= dict.fromkeys(pending_roots(self._connection, members) - self._roots.keys())
-
-    def learn_erased(self, mutations: Iterable[Mutation]) -> None:
-        """Read in bulk which of the subjects that these name were erased."""
-        self._erased.learn(mutations)
 
     def _container_to_read(self, key: Key) -> Key | None:
         """The container of a record, if its row says what the record's scope is, or whether it is there."""
@@ -171,7 +167,7 @@ class Batch:
         mutation.validate(vocabulary_for(mutation, self._vocabularies, self.find))
         if mutation.operation is Operation.DELETE:
             return self._delete(mutation.key)
-        self._erased.require_none(mutation)
+        self.erased.require_none(mutation)
         key = mutation.key
         before = self.find(key)
         if mutation.operation is Operation.UPDATE:

@@ -121,7 +121,7 @@ class SqlDirectory(Directory):
             )
             self.learn_key(connection, transaction.head.database_id)
             yield transaction
-        committed = transaction.committed()
+        committed = transaction.log.committed()
         if committed.changes:
             try:
                 self._listener(committed)

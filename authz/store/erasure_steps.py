@@ -83,7 +83,7 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
         if each is not None:
             require_not_erased(connection, each)
     require_no_heir(connection, subject)
-    transaction.require_administered_without(subject)
+    transaction.administrators.require_kept_without(subject)
     pseudonym = Subject(subject.type, PSEUDONYM_PREFIX + secrets.token_hex(_PSEUDONYM_BYTES))
     record = Erasure(
         pseudonym=pseudonym,

@@ -16,14 +16,12 @@ from authz.domain.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
 )
-from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
     MAX_MUTATIONS_PER_WRITE,
     Expectation,
     ImportBatchResult,
     ImportFault,
-    LocalCommit,
     Mutation,
     Operation,
     Precondition,
@@ -58,24 +56,24 @@ class Transaction:
         contents_at_once: int = MAX_CONTENTS_AT_ONCE,
     ) -> None:
         self.connection = connection
-        self._log = ChangeLog(connection, clock)
-        self.now = self._log.now
+        self.log = ChangeLog(connection, clock)
+        self.now = self.log.now
         """When it is committed, as the log has it."""
         self._batch = Batch(connection, vocabularies, room=contents_at_once, now=self.now)
-        self._administrators = Administrators(connection, self._batch, vocabularies, self.now)
+        self.administrators = Administrators(connection, self._batch, vocabularies, self.now)
         self.contents_at_once = contents_at_once
 
     @property
     def head(self) -> ConsistencyToken:
         """The state after what was appended so far."""
-        return self._log.head
+        return self.log.head
 
     def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
         keys = {(each.actor, each.idempotency_key) for each in requests if each.idempotency_key}
         known = IdempotencyKeys(self.connection, keys, now=self.now)
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
-        self._batch.learn_erased(mutation for request in requests for mutation in request.mutations)
+        self._batch.erased.learn(mutation for request in requests for mutation in request.mutations)
         outcomes: list[ConsistencyToken | AuthzError] = []
         for request in requests:
             try:
@@ -91,14 +89,14 @@ class Transaction:
     ) -> ImportBatchResult:
         """Store the valid mutations, under one revision."""
         self._batch.prefetch(_well_formed(key for mutation in mutations for key in touched_keys(mutation)))
-        self._batch.learn_erased(mutations)
+        self._batch.erased.learn(mutations)
         written = unchanged = 0
         faults: list[ImportFault] = []
         with self.revision(origin):
             for position, mutation in enumerate(mutations, offset):
                 try:
-                    if self._administrators.may_lower([mutation]):
-                        self._administrators.require_kept_by(mutation)
+                    if self.administrators.may_lower([mutation]):
+                        self.administrators.require_kept_by(mutation)
                     changed = self._batch.apply(_as_seen(self._batch, mutation))
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
@@ -123,11 +121,6 @@ class Transaction:
             yield self._batch
         self._store()
 
-    def require_administered_without(self, subject: Subject) -> None:
-        """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if a protected permission would lose its last
-        holder."""
-        self._administrators.require_kept_without(subject)
-
     def remove_contents(self) -> ConsistencyToken:
         """Remove a part of what deletions have left, each under a revision of its own."""
         done: list[Root] = []
@@ -143,23 +136,19 @@ class Transaction:
         store_progress(self.connection, done, begun)
         return self.head
 
-    def committed(self) -> LocalCommit:
-        """The stored revisions. Valid once the transaction has been committed."""
-        return self._log.committed()
-
     def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken:
         _require_shape(request)
         for precondition in request.preconditions:
             kind_of(precondition.key).validate_key(precondition.key)
         revision = known.recall(request)
         if revision is not None:
-            return self._log.state_at(revision)
+            return self.log.state_at(revision)
         fence = request.course_policies_at
         flushes = fence is not None or any(cascades(mutation) for mutation in request.mutations)
         origin = Origin(request.actor, request.reason, request.request_id)
-        may_lower = self._administrators.may_lower(request.mutations)
+        may_lower = self.administrators.may_lower(request.mutations)
         with self._planned(origin, flushes=flushes):
-            before = self._administrators.coverage() if may_lower else None
+            before = self.administrators.coverage() if may_lower else None
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
             if fence is not None:
@@ -170,7 +159,7 @@ class Transaction:
                 except AuthzError as error:
                     error.locate(f"mutations[{place}]")
                     raise
-            self._administrators.require_kept(before)
+            self.administrators.require_kept(before)
         _delete_policy_work(self.connection, request.mutations)
         known.remember(request, self.head.revision)
         return self.head
@@ -178,13 +167,13 @@ class Transaction:
     @contextmanager
     def _planned(self, origin: Origin, *, flushes: bool = False) -> Iterator[None]:
         """Plan what the block does to the batch as the next revision. For `flushes` see `Batch.attempt`."""
-        with self._batch.attempt(self._log.head.revision + 1, origin, flushes=flushes) as effects:
+        with self._batch.attempt(self.log.head.revision + 1, origin, flushes=flushes) as effects:
             yield
-        self._log.append(effects, origin)
+        self.log.append(effects, origin)
 
     def _store(self) -> None:
         self._batch.flush()
-        self._log.store()
+        self.log.store()
 
 
 def _delete_policy_work(connection: Connection, mutations: Iterable[Mutation]) -> None:

@@ -17,10 +17,9 @@ from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.replica.environment import acquire_environment, release_environment
-from authz.replica.generations import build_replica
+from authz.replica.generations import build_replica, warm_up
 from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
-from authz.replica.warmup import warm_up
 from authz.runtime.compose import system_clock
 from tests.bench.campus import MEMBERS_A_COURSE, Campus, ask
 from tests.bench.measure import cost_us, show

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from authz.replica import warmup
-from authz.replica.warmup import warm_up
+from authz.replica import generations
+from authz.replica.generations import warm_up
 from authz.store import Store
 from tests.replica.conftest import following, generation_of
 from tests.store.directory import create, lesson, write
@@ -66,11 +66,11 @@ def test_a_file_that_takes_more_than_half_of_the_memory_is_left_alone(
 ) -> None:
     file = store_file(folder / "data.mdb")
     evict(file)
-    monkeypatch.setattr(warmup, "_memory_bytes", lambda: 2 * SIZE_BYTES - 1)
+    monkeypatch.setattr(generations, "_memory_bytes", lambda: 2 * SIZE_BYTES - 1)
     warm_up(file, stopped=lambda: False)
     assert pages_read_from_disk(file) > 0
     evict(file)
-    monkeypatch.setattr(warmup, "_memory_bytes", lambda: 2 * SIZE_BYTES)
+    monkeypatch.setattr(generations, "_memory_bytes", lambda: 2 * SIZE_BYTES)
     warm_up(file, stopped=lambda: False)
     assert pages_read_from_disk(file) == 0
 
