@@ -50,7 +50,7 @@ def check(
 
 def answer_line(answer: Answer) -> str:
     """An answer with its reason, as a line."""
-    detail = answer.membership_state or ", ".join(answer.unmet_facts)
+    detail = answer.inactive_reason or ", ".join(answer.unmet_facts)
     reason = f"{answer.reason} ({detail})" if detail else answer.reason
     return f"{'allowed' if answer.allowed else 'denied'}  {reason}"
 

@@ -83,7 +83,7 @@ def _ask(client: Client, case: Case) -> Answer:
 def _because(answer: Answer) -> str:
     if answer.unmet_facts:
         return f"not {', '.join(answer.unmet_facts)}"
-    return answer.membership_state or answer.rule.removeprefix("p, ")
+    return answer.inactive_reason or answer.rule.removeprefix("p, ")
 
 
 def _print_table(answers: list[tuple[Case, Answer]]) -> None:

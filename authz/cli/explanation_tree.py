@@ -51,7 +51,7 @@ def _add(root: Tree, label: str, lines: list[str]) -> None:
 
 def _membership_line(each: ExplainedMembership) -> str:
     if not each.gives:
-        what = f"gives no role ({each.state}){_until(each.suspended_until)}"
+        what = f"gives no role ({each.inactive_reason}){_until(each.suspended_until)}"
     elif each.counts:
         what = f"gives {each.gives}"
     else:

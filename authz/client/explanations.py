@@ -11,13 +11,13 @@ from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import ChangeKind
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.decisions import MEMBERSHIP_STATES
+from authz.wire.decisions import INACTIVE_REASONS
 from authz.wire.explain import CHANGE_KINDS, STATUSES
 from authz.wire.values import parse_scope_message, time_in
 
 
 class ExplainedMembership(msgspec.Struct, frozen=True, kw_only=True):
-    """A membership that was looked at: the role that it `gives`, else why it gives none (`state`).
+    """A membership that was looked at: the role that it `gives`, else why it gives none.
 
     `counts` is false for a role on the platform where content is asked about.
     """
@@ -29,7 +29,7 @@ class ExplainedMembership(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: dt.datetime | None
     suspended_until: dt.datetime | None
     gives: str
-    state: InactiveReason | str
+    inactive_reason: InactiveReason | str
     counts: bool
 
 
@@ -128,7 +128,7 @@ def _membership_of(message: pb.ExplainedMembership) -> ExplainedMembership:
         ends_at=time_in(message, "ends_at"),
         suspended_until=time_in(message, "suspended_until"),
         gives=message.gives,
-        state=MEMBERSHIP_STATES.received(message.state),
+        inactive_reason=INACTIVE_REASONS.received(message.inactive_reason),
         counts=message.counts,
     )
 

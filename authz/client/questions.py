@@ -15,7 +15,7 @@ from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, Subject, is_name
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
-from authz.wire.decisions import MEMBERSHIP_STATES, REASONS, inline_message
+from authz.wire.decisions import INACTIVE_REASONS, REASONS, inline_message
 from authz.wire.values import parse_scope_message, time_in
 from authz.wire.values import parse_subject as parse_subject_message
 
@@ -32,7 +32,7 @@ NOT_REPLICATED = (
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one question. Truthy only if allowed, so `if client.check(…)` is safe.
 
-    `rule` is the row that decided, as in the policy, with its file and line. `membership_state` says why the
+    `rule` is the row that decided, as in the policy, with its file and line. `inactive_reason` says why the
     membership gives no role, empty if it does not matter. `valid_until` is the earliest time at which time
     alone could change the answer, None if time cannot. A reason or a state of a later release is text.
     """
@@ -41,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | str
     rule: str
     unmet_facts: tuple[str, ...]
-    membership_state: InactiveReason | str
+    inactive_reason: InactiveReason | str
     policy_version: str
     checked_at: str
     valid_until: dt.datetime | None
@@ -125,7 +125,7 @@ def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
         reason=REASONS.received(message.reason),
         rule=rule_text(message.rule) if message.HasField("rule") else "",
         unmet_facts=tuple(message.unmet_facts),
-        membership_state=MEMBERSHIP_STATES.received(message.membership_state),
+        inactive_reason=INACTIVE_REASONS.received(message.inactive_reason),
         policy_version=message.policy_version,
         checked_at=message.checked_at.token,
         valid_until=time_in(message, "valid_until"),

@@ -219,5 +219,5 @@ def _running(folder: Path, policy: Path) -> Iterator[ServiceUnderTest]:
 
 
 def _reason(answer: Answer) -> str:
-    detail = answer.membership_state or ", ".join(answer.unmet_facts)
+    detail = answer.inactive_reason or ", ".join(answer.unmet_facts)
     return f"{answer.reason} ({detail})" if detail else answer.reason

@@ -42,7 +42,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_NOT_A_MEMBER: _Reason.ValueType  # 5
     """Denied: the subject has no membership in the resource's course or session."""
     REASON_MEMBERSHIP_NOT_EFFECTIVE: _Reason.ValueType  # 6
-    """Denied: the subject has a membership there that is not in effect; `membership_state` says why."""
+    """Denied: the subject has a membership there that is not in effect; `inactive_reason` says why."""
     REASON_RESOURCE_UNKNOWN: _Reason.ValueType  # 7
     """Denied: the resource, its course or its session is not registered."""
     REASON_SCOPE_MISMATCH: _Reason.ValueType  # 8
@@ -66,7 +66,7 @@ REASON_NO_RULE: Reason.ValueType  # 4
 REASON_NOT_A_MEMBER: Reason.ValueType  # 5
 """Denied: the subject has no membership in the resource's course or session."""
 REASON_MEMBERSHIP_NOT_EFFECTIVE: Reason.ValueType  # 6
-"""Denied: the subject has a membership there that is not in effect; `membership_state` says why."""
+"""Denied: the subject has a membership there that is not in effect; `inactive_reason` says why."""
 REASON_RESOURCE_UNKNOWN: Reason.ValueType  # 7
 """Denied: the resource, its course or its session is not registered."""
 REASON_SCOPE_MISMATCH: Reason.ValueType  # 8
@@ -75,41 +75,41 @@ REASON_PURPOSE_NOT_PERMITTED: Reason.ValueType  # 9
 """Denied: the purpose is unknown."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
-class _MembershipState:
+class _InactiveReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _MembershipStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MembershipState.ValueType], _builtins.type):
+class _InactiveReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InactiveReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    MEMBERSHIP_STATE_UNSPECIFIED: _MembershipState.ValueType  # 0
-    """The reason of the answer is not MEMBERSHIP_NOT_EFFECTIVE."""
-    MEMBERSHIP_STATE_DRAFT_COURSE: _MembershipState.ValueType  # 1
+    INACTIVE_REASON_UNSPECIFIED: _InactiveReason.ValueType  # 0
+    """The membership gives a role, or the answer has a reason other than MEMBERSHIP_NOT_EFFECTIVE."""
+    INACTIVE_REASON_DRAFT_COURSE: _InactiveReason.ValueType  # 1
     """The course is a draft, and the role does not work in drafts."""
-    MEMBERSHIP_STATE_NOT_STARTED: _MembershipState.ValueType  # 2
+    INACTIVE_REASON_NOT_STARTED: _InactiveReason.ValueType  # 2
     """The membership starts later."""
-    MEMBERSHIP_STATE_INVITED: _MembershipState.ValueType  # 3
+    INACTIVE_REASON_INVITED: _InactiveReason.ValueType  # 3
     """The subject is invited and not yet active."""
-    MEMBERSHIP_STATE_SUSPENDED: _MembershipState.ValueType  # 4
+    INACTIVE_REASON_SUSPENDED: _InactiveReason.ValueType  # 4
     """The membership is suspended."""
-    MEMBERSHIP_STATE_ENDED: _MembershipState.ValueType  # 5
+    INACTIVE_REASON_ENDED: _InactiveReason.ValueType  # 5
     """The membership has ended, or is completed with a role that becomes nothing."""
 
-class MembershipState(_MembershipState, metaclass=_MembershipStateEnumTypeWrapper):
+class InactiveReason(_InactiveReason, metaclass=_InactiveReasonEnumTypeWrapper):
     """Why a membership gives no role."""
 
-MEMBERSHIP_STATE_UNSPECIFIED: MembershipState.ValueType  # 0
-"""The reason of the answer is not MEMBERSHIP_NOT_EFFECTIVE."""
-MEMBERSHIP_STATE_DRAFT_COURSE: MembershipState.ValueType  # 1
+INACTIVE_REASON_UNSPECIFIED: InactiveReason.ValueType  # 0
+"""The membership gives a role, or the answer has a reason other than MEMBERSHIP_NOT_EFFECTIVE."""
+INACTIVE_REASON_DRAFT_COURSE: InactiveReason.ValueType  # 1
 """The course is a draft, and the role does not work in drafts."""
-MEMBERSHIP_STATE_NOT_STARTED: MembershipState.ValueType  # 2
+INACTIVE_REASON_NOT_STARTED: InactiveReason.ValueType  # 2
 """The membership starts later."""
-MEMBERSHIP_STATE_INVITED: MembershipState.ValueType  # 3
+INACTIVE_REASON_INVITED: InactiveReason.ValueType  # 3
 """The subject is invited and not yet active."""
-MEMBERSHIP_STATE_SUSPENDED: MembershipState.ValueType  # 4
+INACTIVE_REASON_SUSPENDED: InactiveReason.ValueType  # 4
 """The membership is suspended."""
-MEMBERSHIP_STATE_ENDED: MembershipState.ValueType  # 5
+INACTIVE_REASON_ENDED: InactiveReason.ValueType  # 5
 """The membership has ended, or is completed with a role that becomes nothing."""
-Global___MembershipState: _TypeAlias = MembershipState  # noqa: Y015
+Global___InactiveReason: _TypeAlias = InactiveReason  # noqa: Y015
 
 class _PlanKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -427,7 +427,7 @@ class CheckResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     UNMET_FACTS_FIELD_NUMBER: _builtins.int
-    MEMBERSHIP_STATE_FIELD_NUMBER: _builtins.int
+    INACTIVE_REASON_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     CHECKED_AT_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
@@ -437,7 +437,7 @@ class CheckResponse(_message.Message):
     """Whether the subject may perform the action."""
     reason: Global___Reason.ValueType
     """The reason for the answer."""
-    membership_state: Global___MembershipState.ValueType
+    inactive_reason: Global___InactiveReason.ValueType
     """With MEMBERSHIP_NOT_EFFECTIVE: why the membership gives no role."""
     policy_version: _builtins.str
     """The version of the platform's policy that decided."""
@@ -474,7 +474,7 @@ class CheckResponse(_message.Message):
         reason: Global___Reason.ValueType = ...,
         rule: Global___Rule | None = ...,
         unmet_facts: _abc.Iterable[_builtins.str] | None = ...,
-        membership_state: Global___MembershipState.ValueType = ...,
+        inactive_reason: Global___InactiveReason.ValueType = ...,
         policy_version: _builtins.str = ...,
         checked_at: _common_pb2.ConsistencyToken | None = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
@@ -483,7 +483,7 @@ class CheckResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "rule", b"rule", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "checked_at", b"checked_at", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "membership_state", b"membership_state", "policy_version", b"policy_version", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "checked_at", b"checked_at", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "inactive_reason", b"inactive_reason", "policy_version", b"policy_version", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1710,7 +1710,7 @@ class ExplainedMembership(_message.Message):
     ENDS_AT_FIELD_NUMBER: _builtins.int
     SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
     GIVES_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
+    INACTIVE_REASON_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """The role of the membership, which `gives` may differ from."""
@@ -1718,7 +1718,7 @@ class ExplainedMembership(_message.Message):
     """The status of the membership."""
     gives: _builtins.str
     """The role that the membership gives now. Empty for none."""
-    state: Global___MembershipState.ValueType
+    inactive_reason: Global___InactiveReason.ValueType
     """Why the membership gives no role. Unspecified if it gives one."""
     counts: _builtins.bool
     """Whether the role counts for this resource. A role on the platform does not count for content."""
@@ -1748,12 +1748,12 @@ class ExplainedMembership(_message.Message):
         ends_at: _timestamp_pb2.Timestamp | None = ...,
         suspended_until: _timestamp_pb2.Timestamp | None = ...,
         gives: _builtins.str = ...,
-        state: Global___MembershipState.ValueType = ...,
+        inactive_reason: Global___InactiveReason.ValueType = ...,
         counts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "scope", b"scope", "starts_at", b"starts_at", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "ends_at", b"ends_at", "gives", b"gives", "role", b"role", "scope", b"scope", "starts_at", b"starts_at", "state", b"state", "status", b"status", "suspended_until", b"suspended_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "ends_at", b"ends_at", "gives", b"gives", "inactive_reason", b"inactive_reason", "role", b"role", "scope", b"scope", "starts_at", b"starts_at", "status", b"status", "suspended_until", b"suspended_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

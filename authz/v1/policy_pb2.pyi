@@ -869,13 +869,13 @@ class AccessVerdict(_message.Message):
     ALLOWED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
-    MEMBERSHIP_STATE_FIELD_NUMBER: _builtins.int
+    INACTIVE_REASON_FIELD_NUMBER: _builtins.int
     UNMET_FACTS_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the subject may perform the action."""
     reason: _authorization_pb2.Reason.ValueType
     """The reason. Unspecified if the policy does not declare the type or the action."""
-    membership_state: _authorization_pb2.MembershipState.ValueType
+    inactive_reason: _authorization_pb2.InactiveReason.ValueType
     """As in `CheckResponse`."""
     @_builtins.property
     def rule(self) -> _authorization_pb2.Rule:
@@ -891,12 +891,12 @@ class AccessVerdict(_message.Message):
         allowed: _builtins.bool = ...,
         reason: _authorization_pb2.Reason.ValueType = ...,
         rule: _authorization_pb2.Rule | None = ...,
-        membership_state: _authorization_pb2.MembershipState.ValueType = ...,
+        inactive_reason: _authorization_pb2.InactiveReason.ValueType = ...,
         unmet_facts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "membership_state", b"membership_state", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "inactive_reason", b"inactive_reason", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from authz.wire.values import (
 )
 
 REASONS = WireEnum(pb.Reason.DESCRIPTOR, Reason)
-MEMBERSHIP_STATES = WireEnum(pb.MembershipState.DESCRIPTOR, InactiveReason)
+INACTIVE_REASONS = WireEnum(pb.InactiveReason.DESCRIPTOR, InactiveReason)
 _MAX_PURPOSE_LENGTH = 64
 _ANY_ACTION = "read"
 """Stands for the actions that a source is asked about."""
@@ -142,7 +142,7 @@ def encode_verdict(verdict: Verdict, policy_version: str) -> bytes:
         rule=None if verdict.rule is None else rule_message(verdict.rule),
         unmet_facts=fact_names(verdict.unmet),
         policy_version=policy_version,
-        membership_state=MEMBERSHIP_STATES.number(verdict.inactive_reason),
+        inactive_reason=INACTIVE_REASONS.number(verdict.inactive_reason),
     )
     return message.SerializeToString()
 

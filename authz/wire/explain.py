@@ -13,7 +13,7 @@ from authz.domain.trace import MembershipTrace
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import (
-    MEMBERSHIP_STATES,
+    INACTIVE_REASONS,
     fill_check_response,
     parse_action,
     parse_question,
@@ -67,7 +67,7 @@ def _membership_message(each: MembershipTrace) -> pb.ExplainedMembership:
         ends_at=time_message(grant.ends_at),
         suspended_until=time_message(grant.suspended_until),
         gives=each.gives,
-        state=MEMBERSHIP_STATES.number(each.inactive_reason),
+        inactive_reason=INACTIVE_REASONS.number(each.inactive_reason),
         counts=each.counts,
     )
 

@@ -21,7 +21,7 @@ from authz.domain.impact import (
     RecentDecisions,
 )
 from authz.v1 import policy_pb2 as pb
-from authz.wire.decisions import MEMBERSHIP_STATES, REASONS, rule_message
+from authz.wire.decisions import INACTIVE_REASONS, REASONS, rule_message
 from authz.wire.values import (
     parse_scope_message,
     parse_subject_message,
@@ -101,7 +101,7 @@ def verdict_message(verdict: Verdict | None) -> pb.AccessVerdict:
         reason=REASONS.number(verdict.reason),
         rule=None if verdict.rule is None else rule_message(verdict.rule),
         unmet_facts=fact_names(verdict.unmet),
-        membership_state=MEMBERSHIP_STATES.number(verdict.inactive_reason),
+        inactive_reason=INACTIVE_REASONS.number(verdict.inactive_reason),
     )
 
 
@@ -126,14 +126,14 @@ def parse_verdict(message: pb.AccessVerdict) -> Verdict | None:
     """The answer of a message."""
     if not message.reason:
         return None
-    rule, state = message.rule, message.membership_state
+    rule, why = message.rule, message.inactive_reason
     fields = Rule.__struct_fields__
     return Verdict(
         allowed=message.allowed,
         reason=REASONS.parse(message.reason, field="reason"),
         rule=Rule(*(getattr(rule, name) for name in fields)) if message.HasField("rule") else None,
         unmet=sum(FACTS_BY_NAME[name].bit for name in message.unmet_facts if name in FACTS_BY_NAME),
-        inactive_reason=MEMBERSHIP_STATES.parse(state, field="membership_state") if state else None,
+        inactive_reason=INACTIVE_REASONS.parse(why, field="inactive_reason") if why else None,
     )
 
 

@@ -74,7 +74,7 @@ async def test_a_membership_ends_at_its_second_and_says_so_before(sqlite_service
     service.now = START + 10_000_000
     after = await service.authorization.Check(question())
     assert not after.allowed
-    assert after.membership_state == apb.MEMBERSHIP_STATE_ENDED
+    assert after.inactive_reason == apb.INACTIVE_REASON_ENDED
 
 
 async def test_a_batch_answers_in_order_and_a_bad_item_fails_alone(service: Service) -> None:

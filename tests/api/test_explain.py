@@ -92,7 +92,7 @@ async def test_a_suspended_account_is_told(sqlite_service: Service) -> None:
     told = await service.authorization.Explain(explain_request(question()))
     assert told.account_suspended
     assert not told.HasField("account_suspended_until")
-    assert told.memberships[0].state == apb.MEMBERSHIP_STATE_SUSPENDED
+    assert told.memberships[0].inactive_reason == apb.INACTIVE_REASON_SUSPENDED
     ((change,),) = (grant.changes for grant in told.nearest_grants)
     assert change.kind == apb.CHANGE_KIND_ACCOUNT
 

@@ -111,4 +111,4 @@ async def test_a_touch_resets_what_it_does_not_give_and_an_update_does_not(servi
     assert (await service.authorization.Check(question())).allowed
     await written(service, touch(course=pb.Course(id="algebra")))
     answer = await service.authorization.Check(question())
-    assert answer.membership_state == apb.MEMBERSHIP_STATE_DRAFT_COURSE
+    assert answer.inactive_reason == apb.INACTIVE_REASON_DRAFT_COURSE

@@ -109,7 +109,7 @@ def test_a_denied_answer_is_false(client: Client) -> None:
     assert (stranger.reason, stranger.rule) == ("NOT_A_MEMBER", "")
     suspended = client.check("user:omar", "read", "notebook:nb-7")
     assert not suspended
-    assert suspended.membership_state == "SUSPENDED"
+    assert suspended.inactive_reason == "SUSPENDED"
     mismatch = client.check("user:maya", "read", "notebook:nb-7", course_id="poetry")
     assert not mismatch
     assert mismatch.reason == "SCOPE_MISMATCH"
@@ -361,7 +361,7 @@ def test_an_explanation_tells_why_and_what_would_allow(client: Client) -> None:
     assert told.answer == msgspec.structs.replace(
         client.check("user:omar", "read", "notebook:nb-7"), decision_id=told.answer.decision_id
     )
-    assert [(held.role, held.status, held.gives, held.state) for held in told.memberships] == [
+    assert [(held.role, held.status, held.gives, held.inactive_reason) for held in told.memberships] == [
         ("student", "SUSPENDED", "", "SUSPENDED")
     ]
     assert told.message == "Your participation is suspended."
@@ -371,4 +371,4 @@ def test_an_explanation_tells_why_and_what_would_allow(client: Client) -> None:
     assert (allowed.nearest_grants, allowed.allowed_from) == ((), None)
     assert {fact.name for fact in allowed.facts if fact.holds} >= {"own"}
     later = client.explain("user:maya", "read", "notebook:nb-7", as_of=dt.datetime(2097, 1, 1, tzinfo=dt.UTC))
-    assert later.answer.membership_state == "ENDED"
+    assert later.answer.inactive_reason == "ENDED"

@@ -15,21 +15,21 @@ from authz.v1 import authorization_pb2 as pb
 
 def test_an_answer_has_members_of_enums_and_datetimes() -> None:
     message = pb.CheckResponse(
-        reason=pb.REASON_MEMBERSHIP_NOT_EFFECTIVE, membership_state=pb.MEMBERSHIP_STATE_SUSPENDED
+        reason=pb.REASON_MEMBERSHIP_NOT_EFFECTIVE, inactive_reason=pb.INACTIVE_REASON_SUSPENDED
     )
     message.valid_until.FromJsonString("2100-07-01T00:00:00.000001Z")
     answer = answer_of(message)
     assert answer.reason is Reason.MEMBERSHIP_NOT_EFFECTIVE
-    assert answer.membership_state is InactiveReason.SUSPENDED
+    assert answer.inactive_reason is InactiveReason.SUSPENDED
     assert answer.valid_until == dt.datetime(2100, 7, 1, microsecond=1, tzinfo=dt.UTC)
 
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_an_answer_for_a_reason_of_a_later_release_is_still_an_answer(allowed: bool) -> None:
     message = pb.CheckResponse(allowed=allowed)
-    message.reason, message.membership_state = 17, 18  # type: ignore[assignment]  # numbers of a later release
+    message.reason, message.inactive_reason = 17, 18  # type: ignore[assignment]  # numbers of a later release
     answer = answer_of(message)
-    assert (bool(answer), answer.reason, answer.membership_state) == (allowed, "UNKNOWN_17", "UNKNOWN_18")
+    assert (bool(answer), answer.reason, answer.inactive_reason) == (allowed, "UNKNOWN_17", "UNKNOWN_18")
 
 
 def test_an_explanation_has_members_of_enums_too() -> None:

@@ -107,7 +107,7 @@ def test_a_case_comes_out_as_its_table_says(name: str, sentence: str) -> None:
         assert decision.rule.role == case["rule"]
     if "unmet" in case:
         assert list(fact_names(decision.verdict.unmet)) == case["unmet"]
-    assert (decision.verdict.inactive_reason or None) == case.get("state")
+    assert (decision.verdict.inactive_reason or None) == case.get("inactive_reason")
     until = None if decision.valid_until is None else format_instant(decision.valid_until)
     assert until == case.get("until")
 

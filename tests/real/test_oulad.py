@@ -118,7 +118,7 @@ def test_the_real_accesses_are_allowed_but_for_those_that_their_dates_rule_out(a
     for row, (own, *_) in answers:
         tally[f"{'allowed' if own.allowed else 'denied'} {reason(own)} {list(own.unmet_facts)}"] += 1
         if not own.allowed:
-            by_date = own.membership_state in (apb.MEMBERSHIP_STATE_NOT_STARTED, apb.MEMBERSHIP_STATE_ENDED)
+            by_date = own.inactive_reason in (apb.INACTIVE_REASON_NOT_STARTED, apb.INACTIVE_REASON_ENDED)
             assert by_date or list(own.unmet_facts) == ["published"], row
     print(dict(tally))
     assert sum(count for key, count in tally.items() if key.startswith("allowed")) > 4000

@@ -115,7 +115,7 @@ def test_each_test_begins_with_the_same_directory_and_the_present(application: p
             authz_service.assert_allowed("user:new", "read", "material:verse")
             authz_service.set_time(dt.datetime(2097, 1, 1, tzinfo=dt.UTC))
             over = authz_service.assert_denied("user:new", "read", "material:verse")
-            assert (over.reason, over.membership_state) == ("MEMBERSHIP_NOT_EFFECTIVE", "ENDED")
+            assert (over.reason, over.inactive_reason) == ("MEMBERSHIP_NOT_EFFECTIVE", "ENDED")
             with pytest.raises(ValueError, match="time runs forward only"):
                 authz_service.set_time(dt.datetime(2096, 1, 1, tzinfo=dt.UTC))
 

@@ -46,8 +46,8 @@ def test_verdicts_that_differ_in_one_part_differ_in_that_part() -> None:
     nearer = filled(Verdict(False, Reason.CONDITION_NOT_MET, RULE, unmet | FACTS_BY_NAME["published"].bit))
     assert (list(near.unmet_facts), list(nearer.unmet_facts)) == (["own"], ["own", "published"])
     states = {
-        filled(Verdict(False, Reason.MEMBERSHIP_NOT_EFFECTIVE, inactive_reason=why)).membership_state
+        filled(Verdict(False, Reason.MEMBERSHIP_NOT_EFFECTIVE, inactive_reason=why)).inactive_reason
         for why in InactiveReason
     }
-    assert states == {pb.MembershipState.Value(f"MEMBERSHIP_STATE_{why}") for why in InactiveReason}
+    assert states == {pb.InactiveReason.Value(f"INACTIVE_REASON_{why}") for why in InactiveReason}
     assert not filled(Verdict(False, Reason.NOT_A_MEMBER)).HasField("rule")
