@@ -16,20 +16,23 @@ log = structlog.get_logger()
 async def poll(step: Callable[[], Awaitable[object]], *, interval_s: float, unavailable: str) -> None:
     """Await `step` about every `interval_s` seconds until cancelled.
 
-    `unavailable` is the warning that is logged for an `AuthzError`: once, until a step succeeds again. Any
-    other failure is logged each time. The pauses vary by half, so that processes that started together do not
+    `unavailable` is the warning that is logged for an `AuthzError`. A failure is logged once, until a step
+    succeeds or fails in another way. The pauses vary by half, so that processes that started together do not
     go on together.
     """
-    is_unavailable = False
+    last: type[Exception] | None = None
     while True:
+        failure: type[Exception] | None = None
         try:
             await step()
-            is_unavailable = False
         except AuthzError as error:
-            if not is_unavailable:
+            failure = AuthzError
+            if failure is not last:
                 log.warning(unavailable, error=error.message)
-            is_unavailable = True
-        except Exception:
+        except Exception as error:
             # If the task ended, nothing would take the next step.
-            log.exception("background step failed", step=step.__qualname__)
+            failure = type(error)
+            if failure is not last:
+                log.exception("background step failed", step=step.__qualname__)
+        last = failure
         await asyncio.sleep(interval_s * random.uniform(0.5, 1.5))  # noqa: S311  no secret
