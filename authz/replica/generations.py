@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def build_replica(
     Raises `UnavailableError` soon after `stopped` says so.
     """
     environment = Environment(folder, max_bytes=max_bytes)
-    try:
+    with closing(environment.lmdb):
         for name, pairs in _parts(dump):
             _fill(environment, environment.databases[name], _until(stopped, pairs))
         with environment.lmdb.begin(write=True) as transaction:
@@ -121,8 +121,6 @@ def build_replica(
             environment.set_versions(transaction, versions)
             environment.set_identity(transaction, state.database_id, dump.token_key)
         environment.lmdb.sync(True)
-    finally:
-        environment.lmdb.close()
 
 
 def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from authz.domain.entities import Entity, Share
@@ -28,7 +28,7 @@ def temporary_snapshot(entities: Iterable[Entity], *, revision: int = 1) -> Iter
     """
     with tempfile.TemporaryDirectory(prefix="authz-snapshot-") as folder:
         environment = Environment(Path(folder), max_bytes=_MAX_BYTES)
-        try:
+        with closing(environment.lmdb):
             with environment.lmdb.begin(write=True) as transaction:
                 writer = Writer(environment, transaction)
                 # A resource notes that it is shared when the share is put.
@@ -39,5 +39,3 @@ def temporary_snapshot(entities: Iterable[Entity], *, revision: int = 1) -> Iter
             keys = TokenKeys()
             keys.add(_DATABASE_ID, secrets.token_bytes(KEY_BYTES))
             yield ReplicaSnapshot(environment, _DATABASE_ID, keys, Caches())
-        finally:
-            environment.lmdb.close()

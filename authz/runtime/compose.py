@@ -6,6 +6,7 @@ import mmap
 import stat
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,11 +136,8 @@ def has_replica(settings: Settings) -> bool:
     folder = replica_folder(settings)
     if not (folder / STATE_FILE).exists():
         return False
-    state = SharedState(folder)
-    try:
+    with closing(SharedState(folder)) as state:
         return state.follows(database_name(settings.database_url))
-    finally:
-        state.close()
 
 
 def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock) -> Callable[[], None]:

@@ -9,7 +9,7 @@ import stat
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -185,12 +185,10 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
             clock=system_clock,
             password_file=settings.database_password_file,
         )
-        try:
+        with closing(store):
             yield from _of_callers(settings, store.directory, now)
             yield from _of_checkpoints(settings, store, now)
             yield from _of_retention(store)
-        finally:
-            store.close()
     except AuthzError as error:
         yield _wrong(error.with_notes())
 
@@ -305,14 +303,11 @@ def _of_replica(settings: Settings) -> Iterator[Finding]:
     if not (folder / STATE_FILE).exists():
         yield _wrong(f"{folder} is there and holds no replica; set AUTHZ_REPLICA_DIR")
         return
-    state = SharedState(folder)
-    try:
+    with closing(SharedState(folder)) as state:
         if not state.follows(database_name(settings.database_url)):
             yield _wrong(f"the replica {folder} is not of this database; set AUTHZ_REPLICA_DIR")
         elif state.staleness_s() > settings.max_staleness_s:
             yield _wrong(f"nothing keeps the replica {folder} current; run `authz follow`")
-    finally:
-        state.close()
 
 
 def _of_server(settings: Settings) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from authz.store.connections import OpenConnections
 from authz.store.decisions import SqlDecisions
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import SqlDrafts
-from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
+from authz.store.engine import companion_path, database_name, open_engine, opened, sqlite_file
 from authz.store.personal_data import SqlPersonalData
 from authz.store.proofs import SqlCheckpoints, SqlProofs
 from authz.store.recipients import SqlRecipients
@@ -105,10 +105,7 @@ def prepare_store(
     does not answer, `FailedPreconditionError` for another schema. A migration may take as long as it needs:
     its connections have no watchdog.
     """
-    engine = open_engine(url, password_file, create=migrate and create)
-    try:
+    with opened(url, password_file, create=migrate and create) as engine:
         if migrate:
             migrate_database(engine, first)
         require_current(engine)
-    finally:
-        engine.dispose()

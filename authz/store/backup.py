@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +22,7 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArg
 from authz.domain.instants import Instant
 from authz.store import open_store
 from authz.store.connections import expecting_long_statements
-from authz.store.engine import open_engine, read_transaction, stream, write_transaction
+from authz.store.engine import opened, read_transaction, stream, write_transaction
 from authz.store.log_reader import read_head
 from authz.store.restored_erasures import begin_missing
 from authz.store.schema import (
@@ -48,15 +48,14 @@ def back_up(url: str, file: Path, *, password_file: str = "") -> int:
     if file.exists():
         raise malformed("FILE", f"`{file}` is there; name another, or move it away")
     partial = file.with_name(f"{file.name}.partial")
-    engine = open_engine(url, password_file)
     try:
-        require_current(engine)
-        partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
-        revision = _copy_all(engine, partial)
+        with opened(url, password_file) as engine:
+            require_current(engine)
+            partial.unlink(missing_ok=True)
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
+            revision = _copy_all(engine, partial)
         partial.rename(file)
     finally:
-        engine.dispose()
         for left in ("", "-wal", "-shm", "-queue"):
             Path(f"{partial}{left}").unlink(missing_ok=True)
     return revision
@@ -77,22 +76,18 @@ def restore(
     backup and for erasures of another database, and `FailedPreconditionError` for a backup of a newer release
     and for a database that is not empty.
     """
-    with _readable(file) as source:
-        engine = open_engine(url, password_file, create=True)
-        try:
-            migrate(engine)
-            with read_transaction(source) as given, write_transaction(engine) as taken:
-                if read_head(taken).revision:
-                    raise FailedPreconditionError(
-                        ErrorReason.PRECONDITION_FAILED,
-                        "the database is not empty; restore into a new one, and let the servers use that",
-                    )
-                _copy(given, taken)
-                if erasures is not None:
-                    _begin_erasures(taken, erasures, clock)
-                revision = read_head(taken).revision
-        finally:
-            engine.dispose()
+    with _readable(file) as source, opened(url, password_file, create=True) as engine:
+        migrate(engine)
+        with read_transaction(source) as given, write_transaction(engine) as taken:
+            if read_head(taken).revision:
+                raise FailedPreconditionError(
+                    ErrorReason.PRECONDITION_FAILED,
+                    "the database is not empty; restore into a new one, and let the servers use that",
+                )
+            _copy(given, taken)
+            if erasures is not None:
+                _begin_erasures(taken, erasures, clock)
+            revision = read_head(taken).revision
     return revision if erasures is None else _finish_erasures(url, password_file, clock)
 
 
@@ -110,17 +105,14 @@ def _begin_erasures(connection: Connection, given: ErasureList, clock: Callable[
 def _finish_erasures(url: str, password_file: str, clock: Callable[[], Instant]) -> int:
     """Take every step that is left; return the last revision."""
     store = open_store(url, vocabularies=nothing_is_active, clock=clock, password_file=password_file)
-    try:
+    with closing(store):
         while store.personal_data.erasure_progress() is not None:
             store.personal_data.advance_erasure()
         return store.directory.head().revision
-    finally:
-        store.close()
 
 
 def _copy_all(engine: Engine, partial: Path) -> int:
-    copy = open_engine(f"sqlite:///{partial}", create=True)
-    try:
+    with opened(f"sqlite:///{partial}", create=True) as copy:
         migrate(copy)
         with (
             read_transaction(engine) as source,
@@ -129,8 +121,6 @@ def _copy_all(engine: Engine, partial: Path) -> int:
         ):
             _copy(source, target)
             revision = read_head(target).revision
-    finally:
-        copy.dispose()
     _close_log(partial)
     return revision
 
@@ -145,11 +135,8 @@ def _copy(source: Connection, target: Connection) -> None:
 
 def _close_log(file: Path) -> None:
     """Let the file be one file, without a write-ahead log, and be on the disk."""
-    connection = sqlite3.connect(file)
-    try:
+    with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-    finally:
-        connection.close()
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
@@ -170,20 +157,13 @@ def _readable(file: Path) -> Iterator[Engine]:
                 engine.dispose()
                 copy = Path(folder) / "migrated.db"
                 shutil.copyfile(file, copy)
-                _migrate_copy(copy)
+                with opened(f"sqlite:///{copy}") as old:
+                    migrate(old)
+                _close_log(copy)
                 engine = _open_backup(copy)
             yield engine
         finally:
             engine.dispose()
-
-
-def _migrate_copy(copy: Path) -> None:
-    engine = open_engine(f"sqlite:///{copy}")
-    try:
-        migrate(engine)
-    finally:
-        engine.dispose()
-    _close_log(copy)
 
 
 def _open_backup(file: Path) -> Engine:
@@ -197,17 +177,11 @@ def _open_backup(file: Path) -> Engine:
         raise malformed("FILE", f"`{file}` is a database in use; make a backup of it with `authz backup`")
     uri = f"file:{quote(str(file.absolute()))}?mode=ro&immutable=1"
     if is_sqlite:
-        with suppress(sqlite3.DatabaseError):
-            connection = sqlite3.connect(uri, uri=True)
-            try:
-                is_whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
-                tables = connection.execute(
-                    "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
-                )
-                if is_whole and tables.fetchone() == (1,):
-                    return create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
-            finally:
-                connection.close()
+        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(uri, uri=True)) as connection:
+            is_whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")
+            if is_whole and tables.fetchone() == (1,):
+                return create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
     raise InvalidArgumentError(
         ErrorReason.MALFORMED_FIELD,
         f"`{file}` is no whole backup; make one with `authz backup`",

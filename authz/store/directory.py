@@ -71,7 +71,7 @@ class SqlDirectory(Directory):
         self._vocabularies = vocabularies
         self._clock = clock
         self._contents_at_once = contents_at_once
-        self._listener: Callable[[LocalCommit], None] = _nobody
+        self._listener: Callable[[LocalCommit], None] = lambda _: None
         self._refusal: UnavailableError | None = None
         self._refused_at_s = 0.0
 
@@ -201,7 +201,3 @@ class SqlDirectory(Directory):
     def close(self) -> None:
         self._connections.close()
         self._engine.dispose()
-
-
-def _nobody(_committed: LocalCommit) -> None:
-    """Nobody listens."""

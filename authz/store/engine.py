@@ -61,6 +61,16 @@ def open_engine(url: str, password_file: str = "", *, create: bool = False) -> E
     return _open_sqlite(parsed, DatabaseFile(Path(parsed.database or ""), create=create))
 
 
+@contextmanager
+def opened(url: str, password_file: str = "", *, create: bool = False) -> Iterator[Engine]:
+    """As `open_engine`; closes all connections when the block ends."""
+    engine = open_engine(url, password_file, create=create)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite database, which need not exist; None for PostgreSQL. Raises as `open_engine`."""
     parsed = _parse(url)

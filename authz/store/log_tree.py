@@ -26,7 +26,7 @@ from authz.store import tables
 from authz.store.bulk import select_by
 from authz.store.connections import expecting_long_statements
 from authz.store.decision_leaves import BatchState, entries_of, leaf_content
-from authz.store.engine import open_engine, read_transaction, stream
+from authz.store.engine import opened, read_transaction, stream
 from authz.store.erasure_steps import rewrites_history
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import read_head
@@ -95,14 +95,11 @@ def read_trees(
     """Verify every revision, every record and every logged decision of a database; return its trees, with the
     roots of their full sizes, too. Raises as `open_store`.
     """
-    engine = open_engine(url, password_file)
-    try:
+    with opened(url, password_file) as engine:
         require_current(engine)
         with read_transaction(engine) as connection, expecting_long_statements(connection):
             tree = _read_tree(connection, {*sizes, read_head(connection).revision})
             return tree, _read_decision_tree(connection, decision_sizes)
-    finally:
-        engine.dispose()
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
