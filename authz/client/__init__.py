@@ -18,6 +18,7 @@ from authz.client.questions import (
     Answer,
     ImportOutcome,
     PermittedSubject,
+    WriteToken,
     check_request,
 )
 from authz.client.sync.audit import AuditClient
@@ -71,6 +72,7 @@ __all__ = [
     "ShadowReport",
     "SourceAnswer",
     "WatchedChange",
+    "WriteToken",
     "check_request",
     "proto_directory",
     "update",

@@ -1,9 +1,9 @@
-"""Questions and answers of the client, and the outcome of an import."""
+"""Questions and answers of the client, and the outcomes of writes."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import msgspec
 
@@ -76,6 +76,22 @@ class PermittedSubject(msgspec.Struct, frozen=True, kw_only=True):
     membership_role: str
     rule: str
     checked_at: str
+
+
+class WriteToken(str):
+    """The token of the state after a write, for `at_least_as_fresh`.
+
+    `revision` is the version of the records that the write changed, for a precondition AT_VERSION of the next
+    write. A record that the write left as it was keeps its version.
+    """
+
+    revision: int
+
+    def __new__(cls, token: str, revision: int = 0) -> Self:
+        """`revision` is 0 if a server of an earlier version did not tell it."""
+        made = super().__new__(cls, token)
+        made.revision = revision
+        return made
 
 
 class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):

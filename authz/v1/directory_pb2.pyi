@@ -340,11 +340,16 @@ class WriteResponse(_message.Message):
 
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     replicated: _builtins.bool
     """Whether the write is in effect on every worker of the machine that answered. If false, the write is
     committed, but the machine's replica did not follow in time: until it does, the workers of that machine
     refuse checks (UNAVAILABLE, TOO_STALE), and none answers from before the write. Other machines follow
     within their limit on staleness; a check with `written_at` waits for the write on any machine.
+    """
+    revision: _builtins.int
+    """The revision of the state that includes the write: the `version` of every record that the write changed. A record
+    that the write left as it was keeps its version.
     """
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
@@ -355,10 +360,11 @@ class WriteResponse(_message.Message):
         *,
         written_at: _common_pb2.ConsistencyToken | None = ...,
         replicated: _builtins.bool = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicated", b"replicated", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicated", b"replicated", "revision", b"revision", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -163,6 +163,20 @@ async def test_of_writers_that_saw_the_same_version_one_wins(service: Service) -
     assert {reason_of(each) for each in lost} == {"PRECONDITION_FAILED"}
 
 
+async def test_a_write_answers_the_version_of_what_it_changed_also_when_it_is_repeated(
+    service: Service,
+) -> None:
+    requests = [
+        dpb.WriteRequest(mutations=[touch(course=pb.Course(id=f"c{number}"))], idempotency_key=f"k{number}")
+        for number in range(10)
+    ]
+    answers = await asyncio.gather(*map(service.directory.Write, requests))
+    courses = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
+    assert [each.revision for each in answers] == [each.version for each in courses]
+    again = await asyncio.gather(*map(service.directory.Write, requests))
+    assert [each.revision for each in again] == [each.revision for each in answers]
+
+
 async def test_concurrent_writes_each_get_a_revision_of_their_own(service: Service) -> None:
     tokens = await asyncio.gather(
         *(written(service, touch(course=pb.Course(id=f"c{number}"))) for number in range(20))

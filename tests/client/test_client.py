@@ -248,9 +248,15 @@ def test_a_write_is_made_if_its_preconditions_hold(client: Client) -> None:
     (course,) = client.read(CourseFilter(ids=("alg",)))
     now = Precondition(course.entity.key, Expectation.AT_VERSION, course.version)
     edit = [Mutation(Operation.TOUCH, Course(id="alg", state=CourseState.CONCLUDED))]
-    client.write(edit, preconditions=[now])
+    written = client.write(edit, preconditions=[now])
     with pytest.raises(CallError) as caught:
         client.write(edit, preconditions=[now])
+    assert caught.value.reason == "PRECONDITION_FAILED"
+    as_written = Precondition(course.entity.key, Expectation.AT_VERSION, written.revision)
+    ended = [update(CourseKey("alg"), state=CourseState.ARCHIVED)]
+    client.write(ended, preconditions=[as_written])
+    with pytest.raises(CallError) as caught:
+        client.write(ended, preconditions=[as_written])
     assert caught.value.reason == "PRECONDITION_FAILED"
     there, free = (
         Precondition(NOTEBOOK.key, Expectation.EXISTS),

@@ -69,7 +69,9 @@ class DirectoryServicer:
             write = msgspec.structs.replace(write, mutations=permitted)
         report = await self._writer.write(write)
         return pb.WriteResponse(
-            written_at=token_message(self._gate, report.state), replicated=report.replicated
+            written_at=token_message(self._gate, report.state),
+            replicated=report.replicated,
+            revision=report.state.revision,
         )
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:

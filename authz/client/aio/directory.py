@@ -29,7 +29,7 @@ from authz.client.arguments import (
     sent_subject,
 )
 from authz.client.errors import closed, error_of
-from authz.client.questions import NOT_REPLICATED, ImportOutcome
+from authz.client.questions import NOT_REPLICATED, ImportOutcome, WriteToken
 from authz.client.touches import warn_of_bare_touches
 from authz.domain.entities import (
     AccessToken,
@@ -93,10 +93,11 @@ class AsyncDirectory:
         preconditions: Iterable[Precondition] = (),
         idempotency_key: str = "",
         reason: str = "",
-    ) -> str:
+    ) -> WriteToken:
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
-        Returns the token of the state after the write, for questions of other clients. Warns of a TOUCH that
+        Returns the token of the state after the write, for questions of other clients; its `revision` is the
+        version of the records that the write changed. Warns of a TOUCH that
         gives only the identifying fields (`BareTouchWarning`). Retries within `timeout_s` while the server is
         `UNAVAILABLE`, and while a record with the same key is still being removed. The write is applied once:
         without an `idempotency_key`, the client makes one for this call. Logs a warning if the write is
@@ -115,9 +116,10 @@ class AsyncDirectory:
             idempotency_key=idempotency_key or uuid4().hex,
             reason=reason,
         )
-        return await self._written(self._directory.Write, request)
+        response = await self._written(self._directory.Write, request)
+        return WriteToken(response.written_at.token, response.revision)
 
-    async def update(self, key: Key, *, reason: str = "", **values: Any) -> str:
+    async def update(self, key: Key, *, reason: str = "", **values: Any) -> WriteToken:
         """Change fields of a record that exists: `client.update(CourseKey("algebra-1"), ai_enabled=True)`.
 
         The other fields stay as they are. Several in one write: `write([update(key, …), …])`. Returns as
@@ -129,7 +131,7 @@ class AsyncDirectory:
         """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
         and what is shared with it there.
 
-        Returns as `write`.
+        Returns the token of the state in which the subject is removed.
         """
         request = message_of(
             directory_pb2.RemoveMemberRequest,
@@ -137,7 +139,7 @@ class AsyncDirectory:
             scope=sent_scope(scope),
             reason=reason,
         )
-        return await self._written(self._directory.RemoveMember, request)
+        return str((await self._written(self._directory.RemoveMember, request)).written_at.token)
 
     async def create_access_token(
         self, caller: str | Subject, *, ends_at: dt.datetime | Instant, reason: str = ""
@@ -240,11 +242,11 @@ class AsyncDirectory:
         """`read` with the fields of an `AccessTokenFilter`."""
         return self.read(AccessTokenFilter(**wanted))
 
-    async def _written(self, method: Method[Any], request: Message) -> str:
+    async def _written(self, method: Method[Any], request: Message) -> Any:
         response = await self._calls.call(method, request)
         if not response.replicated:
             log.warning(NOT_REPLICATED)
-        return str(response.written_at.token)
+        return response
 
 
 def _import_messages(
