@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import stat
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.publish import first_version
 from authz.policy.load import policy_directory, read_folder
+from authz.replica.folder import make_private_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.replica.view import ReplicaView
@@ -68,9 +70,11 @@ def replica_folder(settings: Settings) -> Path:
 def open_view(settings: Settings, keys: TokenKeys | None = None) -> ReplicaView:
     """Open this machine's replica for reading. `keys`, if given, learn the key of its tokens.
 
-    Raises `InvalidArgumentError` if this process may not map as much as the replica may hold.
+    Raises `InvalidArgumentError` if this process may not map as much as the replica may hold, or write into
+    its folder, which this makes.
     """
     _require_address_space(settings.replica_max_bytes)
+    _require_folder(replica_folder(settings))
     return ReplicaView(
         replica_folder(settings),
         source=database_name(settings.database_url),
@@ -89,6 +93,21 @@ def _require_address_space(size_bytes: int) -> None:
             f"cannot map {size_bytes} bytes, the maximum size of the replica ({error});"
             " lower AUTHZ_REPLICA_MAX_BYTES, or raise the limit on address space (`ulimit -v`)",
         ) from None
+
+
+def _require_folder(folder: Path) -> None:
+    """Make the folder of the replica. Servers that do not follow write to it, too: LMDB's lock is there."""
+    try:
+        make_private_folder(folder)
+        problem = "" if os.access(folder, os.W_OK) else "permission denied"
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem:
+        raise invalid_setting(
+            "AUTHZ_REPLICA_DIR",
+            f"the folder of the replica, `{folder}`, cannot be used: {problem};"
+            " set AUTHZ_REPLICA_DIR to a folder that the server's user may write to",
+        )
 
 
 def open_follower(settings: Settings, directory: Directory, *, prepared: bool) -> Follower:

@@ -211,6 +211,9 @@ def test_what_is_wrong_with_a_start_is_told_with_the_setting(
     assert "is no SQLite database; restore it from a backup, or name another" in refused(
         "--database", f"sqlite:///{text}"
     )
+    for workers in ("1", "2"):
+        replica = ("--replica-dir", str(text), "--workers", workers)
+        assert "set AUTHZ_REPLICA_DIR to a folder" in refused(*here, *replica)
     nowhere = tmp_path / "no" / "such" / "folder"
     assert "there is no such folder" in refused("--database", f"sqlite:///{nowhere}/authz.db")
     nobody = postgresql_url.replace("postgres:", "nobody:").replace("postgres@", "nobody@")
