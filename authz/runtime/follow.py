@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 
 import structlog
@@ -51,16 +51,14 @@ async def _follow(settings: Settings, stopped: asyncio.Event, *, prepared: bool)
     view = open_view(settings)
     clock = DecisionClock(system_clock)
     not_ready = partial(_not_ready, view, settings.max_staleness_s)
-    try:
-        with (
-            in_background(keep_view_current(view, clock)),
-            exporting(settings.metrics_address, ReplicaCollector(view, clock), not_ready=not_ready),
-        ):
-            ready = partial(notify_systemd, "READY=1")
-            await run_follower(settings, stopped, prepared=prepared, on_initialized=ready)
-            notify_systemd("STOPPING=1")
-    finally:
-        view.close()
+    with (
+        closing(view),
+        in_background(keep_view_current(view, clock)),
+        exporting(settings.metrics_address, ReplicaCollector(view, clock), not_ready=not_ready),
+    ):
+        ready = partial(notify_systemd, "READY=1")
+        await run_follower(settings, stopped, prepared=prepared, on_initialized=ready)
+        notify_systemd("STOPPING=1")
 
 
 def _not_ready(view: ReplicaView, max_staleness_s: float) -> str:

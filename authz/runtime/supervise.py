@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 
 import msgspec
@@ -181,6 +181,7 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: 
     probes, not_ready = settings.metrics_address, supervisor.not_ready
     with (
         reserved,
+        closing(view),
         in_background(keep_view_current(view, clock)),
         exporting(probes, collector, not_ready=not_ready, counts_folder=counts_folder),
     ):
@@ -195,7 +196,6 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: 
                 notify_systemd("STOPPING=1")
         finally:
             await supervisor.stop()
-            view.close()
 
 
 def worker_process(settings: Settings, supervisor: Connection) -> None:

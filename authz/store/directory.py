@@ -32,13 +32,14 @@ from authz.domain.ports import (
     Vocabularies,
 )
 from authz.domain.tokens import ConsistencyToken, TokenKeys
-from authz.store import listing, log_reader
+from authz.store import log_reader
 from authz.store.active_policy import read_course_policies
 from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
 from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
+from authz.store.pagination import list_entities
 from authz.store.past import read_past
 from authz.store.removals import removal_progress
 from authz.store.sharing import Member
@@ -145,7 +146,7 @@ class SqlDirectory(Directory):
         with bounded_read_transaction(self._engine) as connection:
             read_at = log_reader.read_head(connection)
             self.learn_key(connection, read_at.database_id)
-            return listing.list_entities(connection, wanted, page, read_at, self._keys)
+            return list_entities(connection, wanted, page, read_at, self._keys)
 
     def course_policies(
         self, *, since: int, after: str, limit: int
