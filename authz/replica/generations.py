@@ -109,15 +109,8 @@ def build_replica(
         with environment.lmdb.begin(write=True) as transaction:
             state = dump.state
             revision = state.revision
-            versions = Versions(
-                revision,
-                state.committed_at,
-                state.nonce,
-                scopes=revision,
-                policy=revision,
-                erased=revision,
-                cleared=revision,
-            )
+            last = dict.fromkeys(("scopes", "policy", "erased", "cleared"), revision)
+            versions = Versions(revision, state.committed_at, state.nonce, **last)
             environment.set_versions(transaction, versions)
             environment.set_identity(transaction, state.database_id, dump.token_key)
         environment.lmdb.sync(True)

@@ -45,12 +45,8 @@ _Effect: TypeAlias = tuple[int, Key]
 """What a revision did to one record."""
 _Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
 """A revision and its changes."""
-_changes, _revisions, _leaves, _batches = (
-    tables.changes,
-    tables.revisions,
-    tables.leaves,
-    tables.decision_leaves,
-)
+_changes, _revisions = tables.changes, tables.revisions
+_leaves, _batches = tables.leaves, tables.decision_leaves
 
 
 class LogTree(msgspec.Struct, frozen=True, kw_only=True):

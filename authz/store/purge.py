@@ -105,8 +105,11 @@ def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before:
     if rule.data is RetainedData.MEMBERSHIPS:
         members = _ended(connection, before, limit)
         removed, is_all = len(members), len(members) < limit
+    elif rule.data is RetainedData.DECISIONS:
+        held = {str(hold.subject) for hold in read_holds(connection)}
+        removed, is_all = purge_batches(connection, before, limit * _ROWS_PER_RECORD, held)
     else:
-        removed, is_all = _delete(connection, rule.data, before, limit * _ROWS_PER_RECORD)
+        removed, is_all = _AGED[rule.data].purge(connection, before, limit * _ROWS_PER_RECORD)
     rule = msgspec.structs.replace(
         rule,
         removed=(rule.removed or 0) + removed or None,
@@ -122,11 +125,3 @@ def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before:
 def _ended(connection: Connection, before: Instant, limit: int) -> list[Versioned[Any]]:
     ended = select(_MEMBERSHIPS.table).where(_members.ends_at < before, *_ENDED.wanted)
     return _MEMBERSHIPS.read(connection, ended.order_by(_members.ends_at).limit(limit))
-
-
-def _delete(connection: Connection, data: RetainedData, before: Instant, limit: int) -> tuple[int, bool]:
-    """Delete rows that nobody follows; return how many, and whether that is all."""
-    if data is not RetainedData.DECISIONS:
-        return _AGED[data].purge(connection, before, limit)
-    held = {str(hold.subject) for hold in read_holds(connection)}
-    return purge_batches(connection, before, limit, held)
