@@ -64,11 +64,15 @@ def actions(
     session: Session = "",
     purpose: Purpose = "",
 ) -> None:
-    """List the actions on a resource, and whether the subject may perform each."""
-    answers = server.client.list_actions(
+    """List the actions on a resource, whether the subject may perform each, and why."""
+    found = server.client.list_actions(
         subject, resource, course_id=course, session_id=session, purpose=purpose
     )
     if server.as_json:
-        print_json(answers)
+        print_json(found)
     else:
-        print_rows(("action", "answer"), [(a, "allowed" if ok else "denied") for a, ok in answers.items()])
+        rows = [
+            (action, "allowed" if answer else "denied", answer.reason)
+            for action, answer in found.actions.items()
+        ]
+        print_rows(("action", "answer", "reason"), rows)

@@ -15,9 +15,11 @@ from authz.client.policies import (
 )
 from authz.client.questions import (
     AccessibleResource,
+    ActionAnswer,
     Answer,
     ImportOutcome,
     PermittedSubject,
+    ResourceActions,
     WriteToken,
     check_request,
 )
@@ -40,6 +42,7 @@ from authz.domain.shadow import ShadowReport
 
 __all__ = [
     "AccessibleResource",
+    "ActionAnswer",
     "Answer",
     "AsyncClient",
     "AuditClient",
@@ -66,6 +69,7 @@ __all__ = [
     "PrivacyClient",
     "PublishedPolicy",
     "Reason",
+    "ResourceActions",
     "ResourcePlan",
     "SessionAccess",
     "ShadowClient",

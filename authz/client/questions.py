@@ -53,6 +53,39 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return self.allowed
 
 
+class ActionAnswer(msgspec.Struct, frozen=True):
+    """Whether a subject may perform one action, and why. Truthy only if allowed."""
+
+    allowed: bool
+    reason: Reason | str
+
+    def __bool__(self) -> bool:
+        """Whether the action is allowed."""
+        return self.allowed
+
+
+class ResourceActions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which actions a subject may perform on a resource: `if actions["update"]`. Truthy only if it may any.
+
+    `actions` has every action of the type, in the order of the policy. The other fields are as in `Answer`,
+    of all actions together.
+    """
+
+    actions: dict[str, ActionAnswer]
+    policy_version: str
+    checked_at: str
+    valid_until: dt.datetime | None
+    course_policy_version: str
+
+    def __getitem__(self, action: str) -> ActionAnswer:
+        """The answer for one action. Raises `KeyError` for one that the type does not have."""
+        return self.actions[action]
+
+    def __bool__(self) -> bool:
+        """Whether any action is allowed."""
+        return any(self.actions.values())
+
+
 class AccessibleResource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource (`<type>:<id>`) that the subject may act upon, and the course and the session that it is in,
     empty for none. `checked_at` is the token of the state for which that was decided."""
@@ -146,6 +179,19 @@ def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
         checked_at=message.checked_at.token,
         valid_until=time_in(message, "valid_until"),
         decision_id=message.decision_id,
+        course_policy_version=message.course_policy_version,
+    )
+
+
+def actions_of(message: authorization_pb2.ListActionsResponse) -> ResourceActions:
+    """The actions of a message."""
+    return ResourceActions(
+        actions={
+            each.action: ActionAnswer(each.allowed, REASONS.received(each.reason)) for each in message.actions
+        },
+        policy_version=message.policy_version,
+        checked_at=message.checked_at.token,
+        valid_until=time_in(message, "valid_until"),
         course_policy_version=message.course_policy_version,
     )
 

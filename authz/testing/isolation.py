@@ -67,8 +67,8 @@ class LeakSearch:
         for target, actions in zip(self._targets, answers, strict=True):
             if isinstance(actions, ItemFault):
                 raise RuntimeError(f"{target} cannot be asked about: {actions.message}")  # noqa: TRY004
-            for action, allowed in actions.items():
-                if allowed:
+            for action, answer in actions.actions.items():
+                if answer:
                     yield self._leak(stranger, action, target, "ListActions", purpose)
 
     def _told_by_resources(self, stranger: Subject, purpose: str) -> Iterator[Leak]:

@@ -141,7 +141,11 @@ def test_lists_have_headings_and_aligned_columns(database: str) -> None:
         "subject    status  suspended_until\nuser:maya  ACTIVE  -\n"
     )
     offered = run("actions", "user:maya", "material:m1", "--database", database).stdout
-    assert ["read", "allowed"] in [line.split() for line in offered.splitlines()]
+    assert ["read", "allowed", "ROLE_GRANT"] in [line.split() for line in offered.splitlines()]
+    told = json.loads(run("actions", "user:maya", "material:m1", "--json", "--database", database).stdout)
+    assert told["actions"]["read"] == {"allowed": True, "reason": "ROLE_GRANT"}
+    assert told["actions"]["update"]["allowed"] is False
+    assert {"checked_at", "policy_version", "valid_until", "course_policy_version"} <= set(told)
 
 
 def test_an_unknown_column_is_an_error_with_its_remedy(database: str, tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ import grpc
 import msgspec
 import pytest
 
-from authz.client import Answer, BareTouchWarning, CallError, Client, ItemFault, check_request, update
+from authz.client import (
+    Answer,
+    BareTouchWarning,
+    CallError,
+    Client,
+    ItemFault,
+    ResourceActions,
+    check_request,
+    update,
+)
 from authz.domain.entities import (
     KINDS,
     AccessToken,
@@ -121,7 +130,7 @@ def test_a_batch_of_any_size_is_put_together_again(client: Client) -> None:
     checked = client.batch_check([check_request("user:maya", "read", name) for name in names])
     assert [each.reason for each in checked] == expected
     actions = client.batch_list_actions("user:maya", names)
-    assert [isinstance(each, dict) and each["read"] for each in actions] == [
+    assert [isinstance(each, ResourceActions) and each["read"].allowed for each in actions] == [
         reason == "ROLE_GRANT" for reason in expected
     ]
     sources = client.authorize_sources("user:maya", names)
@@ -147,7 +156,20 @@ def test_a_batch_answers_in_order_and_a_bad_question_is_false(client: Client) ->
 
 def test_actions_are_listed_with_their_answers(client: Client) -> None:
     actions = client.list_actions("user:maya", "notebook:nb-7")
-    assert (actions["read"], actions["ai_process"]) == (True, False)
+    assert (actions["read"].allowed, actions["read"].reason) == (True, "ROLE_GRANT")
+    assert (bool(actions["ai_process"]), actions["ai_process"].reason) == (False, "CONDITION_NOT_MET")
+    assert bool(actions)
+    answer = client.check("user:maya", "read", "notebook:nb-7")
+    assert (actions.policy_version, actions.checked_at, actions.valid_until) == (
+        answer.policy_version,
+        answer.checked_at,
+        answer.valid_until,
+    )
+    stranger = client.list_actions("user:nobody", "notebook:nb-7")
+    assert not stranger
+    assert {each.reason for each in stranger.actions.values()} == {"NOT_A_MEMBER"}
+    with pytest.raises(KeyError):
+        stranger["raed"]
     assert client.list_actions("user:maya", "notebook", course_id="alg")["create"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from authz.client import AccessibleResource, Client, PermittedSubject
+from authz.client import AccessibleResource, ActionAnswer, Client, PermittedSubject
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.lists import PlanGroup
@@ -56,7 +56,10 @@ class Leaky:
     def _leaky_batch_list_actions(self, subject: Any, resources: Any, **values: Any) -> Any:
         answers: Any = self._client.batch_list_actions(subject, resources, **values)
         return [
-            each | {"read": str(name) == "material:verse"}
+            msgspec.structs.replace(
+                each,
+                actions=each.actions | {"read": ActionAnswer(str(name) == "material:verse", "ROLE_GRANT")},
+            )
             for name, each in zip(resources, answers, strict=True)
         ]
 

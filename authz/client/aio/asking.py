@@ -24,6 +24,8 @@ from authz.client.questions import (
     Answer,
     AskedResource,
     PermittedSubject,
+    ResourceActions,
+    actions_of,
     answer_of,
     as_question,
     check_request,
@@ -144,18 +146,17 @@ class AsyncAsking(FreshCalls):
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
-    ) -> dict[str, bool]:
-        """Every action of the resource's type, and whether the subject may perform it."""
+    ) -> ResourceActions:
+        """Which actions of the resource's type the subject may perform, and why: `if actions["update"]`."""
         request = message_of(
             authorization_pb2.ListActionsRequest,
             subject=sent_subject(subject),
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
         )
-        response = await self._ask(
-            self._authorization.ListActions, request, at_least_as_fresh, fully_consistent
+        return actions_of(
+            await self._ask(self._authorization.ListActions, request, at_least_as_fresh, fully_consistent)
         )
-        return {result.action: result.allowed for result in response.actions}
 
     async def batch_list_actions(
         self,
@@ -165,7 +166,7 @@ class AsyncAsking(FreshCalls):
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
-    ) -> list[dict[str, bool] | ItemFault]:
+    ) -> list[ResourceActions | ItemFault]:
         """`list_actions` of many resources, in their order, on states as those of `batch_check`. A resource
         that is not well-formed for the policy gives an `ItemFault`."""
         asker = sent_subject(subject)
@@ -185,9 +186,7 @@ class AsyncAsking(FreshCalls):
             fully_consistent,
         )
         return [
-            {each.action: each.allowed for each in result.response.actions}
-            if result.HasField("response")
-            else fault_of(result.error)
+            actions_of(result.response) if result.HasField("response") else fault_of(result.error)
             for result in results
         ]
 

@@ -22,6 +22,8 @@ from authz.client.questions import (
     Answer,
     AskedResource,
     PermittedSubject,
+    ResourceActions,
+    actions_of,
     answer_of,
     as_question,
     check_request,
@@ -143,16 +145,17 @@ class Asking(FreshCalls):
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
-    ) -> dict[str, bool]:
-        """Every action of the resource's type, and whether the subject may perform it."""
+    ) -> ResourceActions:
+        """Which actions of the resource's type the subject may perform, and why: `if actions["update"]`."""
         request = message_of(
             authorization_pb2.ListActionsRequest,
             subject=sent_subject(subject),
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
         )
-        response = self._ask(self._authorization.ListActions, request, at_least_as_fresh, fully_consistent)
-        return {result.action: result.allowed for result in response.actions}
+        return actions_of(
+            self._ask(self._authorization.ListActions, request, at_least_as_fresh, fully_consistent)
+        )
 
     def batch_list_actions(
         self,
@@ -162,7 +165,7 @@ class Asking(FreshCalls):
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
-    ) -> list[dict[str, bool] | ItemFault]:
+    ) -> list[ResourceActions | ItemFault]:
         """`list_actions` of many resources, in their order, on states as those of `batch_check`. A resource
         that is not well-formed for the policy gives an `ItemFault`."""
         asker = sent_subject(subject)
@@ -182,9 +185,7 @@ class Asking(FreshCalls):
             fully_consistent,
         )
         return [
-            {each.action: each.allowed for each in result.response.actions}
-            if result.HasField("response")
-            else fault_of(result.error)
+            actions_of(result.response) if result.HasField("response") else fault_of(result.error)
             for result in results
         ]
 
