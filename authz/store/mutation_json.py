@@ -9,16 +9,13 @@ from authz.domain.ids import ResourceRef, Subject
 from authz.domain.mutations import Mutation
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Mutation)
+decode_mutation = msgspec.json.Decoder(Mutation).decode
+"""Reads the text that `encode_mutation` wrote. Raises `msgspec.MsgspecError` for another."""
 
 
 def encode_mutation(mutation: Mutation) -> str:
     """A mutation as JSON, without spaces."""
     return _encoder.encode(mutation).decode()
-
-
-def decode_mutation(text: str) -> Mutation:
-    return _decoder.decode(text)
 
 
 def json_names(column: ColumnElement[str], record: Subject | ResourceRef) -> ColumnElement[bool]:

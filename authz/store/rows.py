@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import Connection, Select
 
 from authz.domain.entities import KINDS, Kind, Versioned
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.kinds.fields import Field, FieldType, fields_of
+from authz.store.bulk import Values
 from authz.store.tables import ENTITY_TABLES, columns_of, parts_of
-
-Values: TypeAlias = Sequence[Any]
 
 
 class EntityRows:
