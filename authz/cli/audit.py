@@ -119,10 +119,9 @@ def decisions(
         until=until,
         oldest_first=oldest_first,
     )
-    shown = [*islice(found, limit or None)]
+    shown = server.show(_COLUMNS_OF_DECISIONS, islice(found, limit or None), _cells_of)
     if not shown and not server.client.audit.logs_to_database():
         print(f"note: {_NOT_LOGGED}", file=sys.stderr)
-    server.show(_COLUMNS_OF_DECISIONS, shown, _cells_of)
 
 
 def _cells_of(entry: DecisionEntry) -> Sequence[str]:

@@ -56,14 +56,21 @@ class Server:
 
     def show(
         self, headings: Sequence[str], items: Iterable[ItemT], cells_of: Callable[[ItemT], Sequence[str]]
-    ) -> None:
-        """Print items, each as a row of cells, or with --json as a line that has all its fields."""
-        found = [*items]  # before an error, print nothing
-        if self.as_json:
-            for item in found:
-                print_json(item)
-        else:
-            print_rows(headings, map(cells_of, found))
+    ) -> int:
+        """Print items, each as a row of cells, or with --json as a line that has all its fields.
+
+        A line is printed when its item comes, and rows when all have come, because columns are aligned.
+        Returns the number of items.
+        """
+        if not self.as_json:
+            rows = [cells_of(item) for item in items]
+            print_rows(headings, rows)
+            return len(rows)
+        printed = 0
+        for item in items:
+            print_json(item)
+            printed += 1
+        return printed
 
     def write(self, mutations: Iterable[Mutation], wanted: Filter[Any]) -> None:
         """Write the mutations, if any, then print the records that a filter finds."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from authz.cli.command import Server
 from authz.cli.connection import DEFAULT_ADDRESS, connect
 from authz.cli.output import print_rows
+from authz.client import Client
 from authz.domain.entities import Account
 from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation
@@ -146,6 +149,19 @@ def test_lists_have_headings_and_aligned_columns(database: str) -> None:
     assert told["actions"]["read"] == {"allowed": True, "reason": "ROLE_GRANT"}
     assert told["actions"]["update"]["allowed"] is False
     assert {"checked_at", "policy_version", "valid_until", "course_policy_version"} <= set(told)
+
+
+def test_a_list_as_json_prints_each_item_when_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    def found() -> Iterator[dict[str, int]]:
+        yield {"n": 1}
+        assert capsys.readouterr().out == '{"n":1}\n'
+        yield {"n": 2}
+        raise ValueError("the server went away")
+
+    server = Server(lambda: Client(DEFAULT_ADDRESS), as_json=True, reason="")
+    with pytest.raises(ValueError, match="went away"):
+        server.show(("n",), found(), lambda item: [str(item["n"])])
+    assert capsys.readouterr().out == '{"n":2}\n'
 
 
 def test_an_unknown_column_is_an_error_with_its_remedy(database: str, tmp_path: Path) -> None:
