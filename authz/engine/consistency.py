@@ -17,13 +17,12 @@ from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ports import Directory, Snapshot, View
 from authz.domain.tokens import ConsistencyToken, TokenKeys, malformed_token
 from authz.engine.shared_query import SharedQuery
+from authz.engine.view_changes import MAX_BACKOFF_S, ViewChanges
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
-_INITIAL_BACKOFF_S = 0.001
-_MAX_BACKOFF_S = 0.016
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline for the answer, so that the caller gets it instead of its own DEADLINE_EXCEEDED."""
 
@@ -57,6 +56,7 @@ class ConsistencyGate:
         replication_timeout_s: float,
     ) -> None:
         self._view = view
+        self._changes = ViewChanges(view)
         self._directory = directory
         self._keys = keys
         self._pool = pool
@@ -195,14 +195,14 @@ class ConsistencyGate:
 
     async def _wait(self, holds: Callable[[], bool], wait_until: float) -> bool:
         """Return whether a condition holds in time. While the view is unavailable, it does not hold."""
-        backoff_s = _INITIAL_BACKOFF_S
-        while not _is_true(holds):
+        while True:
+            seen = self._changes.look()  # first: a change between the two looks is not missed
+            if _is_true(holds):
+                return True
             left_s = wait_until - time.monotonic()
             if left_s <= 0:
                 return False
-            await asyncio.sleep(min(backoff_s, left_s))
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
-        return True
+            await self._changes.wait(seen, left_s)
 
     def _last_moment(self, deadline: float | None) -> float:
         """Until when a call may wait, on the clock of `time.monotonic`."""
@@ -210,7 +210,7 @@ class ConsistencyGate:
         wait_s = self._freshness_timeout_s
         if deadline is not None:
             wait_s = min(wait_s, deadline - now)
-        return now + wait_s - min(_ANSWER_MARGIN_S + _MAX_BACKOFF_S, wait_s / 2)
+        return now + wait_s - min(_ANSWER_MARGIN_S + MAX_BACKOFF_S, wait_s / 2)
 
 
 def _is_true(holds: Callable[[], bool]) -> bool:

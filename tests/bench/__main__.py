@@ -28,6 +28,7 @@ from tests.bench import (
     serving,
     shadow,
     transports,
+    waiting,
     writes,
 )
 from tests.bench import policy as policies
@@ -75,6 +76,7 @@ def main() -> None:
     preview.main(1_000_000)
     activation.main()
     course_policies.main()
+    waiting.main()
     writes.main()
     log_tree.main()
     privacy.main()
