@@ -597,7 +597,8 @@ Global___Resource: _TypeAlias = Resource  # noqa: Y015
 @_typing.final
 class Share(_message.Message):
     """Opens one resource to one subject. A share gives nothing to a subject without a role in the resource's
-    course or session. It ends with the last membership of the subject there, unless `awaits_membership` is set.
+    course or session. It ends when the last membership of the subject there is deleted, or is given an end that has
+    passed, unless `awaits_membership` is set.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
