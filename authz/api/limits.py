@@ -34,9 +34,9 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many calls of one kind a caller may make. None is no limit."""
 
     per_second: Annotated[float, Meta(gt=0)] | None = None
-    """On average."""
+    """The average number of calls per second."""
     burst: Annotated[int, Meta(ge=1)] | None = None
-    """At once, after a silence; without it those of a second, at least one."""
+    """The number of calls at once after a silence. Default: those of a second, at least one."""
     in_flight: Annotated[int, Meta(ge=1)] | None = None
 
 

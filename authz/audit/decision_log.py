@@ -26,7 +26,7 @@ class DecisionSink(Protocol):
     """A destination of entries."""
 
     name: str
-    """For logs and metrics."""
+    """The name of the destination in logs and metrics."""
     gather_s: float
     """How long to gather entries for one write."""
 

@@ -13,7 +13,7 @@ class Destination(Protocol):
     """Where to publish. May wait, for a bounded time."""
 
     name: str
-    """For logs."""
+    """The name of the destination in logs."""
 
     def publish(self, note: str) -> None:
         """Publish a signed note. Raises `OSError`."""

@@ -117,10 +117,10 @@ def _save_ids(roster: Roster, id_map: Path | None, dry_run: bool) -> None:
 
 
 class _EmptyDirectory:
-    """That of a database which does not exist yet."""
+    """The directory of a database that does not exist yet."""
 
     def read(self, _: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
-        """None."""
+        """No record."""
         return iter(())
 
 

@@ -12,7 +12,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import Author, PolicyCourse, Verbose, Version
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
-from authz.cli.policy_source import ACTIVE, DRAFT, read_source, validated, version_files
+from authz.cli.policy_source import ACTIVE, DRAFT, read_policy, read_source, validated
 from authz.client import Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.instants import format_instant
@@ -127,7 +127,7 @@ def export(
         return
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"`{folder}` is not empty; name a new folder, so that no file of yours is lost")
-    files = version_files(server.client, version)
+    files = read_policy(server, None, version).files
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _export_course(server: Server, course: str, file: Path, version: str) -> Non
 
     if file.exists():
         raise ValueError(f"`{file}` exists; name a new file, so that nothing of yours is lost")
-    files = version_files(server.client, version, course)
+    files = read_policy(server, None, version, course).files
     file.write_bytes(files[COURSE_FILE].encode())
     print(f"wrote {file}")
 

@@ -16,7 +16,7 @@ from authz.runtime.imports import without_collections
 from authz.runtime.settings import Settings, load_settings
 
 _OWN = {"database_url": "database", "transport": "transport"}
-"""What `--memory` decides."""
+"""The settings that `--memory` determines, and their flags."""
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  only the folder in which a new one is made
 
 

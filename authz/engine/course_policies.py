@@ -23,7 +23,7 @@ class CoursePolicies:
     def __init__(self, platform: CompiledPolicy) -> None:
         self._platform = platform
         self._kept: dict[str, CompiledPolicy] = {}
-        """The least recently used first."""
+        """The compiled policies, by digest, the least recently used first."""
         self._size = 0
 
     def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:

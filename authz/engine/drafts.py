@@ -78,7 +78,7 @@ class Drafting:
         return await self._gate.run(partial(self._drafts.list, scope))
 
     async def read(self, key: DraftKey) -> PolicyDraft:
-        """Raises `NotFoundError`."""
+        """Read a draft. Raises `NotFoundError`."""
         return await self._gate.run(partial(self._drafts.read, key))
 
     async def edit(
@@ -174,7 +174,7 @@ class Drafting:
             raise
 
     async def delete(self, key: DraftKey, etag: int) -> None:
-        """Raises as `Drafts.delete`."""
+        """Delete a draft. Raises as `Drafts.delete`."""
         await self.read_at(key, etag)
         await self._gate.run(partial(self._drafts.delete, key, etag=etag))
 

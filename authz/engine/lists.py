@@ -78,7 +78,7 @@ class ListPage(Generic[ItemT]):
 
     @property
     def valid_until(self) -> Instant | None:
-        """See above."""
+        """The earliest time at which passing time alone may change the page; None if it cannot."""
         return self._validity.until
 
     def __iter__(self) -> Iterator[ItemT | None]:

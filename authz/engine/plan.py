@@ -43,7 +43,7 @@ class Planner:
 
     @property
     def valid_until(self) -> Instant | None:
-        """See above."""
+        """The earliest time at which passing time alone may change the plan; None if it cannot."""
         return self._validity.until
 
     @property

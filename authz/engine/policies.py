@@ -54,7 +54,7 @@ class CompiledPolicies:
         return found
 
     def vocabulary(self, active: PolicyActivation | None, read: Callable[[], PolicyVersion]) -> Vocabulary:
-        """See `Vocabularies`."""
+        """The vocabulary of a version, as `Vocabularies`."""
         if active is None:
             raise no_policy()
         with self._mutex:

@@ -32,7 +32,7 @@ class ShadowRequest(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: float
     budget_us: int
     ends_at: Instant | None
-    """None: in an hour."""
+    """When the shadow ends by itself; None for in an hour."""
     author: str
 
 

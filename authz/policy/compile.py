@@ -143,7 +143,7 @@ class CompiledPolicy:
         by_scope = _rulebooks(rules, vocabulary, inherited)
         self.platform = by_scope.pop(ANY)
         self.overrides = MappingProxyType({parse_scope(scope).id: book for scope, book in by_scope.items()})
-        """By the id of their course."""
+        """The rules in courses with rows of their own, by the id of the course."""
         self.vocabulary = msgspec.structs.replace(
             vocabulary,
             administrators=_holders(self.platform, vocabulary, COURSE_TYPE, EDIT_POLICY),

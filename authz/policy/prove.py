@@ -34,7 +34,7 @@ class Prover:
     def __init__(self) -> None:
         self.known: dict[Question, Condition | Refutation] = {}
         self.count = 0
-        """Of the obligations so far."""
+        """The number of obligations so far."""
 
     def breaches(self, found: Iterable[Obligation]) -> tuple[Breach, ...]:
         """One breach for each invariant, rule and course that break."""

@@ -28,7 +28,7 @@ class Residual(msgspec.Struct, frozen=True):
 
     @property
     def named(self) -> int:
-        """The facts that decide."""
+        """The bits of the facts that the rules name."""
         return both(*self.allows, *self.denies).named
 
     def predicate(self, asker: Asker) -> Predicate | None:

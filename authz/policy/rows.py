@@ -70,11 +70,11 @@ class Faults:
             self.at(row, index, f"unknown {what} `{name}`; {suggest(name, known)}")
 
     def sorted(self) -> tuple[PolicyFault, ...]:
-        """All of them, in the order of the file."""
+        """The faults, in the order of the file."""
         return tuple(sorted(self._faults))
 
     def lines(self) -> set[int]:
-        """The lines that have one."""
+        """The numbers of the lines that have a fault."""
         return {fault.line for fault in self._faults}
 
     def __len__(self) -> int:

@@ -29,7 +29,7 @@ def open_notifier(engine: Engine) -> CommitNotifier:
 
 
 class PostgresqlNotifier(CommitNotifier):
-    """Listens on its own connection."""
+    """Listens for commits with LISTEN, on a connection of its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -57,7 +57,7 @@ _COLUMN_TYPES: dict[FieldType, TypeEngine[Any]] = {
     FieldType.DURATION: BigInteger(),
     FieldType.NUMBER: BigInteger(),
 }
-"""Any other type is text."""
+"""The SQL types of fields. A field of any other type is text."""
 
 
 def parts_of(field: Field) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client
 REGISTRY = CollectorRegistry()
-"""Of this process."""
+"""The metrics of this process."""
 
 _DURATIONS_S = (
     *(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
@@ -112,7 +112,7 @@ def count_logged(sink: str, *, written: int = 0, lost: int = 0) -> None:
 
 
 class CheckpointOutcome(StrEnum):
-    """What became of a checkpoint."""
+    """The outcome of signing or publishing a checkpoint."""
 
     PUBLISHED = "published"
     FAILED = "failed"

@@ -1091,8 +1091,8 @@ class ListResourcesResponse(_message.Message):
     """The version of the policy that decided."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedResource]:
-        """The resources. There may be fewer than asked for, or none, and still a `next_page_token`: a page looks at
-        10,000 resources at most.
+        """The resources. A page that is not the last may have fewer than `page_size`, or none, because the server evaluates at
+        most 10,000 resources for a page.
         """
 
     @_builtins.property
@@ -1483,8 +1483,8 @@ class ListSubjectsResponse(_message.Message):
     """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedSubject]:
-        """The subjects. There may be fewer than asked for, or none, and still a `next_page_token`: a page looks at
-        10,000 members at most.
+        """The subjects. A page that is not the last may have fewer than `page_size`, or none, because the server evaluates at
+        most 10,000 members for a page.
         """
 
     @_builtins.property

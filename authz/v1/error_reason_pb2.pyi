@@ -143,23 +143,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"STORE_MISCONFIGURED","metadata":{}}
     """
     ERROR_REASON_BEING_REMOVED: _ErrorReason.ValueType  # 30
-    """ABORTED, with `google.rpc.RetryInfo`. A record with this key, or what it is in, was deleted, and a large
-    deletion is not complete yet. Try again: the new record inherits nothing of the old one.
+    """ABORTED, with `google.rpc.RetryInfo`. A record with this key, or the course, session or resource that it belongs
+    to, was deleted, and the deletion is not complete yet. Try again: the new record inherits nothing of the old one.
     {"reason":"BEING_REMOVED","metadata":{"key":"course:algebra-1"}}
     """
     ERROR_REASON_IMPORT_ENDED: _ErrorReason.ValueType  # 31
-    """ABORTED. The server ended an import because its client sent nothing for too long, or because the import
-    took too long. What the counts say is written, and stays; import the rest again.
+    """ABORTED. The server ended an import because its client sent nothing for too long, or because the import took too
+    long. The mutations that the metadata counts stay written; import the rest again.
     {"reason":"IMPORT_ENDED","metadata":{"written":"2000","unchanged":"0","failed":"1"}}
     """
     ERROR_REASON_SUBJECT_NOT_A_MEMBER: _ErrorReason.ValueType  # 32
-    """FAILED_PRECONDITION. A share with a subject who has no membership in the resource's course or session, and
-    that does not say that it awaits one.
+    """FAILED_PRECONDITION. The subject of a share has no membership in the resource's course or session, and the share
+    does not set `awaits_membership`.
     {"reason":"SUBJECT_NOT_A_MEMBER","metadata":{"key":"share of notebook:nb-7 with user:maya"}}
     """
     ERROR_REASON_POLICY_UNUSABLE: _ErrorReason.ValueType  # 33
-    """UNAVAILABLE. The server cannot read the active version of the policy, as after it was applied with a newer
-    release, or there is none. It refuses rather than decide by another version. Try another server.
+    """UNAVAILABLE. No version of the policy is active, or the server cannot read the active version, for example because
+    a newer release applied it. The server does not decide with another version. Try another server.
     {"reason":"POLICY_UNUSABLE","metadata":{}}
     """
     ERROR_REASON_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 34
@@ -171,18 +171,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"DRAFT_NOT_FOUND","metadata":{"id":"wider"}}
     """
     ERROR_REASON_TOO_MANY_DRAFTS: _ErrorReason.ValueType  # 36
-    """FAILED_PRECONDITION. As many drafts of the policy are kept as may be. Delete one first.
+    """FAILED_PRECONDITION. The policy has the maximum number of drafts. Delete a draft first.
     {"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
     """
     ERROR_REASON_LAST_ADMINISTRATOR: _ErrorReason.ValueType  # 37
-    """FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform, or no caller could give roles to
-    callers (`permission` is then `grant_roles`). Give somebody else such a role first.
+    """FAILED_PRECONDITION. After the change, nobody could edit the policy of the platform, or no caller could give roles
+    to callers (then `permission` is `grant_roles`). Give somebody else a role with this permission first.
     {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin","permission":"edit_policy"}}
     """
     ERROR_REASON_PERMISSION_MISSING: _ErrorReason.ValueType  # 38
-    """PERMISSION_DENIED. The roles of the caller do not permit the call (then with `method`, and `type` `api`); or the
-    person that the call is made for (`authz-acting-for`) lacks a permission there, or would
-    give what they lack, or a role that is not below their own.
+    """PERMISSION_DENIED. The roles of the caller do not permit the call (then the metadata has `method`, and `type` is
+    `api`). Or the person on whose behalf the caller calls (`authz-acting-for`) lacks the permission in the scope, or
+    would give access that the person lacks, or a role whose rank is not below the person's.
     {"reason":"PERMISSION_MISSING","metadata":{"permission":"manage_members","scope":"course:algebra-1"}}
     """
     ERROR_REASON_CREDENTIAL_MISSING: _ErrorReason.ValueType  # 40
@@ -190,7 +190,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"CREDENTIAL_MISSING","metadata":{}}
     """
     ERROR_REASON_CREDENTIAL_INVALID: _ErrorReason.ValueType  # 41
-    """UNAUTHENTICATED. The credential is malformed, has ended, was revoked, or names no caller that is known here.
+    """UNAUTHENTICATED. The credential is malformed, has expired, was revoked, or names a caller that the server does not
+    know.
     {"reason":"CREDENTIAL_INVALID","metadata":{}}
     """
     ERROR_REASON_CREDENTIALS_UNVERIFIABLE: _ErrorReason.ValueType  # 42
@@ -343,23 +344,23 @@ missing. The operator must change a setting.
 {"reason":"STORE_MISCONFIGURED","metadata":{}}
 """
 ERROR_REASON_BEING_REMOVED: ErrorReason.ValueType  # 30
-"""ABORTED, with `google.rpc.RetryInfo`. A record with this key, or what it is in, was deleted, and a large
-deletion is not complete yet. Try again: the new record inherits nothing of the old one.
+"""ABORTED, with `google.rpc.RetryInfo`. A record with this key, or the course, session or resource that it belongs
+to, was deleted, and the deletion is not complete yet. Try again: the new record inherits nothing of the old one.
 {"reason":"BEING_REMOVED","metadata":{"key":"course:algebra-1"}}
 """
 ERROR_REASON_IMPORT_ENDED: ErrorReason.ValueType  # 31
-"""ABORTED. The server ended an import because its client sent nothing for too long, or because the import
-took too long. What the counts say is written, and stays; import the rest again.
+"""ABORTED. The server ended an import because its client sent nothing for too long, or because the import took too
+long. The mutations that the metadata counts stay written; import the rest again.
 {"reason":"IMPORT_ENDED","metadata":{"written":"2000","unchanged":"0","failed":"1"}}
 """
 ERROR_REASON_SUBJECT_NOT_A_MEMBER: ErrorReason.ValueType  # 32
-"""FAILED_PRECONDITION. A share with a subject who has no membership in the resource's course or session, and
-that does not say that it awaits one.
+"""FAILED_PRECONDITION. The subject of a share has no membership in the resource's course or session, and the share
+does not set `awaits_membership`.
 {"reason":"SUBJECT_NOT_A_MEMBER","metadata":{"key":"share of notebook:nb-7 with user:maya"}}
 """
 ERROR_REASON_POLICY_UNUSABLE: ErrorReason.ValueType  # 33
-"""UNAVAILABLE. The server cannot read the active version of the policy, as after it was applied with a newer
-release, or there is none. It refuses rather than decide by another version. Try another server.
+"""UNAVAILABLE. No version of the policy is active, or the server cannot read the active version, for example because
+a newer release applied it. The server does not decide with another version. Try another server.
 {"reason":"POLICY_UNUSABLE","metadata":{}}
 """
 ERROR_REASON_VERSION_NOT_FOUND: ErrorReason.ValueType  # 34
@@ -371,18 +372,18 @@ ERROR_REASON_DRAFT_NOT_FOUND: ErrorReason.ValueType  # 35
 {"reason":"DRAFT_NOT_FOUND","metadata":{"id":"wider"}}
 """
 ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 36
-"""FAILED_PRECONDITION. As many drafts of the policy are kept as may be. Delete one first.
+"""FAILED_PRECONDITION. The policy has the maximum number of drafts. Delete a draft first.
 {"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
 """
 ERROR_REASON_LAST_ADMINISTRATOR: ErrorReason.ValueType  # 37
-"""FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform, or no caller could give roles to
-callers (`permission` is then `grant_roles`). Give somebody else such a role first.
+"""FAILED_PRECONDITION. After the change, nobody could edit the policy of the platform, or no caller could give roles
+to callers (then `permission` is `grant_roles`). Give somebody else a role with this permission first.
 {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin","permission":"edit_policy"}}
 """
 ERROR_REASON_PERMISSION_MISSING: ErrorReason.ValueType  # 38
-"""PERMISSION_DENIED. The roles of the caller do not permit the call (then with `method`, and `type` `api`); or the
-person that the call is made for (`authz-acting-for`) lacks a permission there, or would
-give what they lack, or a role that is not below their own.
+"""PERMISSION_DENIED. The roles of the caller do not permit the call (then the metadata has `method`, and `type` is
+`api`). Or the person on whose behalf the caller calls (`authz-acting-for`) lacks the permission in the scope, or
+would give access that the person lacks, or a role whose rank is not below the person's.
 {"reason":"PERMISSION_MISSING","metadata":{"permission":"manage_members","scope":"course:algebra-1"}}
 """
 ERROR_REASON_CREDENTIAL_MISSING: ErrorReason.ValueType  # 40
@@ -390,7 +391,8 @@ ERROR_REASON_CREDENTIAL_MISSING: ErrorReason.ValueType  # 40
 {"reason":"CREDENTIAL_MISSING","metadata":{}}
 """
 ERROR_REASON_CREDENTIAL_INVALID: ErrorReason.ValueType  # 41
-"""UNAUTHENTICATED. The credential is malformed, has ended, was revoked, or names no caller that is known here.
+"""UNAUTHENTICATED. The credential is malformed, has expired, was revoked, or names a caller that the server does not
+know.
 {"reason":"CREDENTIAL_INVALID","metadata":{}}
 """
 ERROR_REASON_CREDENTIALS_UNVERIFIABLE: ErrorReason.ValueType  # 42

@@ -87,7 +87,7 @@ class Preview:
         yield self.totals()
 
     def totals(self) -> PreviewTotals:
-        """Of what has been found so far."""
+        """The totals of what was found so far."""
         return PreviewTotals(
             policy_version=self._before.version,
             checked_at=self._snapshot.token,

@@ -101,7 +101,7 @@ class ScopeTree:
         return self.scopes[0]
 
     def group(self, grants: tuple[Grant, ...]) -> MemberGroup:
-        """Those who hold exactly these."""
+        """The group of members who hold exactly these grants."""
         found = self._groups.get(grants)
         if found is None:
             found = self._groups[grants] = self._make(self.contexts[0], grants)

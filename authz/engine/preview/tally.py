@@ -76,7 +76,7 @@ class RowBatches:
         return None
 
     def rest(self) -> Iterator[Impact]:
-        """Yields what is left."""
+        """The rows that are not full, at the end of a scope."""
         if self._pending or self._has_rows:
             self._tally.scopes += 1
         for changes, subjects in self._pending.values():
