@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_HEAD_INTERVAL_S = 0.1
+_FIELD = "consistency.at_least_as_fresh"
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline for the answer, so that the caller gets it instead of its own DEADLINE_EXCEEDED."""
 
@@ -73,7 +75,7 @@ class ConsistencyGate:
         Waits, within the deadline, for AT_LEAST_AS_FRESH until the replica holds the state, and for
         FULLY_CONSISTENT until it holds what was committed when this was called. Raises
         `UnavailableError` (NOT_FRESH_ENOUGH) when the replica does not hold it in time, and
-        `InvalidArgumentError` as `state_of`.
+        `InvalidArgumentError` (MALFORMED_TOKEN) for a token that is not one of this database.
         """
         if consistency.freshness is Freshness.MINIMIZE_LATENCY:
             return self._view.snapshot()
@@ -81,24 +83,30 @@ class ConsistencyGate:
         if consistency.freshness is Freshness.FULLY_CONSISTENT:
             reached = await self._wait_for_head(wait_until)
         else:
-            least = self.state_of(consistency.token, field="consistency.at_least_as_fresh")
+            least = self._opened(consistency.token, self._view.database_id(), field=_FIELD)
             if not self._view.is_behind():
                 self._view.snapshot()  # raises at once when the replica is too stale to be worth a wait
             reached = await self._wait_for(least, wait_until)
         if not reached:
-            raise UnavailableError(
-                ErrorReason.NOT_FRESH_ENOUGH,
-                "the state that was asked for has not arrived within the deadline; try again",
-            )
+            raise _not_fresh_enough()
         return self._view.snapshot()
 
     async def wait_until(self, consistency: Consistency, deadline: float | None) -> None:
-        """Return once the database can be asked for a state as fresh as demanded.
+        """Return once the database holds a state as fresh as demanded, whatever the replica holds.
 
-        The database knows every write that it gave a token for. A token of the future it may never know.
+        A database that was restored may have lost the state of a token. Raises as `snapshot`, and
+        `UnavailableError` if the database does not answer.
         """
-        if consistency.freshness is Freshness.AT_LEAST_AS_FRESH:
-            await self.snapshot(consistency, deadline)
+        if consistency.freshness is not Freshness.AT_LEAST_AS_FRESH:
+            return
+        wait_until = self._last_moment(deadline)
+        head = await self._head.answer()
+        least = self._opened(consistency.token, head.database_id, field=_FIELD)
+        while not head.includes(least):
+            if time.monotonic() + _HEAD_INTERVAL_S > wait_until:
+                raise _not_fresh_enough()
+            await asyncio.sleep(_HEAD_INTERVAL_S)
+            head = await self._head.answer()
 
     async def run(self, function: Callable[[], T]) -> T:
         """Call a function that blocks, in the pool."""
@@ -142,10 +150,12 @@ class ConsistencyGate:
         """Return whether, within the timeout, the replica holds a revision greater than this one."""
         return await self._wait(lambda: self._view.revision() > revision, time.monotonic() + timeout_s)
 
-    def state_of(self, token: str, *, field: str) -> ConsistencyToken:
+    async def state_of(self, token: str, *, field: str) -> ConsistencyToken:
         """The state of an encoded token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) if the token is
-        not one of this database."""
-        database_id = self._view.database_id()
+        not one of this database, and `UnavailableError` if the database does not answer."""
+        return self._opened(token, (await self._head.answer()).database_id, field=field)
+
+    def _opened(self, token: str, database_id: str, *, field: str) -> ConsistencyToken:
         state = self._keys.open(token, field=field)
         if state.database_id != database_id:
             raise malformed_token(field)
@@ -211,6 +221,13 @@ class ConsistencyGate:
         if deadline is not None:
             wait_s = min(wait_s, deadline - now)
         return now + wait_s - min(_ANSWER_MARGIN_S + MAX_BACKOFF_S, wait_s / 2)
+
+
+def _not_fresh_enough() -> UnavailableError:
+    return UnavailableError(
+        ErrorReason.NOT_FRESH_ENOUGH,
+        "the state that was asked for has not arrived within the deadline; try again",
+    )
 
 
 def _is_true(holds: Callable[[], bool]) -> bool:

@@ -93,7 +93,7 @@ class Watches(Generic[M]):
         the timeout, and `UnavailableError`.
         """
         if after is not None:
-            position = self.gate.state_of(after, field="after")
+            position = await self.gate.state_of(after, field="after")
         else:
             position = await self.gate.run(self._directory.head)
         watch = _Watch(self, position, write, caller)

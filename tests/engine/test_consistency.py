@@ -7,13 +7,17 @@ import asyncio
 import grpc
 import pytest
 
+from authz.domain.entities import Course
 from authz.domain.tokens import ConsistencyToken
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import policy_pb2 as ppb
+from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, STUDENT, question, touch, written
 from tests.service import Service, info_of, reason_of, serve
-from tests.tokens import made_up
+from tests.store.directory import create, open_with, write
+from tests.tokens import keys_in, made_up
 
 
 def ahead_of(service: Service, token: pb.ConsistencyToken, by: int = 1) -> pb.Consistency:
@@ -87,6 +91,38 @@ async def test_a_token_of_another_database_is_refused_by_every_read(sqlite_servi
         assert reason_of(caught.value) == "MALFORMED_TOKEN"
         assert "of another database" in str(caught.value.details())
         assert info_of(caught.value).metadata["field"] == "consistency.at_least_as_fresh"
+
+
+async def test_reads_of_the_database_do_not_wait_for_the_replica(store_url: str) -> None:
+    store = open_with(store_url)
+    write(store, create(Course(id="algebra-1")))
+    token = pb.ConsistencyToken(token=keys_in(store).seal(store.directory.head()))
+    store.close()
+    newest = pb.Consistency(at_least_as_fresh=token)
+    async with serve(store_url, follow="false") as service:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.authorization.Check(question(consistency=newest))
+        assert reason_of(caught.value) == "REPLICA_NOT_READY"
+        read = await service.directory.ReadCourses(dpb.ReadCoursesRequest(consistency=newest))
+        assert [each.id for each in read.courses] == ["algebra-1"]
+        assert read.read_at == token
+        policies = ppb.ReadPolicyVersionsRequest(consistency=newest)
+        assert (await service.policy.ReadPolicyVersions(policies)).read_at == token
+        watching = service.watch.Watch(wpb.WatchRequest(after=token))
+        assert (await watching.read()).checkpoint.read_up_to == token
+        watching.cancel()
+
+
+async def test_a_read_of_the_database_waits_for_a_write_that_its_token_names(service: Service) -> None:
+    token = await written(service, COURSE)
+    later = ahead_of(service, token)
+    reading = asyncio.ensure_future(
+        service.directory.ReadMemberships(dpb.ReadMembershipsRequest(consistency=later), timeout=30)
+    )
+    await asyncio.wait({reading}, timeout=0.2)
+    assert not reading.done()
+    await written(service, STUDENT)
+    assert len((await reading).memberships) == 1
 
 
 async def test_a_batch_never_sees_half_of_a_write(service: Service) -> None:
