@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import msgspec
 
@@ -88,19 +88,23 @@ class ResourceActions(msgspec.Struct, frozen=True, kw_only=True):
 
 class AccessibleResource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource (`<type>:<id>`) that the subject may act upon, and the course and the session that it is in,
-    empty for none. `checked_at` is the token of the state for which that was decided."""
+    empty for none. The last three fields are of its page: the token of the state that was read, the version
+    of the policy that decided, and the earliest time at which time alone could change the page."""
 
     resource: str
     course_id: str
     session_id: str
     checked_at: str
+    policy_version: str
+    valid_until: dt.datetime | None
 
 
 class PermittedSubject(msgspec.Struct, frozen=True, kw_only=True):
     """A subject (`user:<id>`) that may act upon the resource.
 
     `rule` is the row that allows it, by the role `role`. A membership in `scope` as `membership_role` gives
-    that role: another one when the membership or its course is over.
+    that role: another one when the membership or its course is over. The last three fields are as in
+    `AccessibleResource`.
     """
 
     subject: str
@@ -109,6 +113,8 @@ class PermittedSubject(msgspec.Struct, frozen=True, kw_only=True):
     membership_role: str
     rule: str
     checked_at: str
+    policy_version: str
+    valid_until: dt.datetime | None
 
 
 class WriteToken(str):
@@ -196,15 +202,24 @@ def actions_of(message: authorization_pb2.ListActionsResponse) -> ResourceAction
     )
 
 
-def permitted_subject_of(message: authorization_pb2.ListedSubject, checked_at: str) -> PermittedSubject:
-    """The listed subject of a message."""
+def page_fields(page: authorization_pb2.ListResourcesResponse | Any) -> dict[str, Any]:
+    """What a page of resources or of subjects says of all its items."""
+    return {
+        "checked_at": page.checked_at.token,
+        "policy_version": page.policy_version,
+        "valid_until": time_in(page, "valid_until"),
+    }
+
+
+def permitted_subject_of(message: authorization_pb2.ListedSubject, **of_page: Any) -> PermittedSubject:
+    """The listed subject of a message; for `of_page` see `page_fields`."""
     return PermittedSubject(
         subject=str(parse_subject_message(message, "subject", field="subject")),
         role=message.role,
         scope=str(parse_scope_message(message.scope, field="scope")),
         membership_role=message.membership_role,
         rule=rule_text(message.rule),
-        checked_at=checked_at,
+        **of_page,
     )
 
 

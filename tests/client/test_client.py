@@ -375,6 +375,18 @@ def test_lists_give_what_check_allows_across_pages(client: Client, monkeypatch: 
     assert all(client.check("user:maya", "read", each.resource) for each in found)
 
 
+def test_listed_items_say_for_which_state_and_until_when_their_page_is_exact(client: Client) -> None:
+    (course,) = client.list_resources("user:maya", "read", "course")
+    (maya,) = client.list_subjects("read", "course:alg")
+    answer = client.check("user:maya", "read", "course:alg")
+    for each in (course, maya):
+        assert (each.checked_at, each.policy_version, each.valid_until) == (
+            answer.checked_at,
+            answer.policy_version,
+            dt.datetime(2096, 10, 2, 7, 6, 40, tzinfo=dt.UTC),
+        )
+
+
 def test_the_actions_of_many_resources_come_in_their_order(client: Client) -> None:
     names = ["notebook:nb-7", "quizz:q", "course:alg"]
     notebook, fault, course = client.batch_list_actions("user:maya", names)

@@ -17,6 +17,7 @@ from authz.testing.isolation import LeakSearch
 from authz.testing.service import ServiceUnderTest, Template
 from tests.policies import POLICY
 
+OF_PAGE: dict[str, Any] = {"checked_at": "", "policy_version": "", "valid_until": None}
 ALGEBRA, POETRY = course_scope("algebra"), course_scope("poetry")
 CAMPUS = (
     Course(id="algebra", state=CourseState.ACTIVE),
@@ -65,9 +66,7 @@ class Leaky:
 
     def _leaky_list_resources(self, subject: Any, action: str, **values: Any) -> Any:
         if action == "read":
-            yield AccessibleResource(
-                resource="material:verse", course_id="poetry", session_id="", checked_at=""
-            )
+            yield AccessibleResource(resource="material:verse", course_id="poetry", session_id="", **OF_PAGE)
 
     def _leaky_plan_resources(self, subject: Any, action: str, type_name: str, **values: Any) -> Any:
         found = self._client.plan_resources(subject, action, type_name, **values)
@@ -79,7 +78,7 @@ class Leaky:
         if (action, str(resource)) == ("read", "material:verse"):
             for subject in ("user:maya", "user:sami"):
                 yield PermittedSubject(
-                    subject=subject, role="", scope="", membership_role="", rule="", checked_at=""
+                    subject=subject, role="", scope="", membership_role="", rule="", **OF_PAGE
                 )
 
 

@@ -28,6 +28,7 @@ from authz.client.questions import (
     as_question,
     check_request,
     name_of,
+    page_fields,
     permitted_subject_of,
     query_of,
 )
@@ -292,12 +293,13 @@ class Asking(FreshCalls):
         for page in self._pages(
             self._authorization.ListResources, request, at_least_as_fresh, fully_consistent
         ):
+            of_page = page_fields(page)
             for each in page.resources:
                 yield AccessibleResource(
                     resource=f"{each.type}:{each.id}",
                     course_id=each.course_id,
                     session_id=each.session_id,
-                    checked_at=page.checked_at.token,
+                    **of_page,
                 )
 
     def plan_resources(
@@ -360,5 +362,6 @@ class Asking(FreshCalls):
         ):
             if page.reason:
                 on_unlisted(REASONS.received(page.reason))
+            of_page = page_fields(page)
             for each in page.subjects:
-                yield permitted_subject_of(each, page.checked_at.token)
+                yield permitted_subject_of(each, **of_page)
