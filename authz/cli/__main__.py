@@ -8,7 +8,7 @@ import sys
 
 import authz
 from authz.cli import ERROR_EXIT_CODE
-from authz.runtime.imports import without_collections
+from authz.runtime.gc_freeze import without_collections
 
 _SERVERS = {"serve", "follow"}
 """The commands that run until they are stopped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from authz.cli.server import run_server, setting_options
-from authz.runtime.imports import without_collections
+from authz.runtime.gc_freeze import without_collections
 
 
 @setting_options(

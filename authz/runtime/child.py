@@ -22,11 +22,11 @@ import structlog
 import uvloop
 
 from authz.domain.errors import AuthzError
+from authz.runtime.folder_lock import keep_from_cleaners
 from authz.runtime.lifecycle import in_background
 from authz.runtime.liveness import MAX_MISSED_BEATS, MAX_MISSED_BEATS_AT_START, beat_forever
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.settings import Settings
-from authz.runtime.temporary import keep_from_cleaners
 
 log = structlog.get_logger()
 

@@ -38,10 +38,10 @@ from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.engine.policies import CompiledPolicies
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.runtime.authentication import authenticates, require_authentication
-from authz.runtime.certificates import CertificateFiles
 from authz.runtime.compose import replica_folder, system_clock
 from authz.runtime.envoy import why_not_envoy
 from authz.runtime.settings import Settings
+from authz.runtime.tls_files import CertificateFiles
 from authz.store import Store, database_name, open_store, prepare_store, sqlite_file
 
 _DAY_US = 86_400 * US_PER_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authz.runtime.imports import without_collections
+from authz.runtime.gc_freeze import without_collections
 
 with without_collections():
     from authz.runtime.application import Application

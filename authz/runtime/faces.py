@@ -8,8 +8,8 @@ import grpc
 
 from authz.api.asgi.server import AsgiServer
 from authz.runtime.bind import abort_connections, cannot_listen, lock_socket
-from authz.runtime.certificates import CertificateFiles, Certificates
 from authz.runtime.settings import Settings
+from authz.runtime.tls_files import CertificateFiles, Certificates
 from authz.runtime.tuning import connection_limit
 
 

@@ -19,10 +19,10 @@ from authz.domain.errors import UnavailableError
 from authz.domain.instants import US_PER_S
 from authz.domain.ports import View
 from authz.engine.clock import DecisionClock
+from authz.runtime.folder_lock import keep_from_cleaners
 from authz.runtime.lifecycle import in_background
 from authz.runtime.liveness import Pulse, beat_forever
 from authz.runtime.probes import Probes, serving_probes
-from authz.runtime.temporary import keep_from_cleaners
 from authz.telemetry.metrics import REGISTRY
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"

@@ -17,9 +17,9 @@ from typing import Any
 
 import structlog
 
-from authz.runtime.certificates import CertificateFiles, Certificates
+from authz.runtime.folder_lock import keep_from_cleaners
 from authz.runtime.settings import Settings
-from authz.runtime.temporary import keep_from_cleaners
+from authz.runtime.tls_files import CertificateFiles, Certificates
 from authz.telemetry.metrics import count_reload_failure
 
 log = structlog.get_logger()

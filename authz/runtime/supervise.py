@@ -21,7 +21,6 @@ from authz.engine.clock import DecisionClock
 from authz.runtime.api import open_limiter
 from authz.runtime.authentication import require_authentication
 from authz.runtime.bind import reserve
-from authz.runtime.certificates import CertificateFiles
 from authz.runtime.child import (
     FAILED_START,
     PROCESSES,
@@ -52,6 +51,7 @@ from authz.runtime.metrics import (
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
+from authz.runtime.tls_files import CertificateFiles
 from authz.runtime.tuning import schedule, tune_interpreter
 
 log = structlog.get_logger()

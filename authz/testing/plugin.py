@@ -45,7 +45,7 @@ def _scope(fixture_name: str, config: pytest.Config) -> Any:  # one of `_SCOPES`
 @pytest.fixture(scope="session")
 def authz_template(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Template:
     """The policy and the directory that each service begins with."""
-    from authz.runtime.imports import without_collections
+    from authz.runtime.gc_freeze import without_collections
 
     with without_collections():
         from authz.testing.service import Template
