@@ -53,9 +53,10 @@ class BackgroundSteps:
             unavailable=f"{self._name} waits until the database answers",
         )
 
-    async def advance(self) -> bool:
-        """Take one step for a caller, wait for the replica as after a write, and pause for as long as the
-        step took. Return whether another step is left and may be taken now.
+    async def advance(self) -> float | None:
+        """Take one step for a caller, and wait for the replica as after a write. Return how many seconds to
+        pause before the next step, as long as this one took; None if there is none, or the replica has not
+        followed.
 
         So a revocation never waits for more than one step, neither at the database nor at the replica.
         """
@@ -64,19 +65,19 @@ class BackgroundSteps:
     async def _advance_abandoned(self) -> None:
         """Take all steps that are left, if nobody has taken one since the last look."""
         while (progress := await self._gate.run(self._progress)) is not None and progress == self._seen:
-            await self._advance(self._follow)
+            pause_s = await self._advance(self._follow)
+            await asyncio.sleep(pause_s or 0)
         self._seen = progress
 
-    async def _advance(self, follow: Callable[[ConsistencyToken], Awaitable[bool]]) -> bool:
+    async def _advance(self, follow: Callable[[ConsistencyToken], Awaitable[bool]]) -> float | None:
         """As `advance`; `follow` waits until the replica holds a state, or returns False."""
         started_s, before = time.monotonic(), self._seen
         state = await self._committer.run_batch(self._advance_once)
         self._seen = await self._gate.run(self._progress)
         elapsed_s = time.monotonic() - started_s
         if not await follow(state) or self._seen is None:
-            return False
-        await asyncio.sleep(elapsed_s if self._seen != before else max(elapsed_s, _WAIT_S))
-        return True
+            return None
+        return elapsed_s if self._seen != before else max(elapsed_s, _WAIT_S)
 
     async def _follow(self, state: ConsistencyToken) -> bool:
         """Wait for as long as it takes: nobody waits for a step of the background."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import partial
 
@@ -48,8 +49,10 @@ class Eraser:
         if deadline is not None:
             end_at = min(end_at, (time.monotonic() + deadline) / 2)
         try:
-            while await self._steps.advance() and time.monotonic() < end_at:
-                pass
+            pause_s = await self._steps.advance()
+            while pause_s is not None and time.monotonic() + pause_s < end_at:
+                await asyncio.sleep(pause_s)
+                pause_s = await self._steps.advance()
         except ConflictError:
             pass  # tried again in the background
         except AuthzError as error:

@@ -24,15 +24,18 @@ MAX_BYTES = 1 << 28
 
 
 @contextmanager
-def away(store: Store) -> Iterator[None]:
-    """The database does not answer inside the block."""
-    follow = store.directory.follow
+def away(store: Store, *, followed: bool = True) -> Iterator[None]:
+    """The database does not answer inside the block. `followed` says whether a follower runs already."""
+    follow, refused = store.directory.follow, threading.Event()
 
     def nobody(after: int, limit: int) -> NoReturn:
+        refused.set()
         raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
 
     store.directory.follow = nobody  # type: ignore[method-assign]
     try:
+        if followed:  # a read that had begun would still see what the block writes
+            assert refused.wait(30)
         yield
     finally:
         store.directory.follow = follow  # type: ignore[method-assign]

@@ -152,7 +152,7 @@ def test_what_was_never_confirmed_since_the_machine_started_is_not_served(
     state.close()
     # However long the bound is: a machine has always been up for less than some.
     with (
-        away(sqlite_store),
+        away(sqlite_store, followed=False),
         following(sqlite_store, folder),
         viewing(folder, max_staleness_s=1e9) as view,
         pytest.raises(UnavailableError),

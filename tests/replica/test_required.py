@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,28 +84,51 @@ def test_no_process_answers_from_before_a_revocation_that_was_acknowledged(
         assert members(here, "maya") == members(there, "maya") == []
 
 
+async def _erased(
+    view: ReplicaView, store: Store, advance: Callable[[], ConsistencyToken] | None = None
+) -> ErasureCertificate:
+    """The answer to the erasure of maya."""
+    data, committer = store.personal_data, GroupCommitter(store.directory)
+    with gate_of(view, store) as gate:
+        step = advance or data.advance_erasure
+        steps = BackgroundSteps("erasure", data.erasure_progress, step, gate, committer)
+        request = ErasureRequest(subject=student("maya", "c").subject, reason="asked")
+        async with asyncio.timeout(30):
+            found = await Eraser(data, gate, committer, steps).erase(request, None)
+        await committer.close()
+        return found
+
+
 def test_an_erasure_is_answered_while_the_replica_does_not_follow_and_nobody_answers_from_before_it(
     store: Store, tmp_path: Path
 ) -> None:
-    async def erased(view: ReplicaView) -> ErasureCertificate:
-        data, committer = store.personal_data, GroupCommitter(store.directory)
-        with gate_of(view, store) as gate:
-            steps = BackgroundSteps("erasure", data.erasure_progress, data.advance_erasure, gate, committer)
-            request = ErasureRequest(subject=student("maya", "c").subject, reason="asked")
-            async with asyncio.timeout(30):
-                found = await Eraser(data, gate, committer, steps).erase(request, None)
-            await committer.close()
-            return found
-
     folder = tmp_path / "r"
     write(store, create(Course(id="c")), create(student("maya", "c")))
     with following(store, folder), viewing(folder) as view:
         assert members(view, "maya") == ["maya"]
         with away(store):
-            assert asyncio.run(erased(view)).finished_at is None
+            assert asyncio.run(_erased(view, store)).finished_at is None
             assert reason_of(view) is ErrorReason.TOO_STALE
         until(lambda: served(view), "the erasure")
         assert members(view, "maya") == []
+
+
+def test_an_erasure_whose_time_a_long_step_has_taken_is_answered_without_a_pause(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder, an_hour_s = sqlite_store, tmp_path / "r", 3600.0
+    passed_s = [0.0]
+
+    def slow() -> ConsistencyToken:
+        passed_s[0] += an_hour_s
+        return store.personal_data.advance_erasure()
+
+    write(store, create(Course(id="c")), create(student("maya", "c")))
+    with following(store, folder), viewing(folder) as view:
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s[0])
+        monkeypatch.setattr("authz.engine.background_steps.time", clock)
+        assert asyncio.run(_erased(view, store, slow)).finished_at is None
+    assert passed_s == [an_hour_s]
 
 
 @pytest.mark.parametrize("kind", ["token", "fully consistent"])
