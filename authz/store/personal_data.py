@@ -100,29 +100,28 @@ class SqlPersonalData(PersonalData):
             return head
         match step.phase:
             case Phase.RECORDS:
-                return self._in_step(step.phase, erase_records)
+                return self._if_still(step, erase_records)
             case Phase.WAIT:
-                return self._in_step(step.phase, partial(begin_history, grace_us=self._grace_us))
+                return self._if_still(step, partial(begin_history, grace_us=self._grace_us))
             case Phase.HISTORY:
                 return self._erase_history(step, head)
             case Phase.FILES:
                 return self._rewrite_file()
             case Phase.LOG | Phase.DONE:
                 truncate_log(self._engine)
-                return self._in_step(step.phase, self._complete)
+                return self._if_still(step, self._complete)
 
-    def _in_step(self, phase: Phase, act: Callable[[Transaction, Step], None]) -> ConsistencyToken:
-        """Act on the first erasure, unless another process has brought it beyond the phase."""
+    def _if_still(self, step: Step, act: Callable[[Transaction, Step], None]) -> ConsistencyToken:
+        """Act, unless another process has taken this step meanwhile: the next one may be of somebody else."""
         with self._directory.transaction() as transaction:
-            step = next_step(transaction.connection)
-            if step is not None and step.phase is phase:
+            if next_step(transaction.connection) == step:
                 act(transaction, step)
             return transaction.head
 
     def _erase_history(self, step: Step, head: ConsistencyToken) -> ConsistencyToken:
         revisions, through = find_revisions(self._engine, step.subject, step.position)
         if not revisions and through is None:
-            return self._in_step(Phase.HISTORY, self._erase_decisions)
+            return self._if_still(step, self._erase_decisions)
         with write_transaction(self._engine) as connection:
             hold_head(connection)  # one at a time
             if next_step(connection) != step:

@@ -1,0 +1,77 @@
+"""Erasures of several persons, and what else is written meanwhile, do not get in each other's way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from authz.domain.entities import ErasureStatus
+from authz.domain.ids import Subject
+from authz.store import Store
+from authz.store.erase_files import truncate_log
+from authz.store.erase_history import find_revisions
+from authz.store.erasure_steps import Phase, Step
+from tests.store.directory import open_with
+from tests.store.test_erasures import MAYA, REQUEST, STU, fill, finished, log_of
+
+
+def begin(store: Store, subject: Subject) -> Subject:
+    return store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, subject=subject))
+
+
+def next_step(store: Store) -> Step:
+    step = store.personal_data.erasure_progress()
+    assert isinstance(step, Step)
+    return step
+
+
+def test_a_search_that_ends_late_does_not_complete_the_erasure_of_somebody_else(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(store_url), open_with(store_url)
+    fill(one)
+    for subject in (MAYA, STU):
+        begin(one, subject)
+    searched: list[Subject] = []
+
+    def search_while_the_other_process_goes_on(engine: Any, subject: Subject, after: int) -> Any:
+        found = find_revisions(engine, subject, after)
+        if found == ([], None) and not searched:
+            searched.append(subject)
+            while (step := next_step(other)).subject == subject or step.phase is not Phase.HISTORY:
+                other.personal_data.advance_erasure()
+        return found
+
+    monkeypatch.setattr("authz.store.personal_data.find_revisions", search_while_the_other_process_goes_on)
+    log = log_of(finished(one))
+    assert searched
+    assert [each for each in ("maya", "stu") if f"id='{each}'" in log or f"user:{each}" in log] == []
+    one.close()
+    other.close()
+
+
+def test_a_log_that_is_emptied_late_does_not_complete_the_erasure_of_somebody_else(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(store_url), open_with(store_url)
+    fill(one)
+    begin(one, MAYA)
+    patched, begun = "authz.store.personal_data.truncate_log", list[Subject]()
+
+    def truncate_while_the_other_process_goes_on(engine: Any) -> None:
+        truncate_log(engine)
+        monkeypatch.setattr(patched, truncate_log)
+        begun.append(begin(finished(other), STU))
+        while next_step(other).phase is not Phase.LOG:
+            other.personal_data.advance_erasure()
+
+    monkeypatch.setattr(patched, truncate_while_the_other_process_goes_on)
+    while not begun:
+        one.personal_data.advance_erasure()
+    assert one.personal_data.certificate(begun[0]).erasure.status is ErasureStatus.ERASED
+    finished(one)
+    assert one.personal_data.certificate(begun[0]).erasure.status is ErasureStatus.COMPLETE
+    one.close()
+    other.close()
