@@ -291,11 +291,18 @@ class Directory(Protocol):
         """
 
     def import_batch(
-        self, mutations: Sequence[Mutation], *, offset: int, actor: str, request_id: str, reason: str
+        self,
+        mutations: Sequence[Mutation | AuthzError],
+        *,
+        offset: int,
+        actor: str,
+        request_id: str,
+        reason: str,
     ) -> ImportBatchResult:
         """Apply the valid mutations of a batch, in one transaction.
 
-        An invalid mutation is skipped and reported with its position, counted from `offset`.
+        An invalid mutation, or the error in the place of one, is skipped and reported with its position,
+        counted from `offset`.
         """
 
     def remove_member(

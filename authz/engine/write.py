@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 
 import msgspec
 
+from authz.domain.entities import MembershipKey
 from authz.domain.errors import AuthzError, ErrorReason, ImportEndedError
-from authz.domain.ids import Scope, Subject
+from authz.domain.ids import Scope, ScopeKind, Subject
 from authz.domain.mutations import ImportFault, Mutation, WriteRequest
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
@@ -18,7 +19,7 @@ from authz.engine.group_commit import GroupCommitter
 
 MAX_REPORTED_FAULTS = 1000
 MAX_MUTATIONS_PER_BATCH = 250
-"""Of an import, in one transaction: a revocation waits for at most one."""
+"""Of an import, in one transaction: a revocation waits for at most one. `_batches` may add some."""
 
 
 class ImportPart(msgspec.Struct, frozen=True):
@@ -121,11 +122,11 @@ class DirectoryWriter:
     ) -> None:
         position = 0
         async for part in self._punctual(parts):
-            for run, offset in _runs(part.mutations, position, report):
+            for mutations in _batches(part.mutations):
                 batch = partial(
                     self._directory.import_batch,
-                    run,
-                    offset=offset,
+                    mutations,
+                    offset=position,
                     actor=actor,
                     request_id=request_id,
                     reason=part.reason,
@@ -135,7 +136,7 @@ class DirectoryWriter:
                 report.unchanged += result.unchanged
                 report.head = result.head
                 report.add(result.faults)
-            position += len(part.mutations)
+                position += len(mutations)
 
     async def _punctual(self, parts: AsyncIterable[ImportPart]) -> AsyncIterator[ImportPart]:
         """The parts, each within its time. A client keeps an import in flight only while it sends."""
@@ -160,20 +161,27 @@ class DirectoryWriter:
         return ImportEndedError(ErrorReason.IMPORT_ENDED, f"{cause}; import the rest again")
 
 
-def _runs(
-    mutations: Iterable[Mutation | AuthzError], start: int, report: ImportReport
-) -> list[tuple[list[Mutation], int]]:
-    """The mutations between two errors, in batches, with the position of the first of each; reports the
-    errors."""
-    runs: list[tuple[list[Mutation], int]] = []
-    continues = False
-    for position, mutation in enumerate(mutations, start):
-        if isinstance(mutation, AuthzError):
-            report.add([ImportFault(position, mutation.reason.value, mutation.message)])
-            continues = False
-            continue
-        if not continues or len(runs[-1][0]) == MAX_MUTATIONS_PER_BATCH:
-            runs.append(([], position))
-            continues = True
-        runs[-1][0].append(mutation)
-    return runs
+def _batches(mutations: Sequence[Mutation | AuthzError]) -> Iterator[Sequence[Mutation | AuthzError]]:
+    """The mutations of one message in order, in batches of `MAX_MUTATIONS_PER_BATCH`, or a few more: those
+    that keep the memberships of a subject in a course together.
+
+    A batch between them would end the shares of somebody who only changes roles.
+    """
+    keys = [each.key if isinstance(each, Mutation) else None for each in mutations]
+    memberships = {place: key for place, key in enumerate(keys) if isinstance(key, MembershipKey)}
+    # The course of a session is not known here, so its members' memberships anywhere stay together.
+    in_sessions = {key.subject for key in memberships.values() if key.scope.kind is ScopeKind.SESSION}
+    together = {
+        place: (key.subject, None if key.subject in in_sessions else key.scope)
+        for place, key in memberships.items()
+    }
+    last = {member: place for place, member in together.items()}
+    start = until = 0
+    for place in range(len(mutations)):
+        if place in together:
+            until = max(until, last[together[place]])
+        if place >= until and place - start + 1 >= MAX_MUTATIONS_PER_BATCH:
+            yield mutations[start : place + 1]
+            start = place + 1
+    if start < len(mutations):
+        yield mutations[start:]

@@ -92,7 +92,13 @@ class SqlDirectory(Directory):
             return transaction.write(requests)
 
     def import_batch(
-        self, mutations: Sequence[Mutation], *, offset: int, actor: str, request_id: str, reason: str
+        self,
+        mutations: Sequence[Mutation | AuthzError],
+        *,
+        offset: int,
+        actor: str,
+        request_id: str,
+        reason: str,
     ) -> ImportBatchResult:
         with self.transaction() as transaction:
             return transaction.import_batch(

@@ -85,16 +85,19 @@ class Transaction:
         return outcomes
 
     def import_batch(
-        self, mutations: Sequence[Mutation], *, offset: int, origin: Origin
+        self, mutations: Sequence[Mutation | AuthzError], *, offset: int, origin: Origin
     ) -> ImportBatchResult:
         """Store the valid mutations, under one revision."""
-        self._batch.prefetch(_well_formed(key for mutation in mutations for key in touched_keys(mutation)))
-        self._batch.erased.learn(mutations)
+        read = [each for each in mutations if isinstance(each, Mutation)]
+        self._batch.prefetch(_well_formed(key for mutation in read for key in touched_keys(mutation)))
+        self._batch.erased.learn(read)
         written = unchanged = 0
         faults: list[ImportFault] = []
         with self.revision(origin):
             for position, mutation in enumerate(mutations, offset):
                 try:
+                    if isinstance(mutation, AuthzError):
+                        raise mutation
                     if self.administrators.may_lower([mutation]):
                         self.administrators.require_kept_by(mutation)
                     changed = self._batch.apply(_as_seen(self._batch, mutation))

@@ -99,8 +99,9 @@ class DirectoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Import(self, request_iterator, context):
-        """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
-        reported; the others are applied.
+        """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
+        in a course that one message names are written together. Invalid mutations are skipped and reported; the
+        others are applied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

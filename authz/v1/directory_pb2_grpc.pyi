@@ -36,8 +36,9 @@ class DirectoryServiceStub:
     Write: _grpc.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]
     """Applies up to 1,000 mutations atomically."""
     Import: _grpc.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]
-    """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
-    reported; the others are applied.
+    """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
+    in a course that one message names are written together. Invalid mutations are skipped and reported; the
+    others are applied.
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]
     """Removes a subject from a course or a session and everything in it: its memberships there, and what is
@@ -67,8 +68,9 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     Write: _aio.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]  # type: ignore[assignment]
     """Applies up to 1,000 mutations atomically."""
     Import: _aio.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]  # type: ignore[assignment]
-    """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
-    reported; the others are applied.
+    """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
+    in a course that one message names are written together. Invalid mutations are skipped and reported; the
+    others are applied.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes a subject from a course or a session and everything in it: its memberships there, and what is
@@ -107,8 +109,9 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_directory_pb2.ImportRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.ImportResponse, _abc.Awaitable[_directory_pb2.ImportResponse]]:
-        """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
-        reported; the others are applied.
+        """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
+        in a course that one message names are written together. Invalid mutations are skipped and reported; the
+        others are applied.
         """
 
     @_abc_1.abstractmethod

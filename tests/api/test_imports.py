@@ -14,7 +14,7 @@ from authz.client.aio.transport import answer_to
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
-from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, touch, written
+from tests.api.test_api import COURSE, MATERIAL, MAYA, STUDENT, delete, question, touch, written
 from tests.service import Service, info_of, reason_of, serve
 from tests.serving import both_transports
 
@@ -146,3 +146,31 @@ async def test_an_import_that_goes_on_for_too_long_is_ended(sqlite_url: str) -> 
             await answer_to(service.directory.Import, itertools.repeat(dpb.ImportRequest()), None)
         assert reason_of(caught.value) == "IMPORT_ENDED"
         assert "longer than 0.3 s" in str(caught.value.details())
+
+
+COURSES = [touch(course=pb.Course(id=f"c{number}")) for number in range(249)]
+END = delete(membership=STUDENT.membership)
+SESSION = pb.Scope(session_id="s")
+GUEST = pb.Membership(subject=MAYA, scope=SESSION, role="guest")
+
+
+@pytest.mark.parametrize(
+    ("membership", "mutations"),
+    [
+        (STUDENT, (END, dpb.Mutation(), STUDENT)),
+        (STUDENT, (*COURSES, END, STUDENT)),
+        (STUDENT, (END, *COURSES, *COURSES, STUDENT)),
+        (touch(membership=GUEST), (*COURSES, delete(membership=GUEST), STUDENT)),
+    ],
+    ids=["malformed between", "at a cut", "around a batch", "from a session to its course"],
+)
+async def test_a_membership_that_one_message_replaces_keeps_its_shares(
+    sqlite_service: Service, membership: dpb.Mutation, mutations: tuple[dpb.Mutation, ...]
+) -> None:
+    session = touch(session=pb.Session(id="s", course_id="algebra"))
+    notes = touch(resource=pb.Resource(type="material", id="m-2", scope=SESSION))
+    share = pb.Share(resource_type="material", resource_id="m-2", subject=MAYA, level=pb.SHARE_LEVEL_VIEWER)
+    await written(sqlite_service, COURSE, session, notes, membership, touch(share=share))
+    await sent(sqlite_service, message(*mutations))
+    left = await sqlite_service.directory.ReadShares(dpb.ReadSharesRequest())
+    assert [each.resource_id for each in left.shares] == ["m-2"]
