@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.errors import InvalidArgumentError
 from authz.telemetry.background import BackgroundWriter
 from authz.telemetry.metrics import count_logged
 
@@ -31,9 +32,10 @@ class DecisionSink(Protocol):
     """How long to gather entries for one write."""
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
-        """Write all entries. Raises if that fails; the log then retries the same entries.
+        """Write all entries, or none. May wait. Called from one thread.
 
-        May wait. Called from one thread."""
+        Raises `InvalidArgumentError` or `ValueError` if an entry can never be written: the log then drops
+        that entry. After any other error the log retries the same entries."""
 
 
 class DecisionLog:
@@ -92,6 +94,9 @@ class _Delivery:
             try:
                 self._sink.write(entries)
                 break
+            except (InvalidArgumentError, ValueError) as error:
+                self._write_halves(entries, error)
+                return
             except Exception as error:
                 if not self._is_failing:
                     self._is_failing = True
@@ -107,6 +112,22 @@ class _Delivery:
             log.info("decisions are written again", sink=self._sink.name)
         count_logged(self._sink.name, written=len(entries))
         self._tell_loss()
+
+    def _write_halves(self, entries: list[DecisionEntry], error: Exception) -> None:
+        """Write the entries but those that the sink can never write."""
+        if len(entries) == 1:
+            self.writer.lose(1)
+            log.warning(
+                "decision not written; the sink cannot store it",
+                sink=self._sink.name,
+                decision_id=entries[0].decision_id,
+                error=str(error),
+            )
+            self._tell_loss()
+            return
+        middle = len(entries) // 2
+        self._write(entries[:middle])
+        self._write(entries[middle:])
 
     def _tell_loss(self) -> None:
         lost = self.writer.lost

@@ -83,7 +83,9 @@ class DecisionTable(Protocol):
 
     def append(self, entries: Sequence[DecisionEntry]) -> None:
         """Store entries in one transaction, as the next leaf of the tree of the decisions. Idempotent:
-        appending the same entries twice stores them once."""
+        appending the same entries twice stores them once.
+
+        Raises `InvalidArgumentError` for text that the database cannot store, and then stores nothing."""
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
         """A page of the entries that match a query, ordered by time in the direction that it asks for.

@@ -46,7 +46,7 @@ class BackgroundWriter(Generic[T]):
     def put(self, item: T) -> None:
         """Queue an item; drop it if too many wait."""
         if self._queue.qsize() >= self._max_items:
-            self._lose(1)
+            self.lose(1)
             return
         self._queue.put(item)
         if self._thread is None:
@@ -61,6 +61,12 @@ class BackgroundWriter(Generic[T]):
     def waiting(self) -> int:
         """The approximate number of waiting items."""
         return self._queue.qsize()
+
+    def lose(self, items: int) -> None:
+        """Count items as lost."""
+        with self._lock:
+            self._lost += items
+        self._on_loss(items)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every item that was put is written or lost; False after the timeout."""
@@ -99,15 +105,10 @@ class BackgroundWriter(Generic[T]):
             try:
                 self._write(items)
             except Exception:  # noqa: BLE001  whatever it is, the items are not written, and the rest goes on
-                self._lose(len(items))
+                self.lose(len(items))
         for each in batch:
             if isinstance(each, threading.Event):
                 each.set()
-
-    def _lose(self, items: int) -> None:
-        with self._lock:
-            self._lost += items
-        self._on_loss(items)
 
 
 def pieces_of(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, ResourceRef, is_name, parse_id
 from authz.domain.instants import MAX_INSTANT, Instant
+from authz.domain.kinds.fields import validate_text
 from authz.v1 import authorization_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.fields import formatted, formatters_of, parse_type, parser_of
@@ -69,8 +70,7 @@ def parse_action(action: str) -> str:
 
 def parse_purpose(purpose: str) -> str:
     """The purpose of an access; whether anything is allowed for it is decided."""
-    if len(purpose) > _MAX_PURPOSE_LENGTH:
-        raise malformed("purpose", f"has {len(purpose)} characters; send at most {_MAX_PURPOSE_LENGTH}")
+    validate_text(purpose, field="purpose", max_length=_MAX_PURPOSE_LENGTH)
     return purpose
 
 

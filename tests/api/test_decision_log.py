@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ AI_COURSE = touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE, a
 LESSON = touch(
     session=pb.Session(id="s-1", course_id="algebra", state=pb.SESSION_STATE_LIVE, open_to_course=True)
 )
+MAX_DEPTH = 3
 _marks = itertools.count()
 
 
@@ -244,6 +245,32 @@ async def test_what_is_kept_of_a_call(secured: SecuredServer, name: str) -> None
         await secured.call(method, request, role)
     assert [short(entry) for entry in entries] == expected
     assert len({entry["decision_id"] for entry in entries}) == len(entries)
+
+
+def texts_of(message: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path to each text in a message of a type."""
+    for field in message.fields:
+        if field.message_type is None:
+            if field.type == field.TYPE_STRING and not field.is_repeated:
+                yield (*path, field.name)
+        elif len(path) < MAX_DEPTH and not field.is_repeated:
+            yield from texts_of(field.message_type, (*path, field.name))
+
+
+@pytest.mark.parametrize("method", apb.DESCRIPTOR.services_by_name["AuthorizationService"].methods_by_name)
+async def test_no_text_with_a_nul_reaches_the_log(secured: SecuredServer, method: str) -> None:
+    types = apb.DESCRIPTOR.services_by_name["AuthorizationService"].methods_by_name[method].input_type
+    valid = {"subject": MAYA, "action": "read", "resource": question().resource, "session_id": "s-1"}
+    known = {name: value for name, value in valid.items() if name in types.fields_by_name}
+    async with secured.logged() as entries:
+        for *folders, name in texts_of(types):
+            request = getattr(apb, types.name)(**known)
+            message = request
+            for folder in folders:
+                message = getattr(message, folder)
+            setattr(message, name, "a\0b")
+            await secured.call(method, request)
+    assert "\0" not in "".join(str(value) for entry in entries for value in entry.values())
 
 
 async def test_without_a_sample_of_what_is_allowed_the_rest_is_still_kept(sparing: SecuredServer) -> None:

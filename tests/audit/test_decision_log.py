@@ -17,6 +17,7 @@ from authz.audit import decision_log
 from authz.audit.decision_log import DecisionLog
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.errors import malformed
 from authz.telemetry.metrics import REGISTRY
 
 AT_ONCE = 40
@@ -159,6 +160,7 @@ def test_what_a_slow_sink_loses_is_counted_and_no_other_sink_loses_any(
     path.touch()
     with capture_logs() as lines:
         log = DecisionLog([slow, LinesFile(path, max_bytes=1 << 20, kept=1)], sample_rate=1)
+        before = counted("written"), counted("lost")
         log.put(entry(0))
         slow.entered.wait()
         for number in range(1, 31):
@@ -170,8 +172,40 @@ def test_what_a_slow_sink_loses_is_counted_and_no_other_sink_loses_any(
         log.close()
     assert slow.written == [f"d-{number}" for number in range(11)]
     assert ids_in(path) == [f"d-{number}" for number in range(31)]
-    assert (counted("written"), counted("lost")) == (11, 20)
+    assert (counted("written") - before[0], counted("lost") - before[1]) == (11, 20)
     assert [(line["event"], line["entries"]) for line in lines] == [("decisions lost", 20)]
+
+
+class Picky:
+    """A sink that can never write some entries."""
+
+    name = "slow"
+    gather_s = 0.01
+
+    def __init__(self, refused: Collection[str], error: Exception) -> None:
+        self._refused, self._error = refused, error
+        self.written: list[str] = []
+
+    def write(self, entries: Sequence[DecisionEntry]) -> None:
+        ids = [each.decision_id for each in entries]
+        if not set(self._refused).isdisjoint(ids):
+            raise self._error
+        self.written += ids
+
+
+@pytest.mark.parametrize("error", [malformed("purpose", "is no text"), ValueError("no text")])
+def test_only_the_entries_that_a_sink_can_never_write_are_lost_and_counted(error: Exception) -> None:
+    picky = Picky(["d-3", "d-4", "d-19"], error)
+    with capture_logs() as lines:
+        log = DecisionLog([picky], sample_rate=1)
+        before = counted("written"), counted("lost")
+        for number in range(20):
+            log.put(entry(number))
+        log.close()
+    assert picky.written == [f"d-{number}" for number in range(20) if number not in (3, 4, 19)]
+    assert (counted("written") - before[0], counted("lost") - before[1]) == (17, 3)
+    named = [line["decision_id"] for line in lines if line["event"].startswith("decision not written")]
+    assert named == ["d-3", "d-4", "d-19"]
 
 
 def test_a_stop_does_not_wait_for_a_sink_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
