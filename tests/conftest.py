@@ -56,7 +56,7 @@ _WAITING_S = {
     "client/test_failures": 12,
     "store/test_watchdog": 11,
     "api/test_watch_filters": 11,
-    "runtime/test_certificates": 10,
+    "runtime/test_tls_files": 10,
 }
 """About how long the files take that mostly wait, in which processors idle unless others compute."""
 _COMPUTING_S = {
