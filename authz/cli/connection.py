@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
 }
 """Settings of a server of one command: who may open the database needs no credential."""
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+_SOCKET = "socket"
+"""In a folder that no other user can open: the server of a command asks nobody for credentials."""
 
 
 channel_var: ContextVar[dict[str, str | bool]] = ContextVar("channel")
@@ -69,10 +72,10 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             f"there is no database `{file}`; name another with `--database`, or import into this one first",
             field="--database",
         )
-    with tempfile.TemporaryDirectory(prefix="authz-replica-") as folder:
+    with tempfile.TemporaryDirectory(prefix="authz-", dir=_folder_for_sockets()) as folder:
         # Other settings come from the environment, so that the answers are those of `authz serve`.
         given: dict[str, str | bool | None] = {
-            "address": "127.0.0.1:0",
+            "address": f"unix:{folder}/{_SOCKET}",
             "database_url": database,
             # Next to a SQLite file, the replica serves the next command too; that of PostgreSQL goes.
             "replica_dir": None if file is not None else folder,
@@ -84,6 +87,14 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
         person = options.get("acting_for", "")
         with embedded(load_settings(given)) as target, Client(target, acting_for=person) as client:
             yield client
+
+
+def _folder_for_sockets() -> str | None:
+    """Where to make a folder in which the path of a socket is not too long; None for the usual place."""
+    from authz.runtime.settings import MAX_SOCKET_PATH_BYTES
+
+    longest = len(os.fsencode(tempfile.gettempdir())) + len("/authz-12345678/" + _SOCKET)
+    return None if longest <= MAX_SOCKET_PATH_BYTES else "/tmp"  # noqa: S108  the folder gets a random name
 
 
 def _with_address(error: CallError, address: str) -> CallError:

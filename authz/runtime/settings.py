@@ -19,7 +19,7 @@ _SERVICE_LINK = re.compile(
     r"AUTHZ_(\w+?_)??(SERVICE_HOST|SERVICE_PORT(_\w+)?|(?P<url>PORT(_\d+_(TCP|UDP|SCTP))?)"
     r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR))"
 )
-_MAX_SOCKET_PATH_BYTES = 107
+MAX_SOCKET_PATH_BYTES = 107
 Positive = Annotated[int, Meta(ge=1)]
 Bound = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 """The transports count in 31 bits."""
@@ -289,11 +289,11 @@ def _validate(settings: Settings) -> None:
     elif not settings.address.removeprefix("unix:").removeprefix("//"):
         message = f"AUTHZ_ADDRESS is `{settings.address}`; write it like `unix:/run/authz/s`"
         raise invalid_setting("AUTHZ_ADDRESS", message)
-    elif len(os.fsencode(settings.address.removeprefix("unix:"))) > _MAX_SOCKET_PATH_BYTES:
+    elif len(os.fsencode(settings.address.removeprefix("unix:"))) > MAX_SOCKET_PATH_BYTES:
         raise invalid_setting(
             "AUTHZ_ADDRESS",
             f"AUTHZ_ADDRESS is `{settings.address}`, and the path of a Unix socket has at most"
-            f" {_MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one",
+            f" {MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one",
         )
     if settings.metrics_address:
         _require_address("metrics_address", settings.metrics_address)

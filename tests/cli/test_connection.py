@@ -1,0 +1,41 @@
+"""The server of a command with `--database` asks nobody for credentials, so nobody else may reach it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from authz.cli.connection import connect
+from tests.databases import create_sqlite
+
+
+@pytest.mark.parametrize("depth", [0, 90])
+def test_only_this_user_reaches_the_server_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    temporary = tmp_path / ("d" * depth)
+    temporary.mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    url = create_sqlite(tmp_path / "authz.db")
+    before = {each.laddr for each in listening()}
+    with connect("", url) as client:
+        assert list(client.read_courses()) == []
+        opened = {each.laddr for each in listening()} - before
+        (path,) = [Path(each) for each in opened if isinstance(each, str)]
+        assert len(opened) == 1
+        assert len(os.fsencode(path)) <= 107
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.parent.exists()
+
+
+def listening() -> list[Any]:
+    """Where this process listens: for TCP, or at a path."""
+    process = psutil.Process()
+    tcp = [each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    return tcp + [each for each in process.net_connections("unix") if each.laddr]
