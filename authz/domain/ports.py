@@ -281,6 +281,10 @@ class Directory(Protocol):
         commit may have succeeded although its answer was lost.
         """
 
+    def recall(self, request: WriteRequest) -> ConsistencyToken | None:
+        """The state after an earlier write by the same actor with the same idempotency key; None if there was
+        none. Raises `FailedPreconditionError` (IDEMPOTENCY_KEY_REUSED) if that write had another body."""
+
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Apply several writes, each as `write` does, in one transaction and in order.
 

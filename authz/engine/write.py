@@ -86,6 +86,13 @@ class DirectoryWriter:
         state = await self._committer.write(request)
         return WriteReport(state, await self._gate.wait_until_replicated(state))
 
+    async def repeated(self, request: WriteRequest) -> WriteReport | None:
+        """The answer of an earlier write that this one repeats; None if it repeats none."""
+        state = await self._gate.run(partial(self._directory.recall, request))
+        if state is None:
+            return None
+        return WriteReport(state, await self._gate.wait_until_replicated(state))
+
     async def remove_member(
         self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
     ) -> WriteReport:

@@ -37,6 +37,7 @@ from authz.store.active_policy import read_course_policies
 from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
+from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
 from authz.store.pagination import list_entities
@@ -86,6 +87,17 @@ class SqlDirectory(Directory):
         if isinstance(outcome, AuthzError):
             raise outcome
         return outcome
+
+    def recall(self, request: WriteRequest) -> ConsistencyToken | None:
+        with read_transaction(self._engine) as connection:
+            head = log_reader.read_head(connection)
+            keys = {(request.actor, request.idempotency_key)} if request.idempotency_key else set()
+            revision = IdempotencyKeys(connection, keys, now=head.committed_at).recall(request)
+            if revision is None:
+                return None
+            self.learn_key(connection, head.database_id)
+            # A state whose revision was compacted is in the head.
+            return log_reader.read_state(connection, head.database_id, revision) or head
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         with self.transaction() as transaction:

@@ -12,12 +12,14 @@ from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.permissions import permission_to_write
 from authz.domain.entities import Key
-from authz.domain.mutations import Mutation
+from authz.domain.errors import PermissionDeniedError
+from authz.domain.ids import Subject
+from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.ports import Directory
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
-from authz.engine.write import DirectoryWriter, ImportPart
+from authz.engine.write import DirectoryWriter, ImportPart, WriteReport
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.filters import READ_CALLS_BY_REQUEST
@@ -64,15 +66,25 @@ class DirectoryServicer:
             actor=call.principal.actor,
             request_id=call.request_id,
         )
-        if (person := call.principal.on_behalf_of) is not None:
-            permitted = await self._rights.require_records(person, write.mutations)
-            write = msgspec.structs.replace(write, mutations=permitted)
-        report = await self._writer.write(write)
+        report = await self._written(write, call.principal.on_behalf_of)
         return pb.WriteResponse(
             written_at=token_message(self._gate, report.state),
             replicated=report.replicated,
             revision=report.state.revision,
         )
+
+    async def _written(self, write: WriteRequest, person: Subject | None) -> WriteReport:
+        if person is None:
+            return await self._writer.write(write)
+        try:
+            permitted = await self._rights.require_records(person, write.mutations)
+        except PermissionDeniedError:
+            # A write may take away the right to it: who repeats a deletion must hear that it is done.
+            report = await self._writer.repeated(write)
+            if report is None:
+                raise
+            return report
+        return await self._writer.write(msgspec.structs.replace(write, mutations=permitted))
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """Apply the valid mutations, message by message, and report the invalid ones."""
