@@ -14,7 +14,7 @@ import msgspec
 from authz.domain.consistency import FULLY_CONSISTENT
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import EDIT_POLICY, MANAGE_MEMBERS, Question
-from authz.domain.entities import MembershipKey
+from authz.domain.entities import AccessToken, AccessTokenKey, AccountKey, MembershipKey
 from authz.domain.errors import AuthzError, InvalidArgumentError, PermissionDeniedError
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.mutations import Mutation
@@ -144,15 +144,30 @@ class PersonRights:
         known: dict[Scope, _Authority | PermissionDeniedError] = {}
         outcomes = await self._without_refused_records(person, mutations)
         for position, each in enumerate(outcomes):
-            key = None if isinstance(each, AuthzError) else each.key
-            if not isinstance(key, MembershipKey):
-                continue
-            if key.scope not in known:
-                known[key.scope] = await self._managing(person, key.scope)
-            authority = known[key.scope]
-            refused = authority if isinstance(authority, AuthzError) else _outranked(person, key, authority)
-            outcomes[position] = refused or each
+            for key in () if isinstance(each, AuthzError) else await self._memberships_of(each):
+                if key.scope not in known:
+                    known[key.scope] = await self._managing(person, key.scope)
+                authority = known[key.scope]
+                refused = (
+                    authority if isinstance(authority, AuthzError) else _outranked(person, key, authority)
+                )
+                outcomes[position] = refused or outcomes[position]
         return outcomes
+
+    async def _memberships_of(self, mutation: Mutation) -> list[MembershipKey]:
+        """The memberships that a mutation gives or takes: through an account or an access token, all that its
+        subject has on the platform."""
+        match mutation.key:
+            case MembershipKey() as key:
+                return [key]
+            case AccountKey() | AccessTokenKey() as key:
+                snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
+                subject = _holder(key, mutation, snapshot)
+                scope = snapshot.scope(PLATFORM)
+                grants = () if subject is None or scope is None else snapshot.grants(subject, scope)
+                return [MembershipKey(subject, PLATFORM, grant.role) for grant in grants if subject]
+            case _:
+                return []
 
     async def _without_refused_records(
         self, person: Subject, mutations: Sequence[Mutation | AuthzError]
@@ -210,6 +225,14 @@ def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | 
         return rights.refusal(each) or rights.noted(each)
     except InvalidArgumentError as error:
         return error
+
+
+def _holder(key: AccountKey | AccessTokenKey, mutation: Mutation, snapshot: Snapshot) -> Subject | None:
+    """Whose account or access token a mutation writes; None for a token that is not there."""
+    if isinstance(key, AccountKey):
+        return key.subject
+    token = mutation.target if isinstance(mutation.target, AccessToken) else snapshot.access_token(key.id)
+    return None if token is None else token.subject
 
 
 def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[ScopeContext]:

@@ -383,6 +383,42 @@ async def test_a_person_writes_no_others(taught: Service) -> None:
     assert (await active(taught)).read_at == before
 
 
+def token_of(service: str) -> dpb.Mutation:
+    holder = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id=service)
+    ends_at = Timestamp(seconds=4_000_000_000)
+    record = pb.AccessToken(id="0" * 12, subject=holder, digest="0" * 64, ends_at=ends_at)
+    return dpb.Mutation(operation=dpb.OPERATION_CREATE, access_token=record)
+
+
+def suspended(name: str) -> dpb.Mutation:
+    return touch(account=pb.Account(subject=user(name), status=pb.ACCOUNT_STATUS_SUSPENDED))
+
+
+async def test_a_person_reaches_no_role_of_the_own_rank_by_an_account_or_a_token(taught: Service) -> None:
+    await write(
+        taught,
+        given("boss", PLATFORM, "platform_admin"),
+        *(
+            touch(
+                membership=pb.Membership(
+                    subject=pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id=name), scope=PLATFORM, role=role
+                )
+            )
+            for name, role in (("ops", "platform_admin"), ("notebooks", "checker"))
+        ),
+    )
+    for above in (suspended("boss"), token_of("ops")):
+        error = await refused(write(taught, above, person="root"))
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_MISSING")
+        assert "rank" in (error.details() or "")
+    await write(taught, suspended("sue"), token_of("notebooks"), person="root")
+    revoked = delete(access_token=token_of("notebooks").access_token)
+    await write(taught, revoked, person="root")
+    await write(taught, token_of("ops"))
+    await refused(write(taught, delete(access_token=token_of("ops").access_token), person="root"))
+    await write(taught, suspended("boss"))
+
+
 RACES = {
     "created": (resource("notebook", "new", "stu"), resource("notebook", "new", "tara")),
     "given to another": (resource("notebook", "nb", "stu"), resource("notebook", "nb", "tara")),
@@ -420,7 +456,22 @@ async def test_a_record_that_changes_while_the_right_is_decided_is_not_overwritt
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.ABORTED, "WRITE_CONFLICT")
 
 
-async def test_a_repeated_write_for_a_person_gets_the_answer_of_the_first(taught: Service) -> None:
-    request = dpb.WriteRequest(mutations=[resource("notebook", "new", "stu")], idempotency_key="k")
-    first, again = [await taught.directory.Write(request, metadata=acting_for("stu")) for _ in range(2)]
-    assert first.written_at == again.written_at
+@pytest.mark.parametrize(
+    ("person", "mutation"),
+    [
+        ("stu", resource("notebook", "new", "stu")),
+        ("stu", delete(resource=NOTEBOOK)),
+        ("olga", delete(course=pb.Course(id="algebra"))),
+    ],
+    ids=["creates", "deletes", "takes away the right"],
+)
+async def test_a_repeated_write_for_a_person_gets_the_answer_of_the_first(
+    taught: Service, person: str, mutation: dpb.Mutation
+) -> None:
+    request = dpb.WriteRequest(mutations=[mutation], idempotency_key="k")
+    first, again = [await taught.directory.Write(request, metadata=acting_for(person)) for _ in range(2)]
+    assert (first.written_at, first.revision) == (again.written_at, again.revision)
+    request.idempotency_key = "another"
+    if mutation.operation == dpb.OPERATION_DELETE:
+        error = await refused(taught.directory.Write(request, metadata=acting_for(person)))
+        assert error.code() is grpc.StatusCode.PERMISSION_DENIED
