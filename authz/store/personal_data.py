@@ -216,11 +216,13 @@ class SqlPersonalData(PersonalData):
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
         row = (subject.type.value, subject.id, reason, actor, self._clock())
         with write_transaction(self._engine) as connection:
+            hold_head(connection)  # so that no erasure or purge that has read the holds is under way
             require_not_erased(connection, subject)
             upsert_rows(connection, _HOLDS, [row])
 
     def release_hold(self, subject: Subject) -> None:
         with write_transaction(self._engine) as connection:
+            hold_head(connection)  # a purge would keep something for a hold that has ended
             if not end_hold(connection, subject):
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,
