@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from authz.access.authentication import Authenticator, acting_for, authenticate
+from authz.access.authentication import Authenticator, Transport, acting_for, authenticate
 from authz.access.permission import ACT_FOR, Permissions
 from authz.api.call import Call, CallKind
 from authz.api.concurrency import ConcurrencyLimit
@@ -74,6 +74,10 @@ class Pipeline:
     def calls_in_flight(self) -> int:
         """How many calls have not been sent their answer, without watches, which never end by themselves."""
         return sum(each.in_flight for kind, each in self._concurrency.items() if kind is not CallKind.WATCH)
+
+    def require_credential(self, transport: Transport) -> None:
+        """Raise as `authenticate` unless a call with this transport has a credential, if it needs one."""
+        authenticate(self._authenticators, transport)
 
     async def serve(
         self, call: Call, run: Callable[[RequestT, Call], Awaitable[AnswerT]], request: RequestT

@@ -53,7 +53,7 @@ MAX_ITEMS = {
 """The limit of every repeated field of every request and of the messages in it; a request whose field is
 missing here cannot be served. Duplicates count."""
 
-_SMALL_BYTES = 64 * 1024
+SMALL_BYTES = 64 * 1024
 """More than all fields of a request that are not repeated need. A message up to this size is parsed at once:
 whatever it holds, that takes at most a few milliseconds."""
 _MAX_ITEM_BYTES = {FieldDescriptor.CPPTYPE_MESSAGE: 4096, FieldDescriptor.CPPTYPE_STRING: 512}
@@ -75,7 +75,8 @@ class RequestLimits:
         """Of the repeated fields, by number: name and limit."""
         self._inside: dict[int, RequestLimits] = {}
         """By number, of the fields whose messages hold lists."""
-        self._max_bytes = _SMALL_BYTES
+        self.max_bytes = SMALL_BYTES
+        """The size of the largest message that is parsed."""
         for field in message.fields:
             inside = None if field.message_type is None else RequestLimits(field.message_type)
             if inside is not None and (inside._fields or inside._inside):
@@ -83,7 +84,7 @@ class RequestLimits:
             if field.is_repeated:
                 limit = MAX_ITEMS[field.full_name]
                 self._fields[field.number] = (field.name, limit)
-                self._max_bytes += limit * _MAX_ITEM_BYTES.get(field.cpp_type, _MAX_CHOICE_BYTES)
+                self.max_bytes += limit * _MAX_ITEM_BYTES.get(field.cpp_type, _MAX_CHOICE_BYTES)
         self.bounds_items = bool(self._fields)
         """Whether the message has a repeated field."""
 
@@ -91,10 +92,10 @@ class RequestLimits:
         """Raise `InvalidArgumentError` for a message that is not worth parsing: TOO_MANY_ITEMS, or
         MALFORMED_FIELD for too many bytes."""
         size_bytes = len(received)
-        if size_bytes <= _SMALL_BYTES:
+        if size_bytes <= SMALL_BYTES:
             return
-        if size_bytes > self._max_bytes:
-            raise self._refusal(f"has {size_bytes} bytes; send at most {self._max_bytes}")
+        if size_bytes > self.max_bytes:
+            raise self._refusal(f"has more than {self.max_bytes} bytes; send fewer")
         try:
             self._require_few_fields(received, _MAX_OTHER_FIELDS)
         except IndexError:

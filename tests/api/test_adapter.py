@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,7 +10,9 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from authz.access.authentication import Authenticator, Transport
 from authz.access.permission import AllowAll
+from authz.api.asgi.server import AsgiServer
 from authz.api.call import Call, CallKind
 from authz.api.endpoints import endpoints_of
 from authz.api.grpc.adapter import add_endpoints
@@ -80,3 +83,51 @@ async def test_a_stream_is_served_as_a_call_is(
     assert answers or error
     told = [(line["code"], line["request_id"]) for line in lines if line["event"] == "call"]
     assert told == [(code, "r-1")]
+
+
+class NobodyAuthenticator(Authenticator):
+    """Finds no credential in any call."""
+
+    def authenticate(self, transport: Transport) -> None:
+        """None."""
+
+
+async def status_of_compressed(packed: bytes, *authenticators: Authenticator) -> tuple[str, str]:
+    """The code and the message of a `Watch` whose request, over ASGI, is `packed`."""
+    pipeline = Pipeline(
+        authenticators=authenticators, permissions=AllowAll(), concurrency_limits=dict.fromkeys(CallKind, 1)
+    )
+    server = AsgiServer(max_message_bytes=1 << 22)
+    for_server: Any = server
+    add_endpoints(for_server, pipeline, endpoints_of(Twice(None)))
+    path, body = "/authz.v1.WatchService/Watch", b"\1" + len(packed).to_bytes(4, "big") + packed
+    headers = [(b"content-type", b"application/grpc"), (b"grpc-encoding", b"gzip")]
+    scope = {"raw_path": path.encode(), "path": path, "query_string": b"", "headers": headers, "client": None}
+    arriving = [{"type": "http.request", "body": body, "more_body": False}]
+    told: dict[bytes, bytes] = {}
+
+    async def receive() -> dict[str, Any]:
+        return arriving.pop() if arriving else {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(event: Any) -> None:
+        told.update(event.get("headers", ()))
+
+    await server(scope, receive, send)
+    codes = {str(code.value[0]).encode(): code.name for code in grpc.StatusCode}
+    return codes[told[b"grpc-status"]], told.get(b"grpc-message", b"").decode()
+
+
+async def test_a_compressed_request_is_read(log_of_the_test: None) -> None:
+    packed = gzip.compress(watch_pb2.WatchRequest().SerializeToString())
+    assert await status_of_compressed(packed) == ("OK", "")
+
+
+async def test_a_compressed_request_is_bounded_as_any_other_of_its_method(log_of_the_test: None) -> None:
+    code, told = await status_of_compressed(gzip.compress(bytes(1 << 22)))
+    assert code == "INVALID_ARGUMENT"
+    assert "the request of Watch has more than " in told
+
+
+async def test_only_a_caller_with_a_credential_has_its_request_decompressed(log_of_the_test: None) -> None:
+    assert (await status_of_compressed(b"no gzip"))[0] == "INTERNAL"
+    assert (await status_of_compressed(b"no gzip", NobodyAuthenticator()))[0] == "UNAUTHENTICATED"

@@ -75,7 +75,7 @@ def test_a_request_of_many_bytes_is_refused_before_it_is_parsed(request_type: De
     with pytest.raises(InvalidArgumentError) as raised:
         RequestLimits(request_type).require_parsable(b"\x0a" + b"\xff" * (8 << 20))
     assert raised.value.reason is ErrorReason.MALFORMED_FIELD
-    assert "bytes; send at most" in raised.value.message
+    assert "bytes; send fewer" in raised.value.message
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import re
 import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 import grpc
@@ -59,8 +59,40 @@ def prefixed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-async def only_message(receive: Receive, encoding: bytes | None, *, max_message_bytes: int) -> bytes:
-    """The message of a request that has one. Raises as `messages`."""
+class Compressed(NamedTuple):
+    """A message as it arrived: who knows its caller, and how large it may be, decompresses it."""
+
+    content: bytes
+    max_message_bytes: int
+
+    def decompressed(self, max_bytes: int) -> bytes:
+        """The message; of one that is larger than `max_bytes`, only the first `max_bytes + 1` bytes.
+
+        Raises `StatusError` for a message that cannot be read, or is larger than the server takes.
+        """
+        decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+        try:
+            found = decompressor.decompress(self.content, min(max_bytes, self.max_message_bytes) + 1)
+        except zlib.error:
+            found = b""
+        _require_size(len(found), self.max_message_bytes)
+        if len(found) <= max_bytes and (not decompressor.eof or decompressor.unused_data):
+            raise StatusError(grpc.StatusCode.INTERNAL, "a compressed message cannot be read")
+        return found
+
+
+def decompressed(message: bytes | Compressed) -> bytes:
+    """A message of any size that the server takes. Raises as `Compressed.decompressed`."""
+    return message if isinstance(message, bytes) else message.decompressed(message.max_message_bytes)
+
+
+async def only_message(
+    receive: Receive, encoding: bytes | None, *, max_message_bytes: int
+) -> bytes | Compressed:
+    """The message of a request that has one.
+
+    Raises as `messages`, and at the first byte of a second message.
+    """
     first = await receive()
     body = first.get("body", b"")
     size_bytes = len(body) - PREFIX_BYTES
@@ -76,57 +108,75 @@ async def only_message(receive: Receive, encoding: bytes | None, *, max_message_
     async def receive_again() -> Event:
         return events.pop() if events else await receive()
 
-    arriving = messages(receive_again, encoding, max_message_bytes=max_message_bytes)
-    found = [message async for message in arriving]
-    if len(found) != 1:
+    reader = _Reader(receive_again, max_message_bytes)
+    if not await reader.has_more():
+        raise StatusError(grpc.StatusCode.INTERNAL, "the request has no message; this method takes one")
+    found = await reader.message(encoding)
+    if await reader.has_more():
         raise StatusError(
-            grpc.StatusCode.INTERNAL, f"the request has {len(found)} messages; this method takes one"
+            grpc.StatusCode.INTERNAL, "the request has more than one message; this method takes one"
         )
-    return found[0]
+    return found
 
 
 async def messages(
     receive: Receive, encoding: bytes | None, *, max_message_bytes: int
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[bytes | Compressed]:
     """The messages of a request, as they arrive.
 
     Raises `StatusError` for a message that is too large, before it has arrived, and for one that cannot be
     read. Cancels the caller when the client leaves.
     """
-    held, more = b"", True
-    while True:
-        while len(held) >= PREFIX_BYTES:
-            size_bytes = int.from_bytes(held[1:PREFIX_BYTES], "big")
-            _require_size(size_bytes, max_message_bytes)
-            end = PREFIX_BYTES + size_bytes
-            if len(held) < end:
-                break
-            yield _decoded(held[0], held[PREFIX_BYTES:end], encoding, max_message_bytes)
-            held = held[end:]
-        if not more:
-            break
-        held, more = await _receive_at_least(_missing_bytes(held), held, receive)
-    if held:
-        raise StatusError(grpc.StatusCode.INTERNAL, "the request ends within a message")
+    reader = _Reader(receive, max_message_bytes)
+    while await reader.has_more():
+        yield await reader.message(encoding)
 
 
-def _missing_bytes(held: bytes) -> int:
-    if len(held) < PREFIX_BYTES:
-        return 1
-    return PREFIX_BYTES + int.from_bytes(held[1:PREFIX_BYTES], "big") - len(held)
+class _Reader:
+    """Reads the messages of one request. Its methods raise as `messages`."""
 
+    def __init__(self, receive: Receive, max_message_bytes: int) -> None:
+        self._receive = receive
+        self._max_message_bytes = max_message_bytes
+        self._held, self._more = b"", True
 
-async def _receive_at_least(size_bytes: int, held: bytes, receive: Receive) -> tuple[bytes, bool]:
-    """What is held with so many bytes more, or all that there are; and whether there may be more."""
-    parts, more = [held], True
-    while more and size_bytes > 0:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise asyncio.CancelledError
-        part, more = event["body"], event["more_body"]
-        parts.append(part)
-        size_bytes -= len(part)
-    return b"".join(parts), more
+    async def has_more(self) -> bool:
+        """Whether the request goes on; it may end within a message."""
+        await self._hold(1)
+        return bool(self._held)
+
+    async def message(self, encoding: bytes | None) -> bytes | Compressed:
+        """The next message."""
+        await self._hold(PREFIX_BYTES)
+        size_bytes = int.from_bytes(self._held[1:PREFIX_BYTES], "big")
+        _require_size(size_bytes, self._max_message_bytes)
+        end = PREFIX_BYTES + size_bytes
+        await self._hold(end)
+        if len(self._held) < end:
+            raise StatusError(grpc.StatusCode.INTERNAL, "the request ends within a message")
+        flag, content = self._held[0], self._held[PREFIX_BYTES:end]
+        self._held = self._held[end:]
+        if not flag:
+            return content
+        if flag != 1 or encoding not in _ACCEPTED_ENCODINGS:
+            stated = (encoding or b"").decode("latin-1")
+            raise StatusError(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"the server cannot read the encoding `{stated}`; use gzip or none",
+            )
+        return Compressed(content, self._max_message_bytes)
+
+    async def _hold(self, size_bytes: int) -> None:
+        """Receive until so many bytes are held, or the request ends."""
+        parts, missing_bytes = [self._held], size_bytes - len(self._held)
+        while self._more and missing_bytes > 0:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                raise asyncio.CancelledError
+            part, self._more = event["body"], event["more_body"]
+            parts.append(part)
+            missing_bytes -= len(part)
+        self._held = b"".join(parts)
 
 
 def _require_size(size_bytes: int, max_bytes: int) -> None:
@@ -136,25 +186,6 @@ def _require_size(size_bytes: int, max_bytes: int) -> None:
             f"the message has {size_bytes} bytes, and the server takes at most {max_bytes};"
             " send less at once (an operator can change AUTHZ_MAX_MESSAGE_BYTES)",
         )
-
-
-def _decoded(flag: int, message: bytes, encoding: bytes | None, max_bytes: int) -> bytes:
-    if not flag:
-        return message
-    if flag != 1 or encoding not in _ACCEPTED_ENCODINGS:
-        raise StatusError(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"the server cannot read the encoding `{(encoding or b'').decode('latin-1')}`; use gzip or none",
-        )
-    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        found = decompressor.decompress(message, max_bytes + 1)
-    except zlib.error:
-        found = b""
-    _require_size(len(found), max_bytes)
-    if not decompressor.eof or decompressor.unused_data:
-        raise StatusError(grpc.StatusCode.INTERNAL, "a compressed message cannot be read")
-    return found
 
 
 def timeout_s(value: bytes) -> float:

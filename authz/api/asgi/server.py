@@ -18,10 +18,12 @@ import grpc
 import structlog
 
 from authz.api.asgi.framing import (
+    Compressed,
     Event,
     Headers,
     Receive,
     StatusError,
+    decompressed,
     messages,
     only_message,
     prefixed,
@@ -48,6 +50,8 @@ _START: Event = {
 _OK: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 _LARGE_BYTES = 16 * 1024
 """A call with a larger answer lasts until its client reads."""
+_MAX_OPEN_BYTES = 4096
+"""The size of the largest request of a method that needs no credential."""
 _PRESENCE_INTERVAL_S = 0.1
 """How soon a call that sends nothing ends after its client has left."""
 _MAX_KEPT = 1024
@@ -146,7 +150,7 @@ class AsgiContext:
         """End the call with this status."""
         raise StatusError(code, details, trailing_metadata)
 
-    def request(self, max_message_bytes: int) -> Awaitable[bytes]:
+    def request(self, max_message_bytes: int) -> Awaitable[bytes | Compressed]:
         """The only message of the client. Raises `StatusError`."""
         encoding = self._named.get(b"grpc-encoding")
         return only_message(self._receive, encoding, max_message_bytes=max_message_bytes)
@@ -156,7 +160,7 @@ class AsgiContext:
         encoding = self._named.get(b"grpc-encoding")
         try:
             async for message in messages(self._receive, encoding, max_message_bytes=max_message_bytes):
-                yield message
+                yield decompressed(message)
         except StatusError as error:
             self._failure = error
             raise asyncio.CancelledError from None
@@ -271,6 +275,7 @@ class AsgiServer:
     async def _answer_stream(self, handler: Any, context: AsgiContext) -> None:
         context.serialize = handler.response_serializer
         if handler.request_streaming:
+            await self._turns.wait(context.client)
             async for answer in handler.stream_stream(self._requests(handler, context), context):
                 await context.write(answer)
         else:
@@ -279,16 +284,23 @@ class AsgiServer:
         await context.end()
 
     async def _request(self, handler: Any, context: AsgiContext) -> Any:
-        """The only message of a call, in the turn of its connection."""
-        received = await context.request(self._max_message_bytes)
-        await self._turns.wait(context.client)
+        """The only message of a call, in the turn of its connection. A handler without a deserializer gets
+        what is compressed as it arrived."""
         parse = handler.request_deserializer
-        return received if parse is None else parse(received)
+        received = await context.request(self._max_bytes(handler))
+        await self._turns.wait(context.client)
+        return received if parse is None else parse(decompressed(received))
 
     async def _requests(self, handler: Any, context: AsgiContext) -> AsyncIterator[Any]:
         parse = handler.request_deserializer
-        async for message in context.requests(self._max_message_bytes):
+        async for message in context.requests(self._max_bytes(handler)):
             yield message if parse is None else parse(message)
+
+    def _max_bytes(self, handler: Any) -> int:
+        """Health and reflection, which parse their requests themselves, need no credential."""
+        if handler.request_deserializer is None:
+            return self._max_message_bytes
+        return min(_MAX_OPEN_BYTES, self._max_message_bytes)
 
 
 def _body(body: bytes, *, more: bool = False) -> Event:

@@ -16,12 +16,15 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import Message
 
+from authz.access.authentication import Transport
+from authz.api.asgi.framing import Compressed
 from authz.api.asgi.server import AsgiContext
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
-from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, OverloadedError
+from authz.domain.errors import AuthzError, ErrorReason, OverloadedError
 from authz.wire.errors import status_of
+from authz.wire.limits import SMALL_BYTES
 
 GrpcContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Context: TypeAlias = GrpcContext | AsgiContext
@@ -81,15 +84,19 @@ def add_endpoints(server: grpc.aio.Server, pipeline: Pipeline, endpoints: Iterab
 
 def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
     """A handler that takes a request as bytes: a malformed one is then answered as any other bad request."""
-    parse = endpoint.parse
 
     async def serve(received: Any, context: Context) -> Any:
         run = endpoint.run
         if endpoint.server_streams:
             run = partial(run, send=partial(_send, context))
+        transport = context if isinstance(context, AsgiContext) else GrpcTransport(context)
+        request: Any
         try:
-            request = _parse_each(endpoint, received) if endpoint.client_streams else parse(received)
-        except InvalidArgumentError as error:
+            if endpoint.client_streams:
+                request = _parse_each(endpoint, received)
+            else:
+                request = _parse(pipeline, endpoint, received, transport)
+        except AuthzError as error:
             request, run = endpoint.request_type(), partial(_refuse, error.with_traceback(None))
         # The traceback of an error refers to this frame, and is freed only by a garbage collection, which may
         # be gigabytes of requests away.
@@ -97,7 +104,6 @@ def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         try:
-            transport = context if isinstance(context, AsgiContext) else GrpcTransport(context)
             call = endpoint.call(request, transport, deadline)
             return await pipeline.serve(call, run, request)
         except AuthzError as error:
@@ -112,6 +118,19 @@ def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+def _parse(
+    pipeline: Pipeline, endpoint: Endpoint, received: bytes | Compressed, transport: Transport
+) -> Message:
+    """The only request of a call. Raises as `Endpoint.parse`; for a request that takes long to read, as
+    `Pipeline.require_credential` before it reads the request."""
+    if isinstance(received, Compressed):
+        pipeline.require_credential(transport)
+        received = received.decompressed(endpoint.limits.max_bytes)
+    elif len(received) > SMALL_BYTES:
+        pipeline.require_credential(transport)
+    return endpoint.parse(received)
 
 
 async def _parse_each(endpoint: Endpoint, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.api.asgi.framing import (
+    Compressed,
     Event,
     StatusError,
+    decompressed,
     messages,
     only_message,
     prefixed,
@@ -42,7 +44,8 @@ class Arriving:
 async def read(*pieces: bytes, encoding: bytes | None = None, left: bool = False) -> list[bytes]:
     """The messages that come in these pieces; `left`: and then the client leaves."""
     receive = Arriving(*pieces, left=left).receive
-    return [message async for message in messages(receive, encoding, max_message_bytes=MAX_BYTES)]
+    arriving = messages(receive, encoding, max_message_bytes=MAX_BYTES)
+    return [decompressed(message) async for message in arriving]
 
 
 async def refusal_of(*pieces: bytes, encoding: bytes | None = None) -> StatusError:
@@ -97,12 +100,29 @@ async def test_a_small_message_that_unpacks_to_a_large_one_is_refused() -> None:
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-@pytest.mark.parametrize("sent", [[], [b"a", b"b"]])
-async def test_a_method_of_one_message_takes_no_other_number(sent: list[bytes]) -> None:
+async def test_no_more_is_decompressed_than_the_caller_may_send() -> None:
+    packed = gzip.compress(bytes(MAX_BYTES))
+    receive = Arriving(b"\1" + len(packed).to_bytes(4, "big") + packed).receive
+    message = await only_message(receive, b"gzip", max_message_bytes=MAX_BYTES)
+    assert isinstance(message, Compressed)
+    assert message.decompressed(10) == bytes(11)
+    assert message.decompressed(MAX_BYTES) == bytes(MAX_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"), [([], "no message"), ([b"a", b"b"], "more than one"), ([b"", b""], "more than one")]
+)
+async def test_a_method_of_one_message_takes_no_other_number(sent: list[bytes], named: str) -> None:
     receive = Arriving(b"".join(map(prefixed, sent))).receive
-    with pytest.raises(StatusError) as caught:
+    with pytest.raises(StatusError, match=named):
         await only_message(receive, None, max_message_bytes=MAX_BYTES)
-    assert f"{len(sent)} messages" in caught.value.message
+
+
+async def test_a_second_message_is_refused_before_it_has_arrived() -> None:
+    arriving = Arriving(prefixed(b"a"), b"\0", prefixed(b"b"), prefixed(b"c"))
+    with pytest.raises(StatusError, match="more than one"):
+        await only_message(arriving.receive, None, max_message_bytes=MAX_BYTES)
+    assert (await arriving.receive())["body"] == prefixed(b"b")
 
 
 async def test_a_client_that_leaves_within_its_request_cancels_the_call() -> None:

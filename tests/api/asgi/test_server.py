@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from authz.api.asgi.framing import prefixed
 from authz.api.asgi.server import AsgiContext, AsgiServer
 
 GRPC = b"application/grpc"
@@ -23,20 +24,22 @@ def scope_of(
     return {"raw_path": raw_path, "path": path, "query_string": query, "headers": headers, "client": client}
 
 
-async def answer_to(scope: dict[str, Any]) -> tuple[int, dict[bytes, bytes]]:
+async def answer_to(
+    scope: dict[str, Any], message: bytes = b"", parse: Any = None
+) -> tuple[int, dict[bytes, bytes]]:
     """The HTTP status of a call of `/s/Check`, and its headers with its trailers."""
 
     async def answer(_request: bytes, _context: Any) -> bytes:
         return b""
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": bytes(5), "more_body": False}
+        return {"type": "http.request", "body": prefixed(message), "more_body": False}
 
     async def send(event: Any) -> None:
         sent.append(event)
 
-    server, sent = AsgiServer(max_message_bytes=1000), list[Any]()
-    handler: Any = grpc.unary_unary_rpc_method_handler(answer, response_serializer=bytes)
+    server, sent = AsgiServer(max_message_bytes=10_000), list[Any]()
+    handler: Any = grpc.unary_unary_rpc_method_handler(answer, parse, response_serializer=bytes)
     server.add_registered_method_handlers("s", {"Check": handler})
     await server(scope, receive, send)
     return sent[0]["status"], dict(itertools.chain(*(event.get("headers", ()) for event in sent)))
@@ -75,6 +78,15 @@ async def test_what_a_web_page_could_send_is_no_call(content_type: bytes) -> Non
 async def test_no_other_spelling_of_a_path_is_the_method(path: str, query: bytes) -> None:
     status, headers = await answer_to(scope_of(path, query=query))
     assert (status, headers[b"grpc-status"]) == (200, b"12")
+
+
+@pytest.mark.parametrize(("parse", "size_bytes"), [(None, 10_000), (bytes, 4096)])
+async def test_a_method_that_parses_without_a_credential_takes_small_requests(
+    parse: Any, size_bytes: int
+) -> None:
+    for size, code in ((size_bytes, b"0"), (size_bytes + 1, b"8")):
+        _, headers = await answer_to(scope_of("/s/Check"), bytes(size), parse)
+        assert headers[b"grpc-status"] == code
 
 
 async def test_opened_streams_do_not_make_the_call_of_another_connection_wait_for_all_of_them() -> None:
