@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Until, Who, suspension_end
 from authz.domain.entities import Account, AccountFilter, AccountKey, AccountStatus
 from authz.domain.errors import ErrorReason, FailedPreconditionError
@@ -15,23 +15,23 @@ app = typer.Typer(help="Suspend or restore an account.", no_args_is_help=True)
 
 @app.command("suspend")
 @on_server(writes=True)
-def suspend(server: Server, who: Who, until: Until = "") -> None:
+def suspend(context: Context, who: Who, until: Until = "") -> None:
     """Take every role away, in every course and on the platform, until a time or without end."""
     end = suspension_end(until)
     account = Account(subject=who, status=AccountStatus.SUSPENDED, suspended_until=end)
     suspended = [Mutation(Operation.TOUCH, account)]
-    server.write(suspended, AccountFilter(subject=who))
+    context.write(suspended, AccountFilter(subject=who))
 
 
 @app.command("restore")
 @on_server(writes=True)
-def restore(server: Server, who: Who) -> None:
+def restore(context: Context, who: Who) -> None:
     """End the suspension of an account. Memberships that are suspended stay so."""
-    if next(iter(server.client.read(AccountFilter(subject=who))), None) is None:
+    if next(iter(context.client.read(AccountFilter(subject=who))), None) is None:
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
             f"the account of {who} was never suspended;"
             f" end a suspension in a course with `authz member restore {who} course:<id>`",
         )
     restored = update(AccountKey(who), status=AccountStatus.ACTIVE, suspended_until=None)
-    server.write([restored], AccountFilter(subject=who))
+    context.write([restored], AccountFilter(subject=who))

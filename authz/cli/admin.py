@@ -8,7 +8,7 @@ import typer
 
 from authz.cli.connection import connect
 from authz.cli.options import Reason, Who
-from authz.cli.server import setting_options
+from authz.cli.server_settings import setting_options
 from authz.domain.entities import Membership
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation

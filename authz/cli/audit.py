@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, OnlyKinds, OnlyResource, OnlySubject, OnlyWithin, parsed_option
 from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import DecisionEntry, LoggedChange
@@ -55,7 +55,7 @@ Limit = Annotated[int, typer.Option(min=0, help="Maximum number to print. 0: all
 @app.command("changes")
 @on_server()
 def changes(
-    server: Server,
+    context: Context,
     subject: OnlySubject = None,
     resource: OnlyResource = None,
     scope: OnlyWithin = None,
@@ -70,7 +70,7 @@ def changes(
 
     With --json, a change has the whole record before and after.
     """
-    found = server.client.audit.changes(
+    found = context.client.audit.changes(
         kinds=kind or (),
         subject=subject,
         resource=resource,
@@ -81,7 +81,7 @@ def changes(
         oldest_first=oldest_first,
     )
     shown = islice(found, limit or None)
-    if server.as_json:
+    if context.as_json:
         for change in shown:
             print_json(_whole(change))
     else:
@@ -91,7 +91,7 @@ def changes(
 @app.command("decisions")
 @on_server()
 def decisions(
-    server: Server,
+    context: Context,
     subject: OnlySubject = None,
     resource: OnlyResource = None,
     by: By = None,
@@ -109,7 +109,7 @@ def decisions(
 
     The newest entry comes first. With --json, an entry has all its fields.
     """
-    found = server.client.audit.decisions(
+    found = context.client.audit.decisions(
         subject=subject,
         resource=resource,
         principal=by or "",
@@ -119,8 +119,8 @@ def decisions(
         until=until,
         oldest_first=oldest_first,
     )
-    shown = server.show(_COLUMNS_OF_DECISIONS, islice(found, limit or None), _cells_of)
-    if not shown and not server.client.audit.logs_to_database():
+    shown = context.show(_COLUMNS_OF_DECISIONS, islice(found, limit or None), _cells_of)
+    if not shown and not context.client.audit.logs_to_database():
         print(f"note: {_NOT_LOGGED}", file=sys.stderr)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from authz.cli.audit_tree import FAULT_EXIT_CODE, PublicKey
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.output import print_json
 from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof
 
@@ -29,14 +29,14 @@ OfDecisions = Annotated[
 
 
 @on_server(prints_json=False)
-def newest_checkpoint(server: Server) -> None:
+def newest_checkpoint(context: Context) -> None:
     """Print the newest checkpoint that a server has signed, for `authz audit verify`."""
-    print(server.client.audit.checkpoint(), end="")
+    print(context.client.audit.checkpoint(), end="")
 
 
 @on_server()
 def prove_inclusion(
-    server: Server,
+    context: Context,
     number: Annotated[
         int,
         typer.Argument(
@@ -54,11 +54,11 @@ def prove_inclusion(
     """
     log, leaf, leaves = _LOGS[of_decisions]
     head = _head(checkpoint, public_key, log)
-    proof = server.client.audit.inclusion_proof(number, head.size, log=log)
+    proof = context.client.audit.inclusion_proof(number, head.size, log=log)
     holds = proof.holds_for(head.root)
     told = f"{leaf} {number} is {'' if holds else 'not '}in the {head.size} {leaves} that were signed"
-    _conclude(server, proof, holds, told)
-    if not server.as_json:
+    _conclude(context, proof, holds, told)
+    if not context.as_json:
         print(proof.content.decode() or "the hash alone is kept")
         for change in proof.changes:
             print(change.decode())
@@ -66,7 +66,7 @@ def prove_inclusion(
 
 @on_server()
 def prove_consistency(
-    server: Server,
+    context: Context,
     first: CheckpointFile,
     second: Annotated[
         Path, typer.Argument(metavar="LATER", help="Later checkpoint file.", exists=True, dir_okay=False)
@@ -80,11 +80,11 @@ def prove_consistency(
     """
     log, _, leaves = _LOGS[of_decisions]
     one, other = sorted(_head(each, public_key, log) for each in (first, second))
-    proof = server.client.audit.consistency_proof(one.size, other.size, log=log)
+    proof = context.client.audit.consistency_proof(one.size, other.size, log=log)
     holds = proof.holds_for(one.root, other.root)
     begin = "begin" if holds else "do not begin"
     told = f"the {one.size} {leaves} that were signed first {begin} the {other.size}"
-    _conclude(server, proof, holds, told)
+    _conclude(context, proof, holds, told)
 
 
 class _Head(NamedTuple):
@@ -103,8 +103,8 @@ def _head(file: Path, public_key: str, log: AuditLog) -> _Head:
     return _Head(signed.decisions_size, signed.decisions_root)
 
 
-def _conclude(server: Server, proof: InclusionProof | ConsistencyProof, holds: bool, told: str) -> None:
-    if server.as_json:
+def _conclude(context: Context, proof: InclusionProof | ConsistencyProof, holds: bool, told: str) -> None:
+    if context.as_json:
         print_json(msgspec.structs.asdict(proof) | {"holds": holds})
     else:
         print(told)

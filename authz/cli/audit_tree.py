@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from authz.cli.server import database_options
+from authz.cli.server_settings import database_options
 from authz.domain.errors import malformed
 from authz.domain.instants import format_instant
 

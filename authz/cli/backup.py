@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.server import database_options
+from authz.cli.server_settings import database_options
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList
 from authz.domain.errors import malformed
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Action, AskedResource, Who
 from authz.cli.output import print_json, print_rows, time_text
 from authz.client import Answer
@@ -25,7 +25,7 @@ DENIED_EXIT_CODE = 1
 
 @on_server()
 def check(
-    server: Server,
+    context: Context,
     subject: Who,
     action: Action,
     resource: AskedResource,
@@ -34,10 +34,10 @@ def check(
     purpose: Purpose = "",
 ) -> None:
     """Check one action on one resource. Exit code: 0 allowed, 1 denied, 2 error."""
-    answer = server.client.check(
+    answer = context.client.check(
         subject, action, resource, course_id=course, session_id=session, purpose=purpose
     )
-    if server.as_json:
+    if context.as_json:
         print_json(answer)
     else:
         print(answer_line(answer))
@@ -57,7 +57,7 @@ def answer_line(answer: Answer) -> str:
 
 @on_server()
 def actions(
-    server: Server,
+    context: Context,
     subject: Who,
     resource: AskedResource,
     course: Course = "",
@@ -65,10 +65,10 @@ def actions(
     purpose: Purpose = "",
 ) -> None:
     """List the actions on a resource, whether the subject may perform each, and why."""
-    found = server.client.list_actions(
+    found = context.client.list_actions(
         subject, resource, course_id=course, session_id=session, purpose=purpose
     )
-    if server.as_json:
+    if context.as_json:
         print_json(found)
     else:
         rows = [

@@ -31,8 +31,8 @@ _COLUMNS = {
 _COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values() if not kind.service}
 
 
-class Server:
-    """The server that a command calls, why it writes, and how it prints."""
+class Context:
+    """How a command was called: its client, the reason for what it writes, and how it prints."""
 
     def __init__(self, connected: Callable[[], Client], *, as_json: bool, reason: str) -> None:
         self._connected = connected
@@ -90,13 +90,13 @@ class Server:
 
 _BEFORE = "Options for TLS, tokens and --acting-for come before the command: see `authz --help`."
 
-Command: TypeAlias = "Callable[Concatenate[Server, ...], None]"
+Command: TypeAlias = "Callable[Concatenate[Context, ...], None]"
 
 
 def on_server(
     *, writes: bool = False, creates: bool = False, prints_json: bool = True
 ) -> Callable[[Command], Callable[..., None]]:
-    """Give a command a `Server` as its first argument, from the options that this adds to its own.
+    """Give a command a `Context` as its first argument, from the options that this adds to its own.
 
     One that `writes` may say why. One that `creates` makes the database of `--database` if there is none.
     One that only says what it did has no `--json`.
@@ -107,8 +107,8 @@ def on_server(
         def run(*, address: str, database: str, as_json: bool = False, reason: str = "", **own: Any) -> None:
             with ExitStack() as stack:
                 connection = connect(address, database, creates=creates)
-                server = Server(lambda: stack.enter_context(connection), as_json=as_json, reason=reason)
-                command(server, **own)
+                context = Context(lambda: stack.enter_context(connection), as_json=as_json, reason=reason)
+                command(context, **own)
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         shared = inspect.signature(_options, eval_str=True).parameters.values()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Yes, given, updated
 from authz.domain.entities import Course, CourseFilter, CourseKey, CourseState
 from authz.domain.instants import US_PER_S
@@ -31,26 +31,26 @@ def _values(state: CourseState | None, ai: bool | None, edit_window_s: int | Non
 @app.command("create")
 @on_server(writes=True, creates=True)
 def create(
-    server: Server, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
+    context: Context, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
 ) -> None:
     """Create a course: by default, a draft without AI."""
     new = Course(id=course, **_values(state, ai, edit_window_s))
     created = [Mutation(Operation.CREATE, new)]
-    server.write(created, CourseFilter(ids=(course,)))
+    context.write(created, CourseFilter(ids=(course,)))
 
 
 @app.command("update")
 @on_server(writes=True)
 def change(
-    server: Server, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
+    context: Context, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
 ) -> None:
     """Change what the options name; the rest stays as it is."""
     mutation = updated(CourseKey(course), _values(state, ai, edit_window_s))
-    server.write([mutation], CourseFilter(ids=(course,)))
+    context.write([mutation], CourseFilter(ids=(course,)))
 
 
 @app.command("delete")
 @on_server(writes=True, prints_json=False)
-def delete(server: Server, course: Id, yes: Yes = False) -> None:
+def delete(context: Context, course: Id, yes: Yes = False) -> None:
     """Delete a course with its sessions, members and content. To keep these, set its state to ARCHIVED."""
-    server.delete(CourseKey(course), confirmed=yes)
+    context.delete(CourseKey(course), confirmed=yes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from authz.cli.server import setting_options
+from authz.cli.server_settings import setting_options
 
 _FOUND_EXIT_CODE = 1
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import typer
 
 from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Action, AskedResource, AsOf, Who
 from authz.cli.output import print_json
 
 
 @on_server()
 def explain(
-    server: Server,
+    context: Context,
     subject: Who,
     action: Action,
     resource: AskedResource,
@@ -22,7 +22,7 @@ def explain(
     as_of: AsOf = None,
 ) -> None:
     """Check one action on one resource, and tell why, and what would allow it. Exit codes as `check`."""
-    told = server.client.explain(
+    told = context.client.explain(
         subject,
         action,
         resource,
@@ -31,7 +31,7 @@ def explain(
         purpose=purpose,
         as_of=as_of,
     )
-    if server.as_json:
+    if context.as_json:
         print_json(told)
     else:
         from authz.cli.explanation_tree import print_tree

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authz.cli.server import run_server, setting_options
+from authz.cli.server_settings import run_server, setting_options
 from authz.runtime.gc_freeze import without_collections
 
 

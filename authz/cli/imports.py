@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.import_oneroster import oneroster
 from authz.cli.import_report import finish_import, import_reason, print_capped
 from authz.cli.output import progress_bar
@@ -22,7 +22,7 @@ app.command("oneroster")(oneroster)
 @app.command("resources")
 @on_server(creates=True, prints_json=False)
 def resources(
-    server: Server,
+    context: Context,
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="A CSV file, or JSON lines if it ends in .jsonl.")
     ],
@@ -34,24 +34,24 @@ def resources(
     from authz.importers.resources import read_resources
 
     parsed = read_resources(path, type_name=type_name, owner=owner, ignored=ignore or ())
-    _import(server, parsed, path)
+    _import(context, parsed, path)
 
 
 @app.command("subject")
 @on_server(creates=True, prints_json=False)
 def subject(
-    server: Server,
+    context: Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The JSON of `authz privacy export`.")],
 ) -> None:
     """Import the records of an export: the subject then has the same access."""
     from authz.importers.subject_export import read_subject_export
 
-    _import(server, read_subject_export(path), path)
+    _import(context, read_subject_export(path), path)
 
 
-def _import(server: Server, parsed: ParsedSource, path: Path) -> None:
+def _import(context: Context, parsed: ParsedSource, path: Path) -> None:
     reason = import_reason(path)
-    client = server.client  # before the progress bar: that of an unreachable server says nothing
+    client = context.client  # before the progress bar: that of an unreachable server says nothing
     with progress_bar(reason, len(parsed.mutations)) as advance:
         outcome = client.import_mutations(
             (each.mutation for each in parsed.mutations), reason=reason, progress=advance

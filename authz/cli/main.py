@@ -14,6 +14,7 @@ from typer.main import get_group
 import authz
 from authz.cli import (
     ERROR_EXIT_CODE,
+    access_lists,
     account,
     admin,
     audit,
@@ -23,11 +24,11 @@ from authz.cli import (
     check,
     course,
     demo,
+    directory_lists,
     doctor,
     explain,
     follow,
     imports,
-    lists,
     member,
     migrate,
     policy,
@@ -45,7 +46,6 @@ from authz.cli import (
     token,
     watch,
 )
-from authz.cli import list as listing
 from authz.cli.connection import channel_var
 from authz.cli.errors import EXPECTED, message_of
 
@@ -109,15 +109,15 @@ COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
         check.check,
         check.actions,
         explain.explain,
-        lists.list_resources,
-        lists.list_subjects,
-        lists.plan,
-        listing.courses,
-        listing.sessions,
-        listing.memberships,
-        listing.resources,
-        listing.shares,
-        listing.accounts,
+        access_lists.list_resources,
+        access_lists.list_subjects,
+        access_lists.plan,
+        directory_lists.courses,
+        directory_lists.sessions,
+        directory_lists.memberships,
+        directory_lists.resources,
+        directory_lists.shares,
+        directory_lists.accounts,
         watch.watch,
         demo.demo,
     ),

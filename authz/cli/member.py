@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import (
     OnlyRole,
     StartsAt,
@@ -42,7 +42,7 @@ _ACTIVE, _SUSPENDED = MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED
 @app.command("add")
 @on_server(writes=True)
 def add(
-    server: Server,
+    context: Context,
     who: Who,
     where: Where,
     role: Role,
@@ -54,13 +54,13 @@ def add(
     values = given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
     new = Membership(subject=who, scope=where, role=role, **values)
     wanted = _membership_filter(who, where)
-    server.write([Mutation(Operation.CREATE, new)], wanted)
+    context.write([Mutation(Operation.CREATE, new)], wanted)
 
 
 @app.command("update")
 @on_server(writes=True)
 def change(
-    server: Server,
+    context: Context,
     who: Who,
     where: Where,
     role: Role,
@@ -73,20 +73,20 @@ def change(
     values = given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
     mutation = updated(key, values)
     wanted = _membership_filter(who, where)
-    server.write([mutation], wanted)
+    context.write([mutation], wanted)
 
 
 @app.command("suspend")
 @on_server(writes=True)
-def suspend(server: Server, who: Who, where: Where, until: Until = "", role: OnlyRole = "") -> None:
+def suspend(context: Context, who: Who, where: Where, until: Until = "", role: OnlyRole = "") -> None:
     """Take every role in a scope, and in the sessions of a course, away: until a time or without end."""
     wanted, end = _membership_filter(who, where, role), suspension_end(until)
-    held = _memberships_of(server.client, wanted)
+    held = _memberships_of(context.client, wanted)
     if end is not None:
         mutations = [update(each.key, suspended_until=end) for each in held]
     else:
         mutations = _suspended_without_end(held)
-    server.write(mutations, wanted)
+    context.write(mutations, wanted)
 
 
 def _suspended_without_end(held: list[Membership]) -> list[Mutation]:
@@ -101,30 +101,30 @@ def _suspended_without_end(held: list[Membership]) -> list[Mutation]:
 
 @app.command("restore")
 @on_server(writes=True)
-def restore(server: Server, who: Who, where: Where, role: OnlyRole = "") -> None:
+def restore(context: Context, who: Who, where: Where, role: OnlyRole = "") -> None:
     """End every suspension of a subject in a scope. That of an account stays."""
     wanted = _membership_filter(who, where, role)
     mutations = [
         update(each.key, status=_ACTIVE if each.status is _SUSPENDED else each.status, suspended_until=None)
-        for each in _memberships_of(server.client, wanted)
+        for each in _memberships_of(context.client, wanted)
     ]
-    server.write(mutations, wanted)
+    context.write(mutations, wanted)
 
 
 @app.command("remove")
 @on_server(writes=True, prints_json=False)
 def remove(
-    server: Server, who: Who, where: Where, role: OnlyRole = "", everything: Everything = False
+    context: Context, who: Who, where: Where, role: OnlyRole = "", everything: Everything = False
 ) -> None:
     """Remove the memberships of a subject in a scope. Those in the sessions of a course stay."""
     if everything:
         if role:
             raise malformed("--everything", "takes no `--role`: it removes every role; leave one of them out")
-        server.client.remove_member(who, where, reason=server.reason)
+        context.client.remove_member(who, where, reason=context.reason)
         print(f"removed {who} from {where} and all that is in it")
         return
-    held = _memberships_of(server.client, _membership_filter(who, where, role))
-    server.client.write([Mutation(Operation.DELETE, each.key) for each in held], reason=server.reason)
+    held = _memberships_of(context.client, _membership_filter(who, where, role))
+    context.client.write([Mutation(Operation.DELETE, each.key) for each in held], reason=context.reason)
     for each in held:
         print(f"deleted {each.key}")
 

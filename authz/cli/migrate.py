@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authz.cli.server import database_options
+from authz.cli.server_settings import database_options
 
 
 @database_options

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from authz.cli import ERROR_EXIT_CODE
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, OnlyRole, OnlyType, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, counted, print_warnings
@@ -22,7 +22,7 @@ app = typer.Typer(help="Validate, compare, prove, test, publish and revert polic
 @app.command("validate")
 @on_server()
 def validate(
-    server: Server,
+    context: Context,
     folder: Folder = None,
     course: PolicyCourse = "",
     version: Version = "",
@@ -37,16 +37,16 @@ def validate(
     With --course, those of the policy of a course: of a file, or of a version on the server.
     """
     try:
-        source = read_policy(server, folder, version, course)
-        policy_version, numbers, warnings = _linted(server, source, course)
+        source = read_policy(context, folder, version, course)
+        policy_version, numbers, warnings = _linted(context, source, course)
         if with_directory:
-            warnings = validated(server.client, source.files, course)
+            warnings = validated(context.client, source.files, course)
     except PolicyError as error:
-        if not server.as_json:
+        if not context.as_json:
             raise
         print_json({"valid": False, "faults": error.faults, "warnings": []})
         raise typer.Exit(ERROR_EXIT_CODE) from None
-    if server.as_json:
+    if context.as_json:
         print_json({"valid": True, "version": policy_version, "faults": [], "warnings": warnings})
     else:
         print_warnings(warnings, verbose=verbose, file=sys.stdout)
@@ -57,7 +57,7 @@ def validate(
 
 
 def _linted(
-    server: Server, source: PolicySource, course: str
+    context: Context, source: PolicySource, course: str
 ) -> tuple[str, dict[str, int], list[PolicyWarning]]:
     """The version of a policy, how many of each noun it has, and its warnings. Raises `PolicyError` with
     every fault."""
@@ -65,7 +65,7 @@ def _linted(
     from authz.policy.load import compile_files
 
     if course:
-        found = load_in_course(server, course, source)
+        found = load_in_course(context, course, source)
         warnings = [*lint_course(found.policy, found.platform)]
         return found.policy.version, {"rule": len(found.own)}, warnings
     policy = compile_files(source.files)
@@ -89,7 +89,7 @@ def format_file(
 @app.command("show")
 @on_server()
 def show(
-    server: Server,
+    context: Context,
     folder: Folder = None,
     course: PolicyCourse = "",
     version: Version = "",
@@ -99,17 +99,17 @@ def show(
     """Show the rules; with --course, those that the course has of its own."""
     from authz.policy.load import compile_files
 
-    source = read_policy(server, folder, version, course)
-    rules = load_in_course(server, course, source).own if course else compile_files(source.files).rules
+    source = read_policy(context, folder, version, course)
+    rules = load_in_course(context, course, source).own if course else compile_files(source.files).rules
     columns = ("role", "scope", "type", "action", "condition", "effect", "source")
     shown = [rule for rule in rules if role in ("", rule.role) and type_name in ("", rule.type)]
-    server.show(columns, shown, lambda rule: [getattr(rule, name) for name in columns])
+    context.show(columns, shown, lambda rule: [getattr(rule, name) for name in columns])
 
 
 @app.command("copy-role")
 @on_server(prints_json=False)
 def copy(
-    server: Server,
+    context: Context,
     original: Annotated[str, typer.Argument(metavar="ROLE", help="The role to copy.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new role.")],
     folder: Folder = None,
@@ -120,4 +120,4 @@ def copy(
     from authz.policy.copy_role import copy_role
     from authz.policy.load import compile_files
 
-    print(copy_role(compile_files(read_policy(server, folder, version).files), original, name, rank), end="")
+    print(copy_role(compile_files(read_policy(context, folder, version).files), original, name, rank), end="")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import PolicyCourse, Verbose
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, print_changes
@@ -17,7 +17,7 @@ from authz.domain.policy_changes import PolicyDiff
 
 @on_server()
 def diff(
-    server: Server,
+    context: Context,
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -39,8 +39,8 @@ def diff(
     A folder alone is compared with the active version. With --course, so are the policies of a course, each
     together with the active one of the platform; before its first version, `active` is the platform's alone.
     """
-    found = _compare(server, *_sides(folders or [], before, after), course)
-    if server.as_json:
+    found = _compare(context, *_sides(folders or [], before, after), course)
+    if context.as_json:
         print_json(found)
     else:
         print_changes(found, verbose=verbose)
@@ -62,7 +62,7 @@ def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Pa
     return first, after or next(left, ACTIVE)
 
 
-def _compare(server: Server, before: Path | str, after: Path | str, course: str) -> PolicyDiff:
+def _compare(context: Context, before: Path | str, after: Path | str, course: str) -> PolicyDiff:
     from authz.policy.diff import diff_files
     from authz.policy.load import compile_files
 
@@ -70,7 +70,9 @@ def _compare(server: Server, before: Path | str, after: Path | str, course: str)
         old, new = read_source(before), read_source(after)
         return diff_files(compile_files(old), compile_files(new), old, new)
     sides = [
-        read_source(side, course) if isinstance(side, Path) else version_or_files(server.client, side, course)
+        read_source(side, course)
+        if isinstance(side, Path)
+        else version_or_files(context.client, side, course)
         for side in (before, after)
     ]
-    return server.client.policies.diff(*sides, course_id=course)
+    return context.client.policies.diff(*sides, course_id=course)

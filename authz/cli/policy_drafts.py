@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, Author, DraftName, PolicyCourse, Verbose, parsed_option
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
@@ -27,7 +27,7 @@ Etag = Annotated[str, typer.Option("--etag", help="Refuse unless the draft has t
 @app.command("create")
 @on_server(prints_json=False)
 def create(
-    server: Server,
+    context: Context,
     name: DraftName,
     base: Annotated[
         int | None,
@@ -37,18 +37,18 @@ def create(
     course: PolicyCourse = "",
 ) -> None:
     """Make a draft: a copy of a version, by which nothing decides."""
-    draft = server.client.policies.drafts.create(name, base=base or 0, author=author, course_id=course)
+    draft = context.client.policies.drafts.create(name, base=base or 0, author=author, course_id=course)
     copied = f"a copy of version {draft.base_number}" if draft.base_number else "without rules"
     print(f"draft `{draft.id}` is {copied}")
 
 
 @app.command("list")
 @on_server()
-def list_drafts(server: Server, course: PolicyCourse = "") -> None:
+def list_drafts(context: Context, course: PolicyCourse = "") -> None:
     """List the drafts of the platform's policy, or of the policy of a course."""
     fields = ("id", "base_number", "etag", "author", "edited_at", "publication")
-    drafts = server.client.policies.drafts.list(course_id=course)
-    server.show(
+    drafts = context.client.policies.drafts.list(course_id=course)
+    context.show(
         ("draft", "from version", "etag", "author", "edited at", "to be published"),
         ({name: getattr(draft, name) for name in fields} for draft in drafts),
         lambda draft: [_cell_of(draft[name], name) for name in fields],
@@ -64,25 +64,25 @@ def _cell_of(value: object, name: str) -> str:
 
 @app.command("cancel")
 @on_server(prints_json=False)
-def cancel(server: Server, name: DraftName, course: PolicyCourse = "") -> None:
+def cancel(context: Context, name: DraftName, course: PolicyCourse = "") -> None:
     """Do not publish a draft at the time that `publish --at` has named. It stays a draft."""
-    drafts = server.client.policies.drafts
+    drafts = context.client.policies.drafts
     drafts.cancel(drafts.read(name, course_id=course))
     print(f"draft `{name}` is not published")
 
 
 @app.command("delete")
 @on_server(prints_json=False)
-def delete(server: Server, name: DraftName, course: PolicyCourse = "") -> None:
+def delete(context: Context, name: DraftName, course: PolicyCourse = "") -> None:
     """Delete a draft."""
-    drafts = server.client.policies.drafts
+    drafts = context.client.policies.drafts
     drafts.delete(drafts.read(name, course_id=course))
     print(f"draft `{name}` is deleted")
 
 
 @on_server()
 def edit(
-    server: Server,
+    context: Context,
     name: DraftName,
     cell: Annotated[
         tuple[str, str, str, str] | None,
@@ -112,10 +112,10 @@ def edit(
     edits += [DeleteFile(each) for each in delete_file or ()]
     if not edits and not rebase:
         raise ValueError("nothing to edit; use --set, --add, --remove, --put, --delete-file or --rebase")
-    drafts = server.client.policies.drafts
+    drafts = context.client.policies.drafts
     edited = drafts.edit(_at(drafts.read(name, course_id=course), etag), edits, rebase=rebase)
-    changes = None if edited.faults else _changes(server.client, name, course)
-    _print(edited, changes, verbose=verbose, as_json=server.as_json)
+    changes = None if edited.faults else _changes(context.client, name, course)
+    _print(edited, changes, verbose=verbose, as_json=context.as_json)
 
 
 def _changes(client: Client, name: str, course: str) -> PolicyDiff:
@@ -168,7 +168,7 @@ def _file(given: str) -> PutFile:
 
 @on_server(writes=True)
 def publish(
-    server: Server,
+    context: Context,
     name: DraftName,
     author: Author = "",
     etag: Etag = "",
@@ -183,16 +183,16 @@ def publish(
 
     Exit code: 0 published, to be published or unchanged, 2 refused, with every fault.
     """
-    policies, reason = server.client.policies, server.reason
+    policies, reason = context.client.policies, context.reason
     draft = _at(policies.drafts.read(name, course_id=course), etag)
-    warnings = validated(server.client, draft.files, course)
-    changes = changes_from_active(server.client, draft.files, course)
+    warnings = validated(context.client, draft.files, course)
+    changes = changes_from_active(context.client, draft.files, course)
     if at is None:
         published = policies.publish(draft, author=author, reason=reason)
-        print_published(server, published, changes, verbose=verbose)
+        print_published(context, published, changes, verbose=verbose)
     else:
         planned = policies.drafts.schedule(draft, at, author=author, reason=reason)
-        _print_planned(planned, warnings, changes, verbose=verbose, as_json=server.as_json)
+        _print_planned(planned, warnings, changes, verbose=verbose, as_json=context.as_json)
 
 
 def _print_planned(

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import PolicyCourse, Version
 from authz.cli.output import print_json, print_rows, progress_bar
 from authz.cli.policy_report import FOUND_EXIT_CODE, changes_from_active, counted
@@ -33,7 +33,7 @@ _COLUMNS = ("subject", "in", "change", "resources", "example", "now", "then")
 
 @on_server()
 def preview(
-    server: Server,
+    context: Context,
     policy: Annotated[
         Path | None,
         typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
@@ -53,13 +53,13 @@ def preview(
     """
     if (policy is None) is (not version):
         raise ValueError("name a policy folder, or a version by `--version`")
-    policies = server.client.policies
-    source = read_source(policy, course) if policy else version_or_files(server.client, version, course)
+    policies = context.client.policies
+    source = read_source(policy, course) if policy else version_or_files(context.client, version, course)
     events = policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
-    totals = _totals_of(_with_progress(events), server.as_json)
-    changes = changes_from_active(server.client, source, course)
+    totals = _totals_of(_with_progress(events), context.as_json)
+    changes = changes_from_active(context.client, source, course)
     declarations = () if changes is None else changes.declarations
-    if server.as_json:
+    if context.as_json:
         print_json({"totals": _totals_data(totals), "declarations": declarations})
     else:
         for line in declarations:

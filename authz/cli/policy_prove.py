@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, counted, most_common
@@ -30,7 +30,7 @@ _MAX_SHOWN = 3
 
 @on_server()
 def prove(
-    server: Server,
+    context: Context,
     folder: Folder = None,
     course: PolicyCourse = "",
     certificate: Annotated[Path | None, typer.Option(help="Write the certificate to this file.")] = None,
@@ -47,42 +47,44 @@ def prove(
     """
     from authz.policy.prove import prove as prove_invariants
 
-    source = read_policy(server, folder, version, course)
+    source = read_policy(context, folder, version, course)
     if served and not source.number:
         raise ValueError("--served is for a version on the server: `--version active`, or a number")
-    policy, invariants = _load(server, source, course)
+    policy, invariants = _load(context, source, course)
     if check is not None:
-        _check(server, _read_certificate(check.read_bytes(), f"`{check}`"), policy, invariants)
+        _check(context, _read_certificate(check.read_bytes(), f"`{check}`"), policy, invariants)
         return
     if served:
-        _check(server, _served_certificate(server, source.number, course), policy, invariants)
+        _check(context, _served_certificate(context, source.number, course), policy, invariants)
         return
     proof = prove_invariants(policy, invariants)
     if proof.certificate is not None and certificate is not None:
         certificate.write_bytes(msgspec.json.encode(proof.certificate))
-    _print(proof, policy, len(invariants), verbose=verbose, as_json=server.as_json)
+    _print(proof, policy, len(invariants), verbose=verbose, as_json=context.as_json)
     if proof.breaches:
         raise typer.Exit(FOUND_EXIT_CODE)
 
 
 def _check(
-    server: Server, given: Certificate, policy: CompiledPolicy, invariants: tuple[Invariant, ...]
+    context: Context, given: Certificate, policy: CompiledPolicy, invariants: tuple[Invariant, ...]
 ) -> None:
     from authz.policy.certificate import check_certificate
 
     check_certificate(given, policy, invariants)
-    if server.as_json:
+    if context.as_json:
         print_json({"holds": True, "invariants": len(invariants), "obligations": given.obligations})
     else:
         print(f"the certificate holds: {len(invariants)} invariants, {given.obligations} obligations")
 
 
-def _load(server: Server, source: PolicySource, course: str) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
+def _load(
+    context: Context, source: PolicySource, course: str
+) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
     if course:
-        found = load_in_course(server, course, source)
+        found = load_in_course(context, course, source)
         return found.policy, found.invariants
     policy = compile_files(source.files)
     return policy, read_invariants(source.files, policy.vocabulary)
@@ -102,8 +104,8 @@ def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bo
         _print_breaches(proof.breaches, policy, invariants, verbose=verbose)
 
 
-def _served_certificate(server: Server, number: int, course: str) -> Certificate:
-    found = server.client.policies.certificate(number, course_id=course)
+def _served_certificate(context: Context, number: int, course: str) -> Certificate:
+    found = context.client.policies.certificate(number, course_id=course)
     return _read_certificate(found.json.encode(), "what the server sent")
 
 

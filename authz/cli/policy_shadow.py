@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, Author, PolicyCourse, parsed_option
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy_report import FOUND_EXIT_CODE
@@ -25,7 +25,7 @@ app = typer.Typer(help="Try a policy on live checks, without affecting any answe
 @app.command("start")
 @on_server()
 def start(
-    server: Server,
+    context: Context,
     version: Annotated[
         str,
         typer.Argument(metavar="VERSION", help="The candidate: `draft:NAME`, or the number of a version."),
@@ -45,7 +45,7 @@ def start(
     A shadow ends in an hour, unless --until says when.
     """
     candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
-    report = server.client.policies.shadow.start(
+    report = context.client.policies.shadow.start(
         candidate,
         sample_rate=sample_rate,
         budget_us=budget_us,
@@ -53,28 +53,28 @@ def start(
         author=author,
         course_id=course,
     )
-    _print_heading(server, report)
+    _print_heading(context, report)
 
 
 @app.command("show")
 @on_server()
-def show(server: Server, course: PolicyCourse = "") -> None:
+def show(context: Context, course: PolicyCourse = "") -> None:
     """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
-    report = server.client.policies.shadow.read(course_id=course)
+    report = context.client.policies.shadow.read(course_id=course)
     if report is None:
         raise ValueError("no shadow was started; start one with `authz policy shadow start`")
-    _print(report, server.as_json)
+    _print(report, context.as_json)
 
 
 @app.command("stop")
 @on_server()
-def stop(server: Server, course: PolicyCourse = "") -> None:
+def stop(context: Context, course: PolicyCourse = "") -> None:
     """End the shadow on all servers. `show` has the final counts some seconds later."""
-    _print_heading(server, server.client.policies.shadow.stop(course_id=course))
+    _print_heading(context, context.client.policies.shadow.stop(course_id=course))
 
 
-def _print_heading(server: Server, report: ShadowReport) -> None:
-    if server.as_json:
+def _print_heading(context: Context, report: ShadowReport) -> None:
+    if context.as_json:
         print_json(_data(report))
     else:
         print(_heading(report))

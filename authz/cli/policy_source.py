@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from authz.cli.command import Server
+from authz.cli.command import Context
 from authz.client import Client
 from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.kinds.fields import MAX_NUMBER
@@ -27,7 +27,7 @@ class PolicySource(NamedTuple):
     number: int = 0
 
 
-def read_policy(server: Server, path: Path | None, version: str, course: str = "") -> PolicySource:
+def read_policy(context: Context, path: Path | None, version: str, course: str = "") -> PolicySource:
     """The policy of a folder, or with a course of a file; else of a version, by default the active one.
 
     Says on standard error which policy it is.
@@ -38,7 +38,7 @@ def read_policy(server: Server, path: Path | None, version: str, course: str = "
         name = f"course `{course}` in `{path}`" if course else f"the policy in `{path}`"
         source = PolicySource(read_source(path, course), name)
     else:
-        source = _read_version(server.client, version or ACTIVE, course)
+        source = _read_version(context.client, version or ACTIVE, course)
     print(f"read {source.name}", file=sys.stderr)
     return source
 
@@ -88,13 +88,13 @@ class CoursePolicy(NamedTuple):
         return self.policy.own_rules
 
 
-def load_in_course(server: Server, course: str, source: PolicySource) -> CoursePolicy:
+def load_in_course(context: Context, course: str, source: PolicySource) -> CoursePolicy:
     """The policy of a course under what is active on the platform. Raises `PolicyError` with every fault."""
     from authz.policy.course import load_course_policy
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
-    of_platform = server.client.policies.files()
+    of_platform = context.client.policies.files()
     platform = compile_files(of_platform)
     policy = load_course_policy(platform, course, source.files)
     return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import msgspec
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE
@@ -23,7 +23,7 @@ _MAX_LISTED = 10
 
 @on_server()
 def test(
-    server: Server,
+    context: Context,
     folder: Folder = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report to this file.")] = None,
     version: Version = "",
@@ -31,10 +31,10 @@ def test(
     """Run tests/*.toml of a policy. Exit code: 0 all passed, 1 some failed, 2 error."""
     from authz.runtime.policy_cases import run_policy_tests
 
-    report = run_policy_tests(read_policy(server, folder, version).files)
+    report = run_policy_tests(read_policy(context, folder, version).files)
     if junit is not None:
         _write_junit(report, junit)
-    if server.as_json:
+    if context.as_json:
         print_json({"passed": report.passed, "failed": len(report.failed)} | msgspec.structs.asdict(report))
     else:
         _print(report)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Author, PolicyCourse, Verbose, Version
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
@@ -30,7 +30,7 @@ Expected = Annotated[
 
 @on_server(writes=True, creates=True)
 def apply(
-    server: Server,
+    context: Context,
     folder: Annotated[
         Path,
         typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
@@ -48,22 +48,22 @@ def apply(
     Exit code: 0 applied or unchanged, 2 refused, with every fault.
     """
     files = read_source(folder, course)
-    validated(server.client, files, course)
-    changes = changes_from_active(server.client, files, course)
-    published = server.client.policies.apply(
+    validated(context.client, files, course)
+    changes = changes_from_active(context.client, files, course)
+    published = context.client.policies.apply(
         files,
         author=author,
-        reason=server.reason,
+        reason=context.reason,
         expected_active=expected_active,
         validate_only=validate_only,
         course_id=course,
     )
-    print_published(server, published, changes, verbose=verbose, validated_only=validate_only)
+    print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
 
 
 @on_server(writes=True)
 def rollback(
-    server: Server,
+    context: Context,
     number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The version to return to.")],
     course: PolicyCourse = "",
     author: Author = "",
@@ -71,26 +71,26 @@ def rollback(
     verbose: Verbose = False,
 ) -> None:
     """Make the next version from the files of an earlier one, and activate it."""
-    changes = changes_from_active(server.client, number, course)
-    published = server.client.policies.roll_back(
-        number, author=author, reason=server.reason, expected_active=expected_active, course_id=course
+    changes = changes_from_active(context.client, number, course)
+    published = context.client.policies.roll_back(
+        number, author=author, reason=context.reason, expected_active=expected_active, course_id=course
     )
-    print_published(server, published, changes, verbose=verbose)
+    print_published(context, published, changes, verbose=verbose)
 
 
 @on_server()
-def history(server: Server, course: PolicyCourse = "") -> None:
+def history(context: Context, course: PolicyCourse = "") -> None:
     """List the versions, the active one first; before them, the drafts that are to be published later."""
-    policies = server.client.policies
+    policies = context.client.policies
     active = policies.active_number(course_id=course)
     versions = sorted(policies.versions(course_id=course), key=lambda version: -version.number)
     planned = [
         {"number": None, "active": False, "draft": draft.id, "publication": draft.publication}
-        for draft in _planned(server.client, course)
+        for draft in _planned(context.client, course)
     ]
     listed = [_as_json(version) | {"active": version.number == active} for version in versions]
     headings = ("version", "state", "created at", "author", "reason", "digest")
-    server.show(headings, [*planned, *listed], _cells)
+    context.show(headings, [*planned, *listed], _cells)
 
 
 def _cells(item: dict[str, Any]) -> Sequence[str]:
@@ -113,7 +113,7 @@ def _planned(client: Client, course: str) -> list[Draft]:
 
 @on_server(prints_json=False)
 def export(
-    server: Server,
+    context: Context,
     folder: Annotated[
         Path,
         typer.Argument(metavar="FOLDER", help="A new or empty folder; with --course, a new file."),
@@ -123,11 +123,11 @@ def export(
 ) -> None:
     """Write the files of a version into a folder; with --course, the rows of the course into a file."""
     if course:
-        _export_course(server, course, folder, version)
+        _export_course(context, course, folder, version)
         return
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"`{folder}` is not empty; name a new folder, so that no file of yours is lost")
-    files = read_policy(server, None, version).files
+    files = read_policy(context, None, version).files
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,12 +135,12 @@ def export(
     print(f"wrote {len(files)} files to {folder}")
 
 
-def _export_course(server: Server, course: str, file: Path, version: str) -> None:
+def _export_course(context: Context, course: str, file: Path, version: str) -> None:
     from authz.policy.course import COURSE_FILE
 
     if file.exists():
         raise ValueError(f"`{file}` exists; name a new file, so that nothing of yours is lost")
-    files = read_policy(server, None, version, course).files
+    files = read_policy(context, None, version, course).files
     file.write_bytes(files[COURSE_FILE].encode())
     print(f"wrote {file}")
 
@@ -149,7 +149,7 @@ COMMANDS = (apply, export, history, rollback)
 
 
 def print_published(
-    server: Server,
+    context: Context,
     published: PublishedPolicy,
     changes: PolicyDiff | None,
     *,
@@ -159,9 +159,9 @@ def print_published(
     """Print what a publish came to, what it changes, if that is known, and its warnings to standard error, if
     not as JSON."""
     number = published.number
-    if not server.as_json:
+    if not context.as_json:
         print_warnings(published.warnings, verbose=verbose)
-    if server.as_json:
+    if context.as_json:
         outcome = {
             "active": None if published.active is None else _as_json(published.active),
             "changed": published.changed,

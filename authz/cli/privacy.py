@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from authz.cli import retention
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import OnlySubject, Reason, Who, Yes, parsed_option
 from authz.cli.output import print_json
 from authz.client import Client
@@ -51,7 +51,7 @@ class Format(StrEnum):
 @app.command("export")
 @on_server(prints_json=False)
 def export(
-    server: Server,
+    context: Context,
     who: Who,
     form: Annotated[Format, typer.Option("--format", help="JSON to process, HTML to read.")] = Format.JSON,
 ) -> None:
@@ -63,7 +63,7 @@ def export(
     from authz.cli.export_page import page_lines
 
     render = json_lines if form is Format.JSON else page_lines
-    for line in render(server.client.privacy.export(who)):
+    for line in render(context.client.privacy.export(who)):
         print(line)
 
 
@@ -76,7 +76,7 @@ def schema() -> None:
 @app.command("erase")
 @on_server()
 def erase(
-    server: Server,
+    context: Context,
     who: Who,
     why: Reason,
     resources_to: Annotated[
@@ -96,12 +96,12 @@ def erase(
         )
     if not yes:
         typer.confirm(f"Erase {who} for good?", abort=True, err=True)
-    certificate = server.client.privacy.erase(
+    certificate = context.client.privacy.erase(
         who, reason=why, resources_to=resources_to or "", orphan_resources=orphan_resources
     )
     if wait:
-        certificate = _confirmed(server.client, who, certificate)
-    _show(certificate, as_json=server.as_json)
+        certificate = _confirmed(context.client, who, certificate)
+    _show(certificate, as_json=context.as_json)
     if wait and not certificate.is_confirmed:
         print("not confirmed everywhere yet; look again with: authz privacy erasures", file=sys.stderr)
         raise typer.Exit(_NOT_CONFIRMED)
@@ -120,7 +120,7 @@ def _confirmed(client: Client, who: Subject, certificate: ErasureCertificate) ->
 @app.command("erasures")
 @on_server()
 def erasures(
-    server: Server,
+    context: Context,
     subject: OnlySubject = None,
     export: Annotated[
         Path | None, typer.Option(help="Write all erasures to this file, for `authz restore --erasures`.")
@@ -128,48 +128,48 @@ def erasures(
 ) -> None:
     """Print the certificates of erasures: removed data, and machines that have not confirmed."""
     if export is not None:
-        found = server.client.privacy.erasure_list()
+        found = context.client.privacy.erasure_list()
         export.write_bytes(msgspec.json.encode(found))
         print(f"{export} has {len(found.erasures)} erasures")
         return
-    for certificate in server.client.privacy.erasures(subject or ""):
-        _show(certificate, as_json=server.as_json)
+    for certificate in context.client.privacy.erasures(subject or ""):
+        _show(certificate, as_json=context.as_json)
 
 
 @app.command("forget-replica")
 @on_server(prints_json=False)
 def forget_replica(
-    server: Server,
+    context: Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the machine in certificates.")],
 ) -> None:
     """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
-    server.client.privacy.forget_replica(name)
+    context.client.privacy.forget_replica(name)
     print(f"{name} is in no certificate any more")
 
 
 @app.command("forget-watcher")
 @on_server(prints_json=False)
 def forget_watcher(
-    server: Server,
+    context: Context,
     caller: Annotated[str, typer.Argument(metavar="CALLER", help="The watcher in certificates.")],
 ) -> None:
     """Remove a watcher that is gone for good, and keeps no data, from all certificates."""
-    server.client.privacy.forget_watcher(caller)
+    context.client.privacy.forget_watcher(caller)
     print(f"{caller} is in no certificate any more, unless it watches again")
 
 
 @app.command("release")
 @on_server(prints_json=False)
-def release(server: Server, who: Who, why: Reason) -> None:
+def release(context: Context, who: Who, why: Reason) -> None:
     """Allow writes to name an erased id again, for somebody new."""
-    server.client.privacy.release(who, reason=why)
+    context.client.privacy.release(who, reason=why)
     print(f"{who} may be written again; nothing of the erased subject is under this id")
 
 
 @app.command("rename")
 @on_server(prints_json=False)
 def rename(
-    server: Server,
+    context: Context,
     who: Who,
     to: Annotated[
         Subject, typer.Argument(metavar="TO", parser=parse_subject, help="The id that gets the records.")
@@ -177,34 +177,34 @@ def rename(
     why: Reason,
 ) -> None:
     """Move all records of a subject to another id, for a new login name or to merge two accounts."""
-    counts = server.client.privacy.rename(who, to, reason=why)
+    counts = context.client.privacy.rename(who, to, reason=why)
     what = ", ".join(f"{kind} records: {count}" for kind, count in counts.items())
     print(f"{who} is {to} now; {what}")
 
 
 @app.command("hold")
 @on_server(prints_json=False)
-def hold(server: Server, who: Who, why: Reason) -> None:
+def hold(context: Context, who: Who, why: Reason) -> None:
     """Block the erasure of a subject, for a legal claim or a court order."""
-    server.client.privacy.hold(who, reason=why)
+    context.client.privacy.hold(who, reason=why)
     print(f"{who} is held: {why}")
 
 
 @app.command("release-hold")
 @on_server(prints_json=False)
-def release_hold(server: Server, who: Who) -> None:
+def release_hold(context: Context, who: Who) -> None:
     """End the hold on a subject, so that it can be erased."""
-    server.client.privacy.release_hold(who)
+    context.client.privacy.release_hold(who)
     print(f"{who} is held no more")
 
 
 @app.command("holds")
 @on_server()
-def holds(server: Server) -> None:
+def holds(context: Context) -> None:
     """List all holds, with their reasons."""
-    server.show(
+    context.show(
         ("subject", "since", "by", "reason"),
-        server.client.privacy.holds(),
+        context.client.privacy.holds(),
         lambda each: (str(each.subject), format_instant(each.since), each.actor, each.reason),
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Reason
 from authz.domain.entities import RetainedData, RetentionRule
 from authz.domain.errors import malformed
@@ -28,22 +28,22 @@ def _parse_days(text: str) -> int | None:
 
 @app.command("show")
 @on_server()
-def show(server: Server) -> None:
+def show(context: Context) -> None:
     """Print every retention period, its minimum, and what has been purged."""
-    rules = (each.entity for each in server.client.privacy.retention())
-    server.show(("data", "kept", "at least", "purged so far", "complete since"), rules, _row)
+    rules = (each.entity for each in context.client.privacy.retention())
+    context.show(("data", "kept", "at least", "purged so far", "complete since"), rules, _row)
 
 
 @app.command("set")
 @on_server(prints_json=False)
 def set_period(
-    server: Server,
+    context: Context,
     data: Annotated[RetainedData, typer.Argument(metavar="DATA", case_sensitive=False, help="Which data.")],
     days: Annotated[str, typer.Argument(metavar="DAYS", help="A number of days, or forever.")],
     why: Reason,
 ) -> None:
     """Set a retention period for all servers. Purged data cannot be restored."""
-    rule = server.client.privacy.set_retention(data, _parse_days(days), reason=why).entity
+    rule = context.client.privacy.set_retention(data, _parse_days(days), reason=why).entity
     print(f"{data.lower()} are kept {_kept(rule)}")
 
 

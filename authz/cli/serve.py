@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.cli.server import flag_of, run_server, setting_options
+from authz.cli.server_settings import flag_of, run_server, setting_options
 from authz.runtime.gc_freeze import without_collections
 from authz.runtime.settings import Settings, load_settings
 

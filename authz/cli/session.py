@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import StartsAt, Until, Yes, given, given_times, updated
 from authz.domain.entities import Session, SessionFilter, SessionKey, SessionState
 from authz.domain.mutations import Mutation, Operation
@@ -25,7 +25,7 @@ Open = Annotated[
 @app.command("create")
 @on_server(writes=True)
 def create(
-    server: Server,
+    context: Context,
     session: Id,
     course: Course = "",
     state: State = None,
@@ -36,13 +36,13 @@ def create(
     """Create a session: by default, scheduled and closed."""
     values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
     new = Mutation(Operation.CREATE, Session(id=session, course_id=course or None, **values))
-    server.write([new], SessionFilter(ids=(session,)))
+    context.write([new], SessionFilter(ids=(session,)))
 
 
 @app.command("update")
 @on_server(writes=True)
 def change(
-    server: Server,
+    context: Context,
     session: Id,
     state: State = None,
     starts_at: StartsAt = "",
@@ -52,11 +52,11 @@ def change(
     """Change what the options name; the rest stays as it is. The time `none` removes a date."""
     values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
     mutation = updated(SessionKey(session), values)
-    server.write([mutation], SessionFilter(ids=(session,)))
+    context.write([mutation], SessionFilter(ids=(session,)))
 
 
 @app.command("delete")
 @on_server(writes=True, prints_json=False)
-def delete(server: Server, session: Id, yes: Yes = False) -> None:
+def delete(context: Context, session: Id, yes: Yes = False) -> None:
     """Delete a session with its members and content. To keep these, set its state to ENDED."""
-    server.delete(SessionKey(session), confirmed=yes)
+    context.delete(SessionKey(session), confirmed=yes)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import What, Who
 from authz.domain.entities import Share, ShareFilter, ShareKey, ShareLevel
 from authz.domain.mutations import Mutation, Operation
@@ -26,16 +26,16 @@ Awaits = Annotated[
 @app.command("add")
 @on_server(writes=True)
 def add(
-    server: Server, what: What, who: Who, level: Level = ShareLevel.VIEWER, awaits: Awaits = False
+    context: Context, what: What, who: Who, level: Level = ShareLevel.VIEWER, awaits: Awaits = False
 ) -> None:
     """Share a resource with a subject, or change the share."""
     share = Share(resource=what, subject=who, level=level, awaits_membership=awaits)
-    server.write([Mutation(Operation.TOUCH, share)], ShareFilter(resource=what, subject=who))
+    context.write([Mutation(Operation.TOUCH, share)], ShareFilter(resource=what, subject=who))
 
 
 @app.command("remove")
 @on_server(writes=True, prints_json=False)
-def remove(server: Server, what: What, who: Who) -> None:
+def remove(context: Context, what: What, who: Who) -> None:
     """Stop sharing a resource with a subject."""
     key = ShareKey(what, who)
-    server.delete(key, confirmed=True)
+    context.delete(key, confirmed=True)

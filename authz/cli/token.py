@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, OnlySubject, Who, future_time
 from authz.cli.output import print_json
 from authz.domain.entities import AccessTokenFilter
@@ -24,11 +24,11 @@ Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token
 
 @app.command("create")
 @on_server(writes=True, creates=True)
-def create(server: Server, who: Who, expires: Expires = "") -> None:
+def create(context: Context, who: Who, expires: Expires = "") -> None:
     """Print a new token of service:<id>, which nothing can show again."""
     ends_at = future_time(expires, option="--expires") if expires else _default_end()
-    token = server.client.create_access_token(who, ends_at=ends_at, reason=server.reason)
-    if server.as_json:
+    token = context.client.create_access_token(who, ends_at=ends_at, reason=context.reason)
+    if context.as_json:
         print_json({"token": token, "ends_at": ends_at})
         return
     print(token)
@@ -38,17 +38,17 @@ def create(server: Server, who: Who, expires: Expires = "") -> None:
 
 @app.command("list")
 @on_server()
-def list_(server: Server, subject: OnlySubject = None) -> None:
+def list_(context: Context, subject: OnlySubject = None) -> None:
     """List tokens, also those that have ended."""
-    server.list(AccessTokenFilter(subject=subject))
+    context.list(AccessTokenFilter(subject=subject))
 
 
 @app.command("revoke")
 @on_server(writes=True, prints_json=False)
-def revoke(server: Server, token: Token) -> None:
+def revoke(context: Context, token: Token) -> None:
     """End a token now."""
     id_ = token_id(token) or token
-    server.client.revoke_access_token(id_, reason=server.reason)
+    context.client.revoke_access_token(id_, reason=context.reason)
     print(f"revoked access token {id_}")
 
 

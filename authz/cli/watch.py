@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import OnlyKinds, OnlyWithinAny
 from authz.cli.output import print_json
 from authz.client import WatchedChange
@@ -17,7 +17,7 @@ from authz.domain.instants import format_instant
 
 @on_server()
 def watch(
-    server: Server,
+    context: Context,
     after: Annotated[str, typer.Option(help="Start after this token. Default: now.")] = "",
     scope: OnlyWithinAny = None,
     kind: OnlyKinds = None,
@@ -27,10 +27,10 @@ def watch(
     shown = 0
     with (
         suppress(KeyboardInterrupt),
-        closing(server.client.watch(after=after, scopes=scope or (), kinds=kind or ())) as changes,
+        closing(context.client.watch(after=after, scopes=scope or (), kinds=kind or ())) as changes,
     ):
         for change in changes:
-            _show(change, server.as_json)
+            _show(change, context.as_json)
             shown += change.is_last
             if shown == count and change.is_last:
                 return

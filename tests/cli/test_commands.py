@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authz.cli.command import Server
+from authz.cli.command import Context
 from authz.cli.connection import DEFAULT_ADDRESS, connect
 from authz.cli.output import print_rows
 from authz.client import Client
@@ -158,9 +158,9 @@ def test_a_list_as_json_prints_each_item_when_it_comes(capsys: pytest.CaptureFix
         yield {"n": 2}
         raise ValueError("the server went away")
 
-    server = Server(lambda: Client(DEFAULT_ADDRESS), as_json=True, reason="")
+    context = Context(lambda: Client(DEFAULT_ADDRESS), as_json=True, reason="")
     with pytest.raises(ValueError, match="went away"):
-        server.show(("n",), found(), lambda item: [str(item["n"])])
+        context.show(("n",), found(), lambda item: [str(item["n"])])
     assert capsys.readouterr().out == '{"n":2}\n'
 
 

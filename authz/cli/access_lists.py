@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from authz.cli.check import Course, Purpose, Session
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import Action, AskedResource, AsOf, OnlyWithin, Who
 from authz.cli.output import print_json, time_text
 from authz.domain.ids import course_scope, session_scope
@@ -21,7 +21,7 @@ _SHOWN = 5
 
 @on_server()
 def list_resources(
-    server: Server,
+    context: Context,
     subject: Who,
     action: Action,
     types: Annotated[
@@ -32,13 +32,13 @@ def list_resources(
     purpose: Purpose = "",
 ) -> None:
     """List the resources on which a subject may perform an action: all that `check` allows."""
-    found = server.client.list_resources(subject, action, *(types or ()), scope=scope or "", purpose=purpose)
-    _print(server, found, ("resource", "course_id", "session_id"))
+    found = context.client.list_resources(subject, action, *(types or ()), scope=scope or "", purpose=purpose)
+    _print(context, found, ("resource", "course_id", "session_id"))
 
 
 @on_server()
 def plan(
-    server: Server,
+    context: Context,
     subject: Who,
     action: Action,
     type_name: Annotated[str, typer.Argument(metavar="TYPE", help="Such as notebook.")],
@@ -46,8 +46,8 @@ def plan(
     purpose: Purpose = "",
 ) -> None:
     """Print the result of `list-resources` as a condition on the fields of resources."""
-    found = server.client.plan_resources(subject, action, type_name, scope=scope or "", purpose=purpose)
-    if server.as_json:
+    found = context.client.plan_resources(subject, action, type_name, scope=scope or "", purpose=purpose)
+    if context.as_json:
         print_json(found)
         return
     until = f"  until {time_text(found.valid_until)}" if found.valid_until else ""
@@ -60,7 +60,7 @@ def plan(
 
 @on_server()
 def list_subjects(
-    server: Server,
+    context: Context,
     action: Action,
     resource: AskedResource,
     course: Course = "",
@@ -69,7 +69,7 @@ def list_subjects(
     as_of: AsOf = None,
 ) -> None:
     """List the subjects that may perform an action on a resource, and by which membership and rule."""
-    found = server.client.list_subjects(
+    found = context.client.list_subjects(
         action,
         resource,
         course_id=course,
@@ -78,8 +78,8 @@ def list_subjects(
         as_of=as_of,
         on_unlisted=lambda reason: print(f"nobody may: {reason}", file=sys.stderr),
     )
-    _print(server, found, ("subject", "role", "scope", "rule"))
+    _print(context, found, ("subject", "role", "scope", "rule"))
 
 
-def _print(server: Server, found: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> None:
-    server.show(columns, found, lambda each: [getattr(each, name) for name in columns])
+def _print(context: Context, found: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> None:
+    context.show(columns, found, lambda each: [getattr(each, name) for name in columns])

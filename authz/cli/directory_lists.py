@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.command import Server, on_server
+from authz.cli.command import Context, on_server
 from authz.cli.options import OnlyResource, OnlyRole, OnlyScope, OnlySubject, OnlyType, parsed_option
 from authz.domain.entities import (
     AccountFilter,
@@ -20,31 +20,31 @@ from authz.domain.ids import Subject, parse_subject
 
 
 @on_server()
-def courses(server: Server) -> None:
+def courses(context: Context) -> None:
     """List courses."""
-    server.list(CourseFilter())
+    context.list(CourseFilter())
 
 
 @on_server()
 def sessions(
-    server: Server,
+    context: Context,
     course: Annotated[str, typer.Option("--course", help="Only of the course with this id.")] = "",
 ) -> None:
     """List sessions."""
-    server.list(SessionFilter(course_id=course or None))
+    context.list(SessionFilter(course_id=course or None))
 
 
 @on_server()
 def memberships(
-    server: Server, subject: OnlySubject = None, scope: OnlyScope = None, role: OnlyRole = ""
+    context: Context, subject: OnlySubject = None, scope: OnlyScope = None, role: OnlyRole = ""
 ) -> None:
     """List memberships."""
-    server.list(MembershipFilter(subject=subject, scope=scope, role=role or None))
+    context.list(MembershipFilter(subject=subject, scope=scope, role=role or None))
 
 
 @on_server()
 def resources(
-    server: Server,
+    context: Context,
     type_name: OnlyType = "",
     scope: OnlyScope = None,
     owner: Annotated[
@@ -52,16 +52,16 @@ def resources(
     ] = None,
 ) -> None:
     """List resources."""
-    server.list(ResourceFilter(type=type_name or None, scope=scope, owner=owner))
+    context.list(ResourceFilter(type=type_name or None, scope=scope, owner=owner))
 
 
 @on_server()
-def shares(server: Server, resource: OnlyResource = None, subject: OnlySubject = None) -> None:
+def shares(context: Context, resource: OnlyResource = None, subject: OnlySubject = None) -> None:
     """List shares."""
-    server.list(ShareFilter(resource=resource, subject=subject))
+    context.list(ShareFilter(resource=resource, subject=subject))
 
 
 @on_server()
-def accounts(server: Server, subject: OnlySubject = None) -> None:
+def accounts(context: Context, subject: OnlySubject = None) -> None:
     """List accounts."""
-    server.list(AccountFilter(subject=subject))
+    context.list(AccountFilter(subject=subject))
