@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, subject_mac
@@ -45,6 +45,9 @@ class Phase(StrEnum):
     DONE = "done"
 
 
+_FIRST = (Phase.RECORDS, Phase.HISTORY, Phase.WAIT, Phase.FILES, Phase.LOG)
+"""The order in which erasures go on. Access ends before a history is rewritten. Files come last: they are
+cleared once for all erasures."""
 _REWRITING = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
 
 
@@ -147,10 +150,9 @@ def unreleased(connection: Connection, mac: str) -> list[Erasure]:
 
 
 def next_step(connection: Connection) -> Step | None:
-    """The first erasure that is not done; None if there is none. Files come last: they are cleared
-    once for all erasures."""
-    is_last = _STEPS.c.phase.in_((Phase.FILES.value, Phase.LOG.value))
-    order = (is_last, _STEPS.c.phase, _STEPS.c.pseudonym_type, _STEPS.c.pseudonym_id)
+    """The first erasure that is not done; None if there is none."""
+    rank = case({phase.value: rank for rank, phase in enumerate(_FIRST)}, value=_STEPS.c.phase)
+    order = (rank, _STEPS.c.pseudonym_type, _STEPS.c.pseudonym_id)
     rows = _WITH_REASON.where(_STEPS.c.phase != Phase.DONE.value).order_by(*order).limit(1)
     found = connection.execute(rows).first()
     return None if found is None else _step(found)

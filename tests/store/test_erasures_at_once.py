@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from authz.domain.entities import ErasureStatus
+from authz.domain.entities import ErasureStatus, MembershipFilter, ShareFilter
 from authz.domain.ids import Subject
+from authz.domain.ports import Page
 from authz.store import Store
 from authz.store.erase_files import truncate_log
 from authz.store.erase_history import find_revisions
@@ -75,3 +76,18 @@ def test_a_log_that_is_emptied_late_does_not_complete_the_erasure_of_somebody_el
     assert one.personal_data.certificate(begun[0]).erasure.status is ErasureStatus.COMPLETE
     one.close()
     other.close()
+
+
+def test_access_ends_before_the_history_of_somebody_else_is_rewritten(store_url: str) -> None:
+    store = open_with(store_url)
+    fill(store)
+    begin(store, STU)
+    while next_step(store).phase is not Phase.HISTORY:
+        store.personal_data.advance_erasure()
+    begin(store, MAYA)
+    store.personal_data.advance_erasure()
+    for wanted in (MembershipFilter(subject=MAYA), ShareFilter(subject=MAYA)):
+        assert store.directory.read(wanted, Page(10, "")).items == ()
+    log = log_of(finished(store))
+    assert [each for each in ("maya", "stu") if f"id='{each}'" in log] == []
+    store.close()
