@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from authz.access.permission import NO_RIGHTS
 from authz.api.call import Call, Decided, new_ids
 from authz.audit.decision_log import DecisionLog
 from authz.domain.decision_log import DecisionEntry
@@ -15,6 +16,8 @@ from authz.wire.named import action_named, resource_named, subject_named
 
 _REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 _AI_PROCESS = "ai_process"
+MAX_UNAUTHENTICATED_PER_S = 10
+"""Maximum entries in a second of the clock, in each process. The metrics of calls count all."""
 
 
 class DecisionRecorder:
@@ -22,22 +25,28 @@ class DecisionRecorder:
 
     Logs all denials, all questions about processing by an AI provider, all privileged calls (which return
     what a check does not), and all calls refused because of the caller. Samples the other allowed decisions.
+    Of calls without an authenticated caller, logs at most `MAX_UNAUTHENTICATED_PER_S`: anybody can make them.
     """
 
     def __init__(self, log: DecisionLog, now: Callable[[], Instant]) -> None:
         self._log = log
         self._now = now
         self._ids = new_ids()
+        self._second = self._unauthenticated = 0
 
     def record(self, call: Call, request: object, *, code: str, reason: str, duration_s: float) -> None:
         """Log the decisions of a call that has ended, or the call itself."""
         method = call.method
         kept = [each for each in call.decided or () if method.is_privileged or self._keeps(each)]
-        is_refused = code in _REFUSED
+        is_unauthenticated = call.principal.caller is None and call.rights is NO_RIGHTS
+        is_refused = code in _REFUSED or is_unauthenticated
         is_asked = method.is_decision and self._log.keeps_questions
         if not (kept or is_refused or ((method.is_privileged or is_asked) and not call.decided)):
             return
-        entry = _entry(call, self._now(), code, round(duration_s * US_PER_S), allowed=not is_refused)
+        at = self._now()
+        if is_unauthenticated and not self._has_room(at):
+            return
+        entry = _entry(call, at, code, round(duration_s * US_PER_S), allowed=not is_refused)
         for each in kept:
             self._log.put(_with_decision(entry, each, each.id or next(self._ids)))
         if not kept:
@@ -47,6 +56,13 @@ class DecisionRecorder:
                 "resource": resource_named(request),
             }
             self._log.put(msgspec.structs.replace(entry, decision_id=next(self._ids), reason=reason, **asked))
+
+    def _has_room(self, at: Instant) -> bool:
+        """Whether one more call without an authenticated caller is logged in this second."""
+        if (second := at // US_PER_S) != self._second:
+            self._second, self._unauthenticated = second, 0
+        self._unauthenticated += 1
+        return self._unauthenticated <= MAX_UNAUTHENTICATED_PER_S
 
     def _keeps(self, decided: Decided) -> bool:
         question = decided.question

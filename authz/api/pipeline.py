@@ -90,8 +90,10 @@ class Pipeline:
         started = time.perf_counter()
         outcome = CANCELLED
         try:
-            call = self._recorder.identify(call)
             call = self._authenticate(call)
+            call = self._recorder.identify(call)
+            if self._limiter is not None:
+                self._limiter.admit(call)
             call = await self._permit(call)
             self._admit(call)
             running = run(request, call)
@@ -149,8 +151,6 @@ class Pipeline:
         """Count the call as in flight until the answer is sent, or the watch ends."""
         if self._stopping:
             raise UnavailableError(ErrorReason.SERVER_STOPPING, "the server is stopping; try again")
-        if self._limiter is not None:
-            self._limiter.admit(call)
         kind, clients = call.method.kind, _clients(call)
         concurrency = self._concurrency[kind]
         try:

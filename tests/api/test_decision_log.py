@@ -15,6 +15,8 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from authz.api.decisions import MAX_UNAUTHENTICATED_PER_S
+from authz.domain.instants import US_PER_S
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -297,6 +299,25 @@ async def test_who_proves_nothing_is_kept_as_such(secured: SecuredServer) -> Non
     (entry,) = entries
     assert (entry["caller"], entry["code"], entry["allowed"]) == ("unauthenticated", "UNAUTHENTICATED", False)
     assert entry["reason"] == "CREDENTIAL_MISSING"
+
+
+async def test_who_proves_nothing_fills_no_log_and_keeps_no_denial_out(secured: SecuredServer) -> None:
+    calls = [
+        lambda: secured.service.authorization.Check(question()),
+        lambda: secured.service.authorization.Explain(apb.ExplainRequest(request_id="no id")),
+        lambda: secured.service.directory.ReadCourses(dpb.ReadCoursesRequest()),
+    ]
+    for _ in range(2):
+        secured.service.now += US_PER_S
+        async with secured.logged() as entries:
+            for number in range(3 * MAX_UNAUTHENTICATED_PER_S):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await calls[number % 3]()
+            await secured.call("Check", asks(OMAR, "read", "notebook:nb-7"), "checker")
+        *refused, denial = entries
+        assert short(denial) == "Check user:omar read notebook:nb-7 denied NOT_A_MEMBER"
+        assert {(each["caller"], each["allowed"]) for each in refused} == {("unauthenticated", False)}
+        assert len(refused) == MAX_UNAUTHENTICATED_PER_S
 
 
 async def test_the_person_that_a_call_is_made_for_is_kept(secured: SecuredServer) -> None:

@@ -100,6 +100,20 @@ async def test_a_caller_beyond_its_rate_is_told_the_limit_and_when_to_try_again(
 
 
 @MODULE
+async def test_calls_that_are_refused_count_against_the_limits_of_their_caller(
+    secured: tuple[Service, Path],
+) -> None:
+    service, _ = secured
+    codes = []
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=by("stranger"))
+        codes.append(caught.value.code())
+    denied, shed = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert codes == [denied, denied, shed]
+
+
+@MODULE
 async def test_another_connection_of_the_same_caller_gets_no_more(secured: tuple[Service, Path]) -> None:
     service, _ = secured
     await ask(service, "b", 2)
