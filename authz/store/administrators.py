@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select
 
 from authz.domain.decisions import EDIT_POLICY
 from authz.domain.effective_roles import EffectiveRoles, Grant, Suspension, effective_roles_of, role_table
@@ -39,15 +39,19 @@ from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.domain.vocabulary import GRANT_ROLES, Vocabulary
+from authz.store import tables
 from authz.store.active_policy import active_vocabulary, vocabulary_for
 from authz.store.batch import Batch
 from authz.store.rows import ENTITY_ROWS, subject_of
 
 _Changes: TypeAlias = Mapping[Key, Entity | None]
-_TABLE = ENTITY_ROWS["membership"].table
-_ON_PLATFORM = select(_TABLE.c.subject_type, _TABLE.c.subject_id, _TABLE.c.role).where(
-    _TABLE.c.scope_kind == PLATFORM.kind.value
+_TABLE, _STEPS = ENTITY_ROWS["membership"].table, tables.erasure_steps
+_IS_BEING_ERASED = exists().where(
+    _STEPS.c.pseudonym_type == _TABLE.c.subject_type, _STEPS.c.subject_id == _TABLE.c.subject_id
 )
+_ON_PLATFORM = select(
+    _TABLE.c.subject_type, _TABLE.c.subject_id, _TABLE.c.role, _IS_BEING_ERASED.label("is_being_erased")
+).where(_TABLE.c.scope_kind == PLATFORM.kind.value)
 
 
 class _Coverage(IntEnum):
@@ -99,6 +103,8 @@ class Administrators:
         self._now = now
         self._keys: set[MembershipKey] | None = None
         """Of the memberships on the platform, also of those that this transaction has written."""
+        self._leaving: set[Subject] = set()
+        """Who has a membership on the platform until the next step of an erasure, and does not count."""
 
     def may_lower(self, mutations: Iterable[Mutation]) -> bool:
         """Whether a write of these could take the last holder of a protected permission away."""
@@ -119,7 +125,7 @@ class Administrators:
         held: dict[Subject, list[Membership]] = {}
         for key in self._memberships():
             found = self._find(key, changes or {})
-            if isinstance(found, Membership):
+            if isinstance(found, Membership) and found.subject not in self._leaving:
                 held.setdefault(found.subject, []).append(found)
         roles = {
             subject: self._roles_of(subject, held[subject], vocabulary, changes or {}) for subject in held
@@ -180,6 +186,7 @@ class Administrators:
         if self._keys is None:
             rows = self._connection.execute(_ON_PLATFORM).all()
             self._keys = {MembershipKey(subject_of(row), PLATFORM, row.role) for row in rows}
+            self._leaving = {subject_of(row) for row in rows if row.is_being_erased}
             self._batch.prefetch([*self._keys, *{AccountKey(key.subject) for key in self._keys}])
         return self._keys
 

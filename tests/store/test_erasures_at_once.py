@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
-from authz.domain.entities import ErasureStatus, MembershipFilter, ShareFilter
-from authz.domain.ids import Subject
+from authz.domain.entities import ErasureStatus, Membership, MembershipFilter, ShareFilter
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import PLATFORM, Subject
 from authz.domain.ports import Page
-from authz.store import Store
+from authz.store import Store, open_store
 from authz.store.erase_files import truncate_log
 from authz.store.erase_history import find_revisions
 from authz.store.erasure_steps import Phase, Step
-from tests.store.directory import open_with
+from tests.store.directory import VOCABULARY, Clock, create, open_with, refusal_of, remove, write
 from tests.store.test_erasures import MAYA, REQUEST, STU, fill, finished, log_of
 
 
@@ -90,4 +92,39 @@ def test_access_ends_before_the_history_of_somebody_else_is_rewritten(store_url:
         assert store.directory.read(wanted, Page(10, "")).items == ()
     log = log_of(finished(store))
     assert [each for each in ("maya", "stu") if f"id='{each}'" in log] == []
+    store.close()
+
+
+STAYS, LEAVES = (Membership(subject, PLATFORM, "officer") for subject in (STU, MAYA))
+
+
+def refused_erasure(store: Store) -> str:
+    with pytest.raises(FailedPreconditionError) as refused:
+        begin(store, STU)
+    return refused.value.reason
+
+
+def refused_write(store: Store) -> str:
+    return refusal_of(store, remove(STAYS.key))
+
+
+def refused_import(store: Store) -> str:
+    mutations = [remove(STAYS.key), remove(LEAVES.key)]
+    done = store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
+    (fault,) = done.faults
+    return fault.reason
+
+
+@pytest.mark.parametrize("take_away", [refused_erasure, refused_write, refused_import])
+def test_who_is_being_erased_administers_the_platform_no_more(
+    store_url: str, take_away: Callable[[Store], str]
+) -> None:
+    vocabulary = msgspec.structs.replace(VOCABULARY, administrators=frozenset({"officer"}))
+    store = open_store(store_url, vocabularies=lambda *_: vocabulary, clock=Clock())
+    write(store, create(STAYS), create(LEAVES))
+    begin(store, MAYA)
+    assert take_away(store) == ErrorReason.LAST_ADMINISTRATOR
+    finished(store)
+    (left,) = store.directory.read(MembershipFilter(scope=PLATFORM), Page(10, "")).items
+    assert left.entity == STAYS
     store.close()
