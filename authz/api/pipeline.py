@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import structlog
@@ -17,6 +16,7 @@ from authz.api.call import Call, CallKind
 from authz.api.concurrency import ConcurrencyLimit
 from authz.api.decisions import DecisionRecorder
 from authz.api.limits import Limiter
+from authz.api.recheck import Recheck
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of
 from authz.domain.errors import (
     AuthzError,
@@ -33,10 +33,6 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 log = structlog.get_logger()
-
-_LONG = (CallKind.WATCH, CallKind.IMPORT)
-_RECHECK_S = 0.5
-"""How often the credential and the rights of a long call are looked at again."""
 
 
 class Pipeline:
@@ -96,8 +92,7 @@ class Pipeline:
                 self._limiter.admit(call)
             call = await self._permit(call)
             self._admit(call)
-            running = run(request, call)
-            answer = await (self._while_permitted(call, running) if call.method.kind in _LONG else running)
+            answer = await self._run(call, run, request)
             outcome = OK
         except Exception as error:  # noqa: BLE001  nothing that fails may allow: whatever it is becomes an error
             outcome, call = outcome_of(error), self._recorder.with_request_id(call)
@@ -125,27 +120,29 @@ class Pipeline:
             rights.require(ACT_FOR, call.method.name)
         return msgspec.structs.replace(call, rights=rights, decided=[] if self._keeps_decisions else None)
 
-    async def _while_permitted(self, call: Call, running: Awaitable[AnswerT]) -> AnswerT:
-        """Run a call that may take long, and end it when its caller may no longer make it."""
-        task = asyncio.ensure_future(running)
+    async def _run(
+        self, call: Call, run: Callable[[RequestT, Call], Awaitable[AnswerT]], request: RequestT
+    ) -> AnswerT:
+        """Run a call; end one that may take long when its caller may no longer make it."""
+        if call.method.kind is CallKind.IMPORT:
+            permitted: Any = Recheck(partial(self._require_unchanged, call)).each(cast("Any", request))
+            return await run(permitted, call)
+        if call.method.kind is not CallKind.WATCH:
+            return await run(request, call)
         try:
-            while not (await asyncio.wait((task,), timeout=_RECHECK_S))[0]:
-                try:
-                    now = await self._permit(self._authenticate(call))
-                except UnavailableError:
-                    continue  # the state that says so is away, and with it whatever the call would get
-                if now.rights != call.rights:
-                    raise PermissionDeniedError(
-                        f"the rights of `{call.principal.actor}` changed during the call; call again",
-                        permission=call.method.permission,
-                        method=call.method.name,
-                    )
-            return task.result()
+            return await Recheck(partial(self._require_unchanged, call)).result_of(run(request, call))
         finally:
-            task.cancel()
-            if call.method.kind is CallKind.WATCH:
-                # Its client may never read the status: other clients must not wait for that.
-                self._concurrency[CallKind.WATCH].release_to_others()
+            # Its client may never read the status: other clients must not wait for that.
+            self._concurrency[CallKind.WATCH].release_to_others()
+
+    async def _require_unchanged(self, call: Call) -> None:
+        now = await self._permit(self._authenticate(call))
+        if now.rights != call.rights:
+            raise PermissionDeniedError(
+                f"the rights of `{call.principal.actor}` changed during the call; call again",
+                permission=call.method.permission,
+                method=call.method.name,
+            )
 
     def _admit(self, call: Call) -> None:
         """Count the call as in flight until the answer is sent, or the watch ends."""

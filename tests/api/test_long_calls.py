@@ -15,7 +15,7 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.callers import grant, revoke
 from tests.issuer import Issuer, bearer
-from tests.service import Service, info_of, serve
+from tests.service import Service, info_of, reason_of, serve
 
 ISSUER = Issuer()
 
@@ -55,3 +55,19 @@ async def test_an_import_ends_when_its_caller_is_no_longer_known(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await secured.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")), timeout=20)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert info_of(caught.value).metadata["written"] == "1"
+
+
+async def test_a_watch_ends_while_nothing_tells_whether_its_caller_may_go_on(
+    secured: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.api.recheck.MAX_UNKNOWN_S", 1)
+    watch = secured.watch.Watch(wpb.WatchRequest(), metadata=bearer(ISSUER.jwt("sync")))
+    await watch.read()
+    (tmp_path / "keys.json").write_bytes(b"half-written")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async with asyncio.timeout(20):
+            while True:
+                await watch.read()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(caught.value) == "CREDENTIALS_UNVERIFIABLE"

@@ -232,7 +232,7 @@ async def test_no_kind_of_call_takes_the_places_of_another(greedy: CallKind) -> 
         await served(pipeline, method=Method("/greedy", greedy), sends=False)
     for kind in set(CallKind) - {greedy}:
         answer, _ = await served(pipeline, method=Method("/modest", kind))
-        assert answer[0] == "question"
+        assert not isinstance(answer, AuthzError)
 
 
 async def test_a_watch_that_has_ended_counts_only_against_its_connection() -> None:
