@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -52,8 +53,13 @@ _LARGE_BYTES = 16 * 1024
 """A call with a larger answer lasts until its client reads."""
 _MAX_OPEN_BYTES = 4096
 """The size of the largest request of a method that needs no credential."""
+_MAX_OPEN_STREAMS = 16
+"""The number of streams of such methods that a connection may have. A client watches the health of a service
+once."""
 _PRESENCE_INTERVAL_S = 0.1
 """How soon a call that sends nothing ends after its client has left."""
+_OPEN_PRESENCE_INTERVAL_S = 1.0
+"""The same for a call that needs no credential: anybody may open many."""
 _MAX_KEPT = 1024
 
 
@@ -212,10 +218,10 @@ class AsgiContext:
         except OSError:
             raise asyncio.CancelledError from None
 
-    async def until_client_leaves(self) -> None:
+    async def until_client_leaves(self, interval_s: float) -> None:
         """Return once the client has left. Call it only after its request has been read."""
         while (await self._receive())["type"] != "http.disconnect":  # noqa: ASYNC110  it does not wait
-            await asyncio.sleep(_PRESENCE_INTERVAL_S)
+            await asyncio.sleep(interval_s)
 
 
 class AsgiServer:
@@ -224,6 +230,7 @@ class AsgiServer:
     def __init__(self, *, max_message_bytes: int) -> None:
         self._max_message_bytes = max_message_bytes
         self._turns = ConnectionTurns()
+        self._open_streams: Counter[str] = Counter()
         self._serving: dict[bytes, Callable[[AsgiContext], Awaitable[None]]] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
@@ -274,13 +281,16 @@ class AsgiServer:
 
     async def _answer_stream(self, handler: Any, context: AsgiContext) -> None:
         context.serialize = handler.response_serializer
+        if _is_open(handler):
+            self._admit_open_stream(context)
         if handler.request_streaming:
             await self._turns.wait(context.client)
             async for answer in handler.stream_stream(self._requests(handler, context), context):
                 await context.write(answer)
         else:
             request = await self._request(handler, context)
-            await _while_client_stays(context, handler.unary_stream(request, context))
+            interval_s = _OPEN_PRESENCE_INTERVAL_S if _is_open(handler) else _PRESENCE_INTERVAL_S
+            await _while_client_stays(context, handler.unary_stream(request, context), interval_s)
         await context.end()
 
     async def _request(self, handler: Any, context: AsgiContext) -> Any:
@@ -297,10 +307,32 @@ class AsgiServer:
             yield message if parse is None else parse(message)
 
     def _max_bytes(self, handler: Any) -> int:
-        """Health and reflection, which parse their requests themselves, need no credential."""
-        if handler.request_deserializer is None:
+        if not _is_open(handler):
             return self._max_message_bytes
         return min(_MAX_OPEN_BYTES, self._max_message_bytes)
+
+    def _admit_open_stream(self, context: AsgiContext) -> None:
+        """Count a stream that no limit of callers counts. Clients at a Unix socket have no such limit."""
+        connection = context.connection()
+        if not connection:
+            return
+        if self._open_streams[connection] >= _MAX_OPEN_STREAMS:
+            raise StatusError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"the connection has {_MAX_OPEN_STREAMS} streams of health or reflection; end one first",
+            )
+        self._open_streams[connection] += 1
+        context.when_sent(partial(self._release_open_stream, connection))
+
+    def _release_open_stream(self, connection: str) -> None:
+        self._open_streams[connection] -= 1
+        if not self._open_streams[connection]:
+            del self._open_streams[connection]
+
+
+def _is_open(handler: Any) -> bool:
+    """Whether a method needs no credential: health and reflection, which parse their requests themselves."""
+    return handler.request_deserializer is not None
 
 
 def _body(body: bytes, *, more: bool = False) -> Event:
@@ -318,10 +350,10 @@ async def _refuse(_: AsgiContext) -> NoReturn:
     raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
 
 
-async def _while_client_stays(context: AsgiContext, running: Awaitable[None]) -> None:
+async def _while_client_stays(context: AsgiContext, running: Awaitable[None], interval_s: float) -> None:
     """Run what may send nothing for long, and cancel it when the client leaves."""
     task = asyncio.ensure_future(running)
-    leaving = asyncio.ensure_future(context.until_client_leaves())
+    leaving = asyncio.ensure_future(context.until_client_leaves(interval_s))
     try:
         await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():

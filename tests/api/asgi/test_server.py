@@ -121,6 +121,39 @@ async def test_opened_streams_do_not_make_the_call_of_another_connection_wait_fo
     assert len(started) == 401
 
 
+async def test_a_connection_may_open_only_some_streams_without_a_credential() -> None:
+    server, leaving, codes = AsgiServer(max_message_bytes=1000), asyncio.Event(), list[bytes]()
+
+    async def watch(_request: bytes, _context: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def receive() -> dict[str, Any]:
+        kind = "http.disconnect" if leaving.is_set() else "http.request"
+        return {"type": kind, "body": bytes(5), "more_body": False}
+
+    async def send(event: Any) -> None:
+        codes.extend(value for name, value in event.get("headers", ()) if name == b"grpc-status")
+
+    def opened(number: int, port: int) -> list[asyncio.Task[None]]:
+        scope = scope_of("/s/Watch", ("10.0.0.1", port))
+        return [asyncio.create_task(server(scope, receive, send)) for _ in range(number)]
+
+    handler: Any = grpc.unary_stream_rpc_method_handler(watch, bytes, bytes)
+    server.add_registered_method_handlers("s", {"Watch": handler})
+    calls = [*opened(20, 1), *opened(16, 2)]
+    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    assert [call.done() for call in calls] == [False] * 16 + [True] * 4 + [False] * 16
+    assert codes == [b"8"] * 4
+    leaving.set()
+    await asyncio.gather(*calls)
+    leaving.clear()
+    again = opened(16, 1)
+    await asyncio.sleep(0)
+    leaving.set()
+    await asyncio.gather(*again)
+    assert len(codes) == 4
+
+
 async def _unused(*_: Any) -> Any:
     raise AssertionError
 
