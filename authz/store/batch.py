@@ -24,29 +24,42 @@ from authz.domain.entities import (
     container_of,
     kind_of,
 )
-from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, RemovalPendingError
+from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.store.active_policy import vocabulary_for
-from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
-from authz.store.contents import CONTAINERS, Locator, read_contents, require_same_container
+from authz.store.bulk import select_by_key
+from authz.store.contents import (
+    CONTAINERS,
+    Locator,
+    read_contents,
+    require_container,
+    require_same_container,
+)
 from authz.store.erased import ErasedSubjects
 from authz.store.log_writer import Effect, Origin
-from authz.store.removals import Removal, Root, pending_roots, removal_progress, store_removals
-from authz.store.rows import ENTITY_ROWS
+from authz.store.removals import (
+    Removal,
+    Root,
+    being_removed,
+    pending_roots,
+    removal_progress,
+    store_removals,
+)
+from authz.store.rows import ENTITY_ROWS, store_records
 from authz.store.sharing import (
     Member,
     ScopeAndSubject,
+    lapsed_members,
     memberships_there,
+    not_a_member,
     roles_in,
     shares_there,
     subjects_with_shares,
     unopened_shares,
 )
-
-_RETRY_AFTER_S = 0.1
 
 
 class Batch:
@@ -80,6 +93,7 @@ class Batch:
         self._stored_roles: dict[ScopeAndSubject, set[str]] = {}
         self._written_roles: dict[ScopeAndSubject, set[str]] = defaultdict(set)
         """Roles that memberships have, or had in this transaction."""
+        self._lapsed: dict[Member, list[Versioned[Share]]] = {}
         self._sharers: set[Subject] = set()
         """With whom this transaction shares."""
         self._planned_left: dict[MembershipKey, None] = {}
@@ -109,6 +123,13 @@ class Batch:
         if self._is_removing:
             members = {self._member_of(key) for key in wanted["membership"] if isinstance(key, MembershipKey)}
             self._roots |= dict.fromkeys(pending_roots(self._connection, members) - self._roots.keys())
+
+    def prefetch_lapsed(self, starting: Iterable[Key]) -> None:
+        """Read in bulk the shares whose last membership ended by its date, of those who get one of these."""
+        keys = (key for key in starting if isinstance(key, MembershipKey) and key.scope != PLATFORM)
+        for member in lapsed_members(self._connection, map(self._member_of, keys), self._now):
+            self._lapsed[member] = unopened_shares(self._connection, member, self._room + 1, self._now)
+            self._state |= {each.entity.key: each for each in self._lapsed[member]}
 
     def _container_to_read(self, key: Key) -> Key | None:
         """The container of a record, if its row says what the record's scope is, or whether it is there."""
@@ -168,8 +189,7 @@ class Batch:
         if mutation.operation is Operation.DELETE:
             return self._delete(mutation.key)
         self.erased.require_none(mutation)
-        key = mutation.key
-        before = self.find(key)
+        before = self.find(mutation.key)
         if mutation.operation is Operation.UPDATE:
             mutation = self._resolve(mutation, before)
         entity = mutation.target
@@ -178,16 +198,16 @@ class Batch:
             if mutation.operation is Operation.CREATE:
                 raise AlreadyExistsError(
                     ErrorReason.ENTITY_EXISTS,
-                    f"{key} exists; change it with UPDATE, or delete it first",
-                    key=str(key),
+                    f"{entity.key} exists; change it with UPDATE, or delete it first",
+                    key=str(entity.key),
                 )
             if before.entity == entity:
                 return False
             require_same_container(before.entity, entity)
             mutation = msgspec.structs.replace(mutation, before=before.entity)
-        self._require_container(entity)
+        require_container(entity, self.find)
         if self._is_removing and (before is None or self._has_ended(before.entity)):
-            self._require_removed(key)
+            self._require_removed(entity.key)
         if isinstance(entity, Share):
             self._require_opened(entity)
             self._sharers.add(entity.subject)
@@ -195,6 +215,8 @@ class Batch:
             self._written_roles[entity.scope, entity.subject].add(entity.role)
             if self._has_ended(entity):
                 self._planned_left[entity.key] = None
+            elif before is None or self._has_ended(before.entity):
+                self._end_lapsed(entity.key)
         self._put(mutation, self._locator.scope_of(entity), Versioned(entity, self._revision))
         return True
 
@@ -218,19 +240,8 @@ class Batch:
         self._roots |= dict.fromkeys(removal.root for removal in added)
 
     def _store(self, dirty: dict[Key, None], state: Mapping[Key, Versioned[Entity] | None]) -> None:
-        gone: dict[str, list[Key]] = defaultdict(list)
-        kept: dict[str, list[Versioned[Entity]]] = defaultdict(list)
-        for key in dirty:
-            versioned = state[key]
-            if versioned is None:
-                gone[kind_of(key).name].append(key)
-            else:
-                kept[kind_of(key).name].append(versioned)
+        store_records(self._connection, {key: state[key] for key in dirty})
         dirty.clear()
-        for name, stored in ENTITY_ROWS.items():
-            delete_by_key(self._connection, stored.table, [stored.key_values(key) for key in gone[name]])
-            rows = [(*stored.values(each.entity), each.version) for each in kept[name]]
-            upsert_rows(self._connection, stored.table, rows)
 
     def _put(self, mutation: Mutation, scope: ChangeScope, versioned: Versioned[Entity] | None) -> None:
         before = self._row(mutation.key)
@@ -326,6 +337,21 @@ class Batch:
                 self._planned_roots[member] = Removal(member, nowhere, self._origin, since=self._revision)
                 self._is_removing = True
 
+    def _end_lapsed(self, key: MembershipKey) -> None:
+        """Delete what was shared with a member until a membership ended by its date.
+
+        Raises RemovalPendingError if there is no room for all, and leaves them to a removal.
+        """
+        member = self._member_of(key)
+        found = [each for each in self._lapsed.get(member, ()) if self._row(each.entity.key) == each]
+        if len(found) > self._room:
+            # Not with the write that is being planned: the removal begins although that is refused.
+            self._roots[member] = Removal(member, ChangeScope(), self._origin, since=self._revision)
+            self._is_removing = True
+            raise being_removed(member, key)
+        self._room -= len(found)
+        self.delete_found(found)
+
     def _delete_unopened(self, member: Member) -> bool:
         """Delete shares with a member that nothing opens, while there is room; return whether that is all."""
         self._store(self._planned_dirty, self._planned)
@@ -338,13 +364,7 @@ class Batch:
     def _require_opened(self, share: Share) -> None:
         pairs = [*self._pairs_around(share)]
         if not (share.awaits_membership or any(self._is_member(*pair) for pair in pairs)):
-            scopes = " or ".join(sorted(str(scope) for scope, _ in pairs))
-            raise FailedPreconditionError(
-                ErrorReason.SUBJECT_NOT_A_MEMBER,
-                f"{share.key}: {share.subject} has no membership in {scopes}; write that first, or set "
-                "awaits_membership",
-                key=str(share.key),
-            )
+            raise not_a_member(share, (scope for scope, _ in pairs))
 
     def _pairs_around(self, share: Any) -> Iterator[ScopeAndSubject]:
         """Where a membership opens a share, as far as its resource is there."""
@@ -371,23 +391,9 @@ class Batch:
     def _member_of(self, key: MembershipKey) -> Member:
         return Member(key.subject, self._locator.course_around(key.scope))
 
-    def _require_container(self, entity: Entity) -> None:
-        key = container_of(entity)
-        if key is None:
-            return
-        container = self.find(key)
-        if container is None:
-            raise FailedPreconditionError(
-                ErrorReason.REFERENCE_NOT_FOUND,
-                f"{entity.key} refers to {key}, which does not exist; write that first",
-                key=str(key),
-            )
-        kind_of(entity).validate_container(entity, container.entity)
-
     def _require_removed(self, key: Key) -> None:
         """Raise if a new record would take the place, or the contents, of one that is being removed."""
         root = self._member_of(key) if isinstance(key, MembershipKey) else key
         is_hidden = self._row(key) is not None and self.find(key) is None
         if is_hidden or root in self._roots or root in self._planned_roots:
-            message = f"{root} is being removed; try again"
-            raise RemovalPendingError(message, retry_after_s=_RETRY_AFTER_S, key=str(key))
+            raise being_removed(root, key)

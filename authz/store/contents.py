@@ -123,6 +123,21 @@ def require_same_container(before: Entity, after: Entity) -> None:
         )
 
 
+def require_container(entity: Entity, find: Callable[[Key], Versioned[Entity] | None]) -> None:
+    """Raise `FailedPreconditionError` if what an entity is to be in does not exist, or cannot hold it."""
+    key = container_of(entity)
+    if key is None:
+        return
+    container = find(key)
+    if container is None:
+        raise FailedPreconditionError(
+            ErrorReason.REFERENCE_NOT_FOUND,
+            f"{entity.key} refers to {key}, which does not exist; write that first",
+            key=str(key),
+        )
+    kind_of(entity).validate_container(entity, container.entity)
+
+
 class Locator:
     """Looks at the records around another by `row`, which gives None for those that are gone."""
 

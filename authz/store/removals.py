@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
 from authz.domain.entities import Key
+from authz.domain.errors import RemovalPendingError
 from authz.domain.ids import Subject
 from authz.domain.mutations import ChangeScope
 from authz.domain.ports import RemovalProgress
@@ -21,6 +22,7 @@ from authz.store.tables import removals
 Root: TypeAlias = Key | Member
 """What is removed: the contents of a record that was deleted, or what is shared with a former member."""
 
+_RETRY_AFTER_S = 0.1
 _OLDEST = select(removals).order_by(removals.c.since, removals.c.root)
 _STEP = update(removals).where(removals.c.root == bindparam("of_root")).values(steps=removals.c.steps + 1)
 _encoder = msgspec.json.Encoder()
@@ -66,6 +68,12 @@ def is_removing_from(connection: Connection, subject: Subject) -> bool:
     """Whether a large deletion still has to remove what is shared with a subject."""
     found = select(removals.c.root).where(json_names(removals.c.root, subject))
     return connection.execute(found.limit(1)).first() is not None
+
+
+def being_removed(root: Root, key: Key) -> RemovalPendingError:
+    """The error for a record that cannot be written before a removal is complete."""
+    message = f"{root} is being removed; try again"
+    return RemovalPendingError(message, retry_after_s=_RETRY_AFTER_S, key=str(key))
 
 
 def store_removals(connection: Connection, added: Iterable[Removal]) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select
 
-from authz.domain.entities import KINDS, Kind, Versioned
+from authz.domain.entities import KINDS, Entity, Key, Kind, Versioned, kind_of
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.kinds.fields import Field, FieldType, fields_of
-from authz.store.bulk import Values
+from authz.store.bulk import Values, delete_by_key, upsert_rows
 from authz.store.tables import ENTITY_TABLES, columns_of, parts_of
 
 
@@ -116,3 +117,18 @@ _MADE_OF_TWO: dict[FieldType, Callable[[Any, Any], Any]] = {
 }
 
 ENTITY_ROWS = {kind.name: EntityRows(kind) for kind in KINDS.values()}
+
+
+def store_records(connection: Connection, records: Mapping[Key, Versioned[Entity] | None]) -> None:
+    """Write records, and delete those that are None, in bulk."""
+    gone: dict[str, list[Key]] = defaultdict(list)
+    kept: dict[str, list[Versioned[Entity]]] = defaultdict(list)
+    for key, versioned in records.items():
+        if versioned is None:
+            gone[kind_of(key).name].append(key)
+        else:
+            kept[kind_of(key).name].append(versioned)
+    for name, stored in ENTITY_ROWS.items():
+        delete_by_key(connection, stored.table, [stored.key_values(key) for key in gone[name]])
+        rows = [(*stored.values(each.entity), each.version) for each in kept[name]]
+        upsert_rows(connection, stored.table, rows)

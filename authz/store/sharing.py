@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Select, and_, exists, false, or_, select
 
 from authz.domain.entities import Share, Versioned
+from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.store.bulk import select_by, select_distinct
@@ -47,6 +49,36 @@ def subjects_with_shares(connection: Connection, subjects: Iterable[Subject]) ->
     values = [(subject.type, subject.id) for subject in subjects]
     found = select_distinct(connection, _SHARES, ("subject_type", "subject_id"), values)
     return {Subject(SubjectType(subject_type), id_) for subject_type, id_ in found}
+
+
+def lapsed_members(connection: Connection, members: Iterable[Member], now: Instant) -> set[Member]:
+    """Those of the members of whose memberships there one has ended, and with whom something is shared.
+
+    A membership in any session counts: few end by their date, and their course is not in their rows.
+    """
+    wanted = {*members}
+    sharers = subjects_with_shares(connection, {member.subject for member in wanted})
+    values = [(subject.type, subject.id) for subject in sharers]
+    ended: dict[Subject, set[Scope]] = defaultdict(set)
+    for row in select_by(connection, _MEMBERSHIPS, ("subject_type", "subject_id"), values):
+        if row.ends_at is not None and row.ends_at <= now:
+            ended[subject_of(row)].add(Scope(ScopeKind(row.scope_kind), row.scope_id))
+    return {
+        member
+        for member in wanted
+        if any(scope == member.scope or scope.kind is ScopeKind.SESSION for scope in ended[member.subject])
+    }
+
+
+def not_a_member(share: Share, scopes: Iterable[Scope]) -> FailedPreconditionError:
+    """The error for a share that no membership in these scopes opens."""
+    named = " or ".join(sorted(map(str, scopes)))
+    return FailedPreconditionError(
+        ErrorReason.SUBJECT_NOT_A_MEMBER,
+        f"{share.key}: {share.subject} has no membership in {named}; write that first, or set "
+        "awaits_membership",
+        key=str(share.key),
+    )
 
 
 def unopened_shares(

@@ -73,7 +73,9 @@ class Transaction:
         keys = {(each.actor, each.idempotency_key) for each in requests if each.idempotency_key}
         known = IdempotencyKeys(self.connection, keys, now=self.now)
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
-        self._batch.erased.learn(mutation for request in requests for mutation in request.mutations)
+        mutations = [mutation for request in requests for mutation in request.mutations]
+        self._batch.prefetch_lapsed(_well_formed(_written(mutations)))
+        self._batch.erased.learn(mutations)
         outcomes: list[ConsistencyToken | AuthzError] = []
         for request in requests:
             try:
@@ -90,6 +92,7 @@ class Transaction:
         """Store the valid mutations, under one revision."""
         read = [each for each in mutations if isinstance(each, Mutation)]
         self._batch.prefetch(_well_formed(key for mutation in read for key in touched_keys(mutation)))
+        self._batch.prefetch_lapsed(_well_formed(_written(read)))
         self._batch.erased.learn(read)
         written = unchanged = 0
         faults: list[ImportFault] = []
@@ -202,6 +205,10 @@ def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
         except InvalidArgumentError:
             continue
         yield key
+
+
+def _written(mutations: Iterable[Mutation]) -> Iterator[Key]:
+    return (each.key for each in mutations if each.operation is not Operation.DELETE)
 
 
 def _application_order(placed: tuple[int, Mutation]) -> tuple[bool, int]:

@@ -598,7 +598,8 @@ Global___Resource: _TypeAlias = Resource  # noqa: Y015
 class Share(_message.Message):
     """Opens one resource to one subject. A share gives nothing to a subject without a role in the resource's
     course or session. It ends when the last membership of the subject there is deleted, or is given an end that has
-    passed, unless `awaits_membership` is set.
+    passed, unless `awaits_membership` is set. If time alone has passed that end, the next membership of the subject
+    there, or the write that extends the old one, ends the share.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

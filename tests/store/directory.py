@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
+from sqlalchemy import Engine, event
 
 from authz.domain import ports
 from authz.domain.entities import (
@@ -158,3 +162,17 @@ def remove_all_contents(store: Store) -> int:
 def dumped(dump: ports.Dump) -> list[Entity]:
     """All that a dump holds."""
     return [entity for kind in KINDS.values() for entity in dump.entities(kind)]
+
+
+@contextmanager
+def counted(store: Store) -> Iterator[list[str]]:
+    """The statements that the store sends."""
+    engine: Engine = store.directory._engine
+    statements: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(engine, "before_cursor_execute", note)

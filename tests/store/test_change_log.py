@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 import pytest
-from sqlalchemy import Engine, event
 
 from authz.domain.entities import Course, CourseKey, Entity, Membership, Session, SessionKey
 from authz.domain.errors import ErrorReason, OutOfRangeError
@@ -21,6 +17,7 @@ from tests.store.directory import (
     VOCABULARY,
     Clock,
     changes_of,
+    counted,
     create,
     lesson,
     notebook,
@@ -111,20 +108,6 @@ def test_a_membership_of_the_platform_is_in_no_place(store_url: str) -> None:
     ((_, place),) = places(store)
     store.close()
     assert place == ChangeScope()
-
-
-@contextmanager
-def counted(store: Store) -> Iterator[list[str]]:
-    """The statements that the store sends."""
-    engine: Engine = store.directory._engine
-    statements: list[str] = []
-
-    def note(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
-        statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield statements
-    event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("operation", ["share", "unshare", "leave"])
