@@ -87,9 +87,9 @@ class Pipeline:
         outcome = CANCELLED
         try:
             call = self._authenticate(call)
-            call = self._recorder.identify(call)
             if self._limiter is not None:
                 self._limiter.admit(call)
+            call = self._recorder.identify(call)
             call = await self._permit(call)
             self._admit(call)
             answer = await self._run(call, run, request)

@@ -6,7 +6,12 @@ import datetime as dt
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, DateTime, Integer, and_, false, not_, or_, true
-from sqlalchemy.sql.elements import SQLCoreOperations
+from sqlalchemy.dialects.postgresql import CITEXT
+from sqlalchemy.exc import CompileError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import Null, SQLCoreOperations
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from authz.client.arguments import as_instant, as_result
@@ -25,6 +30,8 @@ _NEVER_ABSENT = (
     ResourceField.AI_ALLOWED,
 )
 """A row with null in such a field is denied, whatever the plan says."""
+_BINARY_COLLATIONS = ("_bin", "_bin2", "_bin2_utf8")
+"""How the names of the collations of MySQL and SQL Server end that compare byte by byte."""
 
 
 def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Column) -> ColumnElement[bool]:
@@ -37,6 +44,7 @@ def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Colu
     `published`, `available_from`, `available_until`, `created_at`, `locked`, `ai_allowed`; and
     `share_level`, such as a scalar subquery, the level of the share of the resource with the subject. Of the
     type `course` only `course_id` is needed, of `session` only `session_id`.
+    Text is compared byte by byte, whatever the collation of its column; see docs/questions.md.
     Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970.
 
     Raises `ValueError` for a plan whose `valid_until` is over and for a column that the plan needs and that
@@ -58,6 +66,53 @@ def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Colu
     return or_(false(), *map(clauses.of_group, plan.groups))
 
 
+class _Exact(FunctionElement[Any]):
+    """A text that is compared byte by byte, as ids are, whatever the collation of the column."""
+
+    inherit_cache = True
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self.type = column.type  # type: ignore[attr-defined]
+
+
+@compiles(_Exact)
+def _refuse(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
+    if compiler.dialect.name != "default":  # which only prints
+        raise CompileError(f"a plan cannot be compared byte by byte in the dialect `{compiler.dialect.name}`")
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(_Exact, "sqlite")
+def _in_sqlite(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)} COLLATE BINARY)"
+
+
+@compiles(_Exact, "postgresql")
+def _in_postgresql(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    # The collation of a database compares by bytes for `=`: only a column's own may be nondeterministic.
+    if isinstance(element.type, CITEXT) or getattr(element.type, "collation", None):
+        return f'(CAST({column} AS TEXT) COLLATE "C")'
+    return column
+
+
+@compiles(_Exact, "mysql", "mariadb")
+def _in_mysql(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    return column if _is_binary(element) else f"CAST({column} AS BINARY)"
+
+
+@compiles(_Exact, "mssql")
+def _in_sql_server(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    return column if _is_binary(element) else f"({column} COLLATE Latin1_General_BIN2)"
+
+
+def _is_binary(element: _Exact) -> bool:
+    return str(getattr(element.type, "collation", "")).lower().endswith(_BINARY_COLLATIONS)
+
+
 class _Clauses:
     """Converts predicates of a plan into clauses."""
 
@@ -70,11 +125,11 @@ class _Clauses:
         """The clause of a group."""
         places = []
         if group.course_ids:
-            in_course = self._column("course_id").in_(group.course_ids)
+            in_course = self._text("course_id").in_(group.course_ids)
             own = self._type == COURSE_TYPE
             places.append(in_course if own else and_(in_course, self._column("session_id").is_(None)))
         if group.session_ids:
-            places.append(self._column("session_id").in_(group.session_ids))
+            places.append(self._text("session_id").in_(group.session_ids))
         place = or_(false(), *places)
         return place if group.predicate is None else and_(place, self._of(group.predicate))
 
@@ -93,7 +148,8 @@ class _Clauses:
             case Operator.ABSENT:
                 return column.is_not(None) if comparison.negated else column.is_(None)
             case Operator.EQUALS:
-                holds = column == comparison.value
+                is_text = isinstance(comparison.value, str)
+                holds = (self._text(comparison.field) if is_text else column) == comparison.value
             case Operator.AT_MOST:
                 holds = column <= self._time(comparison)
             case Operator.MORE_THAN:
@@ -115,6 +171,10 @@ class _Clauses:
                 raise ValueError(
                     f"`{comparison.field}` is of the type {other!r}; give a DateTime or an integer"
                 )
+
+    def _text(self, field: str) -> Column:
+        column = self._column(field)
+        return column if isinstance(column, Null) else _Exact(column)
 
     def _column(self, field: str) -> Column:
         if field not in self._columns:
