@@ -89,8 +89,23 @@ def permission_of(name: str) -> str:
 
 def permission_to_ask(question: Question) -> str:
     """What a caller needs to ask a question."""
-    is_for_ai = question.action == _AI_PROCESS and question.purpose == PURPOSE_AI_RESPONSE
-    return CHECK_AI_PROCESS if is_for_ai else CHECK
+    return CHECK_AI_PROCESS if _is_for_ai(question.action, question.purpose) else CHECK
+
+
+def require_to_learn(call: Call, action: str, purpose: str) -> None:
+    """Raise `PermissionDeniedError` for an answer, such as a list, that says more about an action for a
+    purpose than the caller may ask."""
+    if _is_for_ai(action, purpose):
+        call.require(CHECK_AI_PROCESS)
+
+
+def require_to_learn_all(call: Call, purpose: str) -> None:
+    """As `require_to_learn`, for an answer about every action."""
+    require_to_learn(call, _AI_PROCESS, purpose)
+
+
+def _is_for_ai(action: str, purpose: str) -> bool:
+    return action == _AI_PROCESS and purpose == PURPOSE_AI_RESPONSE
 
 
 def permission_to_write(key: Key) -> str:

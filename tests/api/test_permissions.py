@@ -27,7 +27,7 @@ from tests.api.test_policies import messages
 from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.issuer import Issuer, bearer
-from tests.policies import POLICY
+from tests.policies import POLICY, with_rows
 from tests.service import Service, info_of, serve
 
 ISSUER = Issuer()
@@ -267,3 +267,42 @@ async def test_a_caller_whose_account_is_suspended_is_told_so(secured: Service) 
     await secured.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
     with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `check`"):
         await secured.authorization.Check(request, metadata=watcher)
+
+
+NOTEBOOK, TO_AI = apb.ResourceQuery(type="notebook", id="nb-7"), "ai_response"
+TELL_OF_AI: dict[str, Any] = {
+    "Check": check("ai_process", purpose=TO_AI),
+    "BatchCheck": apb.BatchCheckRequest(items=[check(), check("ai_process", purpose=TO_AI)]),
+    "ListActions": apb.ListActionsRequest(subject=MAYA, resource=NOTEBOOK, purpose=TO_AI),
+    "BatchListActions": apb.BatchListActionsRequest(
+        items=[
+            apb.ListActionsRequest(subject=MAYA, resource=NOTEBOOK),
+            apb.ListActionsRequest(subject=MAYA, resource=NOTEBOOK, purpose=TO_AI),
+        ]
+    ),
+    "ListResources": apb.ListResourcesRequest(subject=MAYA, action="ai_process", purpose=TO_AI),
+    "ListSubjects": apb.ListSubjectsRequest(resource=NOTEBOOK, action="ai_process", purpose=TO_AI),
+    "PlanResources": apb.PlanResourcesRequest(
+        subject=MAYA, action="ai_process", type="notebook", purpose=TO_AI
+    ),
+    "Explain": apb.ExplainRequest(subject=MAYA, action="ai_process", resource=NOTEBOOK, purpose=TO_AI),
+}
+"""Requests whose answers say whether an AI response may use a resource."""
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_no_call_tells_of_an_ai_response_to_who_may_not_ask_about_it(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    grant(sqlite_url, {"service:asker": "compliance_auditor", "service:root": "platform_admin"})
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as secured:
+        for name, request in TELL_OF_AI.items():
+            error = await outcome_of(secured, name, request, ISSUER.jwt("asker"))
+            assert error is None, (name, error)
+        rows = with_rows("p, compliance_auditor, *, api, check_ai_process, , deny")
+        policy = ppb.ApplyPolicyRequest(files=messages(rows))
+        await secured.policy.ApplyPolicy(policy, metadata=bearer(ISSUER.jwt("root")))
+        for name, request in TELL_OF_AI.items():
+            error = await outcome_of(secured, name, request, ISSUER.jwt("asker"))
+            assert error is not None and error.code() is grpc.StatusCode.PERMISSION_DENIED, name
+            assert info_of(error).metadata["permission"] == "check_ai_process", name

@@ -11,7 +11,7 @@ from authz.api.call import Call
 from authz.api.grpc.answers import Answers, note_actions, redacted
 from authz.api.grpc.combined import CombinedCalls
 from authz.api.grpc.lists import ListCalls
-from authz.api.permissions import permission_to_ask
+from authz.api.permissions import permission_to_ask, require_to_learn, require_to_learn_all
 from authz.domain.decisions import Question
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.instants import Instant
@@ -102,6 +102,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
         """Decide every action of a type on one resource."""
         question = parse_list_actions(request)
+        require_to_learn_all(call, question.purpose)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
         return self._listed(checker, snapshot, question, now, call)
@@ -120,6 +121,8 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide the actions of many resources on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
+        for item in request.items:
+            require_to_learn_all(call, item.purpose)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
 
@@ -138,6 +141,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
     async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         """Decide one question, and return what led to the answer."""
         question, as_of = parse_explain(request)
+        require_to_learn(call, question.action, question.purpose)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
         if as_of is None or as_of >= now:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from authz.api.call import Call, Decided
-from authz.api.permissions import LEARN_REASONS
+from authz.api.permissions import LEARN_REASONS, require_to_learn
 from authz.domain.decisions import Decision, Question, Reason, Verdict
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
@@ -56,6 +56,7 @@ class ListCalls:
     async def ListResources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
         """List a page of the resources that a subject may act upon."""
         query, asked = parse_list_resources(request), parse_page(request)
+        require_to_learn(call, query.action, query.purpose)
         digest = query_digest("ListResources", query)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)
@@ -76,6 +77,7 @@ class ListCalls:
     async def ListSubjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
         """List a page of the subjects that may act upon a resource."""
         (question, as_of), asked = parse_list_subjects(request), parse_page(request)
+        require_to_learn(call, question.action, question.purpose)
         digest = query_digest("ListSubjects", question, as_of)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         position = self._open(snapshot, asked.token, digest, _SUBJECT_PARTS)
@@ -99,6 +101,7 @@ class ListCalls:
     async def PlanResources(self, request: pb.PlanResourcesRequest, call: Call) -> pb.PlanResourcesResponse:
         """Return what a subject may act upon, as a condition."""
         query = parse_plan_resources(request)
+        require_to_learn(call, query.action, query.purpose)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)
         query = msgspec.structs.replace(query, types=types)
