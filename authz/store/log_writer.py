@@ -53,8 +53,9 @@ class ChangeLog:
         self._connection = connection
         self._notifies = connection.dialect.name == "postgresql"
         self._held = self.head = hold_head(connection)
+        self.clock_time = clock()
         # Commit times never decrease, although the clocks of two servers may differ.
-        self.now = max(clock(), self._held.committed_at)
+        self.now = max(self.clock_time, self._held.committed_at)
         # Commit times alone would not tell two histories apart while a clock is behind them.
         self._nonce = secrets.randbits(_NONCE_BITS)
         self._changes: list[Change] = []

@@ -248,6 +248,20 @@ def test_many_old_shares_end_before_the_member_comes_back(store_url: str) -> Non
     store.close()
 
 
+def test_a_commit_by_a_clock_that_is_ahead_ends_no_share_early(store_url: str) -> None:
+    clock, ahead = Clock(), Clock()
+    ahead.now += 2_000_000
+    store, other = open_with(store_url, clock), open_with(store_url, ahead)
+    member = msgspec.structs.replace(STUDENT, ends_at=clock.now + 1_000_000)
+    write(store, *map(create, (*COURSE, member, IN_COURSE)))
+    write(other, create(Course(id="e")))
+    write(store, touch(msgspec.structs.replace(member, source="roster")))
+    write(store, create(IN_SESSION), touch(STUDENT))
+    assert shared(store) == {IN_COURSE, IN_SESSION}
+    store.close()
+    other.close()
+
+
 def test_an_import_of_new_members_reads_their_old_shares_together(sqlite_url: str) -> None:
     store = open_with(sqlite_url)
     members = [student(f"u{n}", "c") for n in range(100)]
