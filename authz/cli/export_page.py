@@ -88,6 +88,8 @@ def _row_of(item: ExportItem) -> tuple[_Heading, Sequence[str]]:
         case ExportedChange():
             done = "; ".join(f"{each.operation.lower()} {each.key}" for each in item.mutations)
             return ExportSection.CHANGES, (format_instant(item.committed_at), item.actor, item.reason, done)
+        case ExportedEntry(section=ExportSection.CHANGES):
+            return item.section, ("", "", item.text, item.name)
         case ExportedEntry():
             return item.section, (item.name, item.text, format_instant(item.at) if item.at else "")
         case _:

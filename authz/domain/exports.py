@@ -104,7 +104,7 @@ class ExportedRecord(msgspec.Struct, frozen=True):
 
 
 class ExportedChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that the subject made, or that is about the subject; a large one in parts."""
+    """A change that the subject made or that names the subject; a large one in parts."""
 
     committed_at: Instant
     actor: str

@@ -28,7 +28,14 @@ from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subje
 from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.engine import read_transaction, stream
-from authz.store.mutation_json import decode_mutation, encode_mutation, json_names
+from authz.store.mutation_json import decode_mutation, encode_mutation
+from authz.store.personal_texts import (
+    REVISION_TEXTS,
+    TEXTS,
+    VERSION_TEXTS,
+    may_name_in_change,
+    may_name_in_revision,
+)
 from authz.store.renames import erase_renames
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import erase_examples
@@ -40,14 +47,6 @@ CHANGES_SEARCHED = 500
 """Changes that a step searches, and at most rewrites, about: writes wait for the step."""
 _LOST_PUBLICATION = "who scheduled this was erased; schedule it again"
 _changes, _revisions = tables.changes, tables.revisions
-_TEXTS = (
-    (tables.removals, ("actor", "reason", "request_id")),
-    (tables.erasure_steps, ("actor", "request_id")),
-    (tables.holds, ("reason", "actor")),
-    (tables.watchers, ("caller",)),
-    (tables.policy_shadows, ("author", "files")),
-)
-"""Columns of small tables that may name a subject as `user:<id>`."""
 
 
 def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[int], int | None]:
@@ -55,12 +54,10 @@ def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[i
 
     Returns them, and the revision through which the log is searched; None at its end.
     """
-    mutation = _changes.c.mutation
-    in_author = and_(_changes.c.kind == "policy_version", may_mention([mutation], subject))
     in_changes = select(_changes.c.revision).where(
-        _changes.c.revision == _revisions.c.revision, or_(json_names(mutation, subject), in_author)
+        _changes.c.revision == _revisions.c.revision, may_name_in_change(subject)
     )
-    in_texts = may_mention([_revisions.c[name] for name in ("actor", "reason", "request_id")], subject)
+    in_texts = may_name_in_revision(subject)
     with read_transaction(engine) as connection:
         through = _end_of_part(connection, after)
         part = _revisions.c.revision > after
@@ -118,7 +115,7 @@ def without_subject(record: Any, subject: Subject, pseudonym: Subject) -> Any:
     if isinstance(record, Membership) and record.subject == subject:
         record = msgspec.structs.replace(record, source_ref="")
     if isinstance(record, PolicyVersion):
-        texts = _renamed_texts(record, ("author", "reason"), subject, pseudonym)
+        texts = _renamed_texts(record, VERSION_TEXTS, subject, pseudonym)
         record = msgspec.structs.replace(record, **texts)
     return with_subjects(record, lambda each: pseudonym if each == subject else each)
 
@@ -128,7 +125,7 @@ def _texts(
 ) -> dict[str, str]:
     """The columns of a revision that change. A reason is lost if the revision is about nobody else, or if it
     names the subject without its type."""
-    texts = _renamed_texts(head, ("actor", "reason", "request_id"), subject, pseudonym)
+    texts = _renamed_texts(head, REVISION_TEXTS, subject, pseudonym)
     for name in ("reason", "request_id") if is_concerned else ():
         text = texts.get(name, getattr(head, name))
         if text and (mentions_id(text, subject) or (only and name == "reason")):
@@ -169,7 +166,7 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
         }
     )
     erase_renames(connection, subject, pseudonym)
-    for table, names in _TEXTS:
+    for table, names in TEXTS:
         for row in connection.execute(select(table)).all():
             if texts := _renamed_texts(row, names, subject, pseudonym):
                 connection.execute(update(table).where(_is(table, row)).values(**texts))

@@ -28,7 +28,14 @@ from authz.domain.personal_data import Export
 from authz.store import tables
 from authz.store.engine import stream
 from authz.store.log_reader import read_head
-from authz.store.mutation_json import decode_mutation, json_names
+from authz.store.mutation_json import decode_mutation
+from authz.store.personal_texts import (
+    REVISION_TEXTS,
+    TEXTS,
+    VERSION_TEXTS,
+    may_name_in_change,
+    may_name_in_revision,
+)
 from authz.store.purge import read_rules
 from authz.store.recipients import askers, watchers
 from authz.store.renames import other_ids
@@ -37,6 +44,14 @@ from authz.store.shadows import examples_about
 from authz.store.tables import has_subject, may_mention
 
 _MUTATIONS_AN_ITEM = 200
+_OF_TEXTS = {
+    "removals": (ExportSection.CHANGES, "a deletion that goes on"),
+    "erasure_steps": (ExportSection.CHANGES, "an erasure"),
+    "holds": (ExportSection.HOLDS, "a hold"),
+    "watchers": (ExportSection.RECIPIENTS, "a watch"),
+    "policy_shadows": (ExportSection.POLICY_SHADOW, "a shadow"),
+}
+"""Where `TEXTS` are exported, and as what."""
 _ABOUT, _CONTEXT = ExportRelation.ABOUT, ExportRelation.CONTEXT
 _COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES, _ACCOUNTS, _TOKENS = (
     ENTITY_ROWS[name].table
@@ -59,13 +74,17 @@ class SqlExport(Export):
             for item in items:
                 is_known = True
                 yield item
+        yield from self._texts(ExportSection.CHANGES)
         yield from self._idempotency_keys()
         yield from self._drafts()
         yield from self._policy_versions()
         yield from self._holds()
+        yield from self._texts(ExportSection.HOLDS)
         yield from self._decisions()
         yield from self._shadow()
+        yield from self._texts(ExportSection.POLICY_SHADOW)
         yield from self._recipients(is_known=is_known)
+        yield from self._texts(ExportSection.RECIPIENTS)
         yield from self._renames()
 
     def _records(self) -> Iterator[ExportedRecord]:
@@ -119,31 +138,37 @@ class SqlExport(Export):
 
     def _changes(self) -> Iterator[ExportedChange]:
         changes, revisions = tables.changes, tables.revisions
-        wanted = or_(
-            json_names(changes.c.mutation, self._subject),
-            may_mention([revisions.c.actor], self._subject),
-        )
         statement = (
             select(changes.c.mutation, revisions)
-            .join(revisions, revisions.c.revision == changes.c.revision)
-            .where(wanted)
-            .order_by(changes.c.revision, changes.c.position)
+            .outerjoin_from(revisions, changes, revisions.c.revision == changes.c.revision)
+            .where(or_(may_name_in_change(self._subject), may_name_in_revision(self._subject)))
+            .order_by(revisions.c.revision, changes.c.position)
         )
         for _, of_revision in groupby(stream(self._connection, statement), key=lambda row: row.revision):
             yield from self._change(of_revision)
 
     def _change(self, rows: Iterator[Row[Any]]) -> Iterator[ExportedChange]:
         found: list[Mutation] = []
+        is_shown = False
         for row in rows:
-            mutation = decode_mutation(row.mutation)
-            named = {each for record in mutation.records for each in subjects_in(record)}
-            if mentions(row.actor, self._subject) or self._subject in named:
+            mutation = None if row.mutation is None else decode_mutation(row.mutation)
+            if mutation and (mentions(row.actor, self._subject) or self._names(mutation)):
                 found.append(self._masked(mutation))
             if len(found) == _MUTATIONS_AN_ITEM:
                 yield self._item(row, found)
-                found = []
-        if found:
+                found, is_shown = [], True
+        in_texts = any(mentions(getattr(row, name), self._subject) for name in REVISION_TEXTS)
+        if found or (in_texts and not is_shown):
             yield self._item(row, found)
+
+    def _names(self, mutation: Mutation) -> bool:
+        for record in mutation.records:
+            texts = VERSION_TEXTS if isinstance(record, PolicyVersion) else ()
+            if self._subject in subjects_in(record) or any(
+                mentions(getattr(record, name), self._subject) for name in texts
+            ):
+                return True
+        return False
 
     def _item(self, row: Row[Any], mutations: Sequence[Mutation]) -> ExportedChange:
         return ExportedChange(
@@ -170,10 +195,11 @@ class SqlExport(Export):
 
     def _idempotency_keys(self) -> Iterator[ExportedEntry]:
         keys = tables.idempotency_keys
-        statement = select(keys).where(may_mention([keys.c.actor], self._subject))
+        statement = select(keys).where(may_mention([keys.c.actor, keys.c.key], self._subject))
         for row in stream(self._connection, statement.order_by(keys.c.actor, keys.c.key)):
-            if mentions(row.actor, self._subject):
-                text = f"a write of {row.actor}, which is answered again for this key"
+            if mentions(row.actor, self._subject) or mentions(row.key, self._subject):
+                by = self._masked_actor(row.actor)
+                text = f"a write of {by}, which is answered again for this key"
                 yield ExportedEntry(ExportSection.IDEMPOTENCY_KEYS, row.key, text, row.created_at)
 
     def _drafts(self) -> Iterator[ExportedEntry]:
@@ -244,6 +270,20 @@ class SqlExport(Export):
         for watcher in watchers(self._connection) if is_known else ():
             text = f"watches changes of the directory, also those about {self._subject} in what it watches"
             yield ExportedEntry(section, watcher.caller, text, watcher.seen_at)
+
+    def _texts(self, section: ExportSection) -> Iterator[ExportedEntry]:
+        for table, names in TEXTS:
+            of_section, what = _OF_TEXTS[table.name]
+            if of_section is not section:
+                continue
+            columns = [table.c[name] for name in names]
+            wanted = select(*columns).where(may_mention(columns, self._subject)).order_by(*table.primary_key)
+            for row in stream(self._connection, wanted, rows_at_once=1):
+                for name, text in row._mapping.items():
+                    if name == "files":
+                        yield from self._lines(section, what, text)
+                    elif mentions(text, self._subject):
+                        yield ExportedEntry(section, what, f"{name}: {text}")
 
     def _lines(self, section: ExportSection, name: str, files: str) -> Iterator[ExportedEntry]:
         """The lines of files that name the subject."""

@@ -45,7 +45,7 @@ class _ExportSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportS
     EXPORT_SECTION_DECISIONS: _ExportSection.ValueType  # 7
     """The decision log in the database."""
     EXPORT_SECTION_POLICY_SHADOW: _ExportSection.ValueType  # 8
-    """Examples of checks that a policy shadow decided differently."""
+    """Policy shadows that name the subject, and examples of checks that they decided differently."""
     EXPORT_SECTION_RECIPIENTS: _ExportSection.ValueType  # 9
     """Callers that asked about the subject, by the kept decisions, and callers that watch changes."""
     EXPORT_SECTION_RENAMES: _ExportSection.ValueType  # 10
@@ -71,7 +71,7 @@ EXPORT_SECTION_HOLDS: ExportSection.ValueType  # 6
 EXPORT_SECTION_DECISIONS: ExportSection.ValueType  # 7
 """The decision log in the database."""
 EXPORT_SECTION_POLICY_SHADOW: ExportSection.ValueType  # 8
-"""Examples of checks that a policy shadow decided differently."""
+"""Policy shadows that name the subject, and examples of checks that they decided differently."""
 EXPORT_SECTION_RECIPIENTS: ExportSection.ValueType  # 9
 """Callers that asked about the subject, by the kept decisions, and callers that watch changes."""
 EXPORT_SECTION_RENAMES: ExportSection.ValueType  # 10
@@ -312,7 +312,7 @@ Global___ExportedRecord: _TypeAlias = ExportedRecord  # noqa: Y015
 
 @_typing.final
 class ExportedChange(_message.Message):
-    """A change that the subject made, or that is about the subject."""
+    """A change that the subject made, that is about the subject, or whose reason or id of the call names the subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
