@@ -71,7 +71,8 @@ class FileKeys(Keys):
 class AddressKeys(Keys):
     """The keys of a JWKS address. A thread asks for them, and a call never does.
 
-    While the address does not answer, the last keys stay, for `max_age_s` at most.
+    While the address does not answer, or with something else than a JWKS, the last keys stay, for `max_age_s`
+    at most. A JWKS without a usable key withdraws them.
     """
 
     def __init__(self, url: str, *, interval_s: float = 300, max_age_s: float = 86_400) -> None:
@@ -110,23 +111,32 @@ class AddressKeys(Keys):
 
     def _refresh(self) -> None:
         try:
-            keys = parse_keys(https.fetch(self._url))
+            keys = _keys_of(https.fetch(self._url))
         except (ConnectionError, InvalidArgumentError) as error:
             count_reload_failure("keys")
             log.warning("keys of JWTs not refreshed; the last ones stay", address=self._url, cause=str(error))
             return
-        if keys != self._keys:
+        if not keys:
+            count_reload_failure("keys")
+            log.warning("no JWT is accepted: the address has no usable key", address=self._url)
+        elif keys != self._keys:
             log.info("keys of JWTs refreshed", address=self._url, ids=[key.id for key in keys])
+        if keys != self._keys:
             self._keys = keys
         self._read_at = time.monotonic()
 
 
 def parse_keys(content: bytes) -> tuple[Key, ...]:
     """The keys of a JWKS, or of the blocks of a PEM file. Raises `InvalidArgumentError` if there is none."""
-    found = tuple(_pem_keys(content) if content.lstrip().startswith(_BEGIN) else _jwks_keys(content))
+    found = _keys_of(content)
     if not found:
         raise malformed("it", f"has no public key for any of {', '.join(sorted(ALGORITHMS))}")
     return found
+
+
+def _keys_of(content: bytes) -> tuple[Key, ...]:
+    """As `parse_keys`, but none is no error."""
+    return tuple(_pem_keys(content) if content.lstrip().startswith(_BEGIN) else _jwks_keys(content))
 
 
 def _pem_keys(content: bytes) -> Iterable[Key]:
@@ -148,8 +158,10 @@ def _jwks_keys(content: bytes) -> Iterable[Key]:
     try:
         listed = json.loads(content)["keys"]
     except (ValueError, TypeError, LookupError, RecursionError):
-        raise malformed("it", 'is neither PEM nor a JWKS (`{"keys": […]}`)') from None
-    for each in listed if isinstance(listed, list) else ():
+        listed = None
+    if not isinstance(listed, list):
+        raise malformed("it", 'is neither PEM nor a JWKS (`{"keys": […]}`)')
+    for each in listed:
         key = _jwk(each) if isinstance(each, Mapping) else None
         if key is not None:
             yield key

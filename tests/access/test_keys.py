@@ -60,6 +60,25 @@ def test_keys_are_refreshed_when_a_jwt_names_an_unknown_one_and_kept_while_the_a
         keys.close()
 
 
+@pytest.mark.parametrize("content", [b'{"keys": []}', b'{"keys": [{"kty": "oct", "k": "AA"}, 7]}'])
+def test_keys_that_the_issuer_withdraws_let_nobody_in(address: Address, content: bytes) -> None:
+    address.content = jwks_of(Issuer("k1"))
+    keys = AddressKeys(address.url, interval_s=3600, max_age_s=3600)
+    keys.start()
+    try:
+        address.content, asked = b'{"keys": {}}', address.gets
+        keys.refresh_soon()
+        until(lambda: address.gets > asked)
+        assert ids(keys) == ["k1"]  # it is no JWKS
+        address.content = content
+        keys.refresh_soon()
+        with pytest.raises(UnavailableError) as caught:
+            until(lambda: not keys.current())
+        assert caught.value.reason is ErrorReason.CREDENTIALS_UNVERIFIABLE
+    finally:
+        keys.close()
+
+
 def test_keys_that_are_too_old_let_nobody_in(address: Address) -> None:
     address.content = jwks_of(Issuer("k1"))
     keys = AddressKeys(address.url, interval_s=3600, max_age_s=0.3)
