@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Text, select
+from sqlalchemy import Connection, Text, select, update
 
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import subject_mac
@@ -20,18 +20,22 @@ from authz.store.erasure_steps import Phase, insert_step
 from authz.store.holds import end_hold
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
+from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
 _ACTOR = "authz restore"
 _IN_JSON = re.compile(r'"type":"(user|service)","id":"([^"]+)"')
 _TYPES = frozenset(SubjectType)
+_STEPS = tables.erasure_steps
+_NOBODY = {"heir_type": None, "heir_id": None}
 _LEAF_TABLES = (tables.leaves, tables.decision_leaves)
 
 
 def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None:
     """Begin every erasure that the database lacks. If it does not name the subject, only record the erasure.
 
-    Leaves the resources of the subject without an owner.
+    Leaves the resources of the subject without an owner, and those that it was to get from somebody whose
+    erasure the backup has.
     """
     connection = transaction.connection
     known = {(row.pseudonym_type, row.pseudonym_id) for row in connection.execute(select(ERASURES))}
@@ -41,6 +45,7 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
     found = _subjects_by_mac(connection, {each.mac for each in missing})
     for subject in found.values():
         end_hold(connection, subject)
+        connection.execute(update(_STEPS).where(has_subject(_STEPS, "heir", subject)).values(_NOBODY))
     records = [
         msgspec.structs.replace(
             each, status=ErasureStatus.ERASING if each.mac in found else ErasureStatus.COMPLETE

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from authz.domain.drafts import PolicyDraft
-from authz.domain.entities import Account, Course, ErasureFilter
+from authz.domain.entities import Account, Course, ErasureFilter, Resource, ResourceFilter
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest
+from authz.domain.ids import course_scope
 from authz.domain.ports import Page
 from authz.domain.retention import DAY_US
 from authz.domain.shadow import PolicyShadow
@@ -88,3 +90,30 @@ def test_a_restore_finds_an_erased_person_wherever_the_backup_has_it(place: str,
     restore(backup, restored, erasures=known, clock=clock)
     assert tables_with_maya(restored) == []
     assert [each.faults for each in read_trees(restored)] == [(), ()]
+
+
+def test_who_was_to_get_resources_when_the_backup_was_made_does_not_get_them_after_an_erasure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The erasure that the list has goes on first: its pseudonym is the lower one."""
+    pseudonyms = iter(["f" * 32, "0" * 32])
+    drawn = SimpleNamespace(token_hex=lambda _: next(pseudonyms))
+    monkeypatch.setattr("authz.store.erasure_steps.secrets", drawn)
+    backup, restored = tmp_path / "backup.db", f"sqlite:///{tmp_path / 'restored.db'}"
+    url = create_sqlite(tmp_path / "authz.db")
+    store = open_with(url)
+    write(store, create(Course("c")), create(Resource("notebook", "nb", course_scope("c"), owner=STU)))
+    data = store.personal_data
+    first = data.begin_erasure(ErasureRequest(subject=STU, reason="request 17", resources_to=MAYA))
+    back_up(url, backup)
+    while data.erasure_progress() is not None:
+        data.advance_erasure()
+    data.begin_erasure(ErasureRequest(subject=MAYA, reason="request 18", orphans=True))
+    erasures = tuple(each.entity for each in store.directory.read(ErasureFilter(), Page(9, "")).items)
+    known = ErasureList(ERASURE_LIST_FORMAT, store.directory.head().database_id, erasures)
+    store.close()
+    restore(backup, restored, erasures=known)
+    assert tables_with_maya(restored) == []
+    store = open_with(restored)
+    assert len(store.directory.read(ResourceFilter(owner=first), Page(9, "")).items) == 1
+    store.close()
