@@ -46,6 +46,7 @@ from authz.store.removals import (
     being_removed,
     pending_roots,
     removal_progress,
+    scope_of_removal,
     store_removals,
 )
 from authz.store.rows import ENTITY_ROWS, store_records
@@ -78,7 +79,7 @@ class Batch:
         self._room = room
         self._revision = 0
         self._origin = Origin("", "", "")
-        self._locator = Locator(self._row)
+        self._locator = Locator(self._row, self._scope_of_removal)
         self.erased = ErasedSubjects(connection)
         self._is_removing = removal_progress(connection) is not None
         """Whether there may be rows whose container is gone."""
@@ -265,10 +266,7 @@ class Batch:
     def remove(self, removal: Removal) -> bool:
         """Delete what there is room for of what a deletion has left; return whether that is all."""
         root = removal.root
-        if isinstance(root, Member):
-            return self._delete_unopened(root)
-        self._locator.removed[root] = removal.scope
-        return self._delete_contents(root)
+        return self._delete_unopened(root) if isinstance(root, Member) else self._delete_contents(root)
 
     def remove_member(self, member: Member) -> bool:
         """Delete what there is room for of a member's memberships and of the shares with the member there,
@@ -333,8 +331,7 @@ class Batch:
                 continue
             self.flush()
             if not self._delete_unopened(member) and not pending_roots(self._connection, [member]):
-                nowhere = ChangeScope()  # no record is in what is removed
-                self._planned_roots[member] = Removal(member, nowhere, self._origin, since=self._revision)
+                self._planned_roots[member] = Removal(member, ChangeScope(), self._origin, self._revision)
                 self._is_removing = True
 
     def _end_lapsed(self, key: MembershipKey) -> None:
@@ -346,7 +343,7 @@ class Batch:
         found = [each for each in self._lapsed.get(member, ()) if self._row(each.entity.key) == each]
         if len(found) > self._room:
             # Not with the write that is being planned: the removal begins although that is refused.
-            self._roots[member] = Removal(member, ChangeScope(), self._origin, since=self._revision)
+            self._roots[member] = Removal(member, ChangeScope(), self._origin, self._revision)
             self._is_removing = True
             raise being_removed(member, key)
         self._room -= len(found)
@@ -390,6 +387,10 @@ class Batch:
 
     def _member_of(self, key: MembershipKey) -> Member:
         return Member(key.subject, self._locator.course_around(key.scope))
+
+    def _scope_of_removal(self, root: Root) -> ChangeScope | None:
+        begun = self._planned_roots.get(root) or self._roots.get(root)
+        return scope_of_removal(self._connection, root) if begun is None else begun.scope
 
     def _require_removed(self, key: Key) -> None:
         """Raise if a new record would take the place, or the contents, of one that is being removed."""

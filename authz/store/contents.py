@@ -139,12 +139,17 @@ def require_container(entity: Entity, find: Callable[[Key], Versioned[Entity] | 
 
 
 class Locator:
-    """Looks at the records around another by `row`, which gives None for those that are gone."""
+    """Looks at the records around another by `row`, None for those that are gone, and by `removal`,
+    which gives the scope of those whose contents are not all removed yet."""
 
-    def __init__(self, row: Callable[[Key], Versioned[Entity] | None]) -> None:
+    def __init__(
+        self,
+        row: Callable[[Key], Versioned[Entity] | None],
+        removal: Callable[[Key], ChangeScope | None],
+    ) -> None:
         self._row = row
-        self.removed: dict[Key, ChangeScope] = {}
-        """The scopes of records whose row is gone."""
+        self._removal = removal
+        self._removed: dict[Key, ChangeScope | None] = {}
 
     def course_around(self, scope: Scope) -> Scope:
         """The course of a session that has one; else the scope itself."""
@@ -164,8 +169,13 @@ class Locator:
                 ids[kind.scope] = record.id
             record = kind.container_key(record)
             if record is not None and kind_of(record).container is not None:
-                if record in self.removed:
-                    return self.removed[record]
                 found = self._row(record)
+                if found is None and (removed := self._scope_of_removed(record)) is not None:
+                    return removed
                 record = None if found is None else found.entity
         return ChangeScope(ids.get(ScopeKind.COURSE), ids.get(ScopeKind.SESSION))
+
+    def _scope_of_removed(self, key: Key) -> ChangeScope | None:
+        if key not in self._removed:
+            self._removed[key] = self._removal(key)
+        return self._removed[key]

@@ -64,6 +64,12 @@ def pending_roots(connection: Connection, roots: Iterable[Root]) -> set[Root]:
     return {_decoder.decode(row.root) for row in found}
 
 
+def scope_of_removal(connection: Connection, root: Root) -> ChangeScope | None:
+    """The scope of a record whose removal is not complete; None without one."""
+    found = select_by_key(connection, removals, [[_text(root)]])
+    return ChangeScope(found[0].course_id, found[0].session_id) if found else None
+
+
 def is_removing_from(connection: Connection, subject: Subject) -> bool:
     """Whether a large deletion still has to remove what is shared with a subject."""
     found = select(removals.c.root).where(json_names(removals.c.root, subject))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from authz.domain.entities import (
     SessionKey,
     container_of,
 )
+from authz.domain.erasures import ErasureRequest, RenameRequest
 from authz.domain.errors import AuthzError, ErrorReason, RemovalPendingError
 from authz.domain.ids import ResourceRef, course_scope, session_scope
 from authz.domain.mutations import ChangeScope, Mutation, Operation, WriteRequest
@@ -128,6 +129,52 @@ def test_every_removal_is_logged_with_the_course_and_the_session_that_it_was_in(
     assert places[SessionKey("t")] == ChangeScope("c", "t")
     others = {entity.key for entity in INSIDE} - in_session - {SessionKey("s"), SessionKey("t")}
     assert {places[key] for key in others | {CourseKey("c")}} == {ChangeScope("c", None)}
+
+
+def erase(store: Store) -> None:
+    store.personal_data.begin_erasure(ErasureRequest(subject=user("u4"), reason="wish", orphans=True))
+    while store.personal_data.erasure_progress() is not None and "u4" in repr(dump_of(store)):
+        store.personal_data.advance_erasure()
+
+
+def dump_of(store: Store) -> list[Entity]:
+    with store.directory.dump() as dump:
+        return dumped(dump)
+
+
+OF_ONE_SUBJECT: dict[str, Callable[[Store], object]] = {
+    "erased": erase,
+    "renamed": lambda store: store.personal_data.rename(
+        RenameRequest(subject=user("u4"), to=user("v4"), reason="merged")
+    ),
+    "removed": lambda store: store.directory.remove_member(
+        user("u4"), session_scope("s"), actor="", request_id="", reason=""
+    ),
+}
+
+
+@pytest.mark.parametrize("root", [SessionKey("s"), ResourceRef("notebook", "in-s")], ids=str)
+@pytest.mark.parametrize("change", OF_ONE_SUBJECT.values(), ids=OF_ONE_SUBJECT)
+def test_what_happens_to_the_rest_meanwhile_is_logged_with_its_scope(
+    store: Store, root: Key, change: Callable[[Store], object]
+) -> None:
+    head = write(store, remove(root))
+    rest = [each for each in dump_of(store) if str(getattr(each, "resource", "")) == "notebook:in-s"]
+    assert share("in-s", "u4") in rest
+    change(store)
+    places = [
+        (mutation.key, place)
+        for each in changes_of(store, head, 100)
+        for mutation, place in zip(each.mutations, each.scopes, strict=True)
+    ]
+    in_session = [
+        place
+        for key, place in places
+        if str(getattr(key, "scope", "")) == "session:s"
+        or str(getattr(key, "resource", "")) == "notebook:in-s"
+    ]
+    assert in_session
+    assert {*in_session} == {ChangeScope("c", "s")}
 
 
 @pytest.mark.parametrize(
