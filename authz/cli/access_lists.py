@@ -63,8 +63,8 @@ def list_subjects(
     context: Context,
     action: Action,
     resource: AskedResource,
-    course: Course = "",
-    session: Session = "",
+    course: Course = None,
+    session: Session = None,
     purpose: Purpose = "",
     as_of: AsOf = None,
 ) -> None:

@@ -12,11 +12,11 @@ from authz.cli.output import print_json, print_rows, time_text
 from authz.client import Answer
 
 Course = Annotated[
-    str,
+    str | None,
     typer.Option("--course", help="The id of the course that the resource is in, or is to be created in."),
 ]
 Session = Annotated[
-    str, typer.Option("--session", help="The id of the session that it is in, or is to be created in.")
+    str | None, typer.Option("--session", help="The id of the session that it is in, or is to be created in.")
 ]
 Purpose = Annotated[str, typer.Option("--purpose", help="Empty, or ai_response.")]
 
@@ -29,8 +29,8 @@ def check(
     subject: Who,
     action: Action,
     resource: AskedResource,
-    course: Course = "",
-    session: Session = "",
+    course: Course = None,
+    session: Session = None,
     purpose: Purpose = "",
 ) -> None:
     """Check one action on one resource. Exit code: 0 allowed, 1 denied, 2 error."""
@@ -60,8 +60,8 @@ def actions(
     context: Context,
     subject: Who,
     resource: AskedResource,
-    course: Course = "",
-    session: Session = "",
+    course: Course = None,
+    session: Session = None,
     purpose: Purpose = "",
 ) -> None:
     """List the actions on a resource, whether the subject may perform each, and why."""

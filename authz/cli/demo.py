@@ -75,7 +75,7 @@ def _ask(client: Client, case: Case) -> Answer:
         str(asked.subject),
         asked.action,
         _resource_of(case),
-        course_id=asked.stated_course_id or "",
+        course_id=asked.stated_course_id,
         purpose=asked.purpose,
     )
 

@@ -16,8 +16,8 @@ def explain(
     subject: Who,
     action: Action,
     resource: AskedResource,
-    course: Course = "",
-    session: Session = "",
+    course: Course = None,
+    session: Session = None,
     purpose: Purpose = "",
     as_of: AsOf = None,
 ) -> None:

@@ -12,7 +12,7 @@ from authz.domain.decisions import Reason
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
 from authz.domain.errors import malformed
-from authz.domain.ids import ResourceRef, Subject, is_name
+from authz.domain.ids import ResourceRef, Subject, is_name, refused_id
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
 from authz.wire.decisions import INACTIVE_REASONS, REASONS, inline_message
@@ -152,11 +152,15 @@ def check_request(
     action: str,
     resource: AskedResource,
     *,
-    course_id: str = "",
-    session_id: str = "",
+    course_id: str | None = None,
+    session_id: str | None = None,
     purpose: str = "",
 ) -> authorization_pb2.CheckRequest:
-    """A question for `Client.batch_check`. Raises `InvalidArgumentError` for a malformed id."""
+    """A question for `Client.batch_check` or a guard. Raises `InvalidArgumentError` for a malformed id.
+
+    An empty `course_id` or `session_id`, such as a field that a request does not set, is malformed: it must
+    not pass for a question that states none.
+    """
     return message_of(
         authorization_pb2.CheckRequest,
         subject=sent_subject(subject),
@@ -229,9 +233,18 @@ def rule_text(rule: authorization_pb2.Rule) -> str:
     return f"p, {', '.join(fields)} ({rule.source})"
 
 
-def query_of(resource: AskedResource, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
-    """The message for a resource."""
-    query = message_of(authorization_pb2.ResourceQuery, course_id=course_id, session_id=session_id)
+def query_of(
+    resource: AskedResource, course_id: str | None = None, session_id: str | None = None
+) -> authorization_pb2.ResourceQuery:
+    """The message for a resource. Raises `InvalidArgumentError` for an empty course or session."""
+    for field, stated in (("course_id", course_id), ("session_id", session_id)):
+        if stated is not None and not stated:
+            raise refused_id(field, "is empty; give the id, or leave it out to state none")
+    query = message_of(
+        authorization_pb2.ResourceQuery,
+        course_id="" if course_id is None else course_id,
+        session_id="" if session_id is None else session_id,
+    )
     if isinstance(resource, str) and is_name(resource):
         query.type = resource
         return query

@@ -43,7 +43,7 @@ def require(
         )
 
     `subject` is a dependency that gives `user:<id>`. `course` and `session`, which may also name parts of the
-    path, are those in which the resource must be.
+    path, are those in which the resource must be; if the part is empty, the answer is 404.
     """
     from fastapi import Depends
 
@@ -133,7 +133,7 @@ class _Requirement(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raise `InvalidArgumentError` for a resource that could never be one, whatever the path has."""
-        query_of(self.resource.format_map(_Placeholders()), "", "")
+        query_of(self.resource.format_map(_Placeholders()))
 
     def require_names(self, known: Mapping[str, Any]) -> None:
         """Raise `ValueError` for a part that the path does not have."""
@@ -153,8 +153,9 @@ class _Requirement(msgspec.Struct, frozen=True, kw_only=True):
                 subject,
                 self.action,
                 self.resource.format_map(parts),
-                course_id=self.course.format_map(parts),
-                session_id=self.session.format_map(parts),
+                # An empty part of the path must not pass for a course that is not stated.
+                course_id=self.course.format_map(parts) if self.course else None,
+                session_id=self.session.format_map(parts) if self.session else None,
                 purpose=self.purpose,
             ),
         )

@@ -80,8 +80,8 @@ class ServiceUnderTest:
         action: str,
         resource: str | ResourceRef,
         *,
-        course_id: str = "",
-        session_id: str = "",
+        course_id: str | None = None,
+        session_id: str | None = None,
         purpose: str = "",
     ) -> Answer:
         """Fail, with why and what would allow it, unless the check is allowed."""
@@ -102,8 +102,8 @@ class ServiceUnderTest:
         resource: str | ResourceRef,
         *,
         reason: str = "",
-        course_id: str = "",
-        session_id: str = "",
+        course_id: str | None = None,
+        session_id: str | None = None,
         purpose: str = "",
     ) -> Answer:
         """Fail, with the rule that allows it, unless the check is denied; for this `reason`, if given.

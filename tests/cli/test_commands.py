@@ -51,6 +51,13 @@ def test_check_tells_by_its_exit_code(database: str) -> None:
     assert wrong.stderr == "error: unknown action `raed` on material; did you mean `read`?\n"
 
 
+def test_an_empty_course_is_an_error_and_not_none(database: str) -> None:
+    asked = ("check", "user:maya", "read", "material:m1", "--database", database)
+    assert run(*asked, "--course", "alg").returncode == 0
+    empty = run(*asked, "--course", "")
+    assert (empty.returncode, "course_id is empty" in empty.stderr) == (2, True)
+
+
 def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> None:
     found = run("list-resources", "user:maya", "read", "--database", database)
     assert found.stdout == (

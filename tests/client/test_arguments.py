@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import inspect
 from collections.abc import Callable, Iterator
@@ -154,6 +155,27 @@ def test_a_policy_without_files_is_not_taken_for_the_active_one(method: str, arg
         pytest.raises(InvalidArgumentError, match="files is empty; read the version or the draft first"),
     ):
         called(getattr(client.policies, method), argument, DRAFT.files)
+
+
+ASKED = {"subject": "user:maya", "action": "read", "resource": "notebook:nb-7"}
+STATED = ("course_id", "session_id")
+ASKING = [
+    (name, field)
+    for name, call in inspect.getmembers(Client, inspect.isfunction)
+    for field in STATED
+    if not {*STATED, "resource"} - inspect.signature(call).parameters.keys()
+]
+
+
+@pytest.mark.parametrize(("name", "field"), ASKING)
+def test_an_empty_course_or_session_is_not_taken_for_none(name: str, field: str) -> None:
+    """As a field of a request that its sender left out."""
+    with Client(NOBODY, timeout_s=0.5) as client:
+        call = getattr(client, name)
+        known = {each: text for each, text in ASKED.items() if each in inspect.signature(call).parameters}
+        with pytest.raises(InvalidArgumentError, match=f"{field} is empty") as caught:
+            collections.deque(call(**known, **{field: ""}), maxlen=0)
+    assert caught.value.reason == "MALFORMED_ID"
 
 
 ACCESS = SessionAccess(

@@ -29,7 +29,8 @@ SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 def question(request: Any, context: Any) -> Any:
     """May who calls read the notebook? A stream says nothing before it is served."""
     name = "nb-7" if request is None else request.decode()
-    return check_request(dict(context.invocation_metadata())["x-user"], "read", f"notebook:{name}")
+    metadata = dict(context.invocation_metadata())
+    return check_request(metadata["x-user"], "read", f"notebook:{name}", course_id=metadata.get("x-course"))
 
 
 async def echo(request: bytes, context: Any) -> bytes:
@@ -105,11 +106,14 @@ async def blocking_serving(address: str) -> AsyncIterator[grpc.aio.Channel]:
 SERVERS = [serving, blocking_serving]
 
 
-async def call(channel: grpc.aio.Channel, shape: str, user: str, notebook: str = "nb-7") -> bytes:
+async def call(
+    channel: grpc.aio.Channel, shape: str, user: str, notebook: str = "nb-7", **more: str
+) -> bytes:
     """All that a method of this shape answers, joined."""
     takes, gives = shape.split("_")
     given: Any = [notebook.encode()] if takes == "stream" else notebook.encode()
-    answers: Any = getattr(channel, shape)(f"/t.T/{shape}")(given, metadata=[("x-user", f"user:{user}")])
+    metadata = [("x-user", f"user:{user}"), *more.items()]
+    answers: Any = getattr(channel, shape)(f"/t.T/{shape}")(given, metadata=metadata)
     return b"".join([each async for each in answers]) if gives == "stream" else await answers
 
 
@@ -137,6 +141,15 @@ async def test_a_method_is_served_only_if_the_check_is_allowed(
         code, details = await refusal(call(channel, shape, "omar"))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert details.startswith("not allowed (decision ")
+
+
+@pytest.mark.parametrize("serving", SERVERS)
+async def test_an_empty_course_does_not_lift_the_constraint(campus: Service, serving: Any) -> None:
+    async with serving(campus.address) as channel:
+        assert await call(channel, "unary_unary", "maya", **{"x-course": "algebra"}) == b"nb-7"
+        empty, _ = await refusal(call(channel, "unary_unary", "maya", **{"x-course": ""}))
+        other, _ = await refusal(call(channel, "unary_unary", "maya", **{"x-course": "poetry"}))
+    assert (empty, other) == (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED)
 
 
 @pytest.mark.parametrize("serving", SERVERS)

@@ -109,6 +109,36 @@ async def test_a_route_is_served_only_if_the_check_is_allowed(browser: httpx.Asy
         assert (await get(browser, path)).status_code == 404
 
 
+def starlette_below(**within: str) -> Starlette:
+    """A route whose first part may be empty, guarded within a course or a session."""
+    guard = middleware("read", "notebook:{notebook_id}", **within)
+    return Starlette(routes=[Route("/{place:path}/in/{notebook_id}", read_notebook, middleware=guard)])
+
+
+def fastapi_below(**within: str) -> FastAPI:
+    """The same route."""
+    app = FastAPI()
+    guard = require("read", "notebook:{notebook_id}", subject=who_asks, **within)
+
+    @app.get("/{place:path}/in/{notebook_id}", dependencies=[guard])
+    async def read(notebook_id: str) -> str:
+        return "the proof"
+
+    return app
+
+
+@pytest.mark.parametrize("make", [starlette_below, fastapi_below])
+@pytest.mark.parametrize("name", ["course", "session"])
+async def test_an_empty_part_of_the_path_does_not_lift_the_constraint(
+    service: Service, make: Any, name: str
+) -> None:
+    async with AsyncClient(service.address) as client:
+        await client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+    async with browsing(make(**{name: "{place}"}), service.address) as browser:
+        assert (await get(browser, "http://app//in/nb-7")).status_code == 404
+        assert (await get(browser, "/poetry/in/nb-7")).status_code == 403
+
+
 @pytest.mark.parametrize("make", [starlette_app, fastapi_app])
 async def test_nothing_is_served_while_nobody_knows_the_answer(make: Any) -> None:
     async with browsing(make(), "127.0.0.1:1") as browser:

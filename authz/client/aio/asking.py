@@ -62,8 +62,8 @@ class AsyncAsking(FreshCalls):
         action: str,
         resource: AskedResource,
         *,
-        course_id: str = "",
-        session_id: str = "",
+        course_id: str | None = None,
+        session_id: str | None = None,
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -71,7 +71,8 @@ class AsyncAsking(FreshCalls):
         """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type.
 
         Give a whole `Resource` to describe one that is not registered, if the operator allows that for its
-        type: `AUTHZ_INLINE_TYPES`.
+        type: `AUTHZ_INLINE_TYPES`. `course_id` and `session_id` state where the resource must be; an empty
+        one raises `InvalidArgumentError`.
         """
         question = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
@@ -142,8 +143,8 @@ class AsyncAsking(FreshCalls):
         subject: str | Subject,
         resource: AskedResource,
         *,
-        course_id: str = "",
-        session_id: str = "",
+        course_id: str | None = None,
+        session_id: str | None = None,
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -177,7 +178,7 @@ class AsyncAsking(FreshCalls):
                 message_of(
                     authorization_pb2.ListActionsRequest,
                     subject=asker,
-                    resource=query_of(resource, "", ""),
+                    resource=query_of(resource),
                     purpose=purpose,
                 )
                 for resource in as_list(resources, field="resources")
@@ -197,8 +198,8 @@ class AsyncAsking(FreshCalls):
         action: str,
         resource: AskedResource,
         *,
-        course_id: str = "",
-        session_id: str = "",
+        course_id: str | None = None,
+        session_id: str | None = None,
         purpose: str = "",
         as_of: dt.datetime | None = None,
         at_least_as_fresh: str = "",
@@ -254,7 +255,7 @@ class AsyncAsking(FreshCalls):
         asker, sources = sent_subject(subject), as_list(sources, field="sources")
         results = await self._batches(
             self._authorization.AuthorizeSources,
-            [query_of(source, "", "") for source in sources],
+            [query_of(source) for source in sources],
             lambda part: message_of(authorization_pb2.AuthorizeSourcesRequest, subject=asker, sources=part),
             at_least_as_fresh,
             fully_consistent,
@@ -336,8 +337,8 @@ class AsyncAsking(FreshCalls):
         action: str,
         resource: AskedResource,
         *,
-        course_id: str = "",
-        session_id: str = "",
+        course_id: str | None = None,
+        session_id: str | None = None,
         purpose: str = "",
         as_of: dt.datetime | None = None,
         on_unlisted: Callable[[Reason | str], None] = lambda _: None,
