@@ -54,7 +54,7 @@ def entries_of(connection: Connection, leaf: Row[Any]) -> Sequence[Row[Any]]:
 
 def append_leaf(connection: Connection, entries: Sequence[DecisionEntry]) -> int:
     """Store the next leaf, in the transaction that stores its entries; return its number."""
-    number: int = _hold(connection).size + 1
+    number: int = hold_tree(connection).size + 1
     hashed = leaf_hash(leaf_content(Attestor(connection), number, entries))
     tree = resume(connection, DECISIONS, number - 1)
     part = None if tree is None else tree.add(hashed)
@@ -85,7 +85,7 @@ def purge_batches(connection: Connection, before: Instant, at_most: int, held: S
 
     The leaves stay. A batch with an entry by or about somebody in `held` stays until `release_batches`.
     """
-    _hold(connection)
+    hold_tree(connection)
     kept = select(_leaves).where(_leaves.c.state == BatchState.KEPT.value).order_by(_leaves.c.number)
     deleted = 0
     batches = connection.execute(kept.limit(_MAX_BATCHES_A_PURGE)).all()
@@ -109,7 +109,7 @@ def release_batches(connection: Connection) -> None:
     connection.execute(held.values(state=BatchState.KEPT.value))
 
 
-def _hold(connection: Connection) -> Row[Any]:
+def hold_tree(connection: Connection) -> Row[Any]:
     """The size of the tree. No other transaction appends meanwhile."""
     return connection.execute(select(_tree).with_for_update()).one()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 
+from authz.domain.decision_log import DecisionQuery
 from authz.domain.entities import ErasureStatus, Membership, MembershipFilter, ShareFilter
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, Subject
@@ -15,9 +17,12 @@ from authz.domain.ports import Page
 from authz.store import Store, open_store
 from authz.store.erase_files import truncate_log
 from authz.store.erase_history import find_revisions
+from authz.store.erased import pseudonyms_of
 from authz.store.erasure_steps import Phase, Step
 from tests.store.directory import VOCABULARY, Clock, create, open_with, refusal_of, remove, write
+from tests.store.test_decisions import ENTRY
 from tests.store.test_erasures import MAYA, REQUEST, STU, fill, finished, log_of
+from tests.store.test_holds import begun
 
 
 def begin(store: Store, subject: Subject) -> Subject:
@@ -128,3 +133,30 @@ def test_who_is_being_erased_administers_the_platform_no_more(
     (left,) = store.directory.read(MembershipFilter(scope=PLATFORM), Page(10, "")).items
     assert left.entity == STAYS
     store.close()
+
+
+def test_a_decision_that_is_being_stored_is_erased(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(postgresql_url), open_with(postgresql_url)
+    fill(one)
+    erased: list[Future[None]] = []
+
+    def erase() -> None:
+        begin(other, MAYA)
+        finished(other)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def find_nobody_before_the_erasure(*given: Any) -> dict[str, str]:
+            found = pseudonyms_of(*given)
+            erased.append(begun(postgresql_url, pool, erase))
+            return found
+
+        monkeypatch.setattr("authz.store.decisions.pseudonyms_of", find_nobody_before_the_erasure)
+        one.decisions.append([ENTRY])
+        erased[0].result()
+    (entry,) = one.decisions.read(DecisionQuery(), Page(10, "")).entries
+    assert entry.subject != str(MAYA)
+    one.close()
+    other.close()
