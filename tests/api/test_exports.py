@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from authz.cli.export_json import json_lines
+from authz.cli.export_page import page_lines
 from authz.client import AsyncClient, CallError, Client
 from authz.domain.entities import (
     AccessToken,
@@ -33,7 +34,14 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.errors import ErrorReason
-from authz.domain.exports import ExportedChange, ExportItem, ExportRelation, ExportSection, SubjectExport
+from authz.domain.exports import (
+    ExportedChange,
+    ExportedEntry,
+    ExportItem,
+    ExportRelation,
+    ExportSection,
+    SubjectExport,
+)
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, parse_subject, session_scope
 from authz.domain.mutations import Mutation, Operation
 from tests.cli.commands import run
@@ -230,6 +238,13 @@ def test_the_page_shows_the_records_and_escapes_what_they_say(client: Client, ad
     assert "status: ACTIVE, source_ref: <script>alert(1)</script>" in page.cells
     assert "<script" not in printed.stdout
     assert "This page is complete." in printed.stdout
+
+
+def test_the_page_shows_what_names_a_person_besides_the_log_in_the_columns_of_changes() -> None:
+    entry = ExportedEntry(ExportSection.CHANGES, "an erasure", "actor: service:dpo for user:ada")
+    page = Cells()
+    page.feed("".join(page_lines([entry])))
+    assert page.cells == ["", "", "actor: service:dpo for user:ada", "an erasure"]
 
 
 def test_the_schema_names_every_field_of_the_document() -> None:
