@@ -231,9 +231,13 @@ class ResourceQuery(_message.Message):
     id: _builtins.str
     """The resource id. Empty for the action `create`, which needs a course or session instead."""
     course_id: _builtins.str
-    """The course that the caller expects the resource in. If it is in another: denied, SCOPE_MISMATCH."""
+    """The course that the caller expects the resource in. If it is in another: denied, SCOPE_MISMATCH. Empty: none
+    is expected.
+    """
     session_id: _builtins.str
-    """The session that the caller expects the resource in. If it is in another: denied, SCOPE_MISMATCH."""
+    """The session that the caller expects the resource in. If it is in another: denied, SCOPE_MISMATCH. Empty: none
+    is expected.
+    """
     @_builtins.property
     def inline(self) -> Global___InlineResource:
         """Describes a resource that is not registered, if the operator allows that for its type.
@@ -337,7 +341,8 @@ class CheckRequest(_message.Message):
     """An action that the policy declares for the resource's type."""
     purpose: _builtins.str
     """The purpose of the access: empty for ordinary use, `ai_response` for generating a response to this
-    subject with an AI provider. Every other purpose is denied.
+    subject with an AI provider. Every other purpose is denied. INVALID_ARGUMENT if it has more than 64 characters or a
+    NUL.
     """
     request_id: _builtins.str
     """The caller's id of this call, for logs: 1 to 128 characters as in ids. Generated when empty."""
