@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from authz.domain.drafts import PolicyDraft
 from authz.domain.entities import Entity, EntityKind, Key, kind_of
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import Subject
@@ -110,7 +111,8 @@ class Precondition(msgspec.Struct, frozen=True):
 class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Mutations to apply atomically. `actor` is the caller, as authenticated by the transport.
 
-    With `course_policies_at`, the write is made only if no course's policy was activated after that revision.
+    With `course_policies_at`, the write is made only if no course's policy was activated after that revision;
+    with `draft`, only if that draft was not deleted.
     """
 
     mutations: tuple[Mutation, ...]
@@ -120,6 +122,7 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = "unauthenticated"
     request_id: str = ""
     course_policies_at: int | None = None
+    draft: PolicyDraft | None = None
 
     @property
     def takes_access_away(self) -> bool:

@@ -164,6 +164,7 @@ class Drafting:
                 scope=draft.scope,
                 expected=draft.base_number,
                 validate_only=validate_only,
+                draft=draft,
             )
         except FailedPreconditionError as error:
             if error.reason is ErrorReason.PRECONDITION_FAILED:

@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from authz.domain.drafts import Origin
+from authz.domain.drafts import Origin, PolicyDraft
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     CourseFilter,
@@ -166,23 +166,32 @@ class Publisher:
         scope: Scope = PLATFORM,
         expected: int | None,
         validate_only: bool,
+        draft: PolicyDraft | None = None,
     ) -> Published:
         """Make the next version of these files, and activate it. Equal files change nothing.
 
         `expected` is the number that must be active, 0 for none, None for any. What is activated at the same
         time counts as activated before. Raises `PolicyError`, `FailedPreconditionError` if another version is
-        active or there is no such course, and `ConflictError` if others were always faster.
+        active or there is no such course, `ConflictError` if others were always faster, and `NotFoundError`
+        if `draft`, whose files these are, was deleted meanwhile.
         """
         if scope != PLATFORM:
             await self._require_course(scope)
         for _ in range(_MAX_LOST_RACES):
             await self._active_as_expected(scope, expected)  # before the proof, which may take seconds
             with suppress(ConflictError):
-                return await self._apply(files, origin, scope, expected, validate_only=validate_only)
-        return await self._apply(files, origin, scope, expected, validate_only=validate_only)
+                return await self._apply(files, origin, scope, expected, draft, validate_only=validate_only)
+        return await self._apply(files, origin, scope, expected, draft, validate_only=validate_only)
 
     async def _apply(
-        self, files: str, origin: Origin, scope: Scope, expected: int | None, *, validate_only: bool
+        self,
+        files: str,
+        origin: Origin,
+        scope: Scope,
+        expected: int | None,
+        draft: PolicyDraft | None,
+        *,
+        validate_only: bool,
     ) -> Published:
         validated = await self.validate(files, scope)
         before, read_at = await self._active_as_expected(scope, expected)
@@ -193,7 +202,7 @@ class Publisher:
         now = self._clock.at(read_at.committed_at)
         number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
         request = publication(number + 1, files, origin, now, activated_at, scope=scope)
-        return await self._publish(request, validated)
+        return await self._publish(msgspec.structs.replace(request, draft=draft), validated)
 
     async def roll_back(
         self, number: int, origin: Origin, *, scope: Scope = PLATFORM, expected: int | None

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 import msgspec
 import structlog
 
 from authz.domain.drafts import Drafts, PolicyDraft, Publication
-from authz.domain.errors import AuthzError, ConflictError, OverloadedError, UnavailableError
+from authz.domain.errors import (
+    AuthzError,
+    ConflictError,
+    FailedPreconditionError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
 from authz.domain.instants import US_PER_S
 from authz.domain.policy_changes import PolicySource
 from authz.engine.clock import DecisionClock
@@ -103,4 +111,5 @@ class ScheduledPublisher:
 
     async def _replace(self, draft: PolicyDraft, after: PolicyDraft) -> None:
         changed = msgspec.structs.replace(after, etag=draft.etag + 1)
-        await self._gate.run(partial(self._drafts.replace, changed, etag=draft.etag))
+        with suppress(NotFoundError, FailedPreconditionError):  # deleted with its course, or claimed again
+            await self._gate.run(partial(self._drafts.replace, changed, etag=draft.etag))

@@ -85,6 +85,12 @@ class SqlDrafts(Drafts):
                 raise _read(connection, key).stale()
 
 
+def require_draft(connection: Connection, draft: PolicyDraft) -> None:
+    """Raise `NotFoundError` if a draft was deleted since, also if another one has its name now."""
+    if _read(connection, draft.key).created_at != draft.created_at:
+        raise _not_found(draft.key)
+
+
 def _require_course(connection: Connection, scope: Scope) -> None:
     courses = ENTITY_ROWS["course"].table
     if scope == PLATFORM or connection.execute(select(courses).where(courses.c.id == scope.id)).first():
@@ -103,12 +109,13 @@ def _is(key: DraftKey) -> ColumnElement[bool]:
 def _read(connection: Connection, key: DraftKey) -> PolicyDraft:
     row = connection.execute(select(table).where(_is(key))).mappings().first()
     if row is None:
-        raise NotFoundError(
-            ErrorReason.DRAFT_NOT_FOUND,
-            f"there is no draft {key}; `authz policy draft list` lists them",
-            id=key.id,
-        )
+        raise _not_found(key)
     return _draft(row)
+
+
+def _not_found(key: DraftKey) -> NotFoundError:
+    message = f"there is no draft {key}; `authz policy draft list` lists them"
+    return NotFoundError(ErrorReason.DRAFT_NOT_FOUND, message, id=key.id)
 
 
 def _row(draft: PolicyDraft) -> dict[str, Any]:

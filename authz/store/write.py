@@ -34,6 +34,7 @@ from authz.store.active_policy import require_no_course_policy_since
 from authz.store.administrators import Administrators
 from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
+from authz.store.drafts import require_draft
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import ChangeLog, Origin
 from authz.store.removals import Root, oldest_removals, store_progress
@@ -161,6 +162,8 @@ class Transaction:
                 _require(self._batch, precondition)
             if fence is not None:
                 require_no_course_policy_since(self.connection, fence)
+            if request.draft is not None:
+                require_draft(self.connection, request.draft)
             for place, mutation in sorted(enumerate(request.mutations), key=_application_order):
                 try:
                     self._batch.apply(_as_seen(self._batch, mutation))

@@ -6,7 +6,10 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 
+from authz.domain.ids import Scope
+from authz.engine.publish import Publisher
 from authz.v1 import common_pb2 as pb
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, delete, question, written
@@ -162,6 +165,53 @@ async def test_a_draft_of_a_course_is_published_at_its_time(service: Service) ->
 
     await until(is_published)
     assert (await read_in(service)).active_number == 1
+
+
+def make_anew_while_published(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delete the course, and write it again, during the next proof of a version for it."""
+    validate = Publisher.validate
+
+    async def validate_slowly(publisher: Publisher, files: str, scope: Scope) -> Any:
+        if scope.id == "algebra":
+            monkeypatch.setattr(Publisher, "validate", validate)
+            await written(service, delete(course=pb.Course(id="algebra")))
+            await written(service, COURSE)
+        return await validate(publisher, files, scope)
+
+    monkeypatch.setattr(Publisher, "validate", validate_slowly)
+
+
+async def test_a_draft_is_not_published_into_a_course_made_anew(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await written(sqlite_service, COURSE)
+    draft = (await edited(sqlite_service, await created(sqlite_service), ROW)).draft
+    make_anew_while_published(sqlite_service, monkeypatch)
+    assert reason_of(await refused(published(sqlite_service, draft))) == "DRAFT_NOT_FOUND"
+    assert reason_of(await refused(read_in(sqlite_service))) == "VERSION_NOT_FOUND"
+
+
+async def test_a_scheduled_draft_is_not_published_into_a_course_made_anew(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = sqlite_service
+    await written(service, COURSE, *OTHER)
+    for place, course_id in enumerate(("algebra", "chemistry")):
+        row = ppb.PolicyEdit(add_row=CLOSES.replace("algebra", course_id))
+        draft = (await edited(service, await created(service, course_id=course_id), row)).draft
+        await service.policy.SchedulePolicyDraft(
+            ppb.SchedulePolicyDraftRequest(
+                id="mine", course_id=course_id, etag=draft.etag, publish_at=stamp(START + HOUR_US + place)
+            )
+        )
+    make_anew_while_published(service, monkeypatch)
+    service.now += 2 * HOUR_US
+
+    async def is_other_published() -> bool:
+        return not await ids(service, "chemistry")
+
+    await until(is_other_published)
+    assert reason_of(await refused(read_in(service))) == "VERSION_NOT_FOUND"
 
 
 async def test_the_owner_of_a_course_edits_its_drafts_and_no_others(sqlite_service: Service) -> None:
