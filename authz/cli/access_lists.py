@@ -32,7 +32,7 @@ def list_resources(
     purpose: Purpose = "",
 ) -> None:
     """List the resources on which a subject may perform an action: all that `check` allows."""
-    found = context.client.list_resources(subject, action, *(types or ()), scope=scope or "", purpose=purpose)
+    found = context.client.list_resources(subject, action, *(types or ()), scope=scope, purpose=purpose)
     _print(context, found, ("resource", "course_id", "session_id"))
 
 
@@ -46,7 +46,7 @@ def plan(
     purpose: Purpose = "",
 ) -> None:
     """Print the result of `list-resources` as a condition on the fields of resources."""
-    found = context.client.plan_resources(subject, action, type_name, scope=scope or "", purpose=purpose)
+    found = context.client.plan_resources(subject, action, type_name, scope=scope, purpose=purpose)
     if context.as_json:
         print_json(found)
         return

@@ -73,7 +73,7 @@ class LeakSearch:
 
     def _told_by_resources(self, stranger: Subject, purpose: str) -> Iterator[Leak]:
         for action in sorted({name for each in self._types for name in each.actions} - {CREATE_ACTION}):
-            for scope in ("", course_scope(self._outside)):
+            for scope in (None, course_scope(self._outside)):
                 listed = self._client.list_resources(stranger, action, scope=scope, purpose=purpose)
                 for found in listed:
                     if found.course_id == self._outside:

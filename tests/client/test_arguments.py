@@ -178,6 +178,18 @@ def test_an_empty_course_or_session_is_not_taken_for_none(name: str, field: str)
     assert caught.value.reason == "MALFORMED_ID"
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("list_resources", ("user:maya", "read")), ("plan_resources", ("user:maya", "read", "notebook"))],
+)
+def test_an_empty_scope_is_not_taken_for_everywhere(name: str, asked: tuple[str, ...]) -> None:
+    with (
+        Client(NOBODY, timeout_s=0.5) as client,
+        pytest.raises(InvalidArgumentError, match="scope `` has no type"),
+    ):
+        collections.deque(getattr(client, name)(*asked, scope=""), maxlen=0)
+
+
 ACCESS = SessionAccess(
     subject="user:maya",
     session_id="monday",

@@ -314,15 +314,15 @@ def test_times_may_be_datetimes(engine: Engine, plan: Plan, timezone: bool) -> N
 @pytest.mark.parametrize(
     ("question", "reason", "words"),
     [
-        (("user:maya", "raed", "notebook", ""), "UNKNOWN_ACTION", "did you mean `read`"),
-        (("user:maya", "read", "notebok", ""), "UNKNOWN_TYPE", "did you mean `notebook`"),
-        (("user:maya", "create", "notebook", ""), "MALFORMED_FIELD", "ListActions"),
-        (("user:maya", "check", "api", ""), "MALFORMED_FIELD", "`api`"),
+        (("user:maya", "raed", "notebook", None), "UNKNOWN_ACTION", "did you mean `read`"),
+        (("user:maya", "read", "notebok", None), "UNKNOWN_TYPE", "did you mean `notebook`"),
+        (("user:maya", "create", "notebook", None), "MALFORMED_FIELD", "ListActions"),
+        (("user:maya", "check", "api", None), "MALFORMED_FIELD", "`api`"),
         (("user:maya", "read", "notebook", "platform"), "MALFORMED_FIELD", "name a course or a session"),
     ],
 )
 def test_a_bad_question_names_the_input_and_the_remedy(
-    plan: Plan, question: tuple[str, str, str, str], reason: str, words: str
+    plan: Plan, question: tuple[str, str, str, str | None], reason: str, words: str
 ) -> None:
     subject, action, type_name, scope = question
     with pytest.raises(CallError) as caught:

@@ -269,7 +269,7 @@ class AsyncAsking(FreshCalls):
         subject: str | Subject,
         action: str,
         *types: str,
-        scope: str | Scope = "",
+        scope: str | Scope | None = None,
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -288,7 +288,7 @@ class AsyncAsking(FreshCalls):
             subject=sent_subject(subject),
             action=action,
             types=types,
-            scope=sent_scope(scope) if scope else None,
+            scope=None if scope is None else sent_scope(scope),
             purpose=purpose,
             page_size=_PAGE_SIZE,
         )
@@ -310,7 +310,7 @@ class AsyncAsking(FreshCalls):
         action: str,
         type_name: str,
         *,
-        scope: str | Scope = "",
+        scope: str | Scope | None = None,
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -324,7 +324,7 @@ class AsyncAsking(FreshCalls):
             subject=sent_subject(subject),
             action=action,
             type=type_name,
-            scope=sent_scope(scope) if scope else None,
+            scope=None if scope is None else sent_scope(scope),
             purpose=purpose,
         )
         return plan_of(

@@ -268,7 +268,7 @@ class Asking(FreshCalls):
         subject: str | Subject,
         action: str,
         *types: str,
-        scope: str | Scope = "",
+        scope: str | Scope | None = None,
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -287,7 +287,7 @@ class Asking(FreshCalls):
             subject=sent_subject(subject),
             action=action,
             types=types,
-            scope=sent_scope(scope) if scope else None,
+            scope=None if scope is None else sent_scope(scope),
             purpose=purpose,
             page_size=_PAGE_SIZE,
         )
@@ -309,7 +309,7 @@ class Asking(FreshCalls):
         action: str,
         type_name: str,
         *,
-        scope: str | Scope = "",
+        scope: str | Scope | None = None,
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -323,7 +323,7 @@ class Asking(FreshCalls):
             subject=sent_subject(subject),
             action=action,
             type=type_name,
-            scope=sent_scope(scope) if scope else None,
+            scope=None if scope is None else sent_scope(scope),
             purpose=purpose,
         )
         return plan_of(
