@@ -52,15 +52,18 @@ def erase_records(transaction: Transaction, step: Step) -> None:
         advance_step(connection, step, phase=Phase.WAIT, position=transaction.head.revision)
 
 
-def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
-    """Start the rewrite of the history, unless the grace period of log readers has not ended.
+def begin_history(transaction: Transaction, step: Step, *, grace_us: int, waited_us: int) -> None:
+    """Start the rewrite of the history, if the grace period of log readers has ended.
+
+    It has by the time of the log, or when this process has waited for it: after a commit of a server whose
+    clock is ahead, the time of the log stands still. `waited_us` is how long this process has waited.
 
     From then on no reader may continue from an earlier revision, because the log has the pseudonym there. A
     large deletion that the subject began goes on with the pseudonym.
     """
     connection, last = transaction.connection, step.position
     state = read_state(connection, transaction.head.database_id, last)
-    if state is None or transaction.now - state.committed_at >= grace_us:
+    if state is None or max(transaction.now - state.committed_at, waited_us) >= grace_us:
         raise_resumable_from(connection, last)
         done = erase_rest(connection, step.subject, step.pseudonym)
         advance_step(connection, step, phase=Phase.HISTORY, done=done, position=0)

@@ -77,6 +77,8 @@ class SqlPersonalData(PersonalData):
         self._directory = directory
         self._clock = clock
         self._grace_us = grace_us
+        self._waits_since: dict[Subject, Instant] = {}
+        """When this process found an erasure waiting, by pseudonym."""
 
     @contextmanager
     def export(self, subject: Subject) -> Iterator[SqlExport]:
@@ -102,7 +104,9 @@ class SqlPersonalData(PersonalData):
             case Phase.RECORDS:
                 return self._if_still(step, erase_records)
             case Phase.WAIT:
-                return self._if_still(step, partial(begin_history, grace_us=self._grace_us))
+                waited_us = self._clock() - self._waits_since.setdefault(step.pseudonym, self._clock())
+                act = partial(begin_history, grace_us=self._grace_us, waited_us=waited_us)
+                return self._if_still(step, act)
             case Phase.HISTORY:
                 return self._erase_history(step, head)
             case Phase.FILES:

@@ -128,10 +128,16 @@ def test_two_processes_that_go_on_with_one_erasure_do_each_step_once(store_url: 
     other.close()
 
 
-def test_readers_of_the_log_have_time_to_read_what_was_deleted(store_url: str) -> None:
-    clock = Clock()
+@pytest.mark.parametrize("log_is_ahead", [False, True])
+def test_readers_of_the_log_have_time_to_read_what_was_deleted(store_url: str, log_is_ahead: bool) -> None:
+    clock, ahead = Clock(), Clock()
     store = open_store(store_url, vocabularies=lambda *_: VOCABULARY, clock=clock, erasure_grace_s=10)
     fill(store)
+    if log_is_ahead:
+        ahead.now += 3_600_000_000
+        other = open_with(store_url, ahead)
+        write(other, create(Course("ahead")))
+        other.close()
     before = store.directory.head()
     store.personal_data.begin_erasure(REQUEST)
     for _ in range(4):
