@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import grpc
 
+from authz.wire.limits import SMALL_BYTES
+
 Event: TypeAlias = Mapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Event]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -60,7 +62,7 @@ def prefixed(message: bytes) -> bytes:
 
 
 class Compressed(NamedTuple):
-    """A message as it arrived: who knows its caller, and how large it may be, decompresses it."""
+    """A message as it arrived."""
 
     content: bytes
     max_message_bytes: int
@@ -81,23 +83,34 @@ class Compressed(NamedTuple):
         return found
 
 
-def decompressed(message: bytes | Compressed) -> bytes:
-    """A message of any size that the server takes. Raises as `Compressed.decompressed`."""
-    return message if isinstance(message, bytes) else message.decompressed(message.max_message_bytes)
+def decompressed(message: bytes | Compressed, max_bytes: int | None = None) -> bytes:
+    """As `Compressed.decompressed`. Without `max_bytes`, a message of any size that the server takes."""
+    if isinstance(message, bytes):
+        return message
+    return message.decompressed(message.max_message_bytes if max_bytes is None else max_bytes)
+
+
+def anybody() -> None:
+    """Lets anybody send a message that is compressed or large."""
 
 
 async def only_message(
-    receive: Receive, encoding: bytes | None, *, max_message_bytes: int
+    receive: Receive,
+    encoding: bytes | None,
+    *,
+    max_message_bytes: int,
+    before_large: Callable[[], None] = anybody,
 ) -> bytes | Compressed:
     """The message of a request that has one.
 
-    Raises as `messages`, and at the first byte of a second message.
+    Raises as `messages`, and at the first byte of a second message. Before it receives a message that is
+    compressed or larger than `SMALL_BYTES`, raises what `before_large` does.
     """
     first = await receive()
     body = first.get("body", b"")
     size_bytes = len(body) - PREFIX_BYTES
     if (
-        0 <= size_bytes <= max_message_bytes
+        0 <= size_bytes <= min(SMALL_BYTES, max_message_bytes)
         and not first["more_body"]
         and body.startswith(_PLAIN)
         and int.from_bytes(body[1:PREFIX_BYTES], "big") == size_bytes
@@ -108,7 +121,7 @@ async def only_message(
     async def receive_again() -> Event:
         return events.pop() if events else await receive()
 
-    reader = _Reader(receive_again, max_message_bytes)
+    reader = _Reader(receive_again, max_message_bytes, before_large)
     if not await reader.has_more():
         raise StatusError(grpc.StatusCode.INTERNAL, "the request has no message; this method takes one")
     found = await reader.message(encoding)
@@ -135,8 +148,11 @@ async def messages(
 class _Reader:
     """Reads the messages of one request. Its methods raise as `messages`."""
 
-    def __init__(self, receive: Receive, max_message_bytes: int) -> None:
+    def __init__(
+        self, receive: Receive, max_message_bytes: int, before_large: Callable[[], None] = anybody
+    ) -> None:
         self._receive = receive
+        self._before_large = before_large
         self._max_message_bytes = max_message_bytes
         self._held, self._more = b"", True
 
@@ -150,6 +166,8 @@ class _Reader:
         await self._hold(PREFIX_BYTES)
         size_bytes = int.from_bytes(self._held[1:PREFIX_BYTES], "big")
         _require_size(size_bytes, self._max_message_bytes)
+        if size_bytes > SMALL_BYTES or not self._held.startswith(_PLAIN):
+            self._before_large()
         end = PREFIX_BYTES + size_bytes
         await self._hold(end)
         if len(self._held) < end:

@@ -24,6 +24,7 @@ from authz.api.asgi.framing import (
     Headers,
     Receive,
     StatusError,
+    anybody,
     decompressed,
     messages,
     only_message,
@@ -34,6 +35,9 @@ from authz.api.asgi.turns import ConnectionTurns
 
 Scope: TypeAlias = Mapping[str, Any]
 Send: TypeAlias = Callable[[Event], Awaitable[None]]
+Read: TypeAlias = Callable[[int, Callable[[], None]], Awaitable[bytes]]
+"""Reads the only message of a call, given the size up to which it is decompressed and what to call before a
+message is received that is compressed or large."""
 
 log = structlog.get_logger()
 
@@ -76,11 +80,14 @@ class AsgiContext:
         "_releases",
         "_send",
         "client",
+        "has_request",
         "serialize",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.client: tuple[str, int] | None = scope["client"]
+        self.has_request = False
+        """Whether the only message has been read."""
         self.serialize: Callable[[Any], bytes] = bytes
         self._receive = receive
         self._send = send
@@ -156,10 +163,14 @@ class AsgiContext:
         """End the call with this status."""
         raise StatusError(code, details, trailing_metadata)
 
-    def request(self, max_message_bytes: int) -> Awaitable[bytes | Compressed]:
-        """The only message of the client. Raises `StatusError`."""
+    def request(
+        self, max_message_bytes: int, before_large: Callable[[], None]
+    ) -> Awaitable[bytes | Compressed]:
+        """The only message of the client. Raises as `only_message`."""
         encoding = self._named.get(b"grpc-encoding")
-        return only_message(self._receive, encoding, max_message_bytes=max_message_bytes)
+        return only_message(
+            self._receive, encoding, max_message_bytes=max_message_bytes, before_large=before_large
+        )
 
     async def requests(self, max_message_bytes: int) -> AsyncIterator[bytes]:
         """The messages of the client. Cancels the caller at one that cannot be read."""
@@ -218,9 +229,12 @@ class AsgiContext:
         except OSError:
             raise asyncio.CancelledError from None
 
+    async def _has_left(self) -> bool:
+        return bool((await self._receive())["type"] == "http.disconnect")
+
     async def until_client_leaves(self, interval_s: float) -> None:
-        """Return once the client has left. Call it only after its request has been read."""
-        while (await self._receive())["type"] != "http.disconnect":  # noqa: ASYNC110  it does not wait
+        """Return once the client has left. While its request is read, whoever reads it notices that."""
+        while not self.has_request or not await self._has_left():  # noqa: ASYNC110  neither waits
             await asyncio.sleep(interval_s)
 
 
@@ -294,12 +308,21 @@ class AsgiServer:
         await context.end()
 
     async def _request(self, handler: Any, context: AsgiContext) -> Any:
-        """The only message of a call, in the turn of its connection. A handler without a deserializer gets
-        what is compressed as it arrived."""
-        parse = handler.request_deserializer
-        received = await context.request(self._max_bytes(handler))
+        """The only message of a call. A handler without a deserializer gets a `Read`, because it knows the
+        caller and the limits."""
+        if handler.request_deserializer is None:
+            return partial(self._read, context)
+        received = await context.request(self._max_bytes(handler), anybody)
+        context.has_request = True
         await self._turns.wait(context.client)
-        return received if parse is None else parse(decompressed(received))
+        return handler.request_deserializer(decompressed(received))
+
+    async def _read(self, context: AsgiContext, max_bytes: int, before_large: Callable[[], None]) -> bytes:
+        """As `Read`, in the turn of its connection."""
+        received = await context.request(self._max_message_bytes, before_large)
+        context.has_request = True
+        await self._turns.wait(context.client)
+        return decompressed(received, max_bytes)
 
     async def _requests(self, handler: Any, context: AsgiContext) -> AsyncIterator[Any]:
         parse = handler.request_deserializer

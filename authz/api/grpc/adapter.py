@@ -17,8 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from authz.access.authentication import Transport
-from authz.api.asgi.framing import Compressed
-from authz.api.asgi.server import AsgiContext
+from authz.api.asgi.server import AsgiContext, Read
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
@@ -95,7 +94,7 @@ def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
             if endpoint.client_streams:
                 request = _parse_each(endpoint, received)
             else:
-                request = _parse(pipeline, endpoint, received, transport)
+                request = await _parse(pipeline, endpoint, received, transport)
         except AuthzError as error:
             request, run = endpoint.request_type(), partial(_refuse, error.with_traceback(None))
         # The traceback of an error refers to this frame, and is freed only by a garbage collection, which may
@@ -120,16 +119,16 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _parse(
-    pipeline: Pipeline, endpoint: Endpoint, received: bytes | Compressed, transport: Transport
+async def _parse(
+    pipeline: Pipeline, endpoint: Endpoint, received: bytes | Read, transport: Transport
 ) -> Message:
-    """The only request of a call. Raises as `Endpoint.parse`; for a request that takes long to read, as
-    `Pipeline.require_credential` before it reads the request."""
-    if isinstance(received, Compressed):
-        pipeline.require_credential(transport)
-        received = received.decompressed(endpoint.limits.max_bytes)
+    """The only request of a call. Raises as `Endpoint.parse`, and, before it reads a large request, as
+    `Pipeline.require_credential`."""
+    require_credential = partial(pipeline.require_credential, transport)
+    if not isinstance(received, bytes):
+        received = await received(endpoint.limits.max_bytes, require_credential)
     elif len(received) > SMALL_BYTES:
-        pipeline.require_credential(transport)
+        require_credential()
     return endpoint.parse(received)
 
 

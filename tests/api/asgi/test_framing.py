@@ -146,3 +146,22 @@ def test_a_timeout_that_cannot_be_read_is_no_call_without_a_deadline(stated: byt
 def test_binary_metadata_is_sent_in_base64_and_a_message_keeps_its_letters() -> None:
     told = dict(StatusError(grpc.StatusCode.ABORTED, "100 % é\n", [("d-bin", b"\0\xff")]).trailers())
     assert told == {b"grpc-status": b"10", b"grpc-message": b"100 %25 %C3%A9%0A", b"d-bin": b"AP8"}
+
+
+@pytest.mark.parametrize("head", [b"\1\0\0\0\1", b"\0\0\1\0\1"], ids=["compressed", "large"])
+async def test_a_large_request_is_not_received_before_its_caller_is_known(head: bytes) -> None:
+    def refuse() -> None:
+        raise StatusError(grpc.StatusCode.UNAUTHENTICATED, "who calls")
+
+    arriving = Arriving(head, b"more", left=True)
+    with pytest.raises(StatusError, match="who calls"):
+        await only_message(arriving.receive, b"gzip", max_message_bytes=1 << 20, before_large=refuse)
+    assert (await arriving.receive())["body"] == b"more"
+
+
+async def test_anybody_may_send_a_small_request() -> None:
+    def refuse() -> None:
+        raise AssertionError
+
+    receive = Arriving(b"\0", prefixed(b"x" * 99)[1:]).receive
+    assert await only_message(receive, None, max_message_bytes=MAX_BYTES, before_large=refuse) == b"x" * 99

@@ -29,7 +29,9 @@ async def answer_to(
 ) -> tuple[int, dict[bytes, bytes]]:
     """The HTTP status of a call of `/s/Check`, and its headers with its trailers."""
 
-    async def answer(_request: bytes, _context: Any) -> bytes:
+    async def answer(request: Any, _context: Any) -> bytes:
+        if parse is None:
+            await request(len(message), lambda: None)
         return b""
 
     async def receive() -> dict[str, Any]:
@@ -96,7 +98,8 @@ async def test_opened_streams_do_not_make_the_call_of_another_connection_wait_fo
         started.append(context.connection())
         return b""
 
-    async def answer(_request: bytes, context: Any) -> bytes:
+    async def answer(request: Any, context: Any) -> bytes:
+        await request(0, lambda: None)
         started.append(context.connection())
         return b""
 
