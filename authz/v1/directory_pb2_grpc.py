@@ -101,7 +101,8 @@ class DirectoryServiceServicer:
     def Import(self, request_iterator, context):
         """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
         in a course that one message names are written together. Invalid mutations are skipped and reported; the
-        others are applied.
+        others are applied. An error that ends the call later, such as a lost permission, counts in the metadata of its
+        `ErrorInfo` what was applied before: `written`, `unchanged` and `failed`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,8 @@ class DirectoryServiceStub:
     Import: _grpc.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]
     """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
     in a course that one message names are written together. Invalid mutations are skipped and reported; the
-    others are applied.
+    others are applied. An error that ends the call later, such as a lost permission, counts in the metadata of its
+    `ErrorInfo` what was applied before: `written`, `unchanged` and `failed`.
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]
     """Removes a subject from a course or a session and everything in it: its memberships there, and what is
@@ -70,7 +71,8 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     Import: _aio.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]  # type: ignore[assignment]
     """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
     in a course that one message names are written together. Invalid mutations are skipped and reported; the
-    others are applied.
+    others are applied. An error that ends the call later, such as a lost permission, counts in the metadata of its
+    `ErrorInfo` what was applied before: `written`, `unchanged` and `failed`.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes a subject from a course or a session and everything in it: its memberships there, and what is
@@ -111,7 +113,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_directory_pb2.ImportResponse, _abc.Awaitable[_directory_pb2.ImportResponse]]:
         """Applies any number of mutations, in transactions of 250, or a few more, so that the memberships of a subject
         in a course that one message names are written together. Invalid mutations are skipped and reported; the
-        others are applied.
+        others are applied. An error that ends the call later, such as a lost permission, counts in the metadata of its
+        `ErrorInfo` what was applied before: `written`, `unchanged` and `failed`.
         """
 
     @_abc_1.abstractmethod
