@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from authz.client.sync.directory import Progress as Advance
+from authz.client.imports import Progress as Advance
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import format_instant, from_datetime
 

@@ -15,7 +15,7 @@ from authz.cli.options import PolicyCourse, Version
 from authz.cli.output import print_json, print_rows, progress_bar
 from authz.cli.policy_report import FOUND_EXIT_CODE, changes_from_active, counted
 from authz.cli.policy_source import read_source, version_or_files
-from authz.client.sync.directory import Progress as Advance
+from authz.client.imports import Progress as Advance
 from authz.domain.decisions import Verdict
 from authz.domain.impact import (
     MAX_EXAMPLES,

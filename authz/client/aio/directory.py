@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -29,6 +28,7 @@ from authz.client.arguments import (
     sent_subject,
 )
 from authz.client.errors import closed, error_of
+from authz.client.imports import Progress, import_messages
 from authz.client.questions import NOT_REPLICATED, ImportOutcome, WriteToken
 from authz.client.touches import warn_of_bare_touches
 from authz.domain.entities import (
@@ -55,7 +55,6 @@ from authz.domain.entities import (
 from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
-    MAX_MUTATIONS_PER_WRITE,
     Expectation,
     ImportFault,
     Mutation,
@@ -74,7 +73,6 @@ from authz.wire.filters import READ_CALLS
 log = logging.getLogger("authz.client")
 
 EntityT = TypeVar("EntityT", bound=Entity)
-Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
 
@@ -170,7 +168,7 @@ class AsyncDirectory:
 
         Raises what `mutations` raises: what was sent before may be written.
         """
-        messages = _import_messages(as_iterable(mutations, field="mutations"), reason, progress)
+        messages = import_messages(as_iterable(mutations, field="mutations"), reason, progress)
         metadata = self._calls.identity.metadata()
         try:
             response = await answer_to(self._directory.Import, messages, metadata)
@@ -247,17 +245,3 @@ class AsyncDirectory:
         if not response.replicated:
             log.warning(NOT_REPLICATED)
         return response
-
-
-def _import_messages(
-    mutations: Iterable[Mutation], reason: str, progress: Progress
-) -> Iterator[directory_pb2.ImportRequest]:
-    rest, sent = iter(mutations), 0
-    while chunk := list(islice(rest, MAX_MUTATIONS_PER_WRITE)):
-        yield message_of(
-            directory_pb2.ImportRequest,
-            mutations=[mutation_message(as_mutation(m)) for m in chunk],
-            reason=reason,
-        )
-        sent += len(chunk)
-        progress(sent)

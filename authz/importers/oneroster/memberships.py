@@ -26,7 +26,7 @@ class MembershipPlan:
     """The changes of memberships: `ending` access, and `giving` it, in the order of the file.
 
     Where an enrollment has moved to another membership, the deletion of the former is just before the new
-    one, so that both are usually in one transaction. Of the live memberships, `ended` lose their role,
+    one, so that both are in one transaction. Of the live memberships, `ended` lose their role,
     `absent` of them because the export does not contain them.
     """
 
