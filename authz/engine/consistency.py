@@ -33,7 +33,7 @@ class ReadQueue(StrEnum):
     """What waits for what: in each queue, one read at a time."""
 
     RECORDS = "records"
-    WATCHES = "watches"
+    """Records, and the change log for watches."""
     PAST = "past"
 
 
@@ -119,14 +119,27 @@ class ConsistencyGate:
         """
         return await asyncio.get_running_loop().run_in_executor(self._computing_pool, function)
 
-    async def read(self, function: Callable[[], T], queue: ReadQueue = ReadQueue.RECORDS) -> T:
+    async def read(
+        self,
+        function: Callable[[], T],
+        queue: ReadQueue = ReadQueue.RECORDS,
+        patience_s: float | None = None,
+    ) -> T:
         """As `run`, for what reads many rows: one call of a queue at a time, in their order.
 
-        Decoding rows holds the GIL: several threads that do so leave little of it to the event loop. A watch
-        does not wait for a costly read of records, or of the past, which may take seconds.
+        Decoding rows holds the GIL: several threads that do so leave little of it to the event loop. With
+        `patience_s`, a call that has waited so long does not wait any longer for one that takes seconds.
         """
-        async with self._reading[queue]:
+        turn = self._reading[queue]
+        try:
+            async with asyncio.timeout(patience_s):
+                await turn.acquire()
+        except TimeoutError:
             return await self.run(function)
+        try:
+            return await self.run(function)
+        finally:
+            turn.release()
 
     async def wait_until_replicated(self, state: ConsistencyToken) -> bool:
         """Wait until every process of this machine answers from a write, or from a later state.

@@ -22,12 +22,14 @@ from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.ports import Directory
 from authz.domain.recipients import Recipients
 from authz.domain.tokens import ConsistencyToken
-from authz.engine.consistency import ConsistencyGate, ReadQueue
+from authz.engine.consistency import ConsistencyGate
 from authz.engine.streams import completes_within
 from authz.engine.turns import Turns
 
 log = structlog.get_logger()
 
+_PATIENCE_S = 1.0
+"""How long a watch waits for other reads, of which a costly one may take seconds."""
 MUTATIONS_A_READ = 500
 """Bounds what a watch holds in memory, whatever the size of a revision."""
 
@@ -127,7 +129,7 @@ class Watches(Generic[M]):
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
         """As `Directory.read_log`, without blocking."""
         read = partial(self._directory.read_log, after, skip, MUTATIONS_A_READ)
-        return await self.gate.read(read, ReadQueue.WATCHES)
+        return await self.gate.read(read, patience_s=_PATIENCE_S)
 
 
 class _Watch(Generic[M]):
