@@ -72,5 +72,5 @@ class ViewChanges:
 def _outcome(read: Callable[[], object]) -> object:
     try:
         return read()
-    except Exception as error:  # noqa: BLE001  a call that waits for what cannot be read meets the error, too
+    except Exception as error:  # noqa: BLE001  a call that waits reads the view again, and raises it
         return type(error)

@@ -30,7 +30,9 @@ def lock_socket(address: str) -> BinaryIO | None:
     if not path:
         return None
     if os.path.lexists(path) and not Path(path).is_socket():
-        raise cannot_listen(address, "what is there is not a socket; set AUTHZ_ADDRESS to another path")
+        raise cannot_listen(
+            address, "this path has a file that is not a socket; set AUTHZ_ADDRESS to another path"
+        )
     try:
         lock = Path(path + ".lock").open("ab")  # noqa: SIM115  open for as long as the server listens
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a running process does until it is to stop: signals, and work beside the main coroutine.
+"""Runs a process until a signal stops it, and tasks beside its main coroutine.
 
 SIGTERM and SIGINT stop a process. It ignores SIGHUP."""
 

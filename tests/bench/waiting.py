@@ -51,11 +51,11 @@ def _measure(store: Store, url: str, folder: Path, count: int) -> None:
             freshness_timeout_s=TIMEOUT_S,
             replication_timeout_s=TIMEOUT_S,
         )
-        for kind, share in asyncio.run(_shares(gate, head.revision, later, count)).items():
-            show(f"{count:,} {kind}", f"{share:.1%} of a processor")
+        for kind, load in asyncio.run(_loads(gate, head.revision, later, count)).items():
+            show(f"{count:,} {kind}", f"{load:.1%} of a processor")
 
 
-async def _shares(gate: ConsistencyGate, revision: int, later: Consistency, count: int) -> dict[str, float]:
+async def _loads(gate: ConsistencyGate, revision: int, later: Consistency, count: int) -> dict[str, float]:
     calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
         "checks that wait for a token": lambda: gate.snapshot(later, None),
         "idle watches": lambda: gate.wait_beyond(revision, TIMEOUT_S),

@@ -186,7 +186,7 @@ def lapsed_store(store_url: str) -> Iterator[Store]:
     opened.close()
 
 
-ANEW = {
+REJOINING = {
     "extended": (touch(STUDENT),),
     "updated": (update(STUDENT.key, ends_at=None),),
     "another role": (create(TEACHER),),
@@ -195,15 +195,15 @@ ANEW = {
 }
 
 
-@pytest.mark.parametrize("anew", ANEW.values(), ids=ANEW)
+@pytest.mark.parametrize("rejoining", REJOINING.values(), ids=REJOINING)
 @pytest.mark.parametrize("imports", [False, True], ids=["write", "import"])
 def test_who_is_enrolled_again_does_not_find_the_old_shares(
-    lapsed_store: Store, anew: tuple[Mutation, ...], imports: bool
+    lapsed_store: Store, rejoining: tuple[Mutation, ...], imports: bool
 ) -> None:
     if imports:
-        lapsed_store.directory.import_batch(anew, offset=0, actor="", request_id="", reason="")
+        lapsed_store.directory.import_batch(rejoining, offset=0, actor="", request_id="", reason="")
     else:
-        write(lapsed_store, *anew)
+        write(lapsed_store, *rejoining)
     assert shared(lapsed_store) == set()
     (change,) = changes_of(lapsed_store, 1, 2)
     assert replay(changes_of(lapsed_store, 0, 2)) == stored(lapsed_store)
@@ -239,8 +239,8 @@ def test_many_old_shares_end_before_the_member_comes_back(store_url: str) -> Non
     store = open_with(store_url, clock, contents_at_once=1)
     write(store, *map(create, (*COURSE, LAPSED, IN_COURSE, IN_SESSION)))
     clock.now += 2
-    for anew in (touch(STUDENT), create(TEACHER)):
-        assert refusal_of(store, anew) is ErrorReason.BEING_REMOVED
+    for rejoining in (touch(STUDENT), create(TEACHER)):
+        assert refusal_of(store, rejoining) is ErrorReason.BEING_REMOVED
     assert store.directory.head().revision == 1
     remove_all_contents(store)
     write(store, touch(STUDENT))
@@ -270,8 +270,8 @@ def test_an_import_of_new_members_reads_their_old_shares_together(sqlite_url: st
     counts = []
     for number in (1, 100):
         with counted(store) as statements:
-            anew = [touch(student(each.subject.id, "e")) for each in members[:number]]
-            store.directory.import_batch(anew, offset=0, actor="", request_id="", reason="")
+            rejoining = [touch(student(each.subject.id, "e")) for each in members[:number]]
+            store.directory.import_batch(rejoining, offset=0, actor="", request_id="", reason="")
         counts.append(len(statements))
     assert counts[0] == counts[1]
     store.close()

@@ -233,7 +233,7 @@ class AsgiContext:
         return bool((await self._receive())["type"] == "http.disconnect")
 
     async def until_client_leaves(self, interval_s: float) -> None:
-        """Return once the client has left. While its request is read, whoever reads it notices that."""
+        """Return once the client has disconnected. While the request is read, its reader sees that."""
         while not self.has_request or not await self._has_left():  # noqa: ASYNC110  neither waits
             await asyncio.sleep(interval_s)
 
