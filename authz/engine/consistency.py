@@ -146,6 +146,9 @@ class ConsistencyGate:
 
         Returns False after the bound. The write is done all the same, and until the replica holds it every
         process of this machine refuses to answer: none answers from before what was acknowledged.
+
+        Raises `UnavailableError` if the database does not answer then: no replica can follow, so the write
+        is not acknowledged, and checks go on. Who repeats it learns whether it is done.
         """
         wait_until = time.monotonic() + self._replication_timeout_s
         try:
@@ -155,6 +158,7 @@ class ConsistencyGate:
         except Exception:
             # The caller must not hear that what is committed has failed.
             log.exception("replica not readable", revision=state.revision)
+        await self._head.answer()
         self._view.require(state)
         self._view.release_stale_snapshot()
         return False

@@ -64,7 +64,8 @@ class ImportReport(msgspec.Struct):
 
 class DirectoryWriter:
     """Writes to the source of truth through one thread; answers once this machine's replica has followed, or
-    once no process answers checks until it has."""
+    once no process answers checks until it has. Raises `UnavailableError` if the database fails before that:
+    the write may be done, and repeating it tells."""
 
     def __init__(
         self,
@@ -118,10 +119,10 @@ class DirectoryWriter:
         report = ImportReport(await self._gate.run(self._directory.head))
         try:
             await self._import(parts, report, actor=actor, request_id=request_id)
+            report.replicated = await self._gate.wait_until_replicated(report.head)
         except AuthzError as error:
             report.add_to(error)
             raise
-        report.replicated = await self._gate.wait_until_replicated(report.head)
         return report
 
     async def _import(

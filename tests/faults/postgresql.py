@@ -143,6 +143,14 @@ class Cluster:
         assert isinstance(row[0], int)
         return row[0]
 
+    def revision(self) -> int:
+        """The last revision that it holds."""
+        with self.connect() as connection:
+            row = connection.execute("SELECT revision FROM counter").fetchone()
+        assert row is not None
+        assert isinstance(row[0], int)
+        return row[0]
+
     def is_followed(self) -> bool:
         """Whether a standby is connected."""
         with self.connect() as connection:

@@ -11,8 +11,9 @@ from grpc_health.v1 import health_pb2
 from authz.v1 import directory_pb2
 from authz.wire.entities import mutation_message
 from tests.faults.load import Stubs
+from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, Node, running
-from tests.faults.test_outage import allowed, connected, refused
+from tests.faults.test_outage import allowed, answered, connected, refused
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import follower
 from tests.serving import over_grpc
@@ -70,3 +71,25 @@ def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stoppe
             with connected(node) as each:
                 until(lambda at=each: denied(at, 1), "checks are refused forever")  # type: ignore[misc]  # bound now
         assert written(stubs, *map(mutation_message, campus_of(2)))
+
+
+def test_a_write_that_no_replica_can_follow_since_the_database_is_away_is_not_acknowledged_and_checks_go_on(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    cluster = clusters.migrated()
+    node = Node("one", cluster.url, tmp_path, AUTHZ_WORKERS="2", AUTHZ_REPLICATION_TIMEOUT_S="3")
+    with running(node), connected(node) as stubs:
+        assert written(stubs, *map(mutation_message, campus_of(1)))
+        stopped, revision = follower(node.workers()), cluster.revision()
+        suspend(stopped)
+        request = directory_pb2.WriteRequest(mutations=[revocation(1)], idempotency_key="revoke-maya")
+        call = stubs.directory.Write.future(request, timeout=30)
+        until(lambda: cluster.revision() > revision, "it is not committed")
+        cluster.stop()
+        failure = refused(call.result)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+        stopped.resume()
+        assert allowed(stubs, 1)
+        cluster.start()
+        until(lambda: answered(lambda: stubs.directory.Write(request, timeout=30)), "it is not answered")
+        assert not allowed(stubs, 1)

@@ -97,7 +97,7 @@ def test_a_standby_that_was_behind_takes_the_replica_out_of_the_history_that_it_
     store = opened(url_of(primary, standby))
     with following(store, folder), viewing(folder) as view:
         write(store, create(Course(id="c")), create(student("maya", "c")))
-        until(lambda: revision_of(standby) == 1, "the standby does not follow")
+        until(lambda: standby.revision() == 1, "the standby does not follow")
         with standby.connect() as connection:
             connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
             connection.execute("SELECT pg_reload_conf()")
@@ -121,12 +121,3 @@ def test_a_standby_that_was_behind_takes_the_replica_out_of_the_history_that_it_
 def opened(url: str) -> Store:
     """A store as a server opens it."""
     return open_store(url, vocabularies=lambda *_: VOCABULARY, clock=system_clock)
-
-
-def revision_of(standby: Cluster) -> int:
-    """What a standby holds."""
-    with standby.connect() as connection:
-        row = connection.execute("SELECT revision FROM counter").fetchone()
-    assert row is not None
-    assert isinstance(row[0], int)
-    return row[0]
