@@ -120,8 +120,8 @@ class PermittedSubject(msgspec.Struct, frozen=True, kw_only=True):
 class WriteToken(str):
     """The token of the state after a write, for `at_least_as_fresh`.
 
-    `revision` is the version of the records that the write changed, for a precondition AT_VERSION of the next
-    write. A record that the write left as it was keeps its version.
+    `revision` is that of the records that the write changed, for a precondition AT_REVISION of the next
+    write. A record that the write left as it was keeps its revision.
     """
 
     revision: int

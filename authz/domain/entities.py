@@ -184,7 +184,7 @@ class Versioned(msgspec.Struct, Generic[EntityT_co], frozen=True, gc=False):
     """An entity with the revision of the write that last changed it."""
 
     entity: EntityT_co
-    version: int
+    revision: int
 
 
 _BY_TYPE = {struct: kind for kind in KINDS.values() for struct in (kind.entity, kind.key)}

@@ -99,7 +99,7 @@ class ExportedRecord(msgspec.Struct, frozen=True):
     """A record about the subject, or one that such a record refers to."""
 
     record: Entity
-    version: int
+    revision: int
     relation: ExportRelation
 
 

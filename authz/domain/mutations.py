@@ -97,15 +97,15 @@ class Expectation(StrEnum):
 
     EXISTS = "EXISTS"
     NOT_EXISTS = "NOT_EXISTS"
-    AT_VERSION = "AT_VERSION"
+    AT_REVISION = "AT_REVISION"
 
 
 class Precondition(msgspec.Struct, frozen=True):
-    """A requirement on the state just before the write. `version` is read only for AT_VERSION."""
+    """A requirement on the state just before the write. `revision` is read only for AT_REVISION."""
 
     key: Key
     expectation: Expectation
-    version: int = 0
+    revision: int = 0
 
 
 class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):

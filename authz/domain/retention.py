@@ -47,12 +47,12 @@ LIMITS = {
 
 
 class PeriodRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The period to set: `days`, None forever. With `version`, only if the rule is at that version."""
+    """The period to set: `days`, None forever. With `revision`, only if the rule is at that revision."""
 
     data: RetainedData
     days: int | None
     reason: str
-    version: int | None = None
+    revision: int | None = None
     actor: str = ""
     request_id: str = ""
 
@@ -96,13 +96,13 @@ class Retention(Protocol):
     """The retention rules in the store. Every call blocks and is thread-safe."""
 
     def rules(self) -> tuple[Versioned[RetentionRule], ...]:
-        """Those of all data. A rule that nobody has set has its default and version 0."""
+        """Those of all data. A rule that nobody has set has its default and revision 0."""
 
     def set_period(self, request: PeriodRequest) -> tuple[Versioned[RetentionRule], ConsistencyToken]:
         """Set a period; return the rule and the state from which on it applies.
 
         Raises `InvalidArgumentError` for a period outside the limits, `FailedPreconditionError` if the rule
-        is at another version than the request names.
+        is at another revision than the request names.
         """
 
     def purge_progress(self) -> object | None:

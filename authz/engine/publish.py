@@ -126,7 +126,7 @@ class Publisher:
             return msgspec.structs.replace(validated, warnings=warnings)
         platform = await self.read(0)
         warnings = await self._gate.compute(partial(self._validate_in_course, platform.version, scope, files))
-        unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_VERSION, platform.revision)
+        unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_REVISION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
     def _validate(self, files: str) -> tuple[Validated, ProvedPolicy]:
@@ -236,7 +236,7 @@ class Publisher:
                 f"there is no {PolicyVersionKey(scope, number)}; `authz policy history` lists them",
                 number=str(number),
             )
-        return _Active(listing.items[0].entity, listing.items[0].version, listing.read_at)
+        return _Active(listing.items[0].entity, listing.items[0].revision, listing.read_at)
 
     async def list(self, page: Page, scope: Scope = PLATFORM) -> Listing[PolicyVersion]:
         """A page of versions, ordered by number."""
@@ -257,7 +257,7 @@ class Publisher:
             return None, listing.read_at
         activation = listing.items[0]
         found = await self.read(activation.entity.number, scope)
-        return _Active(found.version, activation.version, found.read_at), found.read_at
+        return _Active(found.version, activation.revision, found.read_at), found.read_at
 
     async def _active_as_expected(
         self, scope: Scope, expected: int | None
@@ -357,7 +357,7 @@ def publication(
         created_at=now,
     )
     activation = PolicyActivation(scope=scope, number=number, digest=digest)
-    expectation = Expectation.AT_VERSION if activated_at else Expectation.NOT_EXISTS
+    expectation = Expectation.AT_REVISION if activated_at else Expectation.NOT_EXISTS
     return WriteRequest(
         mutations=(Mutation(Operation.CREATE, version), Mutation(Operation.TOUCH, activation)),
         preconditions=(Precondition(PolicyActivationKey(scope), expectation, activated_at),),

@@ -39,7 +39,7 @@ def read_course_policies(
         select(_VERSIONS)
         .join(_ACTIVATIONS, and_(*same))
         .join(_COURSES, _COURSES.c.id == _ACTIVATIONS.c.scope_id)
-        .where(_IS_OF_COURSE, _ACTIVATIONS.c.version > since, _ACTIVATIONS.c.scope_id > after)
+        .where(_IS_OF_COURSE, _ACTIVATIONS.c.revision > since, _ACTIVATIONS.c.scope_id > after)
         .order_by(_ACTIVATIONS.c.scope_id)
         .limit(limit)
     )
@@ -49,7 +49,7 @@ def read_course_policies(
 
 def require_no_course_policy_since(connection: Connection, revision: int) -> None:
     """Raise `ConflictError` if the policy of a course was activated after a revision."""
-    later = exists().where(_IS_OF_COURSE, _ACTIVATIONS.c.version > revision)
+    later = exists().where(_IS_OF_COURSE, _ACTIVATIONS.c.revision > revision)
     if connection.execute(select(later)).scalar():
         raise ConflictError(
             ErrorReason.WRITE_CONFLICT, "the policy of a course was activated at the same time; try again"

@@ -246,7 +246,7 @@ class Batch:
 
     def _put(self, mutation: Mutation, scope: ChangeScope, versioned: Versioned[Entity] | None) -> None:
         before = self._row(mutation.key)
-        self._effects.append(Effect(mutation, scope, 0 if before is None else before.version))
+        self._effects.append(Effect(mutation, scope, 0 if before is None else before.revision))
         self._planned[mutation.key] = versioned
         self._planned_dirty[mutation.key] = None
 

@@ -104,7 +104,7 @@ class SqlExport(Export):
         ):
             for versioned in self._entities(name, wanted):
                 record = _shown(versioned.entity, relation)
-                yield ExportedRecord(record, versioned.version, relation)
+                yield ExportedRecord(record, versioned.revision, relation)
 
     def _entities(self, name: str, wanted: Any) -> Iterator[Versioned[Entity]]:
         stored = ENTITY_ROWS[name]

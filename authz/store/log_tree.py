@@ -207,18 +207,18 @@ class _ReplayedRecords:
         for stored in ENTITY_ROWS.values():
             for rows in stream(connection, select(stored.table)).partitions():
                 for record in stored.versioned(rows):
-                    yield from self._compare(record.entity, record.version)
+                    yield from self._compare(record.entity, record.revision)
         for key, revision in self._last.execute("SELECT key, revision FROM last ORDER BY revision, key"):
             yield f"{_keys.decode(key)} of revision {revision} is gone"
         self._last.close()
 
-    def _compare(self, entity: Entity, version: int) -> Iterator[str]:
+    def _compare(self, entity: Entity, revision: int) -> Iterator[str]:
         self.compared += 1
         key = _encode(entity.key)
         logged = self._last.execute("SELECT revision, hash FROM last WHERE key = ?", (key,)).fetchone()
         if logged is None:
             yield f"{entity.key} is not in the change log"
-        elif logged != (version, _hash(entity)):
+        elif logged != (revision, _hash(entity)):
             yield f"{entity.key} is not as revision {logged[0]} made it"
         self._last.execute("DELETE FROM last WHERE key = ?", (key,))
 

@@ -28,7 +28,7 @@ _ALL = select(_RULES.table)
 
 
 def read_rules(connection: Connection) -> dict[RetainedData, Versioned[RetentionRule]]:
-    """The rules of all data; the default at version 0 where nobody has set one."""
+    """The rules of all data; the default at revision 0 where nobody has set one."""
     stored = {each.entity.data: each for each in _RULES.read(connection, _ALL)}
     return {data: stored.get(data) or Versioned(default_rule(data), 0) for data in RetainedData}
 

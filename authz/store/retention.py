@@ -48,11 +48,11 @@ class SqlRetention(Retention):
         require_allowed(request.data, request.days)
         with self._directory.transaction() as transaction:
             found = read_rules(transaction.connection)[request.data]
-            if request.version not in (None, found.version):
+            if request.revision not in (None, found.revision):
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,
-                    f"{found.entity.key} must be at version {request.version}, and is at version"
-                    f" {found.version}; read it again",
+                    f"{found.entity.key} must be at revision {request.revision}, and is at revision"
+                    f" {found.revision}; read it again",
                     key=str(found.entity.key),
                 )
             rule = msgspec.structs.replace(found.entity, days=request.days)

@@ -28,7 +28,7 @@ class EntityRows:
         self.key_values = _values_of(kind.key_fields)
         """Of a key or an entity, the values of `key_columns`."""
         self.values = _values_of(kind.fields)
-        """Of an entity, the values of all columns but `version`."""
+        """Of an entity, the values of all columns but `revision`."""
         read = [field.name for field in kind.fields]
         self._order = [read.index(field.name) for field in fields_of(kind.entity)]
 
@@ -38,11 +38,11 @@ class EntityRows:
         return map(self.kind.entity, *(columns[place] for place in self._order))
 
     def versioned(self, rows: Sequence[Values]) -> Iterator[Versioned[Any]]:
-        """As `entities`, with their versions."""
+        """As `entities`, with their revisions."""
         return map(Versioned, self.entities(rows), (row[-1] for row in rows))
 
     def read(self, connection: Connection, statement: Select[Any]) -> list[Versioned[Any]]:
-        """The entities, with their versions, of the rows that a statement selects from the table."""
+        """The entities, with their revisions, of the rows that a statement selects from the table."""
         return [*self.versioned(connection.execute(statement).all())]
 
 
@@ -130,5 +130,5 @@ def store_records(connection: Connection, records: Mapping[Key, Versioned[Entity
             kept[kind_of(key).name].append(versioned)
     for name, stored in ENTITY_ROWS.items():
         delete_by_key(connection, stored.table, [stored.key_values(key) for key in gone[name]])
-        rows = [(*stored.values(each.entity), each.version) for each in kept[name]]
+        rows = [(*stored.values(each.entity), each.revision) for each in kept[name]]
         upsert_rows(connection, stored.table, rows)

@@ -98,7 +98,7 @@ def _entity_table(kind: Kind) -> Table:
         metadata,
         *_columns(kind.key_fields, primary_key=True),
         *_columns(kind.other_fields),
-        Column("version", BigInteger, nullable=False),
+        Column("revision", BigInteger, nullable=False),
         *_indexes(kind),
     )
 
@@ -116,7 +116,7 @@ def _indexes(kind: Kind) -> Iterator[Index]:
 
 
 ENTITY_TABLES = {kind.name: _entity_table(kind) for kind in KINDS.values()}
-"""By kind: the columns of the key (the primary key), those of the other fields, and `version`.
+"""By kind: the columns of the key (the primary key), those of the other fields, and `revision`.
 
 No foreign keys: what is in a large course outlives its row until it is removed.
 """

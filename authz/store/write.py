@@ -265,11 +265,11 @@ def _require(batch: Batch, precondition: Precondition) -> None:
             holds, demand = found is not None, "exist"
         case Expectation.NOT_EXISTS:
             holds, demand = found is None, "not exist"
-        case Expectation.AT_VERSION:
-            holds = found is not None and found.version == precondition.version
-            demand = f"be at version {precondition.version}"
+        case Expectation.AT_REVISION:
+            holds = found is not None and found.revision == precondition.revision
+            demand = f"be at revision {precondition.revision}"
     if not holds:
-        actual = "it does not exist" if found is None else f"it is at version {found.version}"
+        actual = "it does not exist" if found is None else f"it is at revision {found.revision}"
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
             f"{precondition.key} must {demand}, but {actual}; read it again",

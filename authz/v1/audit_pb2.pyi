@@ -175,7 +175,7 @@ class LoggedChange(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the write. The records that the write stored have it as their `version`."""
+    """The revision of the write. The records that the write stored have it as their `revision`."""
     actor: _builtins.str
     """Who made the change, as in `WatchChange.actor`."""
     reason: _builtins.str
@@ -190,7 +190,7 @@ class LoggedChange(_message.Message):
 
     @_builtins.property
     def before(self) -> Global___Record:
-        """The record before the change, without its version. Absent if the change created the record, and in a TOUCH
+        """The record before the change, without its revision. Absent if the change created the record, and in a TOUCH
         that an older release logged.
         """
 

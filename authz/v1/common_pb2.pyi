@@ -368,14 +368,14 @@ class Course(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     AI_ENABLED_FIELD_NUMBER: _builtins.int
     EDIT_WINDOW_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The course id."""
     state: Global___CourseState.ValueType
     """The lifecycle state."""
     ai_enabled: _builtins.bool
     """Whether AI features may process content of the course. The resource must allow AI, too."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def edit_window(self) -> _duration_pb2.Duration:
@@ -388,11 +388,11 @@ class Course(_message.Message):
         state: Global___CourseState.ValueType = ...,
         ai_enabled: _builtins.bool = ...,
         edit_window: _duration_pb2.Duration | None = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["edit_window", b"edit_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ai_enabled", b"ai_enabled", "edit_window", b"edit_window", "id", b"id", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ai_enabled", b"ai_enabled", "edit_window", b"edit_window", "id", b"id", "revision", b"revision", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,7 +410,7 @@ class Session(_message.Message):
     STARTS_AT_FIELD_NUMBER: _builtins.int
     ENDS_AT_FIELD_NUMBER: _builtins.int
     OPEN_TO_COURSE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The session id."""
     course_id: _builtins.str
@@ -419,7 +419,7 @@ class Session(_message.Message):
     """The lifecycle state."""
     open_to_course: _builtins.bool
     """Whether subjects with a role in the course attend the session without a membership in it."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def starts_at(self) -> _timestamp_pb2.Timestamp:
@@ -438,11 +438,11 @@ class Session(_message.Message):
         starts_at: _timestamp_pb2.Timestamp | None = ...,
         ends_at: _timestamp_pb2.Timestamp | None = ...,
         open_to_course: _builtins.bool = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "starts_at", b"starts_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "ends_at", b"ends_at", "id", b"id", "open_to_course", b"open_to_course", "starts_at", b"starts_at", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "ends_at", b"ends_at", "id", b"id", "open_to_course", b"open_to_course", "revision", b"revision", "starts_at", b"starts_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,7 +462,7 @@ class Membership(_message.Message):
     ENDS_AT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SOURCE_REF_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """A role that the policy declares for this kind of scope."""
@@ -472,7 +472,7 @@ class Membership(_message.Message):
     """The system that the membership comes from, such as `oneroster`. At most 128 characters."""
     source_ref: _builtins.str
     """The id of the membership in that system. At most 256 characters."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def subject(self) -> Global___Subject:
@@ -507,12 +507,12 @@ class Membership(_message.Message):
         ends_at: _timestamp_pb2.Timestamp | None = ...,
         source: _builtins.str = ...,
         source_ref: _builtins.str = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
         suspended_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "scope", b"scope", "starts_at", b"starts_at", "subject", b"subject", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "role", b"role", "scope", b"scope", "source", b"source", "source_ref", b"source_ref", "starts_at", b"starts_at", "status", b"status", "subject", b"subject", "suspended_until", b"suspended_until", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "revision", b"revision", "role", b"role", "scope", b"scope", "source", b"source", "source_ref", b"source_ref", "starts_at", b"starts_at", "status", b"status", "subject", b"subject", "suspended_until", b"suspended_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,7 +535,7 @@ class Resource(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     LOCKED_FIELD_NUMBER: _builtins.int
     AI_ALLOWED_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """A type that the policy declares, such as `notebook`; not `course` or `session`."""
     id: _builtins.str
@@ -548,7 +548,7 @@ class Resource(_message.Message):
     """Whether the resource is locked against changes."""
     ai_allowed: _builtins.bool
     """Whether AI features may process the resource. Its course must allow AI, too."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def scope(self) -> Global___Scope:
@@ -584,11 +584,11 @@ class Resource(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         locked: _builtins.bool = ...,
         ai_allowed: _builtins.bool = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["available_from", b"available_from", "available_until", b"available_until", "created_at", b"created_at", "owner", b"owner", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ai_allowed", b"ai_allowed", "available_from", b"available_from", "available_until", b"available_until", "created_at", b"created_at", "id", b"id", "locked", b"locked", "owner", b"owner", "published", b"published", "scope", b"scope", "type", b"type", "version", b"version", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ai_allowed", b"ai_allowed", "available_from", b"available_from", "available_until", b"available_until", "created_at", b"created_at", "id", b"id", "locked", b"locked", "owner", b"owner", "published", b"published", "revision", b"revision", "scope", b"scope", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -608,7 +608,7 @@ class Share(_message.Message):
     RESOURCE_ID_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     AWAITS_MEMBERSHIP_FIELD_NUMBER: _builtins.int
     resource_type: _builtins.str
     """The type of the resource."""
@@ -616,7 +616,7 @@ class Share(_message.Message):
     """The id of the resource. It must be registered."""
     level: Global___ShareLevel.ValueType
     """The access that the share gives."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     awaits_membership: _builtins.bool
     """Whether the share may be without a membership of the subject in the resource's course or session: it
@@ -634,12 +634,12 @@ class Share(_message.Message):
         resource_id: _builtins.str = ...,
         subject: Global___Subject | None = ...,
         level: Global___ShareLevel.ValueType = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
         awaits_membership: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_membership", b"awaits_membership", "level", b"level", "resource_id", b"resource_id", "resource_type", b"resource_type", "subject", b"subject", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_membership", b"awaits_membership", "level", b"level", "resource_id", b"resource_id", "resource_type", b"resource_type", "revision", b"revision", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -656,10 +656,10 @@ class Account(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     status: Global___AccountStatus.ValueType
     """Whether the account is suspended."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def subject(self) -> Global___Subject:
@@ -675,11 +675,11 @@ class Account(_message.Message):
         subject: Global___Subject | None = ...,
         status: Global___AccountStatus.ValueType = ...,
         suspended_until: _timestamp_pb2.Timestamp | None = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "subject", b"subject", "suspended_until", b"suspended_until", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "status", b"status", "subject", b"subject", "suspended_until", b"suspended_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,12 +699,12 @@ class AccessToken(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     ENDS_AT_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id."""
     digest: _builtins.str
     """SHA-256 of the whole token, in lower-case hexadecimal."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def subject(self) -> Global___Subject:
@@ -721,11 +721,11 @@ class AccessToken(_message.Message):
         subject: Global___Subject | None = ...,
         digest: _builtins.str = ...,
         ends_at: _timestamp_pb2.Timestamp | None = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "ends_at", b"ends_at", "id", b"id", "subject", b"subject", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "ends_at", b"ends_at", "id", b"id", "revision", b"revision", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -747,7 +747,7 @@ class Erasure(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     mac: _builtins.str
     """The HMAC of the subject under the key of the database, in hexadecimal. Nobody can recover the subject from it."""
     status: Global___ErasureStatus.ValueType
@@ -756,7 +756,7 @@ class Erasure(_message.Message):
     """The reason that the caller gave."""
     released: _builtins.bool
     """Whether an operator has released the id, so that writes may name it again."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def pseudonym(self) -> Global___Subject:
@@ -775,11 +775,11 @@ class Erasure(_message.Message):
         started_at: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
         released: _builtins.bool = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pseudonym", b"pseudonym", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mac", b"mac", "pseudonym", b"pseudonym", "reason", b"reason", "released", b"released", "started_at", b"started_at", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mac", b"mac", "pseudonym", b"pseudonym", "reason", b"reason", "released", b"released", "revision", b"revision", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -796,7 +796,7 @@ class RetentionRule(_message.Message):
     REMOVED_FIELD_NUMBER: _builtins.int
     COMPLETE_SINCE_FIELD_NUMBER: _builtins.int
     THROUGH_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     data: Global___RetainedData.ValueType
     """The data."""
     days: _builtins.int
@@ -805,7 +805,7 @@ class RetentionRule(_message.Message):
     """The number of items purged so far."""
     through: _builtins.int
     """Only for the change log: the revision up to which it has been purged."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def complete_since(self) -> _timestamp_pb2.Timestamp:
@@ -819,11 +819,11 @@ class RetentionRule(_message.Message):
         removed: _builtins.int = ...,
         complete_since: _timestamp_pb2.Timestamp | None = ...,
         through: _builtins.int = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_since", b"complete_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_since", b"complete_since", "data", b"data", "days", b"days", "removed", b"removed", "through", b"through", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_since", b"complete_since", "data", b"data", "days", b"days", "removed", b"removed", "revision", b"revision", "through", b"through"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -869,7 +869,7 @@ class PolicyVersion(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The number of the version, from 1, without gaps."""
     digest: _builtins.str
@@ -880,7 +880,7 @@ class PolicyVersion(_message.Message):
     """The author of the version."""
     reason: _builtins.str
     """The reason that the author gave."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the write that made it."""
     @_builtins.property
     def scope(self) -> Global___Scope:
@@ -905,11 +905,11 @@ class PolicyVersion(_message.Message):
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "created_at", b"created_at", "digest", b"digest", "files", b"files", "format", b"format", "number", b"number", "reason", b"reason", "scope", b"scope", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "created_at", b"created_at", "digest", b"digest", "files", b"files", "format", b"format", "number", b"number", "reason", b"reason", "revision", b"revision", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -924,12 +924,12 @@ class PolicyActivation(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The number of the active version."""
     digest: _builtins.str
     """The digest of the active version."""
-    version: _builtins.int
+    revision: _builtins.int
     """Output only: the revision of the last activation."""
     @_builtins.property
     def scope(self) -> Global___Scope:
@@ -941,11 +941,11 @@ class PolicyActivation(_message.Message):
         scope: Global___Scope | None = ...,
         number: _builtins.int = ...,
         digest: _builtins.str = ...,
-        version: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "number", b"number", "scope", b"scope", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "number", b"number", "revision", b"revision", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

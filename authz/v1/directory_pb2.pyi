@@ -79,8 +79,8 @@ class _ExpectationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expectati
     """The entity exists."""
     EXPECTATION_NOT_EXISTS: _Expectation.ValueType  # 2
     """The entity does not exist."""
-    EXPECTATION_AT_VERSION: _Expectation.ValueType  # 3
-    """The entity exists with the given version: it is unchanged since it was read."""
+    EXPECTATION_AT_REVISION: _Expectation.ValueType  # 3
+    """The entity exists at the given revision: it is unchanged since it was read."""
 
 class Expectation(_Expectation, metaclass=_ExpectationEnumTypeWrapper):
     """What a precondition requires."""
@@ -91,8 +91,8 @@ EXPECTATION_EXISTS: Expectation.ValueType  # 1
 """The entity exists."""
 EXPECTATION_NOT_EXISTS: Expectation.ValueType  # 2
 """The entity does not exist."""
-EXPECTATION_AT_VERSION: Expectation.ValueType  # 3
-"""The entity exists with the given version: it is unchanged since it was read."""
+EXPECTATION_AT_REVISION: Expectation.ValueType  # 3
+"""The entity exists at the given revision: it is unchanged since it was read."""
 Global___Expectation: _TypeAlias = Expectation  # noqa: Y015
 
 @_typing.final
@@ -164,7 +164,7 @@ class Mutation(_message.Message):
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Only for UPDATE, which requires it: the fields to change, such as `state`. A field that is named and
         absent gets its default. `*` stands for all fields that can change: not the identifying ones, not the
-        course of a session or the scope of a resource, not `version`. A field is changed as a whole: `owner`, not
+        course of a session or the scope of a resource, not `revision`. A field is changed as a whole: `owner`, not
         `owner.id`. At most 100 paths.
         """
 
@@ -348,8 +348,8 @@ class WriteResponse(_message.Message):
     within their limit on staleness; a check with `written_at` waits for the write on any machine.
     """
     revision: _builtins.int
-    """The revision of the state that includes the write: the `version` of every record that the write changed. A record
-    that the write left as it was keeps its version.
+    """The revision of the state that includes the write: the `revision` of every record that the write changed. A record
+    that the write left as it was keeps its revision.
     """
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:

@@ -294,7 +294,7 @@ class ExportedRecord(_message.Message):
     """Why the export includes the record."""
     @_builtins.property
     def record(self) -> _directory_pb2.Mutation:
-        """The whole record with its version, as a TOUCH. An access token comes without its digest."""
+        """The whole record with its revision, as a TOUCH. An access token comes without its digest."""
 
     def __init__(
         self,
@@ -1266,7 +1266,7 @@ class RetentionPeriod(_message.Message):
     """Why the shortest period is what it is."""
     @_builtins.property
     def rule(self) -> _common_pb2.RetentionRule:
-        """The rule. A rule that nobody has set has the default period, and version 0."""
+        """The rule. A rule that nobody has set has the default period, and revision 0."""
 
     def __init__(
         self,
@@ -1294,7 +1294,7 @@ class SetRetentionRequest(_message.Message):
     DAYS_FIELD_NUMBER: _builtins.int
     FOR_EVER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     data: _common_pb2.RetainedData.ValueType
     """The data."""
@@ -1304,8 +1304,8 @@ class SetRetentionRequest(_message.Message):
     """Keep the data as long as the database."""
     reason: _builtins.str
     """The reason, for the change log. At most 1,024 characters."""
-    version: _builtins.int
-    """The version of the rule that you read, if the call should fail when the rule has changed since."""
+    revision: _builtins.int
+    """The revision of the rule that you read, if the call should fail when the rule has changed since."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     def __init__(
@@ -1315,19 +1315,19 @@ class SetRetentionRequest(_message.Message):
         days: _builtins.int = ...,
         for_ever: _builtins.bool = ...,
         reason: _builtins.str = ...,
-        version: _builtins.int | None = ...,
+        revision: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "days", b"days", "for_ever", b"for_ever", "period", b"period", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "days", b"days", "for_ever", b"for_ever", "period", b"period", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "data", b"data", "days", b"days", "for_ever", b"for_ever", "period", b"period", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "data", b"data", "days", b"days", "for_ever", b"for_ever", "period", b"period", "reason", b"reason", "request_id", b"request_id", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
-    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    _WhichOneofReturnType__revision: _TypeAlias = _typing.Literal["revision"]  # noqa: Y015
+    _WhichOneofArgType__revision: _TypeAlias = _typing.Literal["_revision", b"_revision"]  # noqa: Y015
     _WhichOneofReturnType_period: _TypeAlias = _typing.Literal["days", "for_ever"]  # noqa: Y015
     _WhichOneofArgType_period: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision) -> _WhichOneofReturnType__revision | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_period) -> _WhichOneofReturnType_period | None: ...
 

@@ -208,7 +208,7 @@ class PrivacyServiceServicer:
         server purges data within a day after its period ends; purged data cannot be restored.
 
         INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
-        changed since `version`.
+        changed since `revision`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

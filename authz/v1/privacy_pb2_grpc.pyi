@@ -91,7 +91,7 @@ class PrivacyServiceStub:
     server purges data within a day after its period ends; purged data cannot be restored.
 
     INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
-    changed since `version`.
+    changed since `revision`.
     """
 
 @_typing.type_check_only
@@ -157,7 +157,7 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     server purges data within a day after its period ends; purged data cannot be restored.
 
     INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
-    changed since `version`.
+    changed since `revision`.
     """
 
 class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -292,7 +292,7 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         server purges data within a day after its period ends; purged data cannot be restored.
 
         INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
-        changed since `version`.
+        changed since `revision`.
         """
 
 def add_PrivacyServiceServicer_to_server(servicer: PrivacyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

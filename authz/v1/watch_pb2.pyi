@@ -209,8 +209,8 @@ class WatchChange(_message.Message):
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[_directory_pb2.Mutation]:
         """The matching mutations, in the order in which they were applied; at least one. A CREATE or TOUCH has the
-        whole entity after the change, with its `version`. A DELETE has the whole entity before the change,
-        without a version. Every entity that is deleted along with a course, session or resource has its own
+        whole entity after the change, with its `revision`. A DELETE has the whole entity before the change,
+        without a revision. Every entity that is deleted along with a course, session or resource has its own
         DELETE. If there are many, later changes have the rest: the actor and the reason are the same.
         """
 

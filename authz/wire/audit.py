@@ -66,15 +66,15 @@ def change_message(change: LoggedChange) -> pb.LoggedChange:
         reason=change.reason,
         request_id=change.request_id,
         operation=OPERATIONS.number(change.mutation.operation),
-        before=_record(change.before, version=0),
-        after=_record(change.after, version=change.revision),
+        before=_record(change.before, revision=0),
+        after=_record(change.after, revision=change.revision),
     )
 
 
-def _record(entity: Entity | None, *, version: int) -> pb.Record | None:
+def _record(entity: Entity | None, *, revision: int) -> pb.Record | None:
     if entity is None:
         return None
-    return pb.Record(**{kind_of(entity).name: entity_message(Versioned(entity, version))})
+    return pb.Record(**{kind_of(entity).name: entity_message(Versioned(entity, revision))})
 
 
 def parse_change(message: pb.LoggedChange) -> LoggedChange:

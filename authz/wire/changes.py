@@ -107,7 +107,7 @@ def _empty(change: Change, token: str) -> pb.WatchResponse:
 def _logged_message(mutation: Mutation, revision: int) -> dpb.Mutation:
     message = mutation_message(mutation)
     if mutation.operation is not Operation.DELETE:
-        getattr(message, mutation.kind.value).version = revision
+        getattr(message, mutation.kind.value).revision = revision
     return message
 
 

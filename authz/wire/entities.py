@@ -51,7 +51,7 @@ class _Form:
         return struct(*[parse(m) for parse in self._parsers[struct]])
 
     def format(self, record: Entity | Key) -> Any:
-        """The message of an entity, without version, or of a key."""
+        """The message of an entity, without revision, or of a key."""
         return self.message(**formatted(record, self._formatters[type(record)]))
 
     def parse_update(self, m: Any, mask: FieldMask) -> Mutation:
@@ -79,9 +79,9 @@ _BY_MESSAGE = {form.message: form for form in _FORMS.values()}
 
 
 def parse_versioned(m: Any) -> Versioned[Any]:
-    """An entity with its version, as a Read call gives it."""
+    """An entity with its revision, as a Read call gives it."""
     form = _BY_MESSAGE[type(m)]
-    return Versioned(form.parse(m, form.kind.entity), m.version)
+    return Versioned(form.parse(m, form.kind.entity), m.revision)
 
 
 def _form_of(m: dpb.Mutation | dpb.Precondition) -> tuple[_Form, Any]:
@@ -107,25 +107,25 @@ def parse_mutation(m: dpb.Mutation) -> Mutation:
 
 
 def parse_precondition(m: dpb.Precondition) -> Precondition:
-    """A precondition; its version is that of the entity field."""
+    """A precondition; its revision is that of the entity field."""
     expectation = _EXPECTATIONS.parse(m.expectation, field="precondition.expectation")
     form, body = _form_of(m)
-    return Precondition(form.parse(body, form.kind.key), expectation, body.version)
+    return Precondition(form.parse(body, form.kind.key), expectation, body.revision)
 
 
 def precondition_message(precondition: Precondition) -> dpb.Precondition:
     """A precondition as a message."""
     kind = kind_of(precondition.key)
     body = _FORMS[kind.name].format(precondition.key)
-    body.version = precondition.version
+    body.revision = precondition.revision
     expectation = _EXPECTATIONS.number(precondition.expectation)
     return dpb.Precondition(expectation=expectation, **{kind.name: body})
 
 
 def entity_message(versioned: Versioned[Any]) -> Any:
-    """An entity with its version, as a message."""
+    """An entity with its revision, as a message."""
     message = _FORMS[kind_of(versioned.entity).name].format(versioned.entity)
-    message.version = versioned.version
+    message.revision = versioned.revision
     return message
 
 

@@ -53,7 +53,7 @@ def _item_message(item: ExportItem) -> pb.ExportItem:
             return pb.ExportItem(begin=_begin_message(item))
         case ExportedRecord():
             record = mutation_message(Mutation(Operation.TOUCH, item.record))
-            getattr(record, str(record.WhichOneof("entity"))).version = item.version
+            getattr(record, str(record.WhichOneof("entity"))).revision = item.revision
             relation = _RELATIONS.number(item.relation)
             return pb.ExportItem(record=pb.ExportedRecord(record=record, relation=relation))
         case ExportedChange():
@@ -102,7 +102,7 @@ def parse_export_item(message: pb.ExportItem) -> ExportItem:
             record: Any = message.record.record
             versioned = parse_versioned(getattr(record, str(record.WhichOneof("entity"))))
             relation = _RELATIONS.parse(message.record.relation, field="relation")
-            return ExportedRecord(versioned.entity, versioned.version, relation)
+            return ExportedRecord(versioned.entity, versioned.revision, relation)
         case "change":
             change = message.change
             return ExportedChange(

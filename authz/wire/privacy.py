@@ -131,17 +131,17 @@ def parse_period_request(request: pb.SetRetentionRequest, *, actor: str, request
         data=_DATA.parse(request.data, field="data"),
         days=request.days if period == "days" else None,
         reason=parse_given_reason(request.reason),
-        version=request.version if request.HasField("version") else None,
+        revision=request.revision if request.HasField("revision") else None,
         actor=actor,
         request_id=request_id,
     )
 
 
 def period_request_message(
-    data: RetainedData, days: int | None, *, reason: str, version: int | None
+    data: RetainedData, days: int | None, *, reason: str, revision: int | None
 ) -> pb.SetRetentionRequest:
     """A request that sets a period; None is forever."""
-    request = pb.SetRetentionRequest(data=_DATA.number(data), reason=reason, version=version)
+    request = pb.SetRetentionRequest(data=_DATA.number(data), reason=reason, revision=revision)
     if days is None:
         request.for_ever = True
     else:

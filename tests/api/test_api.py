@@ -144,7 +144,7 @@ async def test_a_precondition_on_a_version_stops_a_lost_update(service: Service)
     read = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses[0]
     changed = touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_CONCLUDED))
     guard = dpb.Precondition(
-        expectation=dpb.EXPECTATION_AT_VERSION, course=pb.Course(id="algebra", version=read.version)
+        expectation=dpb.EXPECTATION_AT_REVISION, course=pb.Course(id="algebra", revision=read.revision)
     )
     request = dpb.WriteRequest(mutations=[changed], preconditions=[guard])
     await service.directory.Write(request)

@@ -90,7 +90,7 @@ async def test_an_update_is_told_with_who_made_it_for_whom_and_why(history: Serv
     assert (change.request_id, change.committed_at) == ("call-4", at(4))
     assert change.before.membership == member(MAYA, "student", status=pb.MEMBERSHIP_STATUS_ACTIVE)
     assert change.after.membership.status == pb.MEMBERSHIP_STATUS_SUSPENDED
-    assert change.after.membership.version == change.revision == 5
+    assert change.after.membership.revision == change.revision == 5
 
 
 async def test_what_was_created_has_nothing_before_it_and_what_was_deleted_nothing_after(

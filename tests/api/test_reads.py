@@ -194,7 +194,7 @@ async def test_each_filter_leaves_what_it_says_in_pages_of_any_size(service: Ser
 async def test_what_is_read_is_what_was_written_with_its_version(service: Service) -> None:
     revision = state_of((await written(service, *CAMPUS)).token).revision
     course = (await service.directory.ReadCourses(dpb.ReadCoursesRequest(ids=["a"]))).courses[0]
-    assert (course.state, course.edit_window.seconds, course.version) == (
+    assert (course.state, course.edit_window.seconds, course.revision) == (
         pb.COURSE_STATE_ACTIVE,
         900,
         revision,

@@ -90,9 +90,9 @@ def test_a_period_that_cannot_be_is_refused_with_what_to_do(
 
 def test_a_period_that_somebody_else_has_set_meanwhile_is_not_overwritten(client: Client) -> None:
     read = next(each for each in client.privacy.retention() if each.entity.data is RetainedData.TOMBSTONES)
-    client.privacy.set_retention(RetainedData.TOMBSTONES, 400, reason="first", version=read.version)
+    client.privacy.set_retention(RetainedData.TOMBSTONES, 400, reason="first", revision=read.revision)
     with pytest.raises(CallError, match="read it again") as refused:
-        client.privacy.set_retention(RetainedData.TOMBSTONES, 500, reason="second", version=read.version)
+        client.privacy.set_retention(RetainedData.TOMBSTONES, 500, reason="second", revision=read.revision)
     assert refused.value.reason == ErrorReason.PRECONDITION_FAILED
 
 

@@ -37,7 +37,7 @@ async def test_a_suspension_by_update_is_in_effect_and_keeps_the_rest(service: S
     await written(service, update("status", membership=member))
     assert not (await service.authorization.Check(question())).allowed
     until.status = pb.MEMBERSHIP_STATUS_SUSPENDED
-    until.version = 3  # after the first policy and the campus
+    until.revision = 3  # after the first policy and the campus
     read = await service.directory.ReadMemberships(dpb.ReadMembershipsRequest())
     assert list(read.memberships) == [until]
     changes = service.watch.Watch(wpb.WatchRequest(after=before))
@@ -70,7 +70,7 @@ RESOURCE = pb.Resource(type="material", id="m-1")
     [
         (update("staet", course=pb.Course(id="c")), "unknown field `staet`; did you mean `state`?"),
         (update("id", course=pb.Course(id="c")), "names `id`, which no update can change"),
-        (update("version", course=pb.Course(id="c")), "names `version`, which no update can change"),
+        (update("revision", course=pb.Course(id="c")), "names `revision`, which no update can change"),
         (update("course_id", session=pb.Session(id="s")), "names `course_id`, which no update can change"),
         (update("scope", resource=RESOURCE), "names `scope`, which no update can change"),
         (update("scope.course_id", resource=RESOURCE), "names `scope.course_id`, which no update can change"),

@@ -116,7 +116,7 @@ async def test_each_kind_is_told_when_created_touched_and_deleted(service: Servi
             (change,) = await watcher.read_to(token)
             (sent,) = change.mutations
             assert without_version(sent) == mutation
-            assert getattr(sent, kind).version == revision_of(token)
+            assert getattr(sent, kind).revision == revision_of(token)
         gone = dpb.Mutation(operation=dpb.OPERATION_DELETE, **{kind: getattr(CAMPUS[name], kind)})
         (change,) = await watcher.read_to(await written(service, gone))
     expected = dpb.Mutation.FromString(CHANGED[name].SerializeToString())

@@ -103,7 +103,7 @@ async def test_touching_what_is_already_so_keeps_token_and_version(service: Serv
     revision = state_of(first.token).revision + 1
     assert state_of(changed.token).revision == revision
     (course,) = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
-    assert (course.version, course.ai_enabled, course.state) == (revision, True, pb.COURSE_STATE_DRAFT)
+    assert (course.revision, course.ai_enabled, course.state) == (revision, True, pb.COURSE_STATE_DRAFT)
 
 
 async def test_a_resource_never_moves(service: Service) -> None:
@@ -144,7 +144,7 @@ async def test_preconditions_speak_of_the_state_before_the_write(service: Servic
 async def test_of_writers_that_saw_the_same_version_one_wins(service: Service) -> None:
     await written(service, COURSE)
     guard = dpb.Precondition(
-        expectation=dpb.EXPECTATION_AT_VERSION, course=pb.Course(id="algebra", version=2)
+        expectation=dpb.EXPECTATION_AT_REVISION, course=pb.Course(id="algebra", revision=2)
     )
     requests = [
         dpb.WriteRequest(
@@ -172,7 +172,7 @@ async def test_a_write_answers_the_version_of_what_it_changed_also_when_it_is_re
     ]
     answers = await asyncio.gather(*map(service.directory.Write, requests))
     courses = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
-    assert [each.revision for each in answers] == [each.version for each in courses]
+    assert [each.revision for each in answers] == [each.revision for each in courses]
     again = await asyncio.gather(*map(service.directory.Write, requests))
     assert [each.revision for each in again] == [each.revision for each in answers]
 

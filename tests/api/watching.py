@@ -186,7 +186,7 @@ def mutations_of(changes: list[wpb.WatchChange]) -> list[dpb.Mutation]:
 def without_version(mutation: dpb.Mutation) -> dpb.Mutation:
     """As it was written."""
     plain = dpb.Mutation.FromString(mutation.SerializeToString())
-    getattr(plain, str(plain.WhichOneof("entity"))).ClearField("version")
+    getattr(plain, str(plain.WhichOneof("entity"))).ClearField("revision")
     return plain
 
 

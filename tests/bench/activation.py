@@ -72,7 +72,7 @@ def bench_activation(url: str) -> None:
         running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url) as (_, other, _),
     ):
         (active,) = store.directory.read(PolicyActivationFilter(), Page(1)).items
-        activated_at = active.version
+        activated_at = active.revision
         with Client(one) as client:
             client.write(campus_of(1))
         took_ms = asyncio.run(effect_ms((one, other), publish))

@@ -47,10 +47,10 @@ STATEMENTS = (
     "SELECT * FROM memberships WHERE"
     " (scope_kind, scope_id, subject_type, subject_id, role) = (?, ?, ?, ?, ?)",
     "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status, starts_at,"
-    " ends_at, source, source_ref, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ends_at, source, source_ref, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (scope_kind, scope_id, subject_type, subject_id, role) DO UPDATE SET"
     " status = excluded.status, starts_at = excluded.starts_at, ends_at = excluded.ends_at,"
-    " source = excluded.source, source_ref = excluded.source_ref, version = excluded.version",
+    " source = excluded.source, source_ref = excluded.source_ref, revision = excluded.revision",
     "UPDATE counter SET revision = ?",
     "INSERT INTO revisions (revision, actor, reason, request_id, committed_at, nonce)"
     " VALUES (?, ?, ?, ?, ?, ?)",

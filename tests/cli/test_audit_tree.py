@@ -181,7 +181,7 @@ def as_if_erased(connection: Connection) -> None:
         "started_at": 1,
         "reason": "",
         "released": False,
-        "version": 4,
+        "revision": 4,
     }
     connection.execute(insert(_erasures).values(**erasure))
     mutation(4, '"id":"omar"', '"id":"erased-00"')(connection)
@@ -210,12 +210,12 @@ def membership(person: str, **values: Any) -> Callable[[Connection], None]:
     return attempt
 
 
-def one_record_more(subject_id: str, version: int) -> Callable[[Connection], None]:
+def one_record_more(subject_id: str, revision: int) -> Callable[[Connection], None]:
     """Make somebody a student, as a copy of omar's membership."""
 
     def attempt(connection: Connection) -> None:
         row = connection.execute(select(_memberships).where(_memberships.c.subject_id == "omar")).one()
-        values = dict(row._mapping) | {"subject_id": subject_id, "version": version}
+        values = dict(row._mapping) | {"subject_id": subject_id, "revision": revision}
         connection.execute(insert(_memberships).values(**values))
 
     return attempt
@@ -272,8 +272,8 @@ ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
         membership("ada", status="SUSPENDED"),
         "membership user:ada teacher in course:c is not as revision 2 made it",
     ),
-    "another version of a record": (
-        membership("ada", version=4),
+    "another revision of a record": (
+        membership("ada", revision=4),
         "membership user:ada teacher in course:c is not as revision 2 made it",
     ),
     "a record for somebody else": (

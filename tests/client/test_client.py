@@ -101,7 +101,7 @@ def test_what_was_written_is_read_as_it_was(client: Client) -> None:
         *client.read(AccessTokenFilter()),
     )
     assert [versioned.entity for versioned in found] == [*CAMPUS, *ACCOUNTS, *TOKENS]
-    assert {versioned.version for versioned in found} == {2}  # the first revision is that of the policy
+    assert {versioned.revision for versioned in found} == {2}  # the first revision is that of the policy
 
 
 def test_an_allowed_answer_is_true_and_names_its_rule(client: Client) -> None:
@@ -268,13 +268,13 @@ def test_every_question_may_say_how_fresh(client: Client) -> None:
 
 def test_a_write_is_made_if_its_preconditions_hold(client: Client) -> None:
     (course,) = client.read(CourseFilter(ids=("alg",)))
-    now = Precondition(course.entity.key, Expectation.AT_VERSION, course.version)
+    now = Precondition(course.entity.key, Expectation.AT_REVISION, course.revision)
     edit = [Mutation(Operation.TOUCH, Course(id="alg", state=CourseState.CONCLUDED))]
     written = client.write(edit, preconditions=[now])
     with pytest.raises(CallError) as caught:
         client.write(edit, preconditions=[now])
     assert caught.value.reason == "PRECONDITION_FAILED"
-    as_written = Precondition(course.entity.key, Expectation.AT_VERSION, written.revision)
+    as_written = Precondition(course.entity.key, Expectation.AT_REVISION, written.revision)
     ended = [update(CourseKey("alg"), state=CourseState.ARCHIVED)]
     client.write(ended, preconditions=[as_written])
     with pytest.raises(CallError) as caught:

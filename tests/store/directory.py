@@ -144,7 +144,7 @@ def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
         token, more = "", True
         while more:
             page = directory.read(kind.filter_type(), ports.Page(2, token))
-            held.update({each.entity.key: (each.entity, each.version) for each in page.items})
+            held.update({each.entity.key: (each.entity, each.revision) for each in page.items})
             token = page.next_token
             more = bool(token)
     return held

@@ -44,9 +44,9 @@ def after(precondition: Precondition, *mutations: Mutation) -> WriteRequest:
     return WriteRequest(mutations=mutations, preconditions=(precondition,))
 
 
-def at(version: int) -> Precondition:
-    """The course `c` is at a version."""
-    return Precondition(CourseKey("c"), Expectation.AT_VERSION, version)
+def at(revision: int) -> Precondition:
+    """The course `c` is at a revision."""
+    return Precondition(CourseKey("c"), Expectation.AT_REVISION, revision)
 
 
 def grouped(store: Store, *requests: WriteRequest) -> list[int | ErrorReason]:
@@ -63,7 +63,7 @@ def test_each_write_takes_a_revision_of_its_own_in_order(store: Store) -> None:
     assert grouped(store) == []
     assert grouped(store, *(of(create(Course(id=f"c{n}"))) for n in range(5))) == [1, 2, 3, 4, 5]
     assert grouped(store, of(create(Course(id="d")))) == [6]
-    assert {key: version for key, (_, version) in stored(store).items()} == {
+    assert {key: revision for key, (_, revision) in stored(store).items()} == {
         **{CourseKey(f"c{n}"): n + 1 for n in range(5)},
         CourseKey("d"): 6,
     }

@@ -241,10 +241,10 @@ def test_what_is_kept_for_ever_is_never_due(store: Store, clock: Clock) -> None:
 
 
 def test_a_period_that_somebody_else_has_set_meanwhile_is_not_overwritten(store: Store) -> None:
-    rules = {each.entity.data: each.version for each in store.retention.rules()}
-    set_period(store, RetainedData.DECISIONS, 90, version=rules[RetainedData.DECISIONS])
+    rules = {each.entity.data: each.revision for each in store.retention.rules()}
+    set_period(store, RetainedData.DECISIONS, 90, revision=rules[RetainedData.DECISIONS])
     with pytest.raises(FailedPreconditionError, match="read it again"):
-        set_period(store, RetainedData.DECISIONS, 120, version=rules[RetainedData.DECISIONS])
+        set_period(store, RetainedData.DECISIONS, 120, revision=rules[RetainedData.DECISIONS])
 
 
 def test_a_clock_that_is_ahead_of_the_database_purges_nothing(store_url: str) -> None:

@@ -18,7 +18,7 @@ from authz.store import prepare_store, schema
 from authz.store.backup import back_up
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
-from authz.store.tables import metadata
+from authz.store.tables import ENTITY_TABLES, metadata
 from tests.store.directory import open_with
 
 
@@ -87,6 +87,7 @@ def content_of(engine: Engine) -> dict[str, Any]:
 
 
 _NEWER_THAN_0027 = (
+    *(f"ALTER TABLE {each.name} RENAME COLUMN revision TO version" for each in ENTITY_TABLES.values()),
     "ALTER TABLE policy_shadows RENAME COLUMN sample_rate TO share",
     "DROP TABLE renames",
     "DROP INDEX policy_shadows_by_course",

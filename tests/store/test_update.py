@@ -91,7 +91,7 @@ def test_an_update_is_applied_after_what_the_same_write_creates_around_it(store:
         write(store, update(MAYA.key, ends_at=10), create(other), update(CourseKey("c"), ai_enabled=True))
         == 2
     )
-    assert {version for _, version in stored(store).values()} == {2}
+    assert {revision for _, revision in stored(store).values()} == {2}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_update_that_leads_to_no_valid_record_is_refused(
     with pytest.raises(InvalidArgumentError) as caught:
         write(store, update(key, **values))
     assert caught.value.metadata["field"] == field
-    assert {version for _, version in stored(store).values()} == {1}
+    assert {revision for _, revision in stored(store).values()} == {1}
 
 
 def test_an_import_updates_and_reports_what_it_cannot(store: Store) -> None:

@@ -60,7 +60,7 @@ def test_a_write_that_changes_nothing_takes_no_revision(store: Store) -> None:
     assert len(changes_of(store, 0, 10)) == 1
 
 
-def test_a_touch_replaces_and_gives_a_new_version(store: Store) -> None:
+def test_a_touch_replaces_and_gives_a_new_revision(store: Store) -> None:
     write(store, create(Course(id="c")))
     after = Course(id="c", state=CourseState.ACTIVE)
     assert write(store, touch(after)) == 2
@@ -120,9 +120,9 @@ def test_course_visibility_needs_a_course_around_the_session(store: Store) -> No
         (Precondition(CourseKey("none"), Expectation.EXISTS), False),
         (Precondition(CourseKey("none"), Expectation.NOT_EXISTS), True),
         (Precondition(CourseKey("c"), Expectation.NOT_EXISTS), False),
-        (Precondition(CourseKey("c"), Expectation.AT_VERSION, 1), True),
-        (Precondition(CourseKey("c"), Expectation.AT_VERSION, 2), False),
-        (Precondition(ResourceRef("notebook", "none"), Expectation.AT_VERSION, 0), False),
+        (Precondition(CourseKey("c"), Expectation.AT_REVISION, 1), True),
+        (Precondition(CourseKey("c"), Expectation.AT_REVISION, 2), False),
+        (Precondition(ResourceRef("notebook", "none"), Expectation.AT_REVISION, 0), False),
     ],
 )
 def test_preconditions_judge_the_state_before_the_write(

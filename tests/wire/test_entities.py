@@ -42,7 +42,7 @@ def test_what_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None
     assert parse_versioned(sent(entity_message(versioned))) == versioned
     logged = Mutation(Operation.DELETE, entity)
     assert parse_logged_mutation(sent(mutation_message(logged))) == logged
-    precondition = Precondition(entity.key, Expectation.AT_VERSION, 7)
+    precondition = Precondition(entity.key, Expectation.AT_REVISION, 7)
     assert parse_precondition(sent(precondition_message(precondition))) == precondition
 
 

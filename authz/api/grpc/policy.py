@@ -191,7 +191,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         await self._gate.wait_until(call.consistency, call.deadline)
         listing = await self._publisher.list(page, scope)
         return pb.ReadPolicyVersionsResponse(
-            policy_versions=[summary_message(each.entity, each.version) for each in listing.items],
+            policy_versions=[summary_message(each.entity, each.revision) for each in listing.items],
             next_page_token=listing.next_token,
             read_at=token_message(self._gate, listing.read_at),
         )

@@ -132,16 +132,16 @@ class AsyncPrivacyClient:
         return [parse_period(each) for each in response.periods]
 
     async def set_retention(
-        self, data: str | RetainedData, days: int | None, *, reason: str, version: int | None = None
+        self, data: str | RetainedData, days: int | None, *, reason: str, revision: int | None = None
     ) -> Versioned[RetentionRule]:
         """Keep some data for a number of days, or with None forever, on all servers.
 
-        With `version`, that of the rule that you read, the call fails if the rule has changed since.
+        With `revision`, that of the rule that you read, the call fails if the rule has changed since.
         """
         request = period_request_message(
             as_choice(data, RetainedData, field="data"),
             None if days is None else as_number(days, field="days"),
             reason=as_text(reason, field="reason"),
-            version=None if version is None else as_number(version, field="version"),
+            revision=None if revision is None else as_number(revision, field="revision"),
         )
         return parse_period((await self._calls.call(self._stub.SetRetention, request)).period)
