@@ -38,9 +38,9 @@ class DecisionCache:
     The client reuses an answer until its `valid_until`, by the clock of this machine, or until the server
     reports a change that may affect it: of the subject's memberships or account, of the resource or its
     shares, or of a course, a session or a policy. The client watches for changes, and a cached answer
-    includes every reported change. If the watch has been silent for `max_staleness_s`, the client asks the
-    server every time. So a revocation takes effect within that time plus the network delay, and normally at
-    once. The cache holds at most `max_entries` answers (LRU). Use one cache per client.
+    includes every reported change. If the watch has been silent for `max_staleness_s`, or has a backlog, the
+    client asks the server every time. So a revocation takes effect within that time plus the network delay,
+    and normally at once. The cache holds at most `max_entries` answers (LRU). Use one cache per client.
     """
 
     def __init__(self, *, max_entries: int = 10_000, max_staleness_s: float = 5.0) -> None:
@@ -60,7 +60,7 @@ class DecisionCache:
         self._token = ""
         self._checkpoint_at: float | None = None
         self._confirmed_at: float | None = None
-        """When the checkpoint before the last arrived: the watch has reported every change up to then."""
+        """Until when the watch has reported every change."""
 
     def claim(self) -> None:
         """Take the cache for a client. Raises `ValueError` if another one has it."""
@@ -97,10 +97,13 @@ class DecisionCache:
             if len(self._entries) > self._max_entries:
                 self._entries.popitem(last=False)
 
-    def confirm(self, token: str) -> None:
-        """A checkpoint of the watch: every change up to this state has been reported."""
+    def confirm(self, token: str, caught_up: bool) -> None:
+        """A checkpoint of the watch: every change up to this state has been reported, and if `caught_up`,
+        every change up to the checkpoint before."""
         with self._lock:
-            self._confirmed_at, self._checkpoint_at = self._checkpoint_at, time.monotonic()
+            if caught_up:
+                self._confirmed_at = self._checkpoint_at
+            self._checkpoint_at = time.monotonic()
             self._token = latest(self._token, token)
 
     def change(self, key: Key, token: str) -> None:

@@ -39,8 +39,9 @@ M = TypeVar("M")
 class WatchMessages(Protocol[M]):
     """The messages of one face."""
 
-    def checkpoint(self, token: str) -> M:
-        """Says that everything up to the token has been sent."""
+    def checkpoint(self, token: str, *, caught_up: bool) -> M:
+        """Says that everything up to the token has been sent, and whether that includes all that was
+        committed when the previous checkpoint was sent."""
 
     def changes(self, change: Change, mutations: Iterable[Mutation], token: str) -> Iterator[M | None]:
         """Mutations of a change in order, in messages of bounded size, none of them empty.
@@ -160,13 +161,14 @@ class _Watch(Generic[M]):
         # Read before the first checkpoint: a token that has expired gets an error and nothing else.
         chunk = await self._watches.read(self._position, 0)
         await self._watches.record(self._caller, acknowledged=acknowledged)
-        checkpoint_at = clock()
+        checkpoint_at, head = clock(), None
         while True:
             # Within a revision, too: a large one of which little is wanted would otherwise pass in silence.
             if clock() >= checkpoint_at:
                 token = self._watches.gate.token_of(self._position)
-                await self._send(self._watches.messages.checkpoint(token))
-                checkpoint_at = clock() + interval_s
+                caught_up = head is not None and self._position.revision >= head
+                await self._send(self._watches.messages.checkpoint(token, caught_up=caught_up))
+                checkpoint_at, head = clock() + interval_s, chunk.head
             for part in chunk.parts:
                 await self._send_part(part, wanted.select(part))
             if self._skip == 0 and self._position.revision >= chunk.head:

@@ -256,6 +256,11 @@ class Checkpoint(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     READ_UP_TO_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    caught_up: _builtins.bool
+    """Whether every matching change has been sent that was committed when the stream's previous checkpoint was sent.
+    False while the stream has a backlog, and in its first checkpoint: a cache must not rely on it then.
+    """
     @_builtins.property
     def read_up_to(self) -> _common_pb2.ConsistencyToken:
         """Resume from here: nothing is lost or repeated."""
@@ -264,10 +269,11 @@ class Checkpoint(_message.Message):
         self,
         *,
         read_up_to: _common_pb2.ConsistencyToken | None = ...,
+        caught_up: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_up_to", b"read_up_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_up_to", b"read_up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "read_up_to", b"read_up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

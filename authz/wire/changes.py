@@ -64,9 +64,10 @@ class WatchMessages:
         # Half is left for what a message holds besides its mutations.
         self._max_change_bytes = min(_MAX_CHANGE_BYTES, max_message_bytes // 2)
 
-    def checkpoint(self, token: str) -> pb.WatchResponse:
+    def checkpoint(self, token: str, *, caught_up: bool) -> pb.WatchResponse:
         """A checkpoint."""
-        return pb.WatchResponse(checkpoint=pb.Checkpoint(read_up_to=common_pb2.ConsistencyToken(token=token)))
+        read_up_to = common_pb2.ConsistencyToken(token=token)
+        return pb.WatchResponse(checkpoint=pb.Checkpoint(read_up_to=read_up_to, caught_up=caught_up))
 
     def changes(
         self, change: Change, mutations: Iterable[Mutation], token: str

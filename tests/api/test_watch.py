@@ -161,7 +161,9 @@ async def test_checkpoints_are_a_sign_of_life(sqlite_service: Service) -> None:
     async with watching(sqlite_service) as watcher:
         start = await watcher.start()
         for _ in range(3):
-            assert (await watcher.read()).checkpoint.read_up_to == start
+            checkpoint = (await watcher.read()).checkpoint
+            assert checkpoint.read_up_to == start
+            assert checkpoint.caught_up
 
 
 MEMBERS = [

@@ -294,6 +294,29 @@ async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silenc
 
 
 @in_process
+async def test_a_checkpoint_of_a_watch_with_a_backlog_says_so(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MUTATIONS_A_READ", 1)
+    read_log = SqlDirectory.read_log
+
+    def slow(self: SqlDirectory, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
+        time.sleep(0.02)
+        return read_log(self, after, skip, limit)
+
+    monkeypatch.setattr(SqlDirectory, "read_log", slow)
+    async with serve(sqlite_url) as service:
+        before = await written(service, COURSE)
+        last = await written(service, *members(0))
+        async with watching(service, after=before, kinds=[wpb.ENTITY_KIND_SHARE]) as watcher:
+            checkpoints = [(await watcher.read()).checkpoint]
+            while not checkpoints[-1].caught_up:
+                checkpoints.append((await watcher.read()).checkpoint)
+        assert len(checkpoints) > 2
+        assert checkpoints[-1].read_up_to == last
+
+
+@in_process
 async def test_a_watch_goes_on_while_a_costly_read_takes_its_time(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -345,7 +345,7 @@ QUESTION = check_request(*READS)
 def live(tokens: list[str]) -> DecisionCache:
     cache = cache_of()
     for token in tokens[:2]:
-        cache.confirm(token)
+        cache.confirm(token, True)
     return cache
 
 
@@ -364,14 +364,28 @@ def test_an_answer_that_was_asked_for_before_a_change_is_not_kept(tokens: list[s
 def test_a_checkpoint_within_a_change_does_not_make_an_older_state_good_enough(tokens: list[str]) -> None:
     cache = live(tokens)
     cache.change(STUDENT.key, tokens[3])
-    cache.confirm(tokens[2])
+    cache.confirm(tokens[2], True)
     assert cast(tuple[int, str], cache.asking())[1] == tokens[3]
+
+
+def test_a_watch_with_a_backlog_keeps_no_answer_good(tokens: list[str]) -> None:
+    cache = cache_of(max_staleness_s=0.5)
+    for token in tokens[:2]:
+        cache.confirm(token, True)
+    cache.keep(b"q", QUESTION, ANSWER, 0)
+    assert cache.find(b"q") is ANSWER
+    time.sleep(0.6)
+    for _ in range(3):
+        cache.confirm(tokens[2], False)
+        assert cache.find(b"q") is None
+    cache.confirm(tokens[3], True)
+    assert cache.find(b"q") is ANSWER
 
 
 def test_what_changed_too_long_ago_to_be_remembered_ends_older_answers(tokens: list[str]) -> None:
     cache = DecisionCache(max_entries=2)
     for token in tokens[:2]:
-        cache.confirm(token)
+        cache.confirm(token, True)
     cache.keep(b"q", QUESTION, ANSWER, 0)
     for number in range(3):
         cache.change(ResourceRef("notebook", f"other-{number}"), tokens[2])

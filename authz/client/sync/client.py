@@ -186,7 +186,10 @@ class Client(Asking, Directory):
             after=message_of(ConsistencyToken, token=after) if after else None,
         )
         following = ResumingWatch(
-            self._open_watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
+            self._open_watch,
+            request,
+            resume_for_s=resume_for_s,
+            on_checkpoint=lambda token, _: on_checkpoint(token),
         )
         return following.changes()
 
