@@ -54,7 +54,7 @@ def _load() -> CaseFile:
     from authz.policy.cases import read_case_file
     from authz.policy.load import load_policy, policy_directory
 
-    return read_case_file(_FILE.name, _FILE.read_bytes(), load_policy(policy_directory()).vocabulary)
+    return read_case_file(_FILE.name, _FILE.read_text(), load_policy(policy_directory()).vocabulary)
 
 
 def _created_now(entity: Entity) -> Entity:

@@ -13,7 +13,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, OnlyRole, OnlyType, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, counted, print_warnings
-from authz.cli.policy_source import PolicySource, load_in_course, read_policy, validated
+from authz.cli.policy_source import SHOWN_DIGEST, PolicySource, load_in_course, read_policy, validated
 from authz.domain.errors import PolicyError, PolicyWarning
 
 app = typer.Typer(help="Validate, compare, prove, test, publish and revert policies.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def validate(
     """
     try:
         source = read_policy(context, folder, version, course)
-        policy_version, numbers, warnings = _linted(context, source, course)
+        numbers, warnings = _linted(context, source, course)
         if with_directory:
             warnings = validated(context.client, source.files, course)
     except PolicyError as error:
@@ -47,31 +47,36 @@ def validate(
         print_json({"valid": False, "faults": error.faults, "warnings": []})
         raise typer.Exit(ERROR_EXIT_CODE) from None
     if context.as_json:
-        print_json({"valid": True, "version": policy_version, "faults": [], "warnings": warnings})
+        print_json({"valid": True, "digest": source.digest, "faults": [], "warnings": warnings})
     else:
         print_warnings(warnings, verbose=verbose, file=sys.stdout)
         counts = [counted(number, noun) for noun, number in (*numbers.items(), ("warning", len(warnings)))]
-        print(f"valid: version {policy_version}, {', '.join(counts)}")
+        print(f"valid: {', '.join(counts)}; digest {source.digest[:SHOWN_DIGEST]}")
     if strict and warnings:
         raise typer.Exit(FOUND_EXIT_CODE)
 
 
 def _linted(
     context: Context, source: PolicySource, course: str
-) -> tuple[str, dict[str, int], list[PolicyWarning]]:
-    """The version of a policy, how many of each noun it has, and its warnings. Raises `PolicyError` with
-    every fault."""
+) -> tuple[dict[str, int], list[PolicyWarning]]:
+    """How many of each noun a policy has, and its warnings. Raises `PolicyError` with every fault."""
     from authz.policy.lint import lint, lint_course
-    from authz.policy.load import compile_files
+    from authz.policy.versions import load_files
 
     if course:
         found = load_in_course(context, course, source)
         warnings = [*lint_course(found.policy, found.platform)]
-        return found.policy.version, {"rule": len(found.own)}, warnings
-    policy = compile_files(source.files)
+        return {"rule": len(found.own)}, warnings
+    policy, invariants, tests = load_files(source.files)
     names = policy.vocabulary
-    numbers = {"rule": len(policy.rules), "role": len(names.roles), "type": len(names.types)}
-    return policy.version, numbers, list(lint(policy))
+    numbers = {
+        "rule": len(policy.rules),
+        "role": len(names.roles),
+        "type": len(names.types),
+        "invariant": len(invariants),
+        "test": sum(len(file.cases) for file in tests),
+    }
+    return numbers, list(lint(policy))
 
 
 @app.command("format")

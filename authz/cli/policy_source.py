@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from authz.cli.command import Context
 from authz.client import Client
 from authz.domain.errors import PolicyError, PolicyWarning
+from authz.domain.files import files_digest, files_text
 from authz.domain.kinds.fields import MAX_NUMBER
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from authz.policy.invariants import Invariant
 
 ACTIVE, DRAFT, SHIPPED = "active", "draft:", "shipped"
+SHOWN_DIGEST = 12
+"""How much of the digest of a version people see."""
 
 
 class PolicySource(NamedTuple):
@@ -25,6 +28,11 @@ class PolicySource(NamedTuple):
     files: dict[str, str]
     name: str
     number: int = 0
+
+    @property
+    def digest(self) -> str:
+        """That of the version with these files."""
+        return files_digest(files_text(self.files))
 
 
 def read_policy(context: Context, path: Path | None, version: str, course: str = "") -> PolicySource:

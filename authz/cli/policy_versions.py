@@ -12,7 +12,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import Author, PolicyCourse, Verbose, Version
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
-from authz.cli.policy_source import ACTIVE, DRAFT, read_policy, read_source, validated
+from authz.cli.policy_source import ACTIVE, DRAFT, SHOWN_DIGEST, read_policy, read_source, validated
 from authz.client import Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.instants import format_instant
@@ -101,7 +101,7 @@ def _cells(item: dict[str, Any]) -> Sequence[str]:
         return (f"{DRAFT}{item['draft']}", when, "", plan.author, plan.reason, "")
     number, state = str(item["number"]), ACTIVE if item["active"] else ""
     created_at = cell_text(item["created_at"], "created_at")
-    return (number, state, created_at, item["author"], item["reason"], item["digest"][:12])
+    return (number, state, created_at, item["author"], item["reason"], item["digest"][:SHOWN_DIGEST])
 
 
 def _planned(client: Client, course: str) -> list[Draft]:

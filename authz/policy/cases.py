@@ -6,7 +6,7 @@ TOML, as the invariants are: it has a parser in the standard library, strict typ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -70,18 +70,16 @@ def is_case_file(path: str) -> bool:
 def read_tests(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[CaseFile, ...]:
     """The test files among the files of a policy, in the order of their names.
 
-    Raises `PolicyError` with a fault for each file that cannot be read.
+    Raises `PolicyError` with every fault of every file.
     """
     found: list[CaseFile] = []
     faults: list[PolicyFault] = []
     for path, text in sorted(files.items()):
-        if not is_case_file(path):
-            continue
-        name = path.rpartition("/")[2]
-        try:
-            found.append(read_case_file(name, text.encode(), vocabulary))
-        except AuthzError as error:
-            faults.append(PolicyFault(path, 1, 1, error.message.removeprefix(f"{name}: ")))
+        if is_case_file(path):
+            try:
+                found.append(read_case_file(path, text, vocabulary))
+            except PolicyError as error:
+                faults += error.faults
     if faults:
         raise PolicyError(tuple(faults))
     return tuple(found)
@@ -90,40 +88,40 @@ def read_tests(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[CaseFi
 def fault_of_case(files: Mapping[str, str], file: str, case: str, problem: str) -> PolicyFault:
     """The fault of a case that fails, at its line."""
     path = f"{TESTS_FOLDER}/{file}"
-    names = "|".join(map(re.escape, (case, f"'{case}'", msgspec.json.encode(case).decode())))
-    found = re.search(rf"^[ \t]*(?:{names})[ \t]*=", files[path], re.MULTILINE)
-    line = files[path].count("\n", 0, found.start()) + 1 if found else 1
     text = f"the test `{case}` fails: {problem}; change the rule, or the test if that is what you mean"
-    return PolicyFault(path, line, 1, text)
+    return PolicyFault(path, _line_of(files[path], case), 1, text)
 
 
-def read_case_file(name: str, content: bytes, vocabulary: Vocabulary) -> CaseFile:
-    """The cases of one file. Raises `InvalidArgumentError` that names the file, and the record
-    or the case in it."""
+def _line_of(text: str, case: str) -> int:
+    names = "|".join(map(re.escape, (case, f"'{case}'", msgspec.json.encode(case).decode())))
+    found = re.search(rf"^[ \t]*(?:{names})[ \t]*=", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
+
+
+def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
+    """The cases of one file. Raises `PolicyError`: with one fault that names the record if the directory has
+    one, else with the fault of each case, at its line."""
     try:
-        table = msgspec.convert(parse_toml(content.decode()), _FileTable, str_keys=True)
-    except ValueError as error:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD, f"{name}: cannot be read: {error}; see docs/policies.md", field=name
-        ) from None
-    try:
+        table = msgspec.convert(parse_toml(text), _FileTable, str_keys=True)
         entities = read_campus(table.directory, vocabulary)
         now = parse_instant(table.now, field="now")
-        cases = tuple(_cases(table.cases, now, vocabulary))
-        _require_registered(entities, cases)
+    except ValueError as error:
+        problem = f"cannot be read: {error}; see docs/policies.md"
+        raise PolicyError((PolicyFault(path, 1, 1, problem),)) from None
     except AuthzError as error:
-        error.locate(name)
-        raise
-    return CaseFile(name, entities, cases)
-
-
-def _cases(tables: Mapping[str, _CaseTable], now: Instant, vocabulary: Vocabulary) -> Iterator[Case]:
-    for name, table in tables.items():
+        raise PolicyError((PolicyFault(path, 1, 1, error.message),)) from None
+    keys = {entity.key for entity in entities}
+    cases: list[Case] = []
+    faults: list[PolicyFault] = []
+    for name, each in table.cases.items():
         try:
-            yield _case(name, table, now, vocabulary)
+            cases.append(_case(name, each, now, vocabulary))
+            _require_registered(cases[-1], keys)
         except AuthzError as error:
-            error.locate(f"`{name}`")
-            raise
+            faults.append(PolicyFault(path, _line_of(text, name), 1, f"`{name}`: {error.message}"))
+    if faults:
+        raise PolicyError(tuple(sorted(faults)))
+    return CaseFile(path.rpartition("/")[2], entities, tuple(cases))
 
 
 def _case(name: str, table: _CaseTable, now: Instant, vocabulary: Vocabulary) -> Case:
@@ -156,18 +154,14 @@ def _case(name: str, table: _CaseTable, now: Instant, vocabulary: Vocabulary) ->
     )
 
 
-def _require_registered(entities: tuple[Entity, ...], cases: tuple[Case, ...]) -> None:
+def _require_registered(case: Case, keys: Collection[Key]) -> None:
     """Refuse a question about a resource that is not there: it is denied whatever the policy says."""
-    keys = {entity.key for entity in entities}
-    for case in cases:
-        ref = case.question.resource
-        scopes: dict[str, Key] = {COURSE_TYPE: CourseKey(ref.id), SESSION_TYPE: SessionKey(ref.id)}
-        if ref.type == API_TYPE:
-            continue
-        if ref.id and scopes.get(ref.type, ref) not in keys and case.reason is not Reason.RESOURCE_UNKNOWN:
-            error = _malformed(f"`{ref}` is not in the directory; add it, or expect RESOURCE_UNKNOWN")
-            error.locate(f"`{case.name}`")
-            raise error
+    ref = case.question.resource
+    scopes: dict[str, Key] = {COURSE_TYPE: CourseKey(ref.id), SESSION_TYPE: SessionKey(ref.id)}
+    if not ref.id or ref.type == API_TYPE or case.reason is Reason.RESOURCE_UNKNOWN:
+        return
+    if scopes.get(ref.type, ref) not in keys:
+        raise _malformed(f"`{ref}` is not in the directory; add it, or expect RESOURCE_UNKNOWN")
 
 
 def case_file_of(says: str, example: Counterexample) -> dict[str, Any]:

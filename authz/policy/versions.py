@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -10,12 +11,15 @@ from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyError, PolicyFault, UnusablePolicyError
 from authz.domain.facts import fact_names
 from authz.domain.files import read_files
+from authz.domain.vocabulary import Vocabulary
 from authz.policy.cases import CaseFile, read_tests
 from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
 from authz.policy.load import compile_files
 from authz.policy.prove import Breach, Proof, prove
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Increase it when a release writes files that the one before would read differently."""
@@ -41,14 +45,31 @@ def prove_files(files: Mapping[str, str]) -> ProvedPolicy:
 def load_files(
     files: Mapping[str, str],
 ) -> tuple[CompiledPolicy, tuple[Invariant, ...], tuple[CaseFile, ...]]:
-    """A policy, its invariants and its tests. Raises `PolicyError` with every fault of the first of the three
-    that has some."""
+    """A policy, its invariants and its tests. Raises `PolicyError` with every fault of the rules, by whose
+    names the others are read, or else with those of the invariants and the tests together."""
     policy = compile_files(files)
+    faults: list[PolicyFault] = []
     if INVARIANTS_FILE not in files:
         text = "is missing, so nothing would be proved; copy the one of the active version"
-        raise PolicyError((PolicyFault(INVARIANTS_FILE, 1, 1, text),))
-    invariants = read_invariants(files, policy.vocabulary)
-    return policy, invariants, read_tests(files, policy.vocabulary)
+        faults.append(PolicyFault(INVARIANTS_FILE, 1, 1, text))
+    invariants = _read(read_invariants, files, policy, faults)
+    tests = _read(read_tests, files, policy, faults)
+    if faults:
+        raise PolicyError(tuple(faults))
+    return policy, invariants, tests
+
+
+def _read(
+    reader: Callable[[Mapping[str, str], Vocabulary], tuple[T, ...]],
+    files: Mapping[str, str],
+    policy: CompiledPolicy,
+    faults: list[PolicyFault],
+) -> tuple[T, ...]:
+    try:
+        return reader(files, policy.vocabulary)
+    except PolicyError as error:
+        faults += error.faults
+        return ()
 
 
 def require_certificate(proof: Proof) -> Certificate:

@@ -86,6 +86,20 @@ async def test_a_test_file_that_cannot_be_read_is_refused_with_its_name(sqlite_s
     assert [each.field for each in violations_of(error)] == ["tests/mine.toml:1:1", "tests/other.toml:1:1"]
 
 
+async def test_the_faults_of_the_invariants_and_of_the_tests_are_told_together(
+    sqlite_service: Service,
+) -> None:
+    files = SHIPPED | {
+        "invariants.toml": SHIPPED["invariants.toml"] + '[never.mine]\nsays = "x"\ntypes = ["materal"]\n',
+        "tests/mine.toml": (SAYS % "false").replace(" update ", " updte "),
+    }
+    error = await refused(applied(sqlite_service, files))
+    assert {each.field.partition(":")[0] for each in violations_of(error)} == {
+        "invariants.toml",
+        "tests/mine.toml",
+    }
+
+
 async def test_a_publish_says_how_many_tests_passed_and_what_none_touches(sqlite_service: Service) -> None:
     service = sqlite_service
     published = await applied(service, with_rows("# as shipped") | {"tests/mine.toml": SAYS % "false"})

@@ -34,7 +34,7 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     assert changes.returncode == 1
     assert changes.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
     validated = run("policy", "validate", file, *HERE, *database)
-    assert validated.stdout.endswith("1 rule, 0 warnings\n")
+    assert validated.stdout.startswith("valid: 1 rule, 0 warnings; digest ")
     assert validated.stderr == f"read course `algebra-1` in `{file}`\n"
     assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 21 invariants")
     tried = run("policy", "apply", file, "--validate-only", *HERE, *database)

@@ -41,6 +41,26 @@ def test_validate_tells_faults_and_warnings_by_its_exit_code(folder: Path) -> No
     assert f"default.csv:{line + 1}:16: unknown type `materiel`; did you mean `material`?" in found.stderr
 
 
+def test_validate_reads_the_invariants_and_the_tests_too_and_tells_the_digest_of_the_version(
+    folder: Path, empty_sqlite_url: str
+) -> None:
+    valid = run("policy", "validate", folder).stdout
+    database = ("--database", empty_sqlite_url)
+    run("policy", "apply", folder, *database)
+    versions = run("policy", "history", *database).stdout.splitlines()
+    assert valid.endswith(f"; digest {versions[1].split()[-1]}\n")
+    for name, text in (
+        ("invariants.toml", '\n[never.mine]\nsays = "mine"\nwhen = "shwn"\n'),
+        ("tests/mine.toml", "now = "),
+    ):
+        with (folder / name).open("a") as file:
+            file.write(text)
+    found = run("policy", "validate", folder)
+    assert found.returncode == 2
+    assert "unknown fact `shwn`" in found.stderr
+    assert "tests/mine.toml:1:1: cannot be read" in found.stderr
+
+
 def test_validate_gives_json_to_a_pipeline(folder: Path) -> None:
     line = add(folder, "p, student, *, material, read, published & own, allow")
     valid = json.loads(run("policy", "validate", folder, "--json").stdout)

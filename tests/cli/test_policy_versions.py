@@ -126,7 +126,7 @@ def test_the_proof_of_a_version_is_read_and_checked(tmp_path: Path, empty_sqlite
     ("command", "active", "shipped"),
     [
         (("show", "--role", "*", "--type", "material", "--json"), '"effect":"deny"', ""),
-        (("validate",), "valid: version ", "valid: version "),
+        (("validate",), "valid: ", "valid: "),
         (("prove",), "proved: 21 invariants", "proved: 21 invariants"),
         (("test",), "passed 0, failed 0", "passed 89, failed 0"),
         (("copy-role", "student", "pupil"), "p, pupil, ", "p, pupil, "),

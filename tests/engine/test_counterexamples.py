@@ -55,7 +55,7 @@ def test_a_counterexample_is_a_test_file_that_fails_until_the_leak_is_mended(
     vocabulary = checker.policy.vocabulary
     for _, example in found:
         text = render(case_file_of("says", example))
-        read = read_case_file("leak.toml", text.encode(), vocabulary)
+        read = read_case_file("leak.toml", text, vocabulary)
         gained = () if example.gained is None else (example.gained,)
         assert set(read.entities) == {*example.entities, *gained}
         (case,) = read.cases

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.domain.errors import InvalidArgumentError, PolicyError
+from authz.domain.errors import PolicyError
 from authz.engine.policy_cases import Report, run_case_files
 from authz.policy.cases import CaseFile, fault_of_case, read_case_file, read_tests
 from authz.policy.compile import CompiledPolicy
@@ -33,7 +33,7 @@ READS = '"reads" = { ask = "user:stu read material:book", '
 
 
 def case_file(*cases: str) -> CaseFile:
-    return read_case_file("some.toml", (FILE + "\n".join(cases) + "\n").encode(), POLICY.vocabulary)
+    return read_case_file("some.toml", FILE + "\n".join(cases) + "\n", POLICY.vocabulary)
 
 
 def report_of(*cases: str, policy: CompiledPolicy = POLICY) -> Report:
@@ -98,17 +98,30 @@ def test_a_report_names_the_rules_that_no_case_matched_and_the_cells_that_none_a
         (("courses =", "curses ="), "unknown table `curses`; did you mean `courses`?"),
         (('scope = "course:algebra", published', "published"), "resource 1: needs `scope`"),
         (("{ id = \"algebra\"", "{ id = \"poetry\""), "which is not in the directory; add it"),
-        (("allowed = true", "alowed = true"), "some.toml: cannot be read"),
+        (("allowed = true", "alowed = true"), "cannot be read"),
         (("now = \"2026-03-01T12", "now = \"2026-13-01T12"), "is not a time"),
     ],
 )  # fmt: skip
 def test_a_file_with_a_mistake_is_refused_with_its_place(change: tuple[str, str], message: str) -> None:
     text = FILE + READS + "allowed = true }\n"
     assert change[0] in text
-    with pytest.raises(InvalidArgumentError) as caught:
-        read_case_file("some.toml", text.replace(*change).encode(), POLICY.vocabulary)
-    assert caught.value.message.startswith("some.toml: ")
-    assert message in caught.value.message
+    with pytest.raises(PolicyError) as caught:
+        read_case_file("some.toml", text.replace(*change), POLICY.vocabulary)
+    (fault,) = caught.value.faults
+    assert fault.file == "some.toml"
+    assert message in fault.text
+
+
+def test_each_case_with_a_mistake_is_refused_at_its_line() -> None:
+    with pytest.raises(PolicyError) as caught:
+        case_file(
+            '"raeds" = { ask = "user:stu raed material:book", allowed = true }',
+            READS + "allowed = true }",
+            '"lost" = { ask = "user:stu read material:lost", allowed = true }',
+        )
+    first = FILE.count("\n") + 1
+    found = [(fault.line, fault.text.partition(":")[0]) for fault in caught.value.faults]
+    assert found == [(first, "`raeds`"), (first + 2, "`lost`")]
 
 
 def test_the_shipped_tests_pass_and_ask_for_every_role_that_has_rules() -> None:
