@@ -17,7 +17,9 @@ _NAMING = {"p", "g", "lock"}
 """The kinds of rows that use names, and declare none."""
 _COMMENTS = ("#", '"#')
 """How a comment begins. Spreadsheets quote those with a comma, and Casbin ignores them then, too."""
-_DELIMITER = re.compile(rf"^ *(?:{'|'.join(WIDTHS)}) *([,;\t])", re.MULTILINE)
+_KIND = rf"(?:{'|'.join(WIDTHS)})"
+_DELIMITER = re.compile(rf'^ *"?{_KIND}"? *([,;\t])', re.MULTILINE)
+_QUOTED = re.compile(rf'^ *"{_KIND}"', re.MULTILINE)
 _FORMAT = "run `authz policy format` on the file, and use what it prints"
 _UNREADABLE = re.compile(r"[\[\]()\"']")
 
@@ -90,13 +92,17 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     Brackets and quotes are faults: Casbin's reader takes commas inside brackets for text, crashes on an
     unmatched closing bracket, and takes a quote for part of a name. So is a line break other than a newline:
     what an editor shows as the row after a comment would be a part of the comment. A file with other
-    separators, as spreadsheets write them, has one fault and no rows.
+    separators or with every field in quotes, as spreadsheets write them, has one fault and no rows.
     """
     if text.startswith("\ufeff"):
         faults.add(file, 1, 1, f"starts with a byte order mark; {_FORMAT}")
         return
     if delimiter_of(text) != ",":
         faults.add(file, 1, 1, f"fields are not separated by commas; {_FORMAT}")
+        return
+    quoted = _QUOTED.search(text)
+    if quoted:
+        faults.add(file, text.count("\n", 0, quoted.start()) + 1, 1, f"has its fields in quotes; {_FORMAT}")
         return
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()
