@@ -84,7 +84,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             "log_level": "error",
             **_WITHOUT_CREDENTIALS,
         }
-        person = options.get("acting_for", "")
+        person = options.get("acting_for")
         with embedded(load_settings(given)) as target, Client(target, acting_for=person) as client:
             yield client
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from authz.cli.command import Context, on_server
 from authz.cli.options import OnlyResource, OnlyRole, OnlyScope, OnlySubject, OnlyType, parsed_option
 from authz.domain.entities import (
@@ -16,7 +14,7 @@ from authz.domain.entities import (
     SessionFilter,
     ShareFilter,
 )
-from authz.domain.ids import Subject, parse_subject
+from authz.domain.ids import Subject, parse_id, parse_subject
 
 
 @on_server()
@@ -28,10 +26,12 @@ def courses(context: Context) -> None:
 @on_server()
 def sessions(
     context: Context,
-    course: Annotated[str, typer.Option("--course", help="Only of the course with this id.")] = "",
+    course: Annotated[
+        str | None, parsed_option("--course", "COURSE", parse_id, "Only of the course with this id.")
+    ] = None,
 ) -> None:
     """List sessions."""
-    context.list(SessionFilter(course_id=course or None))
+    context.list(SessionFilter(course_id=course))
 
 
 @on_server()

@@ -72,9 +72,9 @@ def options(
     ] = "",
     tls_key_file: Annotated[str, typer.Option(help="PEM key of the client certificate.")] = "",
     acting_for: Annotated[
-        str,
+        str | None,
         typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
-    ] = "",
+    ] = None,
     token_file: Annotated[
         str,
         typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),

@@ -12,7 +12,15 @@ import typer
 
 from authz.domain.entities import EntityKind, Key
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
-from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, parse_scope, parse_subject
+from authz.domain.ids import (
+    ResourceRef,
+    Scope,
+    Subject,
+    parse_id,
+    parse_resource_ref,
+    parse_scope,
+    parse_subject,
+)
 from authz.domain.instants import US_PER_S, Instant, parse_instant, to_datetime
 from authz.domain.mutations import Mutation, update
 
@@ -87,7 +95,10 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything, howe
 
 Author = Annotated[str, typer.Option("--author", help="Who makes the change. Default: the caller.")]
 PolicyCourse = Annotated[
-    str, typer.Option("--course", help="The id of a course, for its own policy: one file, not a folder.")
+    str | None,
+    parsed_option(
+        "--course", "COURSE", parse_id, "The id of a course, for its own policy: one file, not a folder."
+    ),
 ]
 Version = Annotated[
     str,

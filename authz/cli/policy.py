@@ -24,7 +24,7 @@ app = typer.Typer(help="Validate, compare, prove, test, publish and revert polic
 def validate(
     context: Context,
     folder: Folder = None,
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     version: Version = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
     with_directory: Annotated[
@@ -57,7 +57,7 @@ def validate(
 
 
 def _linted(
-    context: Context, source: PolicySource, course: str
+    context: Context, source: PolicySource, course: str | None
 ) -> tuple[dict[str, int], list[PolicyWarning]]:
     """How many of each noun a policy has, and its warnings. Raises `PolicyError` with every fault."""
     from authz.policy.lint import lint, lint_course
@@ -96,7 +96,7 @@ def format_file(
 def show(
     context: Context,
     folder: Folder = None,
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     version: Version = "",
     role: OnlyRole = "",
     type_name: OnlyType = "",

@@ -26,7 +26,7 @@ def diff(
             exists=True,
         ),
     ] = None,
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     before: Annotated[
         str,
         typer.Option("--old", help="In place of the first folder: `active`, a number, or `draft:NAME`."),
@@ -62,7 +62,7 @@ def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Pa
     return first, after or next(left, ACTIVE)
 
 
-def _compare(context: Context, before: Path | str, after: Path | str, course: str) -> PolicyDiff:
+def _compare(context: Context, before: Path | str, after: Path | str, course: str | None) -> PolicyDiff:
     from authz.policy.diff import diff_files
     from authz.policy.load import compile_files
 

@@ -21,7 +21,7 @@ from authz.domain.policy_changes import PolicyDiff
 
 app = typer.Typer(help="Make, list and delete drafts of policies.", no_args_is_help=True)
 
-Etag = Annotated[str, typer.Option("--etag", help="Refuse unless the draft has this etag.")]
+Etag = Annotated[str | None, typer.Option("--etag", help="Refuse unless the draft has this etag.")]
 
 
 @app.command("create")
@@ -34,7 +34,7 @@ def create(
         typer.Option("--base", min=1, help="The number of the version to copy. Default: the active one."),
     ] = None,
     author: Author = "",
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
 ) -> None:
     """Make a draft: a copy of a version, by which nothing decides."""
     draft = context.client.policies.drafts.create(name, base=base or 0, author=author, course_id=course)
@@ -44,7 +44,7 @@ def create(
 
 @app.command("list")
 @on_server()
-def list_drafts(context: Context, course: PolicyCourse = "") -> None:
+def list_drafts(context: Context, course: PolicyCourse = None) -> None:
     """List the drafts of the platform's policy, or of the policy of a course."""
     fields = ("id", "base_number", "etag", "author", "edited_at", "publication")
     drafts = context.client.policies.drafts.list(course_id=course)
@@ -64,7 +64,7 @@ def _cell_of(value: object, name: str) -> str:
 
 @app.command("cancel")
 @on_server(prints_json=False)
-def cancel(context: Context, name: DraftName, course: PolicyCourse = "") -> None:
+def cancel(context: Context, name: DraftName, course: PolicyCourse = None) -> None:
     """Do not publish a draft at the time that `publish --at` has named. It stays a draft."""
     drafts = context.client.policies.drafts
     drafts.cancel(drafts.read(name, course_id=course))
@@ -73,7 +73,7 @@ def cancel(context: Context, name: DraftName, course: PolicyCourse = "") -> None
 
 @app.command("delete")
 @on_server(prints_json=False)
-def delete(context: Context, name: DraftName, course: PolicyCourse = "") -> None:
+def delete(context: Context, name: DraftName, course: PolicyCourse = None) -> None:
     """Delete a draft."""
     drafts = context.client.policies.drafts
     drafts.delete(drafts.read(name, course_id=course))
@@ -101,8 +101,8 @@ def edit(
     rebase: Annotated[
         bool, typer.Option("--rebase", help="First move the draft onto the active version.")
     ] = False,
-    etag: Etag = "",
-    course: PolicyCourse = "",
+    etag: Etag = None,
+    course: PolicyCourse = None,
     verbose: Verbose = False,
 ) -> None:
     """Edit a draft, and show what it changes. Exit code: 0 edited, 2 refused."""
@@ -118,7 +118,7 @@ def edit(
     _print(edited, changes, verbose=verbose, as_json=context.as_json)
 
 
-def _changes(client: Client, name: str, course: str) -> PolicyDiff:
+def _changes(client: Client, name: str, course: str | None) -> PolicyDiff:
     """What a draft changes in the version that it was made from; of a course without one, in the platform's
     policy alone."""
     from authz.policy.course import COURSE_FILE
@@ -143,10 +143,10 @@ def _print(edited: Draft, changes: PolicyDiff | None, *, verbose: bool, as_json:
         print(f"draft `{edited.id}` is edited; the changes are those {base}")
 
 
-def _at(draft: Draft, etag: str) -> Draft:
+def _at(draft: Draft, etag: str | None) -> Draft:
     """The draft, if it has the etag that was asked for, if any."""
-    if etag not in ("", draft.etag):
-        raise ValueError(f"draft `{draft.id}` has been edited since: its etag is {draft.etag}, not {etag}")
+    if etag not in (None, draft.etag):
+        raise ValueError(f"draft `{draft.id}` has been edited since: its etag is {draft.etag}, not `{etag}`")
     return draft
 
 
@@ -171,12 +171,12 @@ def publish(
     context: Context,
     name: DraftName,
     author: Author = "",
-    etag: Etag = "",
+    etag: Etag = None,
     at: Annotated[
         Instant | None,
         parsed_option("--at", "TIME", parse_instant, f"Let the servers publish it at this time, {TIME}."),
     ] = None,
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     verbose: Verbose = False,
 ) -> None:
     """Make a draft the next version of the policy, active on every server, and delete the draft.

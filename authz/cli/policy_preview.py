@@ -39,7 +39,7 @@ def preview(
         typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
     ] = None,
     version: Version = "",
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     examples: Annotated[
         int, typer.Option(min=1, max=MAX_EXAMPLES, help="How many resources each change names.")
     ] = 1,

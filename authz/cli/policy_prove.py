@@ -32,7 +32,7 @@ _MAX_SHOWN = 3
 def prove(
     context: Context,
     folder: Folder = None,
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     certificate: Annotated[Path | None, typer.Option(help="Write the certificate to this file.")] = None,
     check: Annotated[Path | None, typer.Option(help="Check this certificate instead of proving.")] = None,
     served: Annotated[
@@ -78,7 +78,7 @@ def _check(
 
 
 def _load(
-    context: Context, source: PolicySource, course: str
+    context: Context, source: PolicySource, course: str | None
 ) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
@@ -104,7 +104,7 @@ def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bo
         _print_breaches(proof.breaches, policy, invariants, verbose=verbose)
 
 
-def _served_certificate(context: Context, number: int, course: str) -> Certificate:
+def _served_certificate(context: Context, number: int, course: str | None) -> Certificate:
     found = context.client.policies.certificate(number, course_id=course)
     return _read_certificate(found.json.encode(), "what the server sent")
 

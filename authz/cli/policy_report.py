@@ -29,7 +29,7 @@ _NOT_COMPARABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIE
 
 
 def changes_from_active(
-    client: Client, after: Mapping[str, str] | int, course: str = ""
+    client: Client, after: Mapping[str, str] | int, course: str | None = None
 ) -> PolicyDiff | None:
     """What a publish would change. None if that cannot be told: a server that cannot read the active version
     must not stop a rollback, and a caller that may publish need not be permitted to read."""

@@ -38,7 +38,7 @@ def start(
     ] = 10_000,
     until: Annotated[Instant | None, parsed_option("--until", "TIME", parse_instant, f"End, {TIME}.")] = None,
     author: Author = "",
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
 ) -> None:
     """Evaluate a candidate policy for a sample of the checks, too. No answer is affected.
 
@@ -58,7 +58,7 @@ def start(
 
 @app.command("show")
 @on_server()
-def show(context: Context, course: PolicyCourse = "") -> None:
+def show(context: Context, course: PolicyCourse = None) -> None:
     """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
     report = context.client.policies.shadow.read(course_id=course)
     if report is None:
@@ -68,7 +68,7 @@ def show(context: Context, course: PolicyCourse = "") -> None:
 
 @app.command("stop")
 @on_server()
-def stop(context: Context, course: PolicyCourse = "") -> None:
+def stop(context: Context, course: PolicyCourse = None) -> None:
     """End the shadow on all servers. `show` has the final counts some seconds later."""
     _print_heading(context, context.client.policies.shadow.stop(course_id=course))
 

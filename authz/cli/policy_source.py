@@ -35,7 +35,7 @@ class PolicySource(NamedTuple):
         return files_digest(files_text(self.files))
 
 
-def read_policy(context: Context, path: Path | None, version: str, course: str = "") -> PolicySource:
+def read_policy(context: Context, path: Path | None, version: str, course: str | None = None) -> PolicySource:
     """The policy of a folder, or with a course of a file; else of a version, by default the active one.
 
     Says on standard error which policy it is.
@@ -51,7 +51,7 @@ def read_policy(context: Context, path: Path | None, version: str, course: str =
     return source
 
 
-def _read_version(client: Client, text: str, course: str) -> PolicySource:
+def _read_version(client: Client, text: str, course: str | None) -> PolicySource:
     of_course = f" of course `{course}`" if course else ""
     if text == SHIPPED:
         return PolicySource(version_files(client, text, course), "the shipped policy")
@@ -63,7 +63,7 @@ def _read_version(client: Client, text: str, course: str) -> PolicySource:
     return PolicySource(files, f"version {number}{active}{of_course}", number)
 
 
-def read_source(path: Path, course: str = "") -> dict[str, str]:
+def read_source(path: Path, course: str | None = None) -> dict[str, str]:
     """The files of a policy folder, or with a course of the one file of its policy.
 
     Raises `ValueError` for what is neither.
@@ -108,7 +108,7 @@ def load_in_course(context: Context, course: str, source: PolicySource) -> Cours
     return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))
 
 
-def version_files(client: Client, text: str, course: str = "") -> dict[str, str]:
+def version_files(client: Client, text: str, course: str | None = None) -> dict[str, str]:
     """The files of an argument: `shipped`, `draft:NAME`, or a version."""
     from authz.policy.load import policy_directory
 
@@ -121,7 +121,7 @@ def version_files(client: Client, text: str, course: str = "") -> dict[str, str]
     return client.policies.files(version_number(text), course_id=course)
 
 
-def version_or_files(client: Client, text: str, course: str) -> dict[str, str] | int:
+def version_or_files(client: Client, text: str, course: str | None) -> dict[str, str] | int:
     """A version by its number, which the server reads itself, or the files of anything else."""
     if text == SHIPPED or text.startswith(DRAFT):
         return version_files(client, text, course)
@@ -139,7 +139,7 @@ def version_number(text: str) -> int:
     return int(text)
 
 
-def validated(client: Client, files: dict[str, str], course: str = "") -> list[PolicyWarning]:
+def validated(client: Client, files: dict[str, str], course: str | None = None) -> list[PolicyWarning]:
     """The warnings. Raises `PolicyError` with all faults: the error of a call has room for few only."""
     found = client.policies.validation(files, course_id=course)
     if found.faults:

@@ -35,7 +35,7 @@ def apply(
         Path,
         typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
     ],
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     author: Author = "",
     expected_active: Expected = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Change nothing.")] = False,
@@ -65,7 +65,7 @@ def apply(
 def rollback(
     context: Context,
     number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The version to return to.")],
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     author: Author = "",
     expected_active: Expected = None,
     verbose: Verbose = False,
@@ -79,7 +79,7 @@ def rollback(
 
 
 @on_server()
-def history(context: Context, course: PolicyCourse = "") -> None:
+def history(context: Context, course: PolicyCourse = None) -> None:
     """List the versions, the active one first; before them, the drafts that are to be published later."""
     policies = context.client.policies
     active = policies.active_number(course_id=course)
@@ -104,7 +104,7 @@ def _cells(item: dict[str, Any]) -> Sequence[str]:
     return (number, state, created_at, item["author"], item["reason"], item["digest"][:SHOWN_DIGEST])
 
 
-def _planned(client: Client, course: str) -> list[Draft]:
+def _planned(client: Client, course: str | None) -> list[Draft]:
     """The drafts that are to be published, the next one first."""
     drafts = client.policies.drafts.list(course_id=course)
     found = [(d.publication.at, d.id, d) for d in drafts if d.publication and not d.publication.error]
@@ -118,7 +118,7 @@ def export(
         Path,
         typer.Argument(metavar="FOLDER", help="A new or empty folder; with --course, a new file."),
     ],
-    course: PolicyCourse = "",
+    course: PolicyCourse = None,
     version: Version = ACTIVE,
 ) -> None:
     """Write the files of a version into a folder; with --course, the rows of the course into a file."""
@@ -135,7 +135,7 @@ def export(
     print(f"wrote {len(files)} files to {folder}")
 
 
-def _export_course(context: Context, course: str, file: Path, version: str) -> None:
+def _export_course(context: Context, course: str | None, file: Path, version: str) -> None:
     from authz.policy.course import COURSE_FILE
 
     if file.exists():

@@ -7,14 +7,17 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.options import StartsAt, Until, Yes, given, given_times, updated
+from authz.cli.options import StartsAt, Until, Yes, given, given_times, parsed_option, updated
 from authz.domain.entities import Session, SessionFilter, SessionKey, SessionState
+from authz.domain.ids import parse_id
 from authz.domain.mutations import Mutation, Operation
 
 app = typer.Typer(help="Create, update or delete a session.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="SESSION", help="The id of the session.")]
-Course = Annotated[str, typer.Option("--course", help="The id of the course that it is in, for good.")]
+Course = Annotated[
+    str | None, parsed_option("--course", "COURSE", parse_id, "The id of the course that it is in, for good.")
+]
 State = Annotated[SessionState | None, typer.Option(case_sensitive=False, help="The lifecycle state.")]
 Open = Annotated[
     bool | None,
@@ -27,7 +30,7 @@ Open = Annotated[
 def create(
     context: Context,
     session: Id,
-    course: Course = "",
+    course: Course = None,
     state: State = None,
     starts_at: StartsAt = "",
     ends_at: Until = "",
@@ -35,7 +38,7 @@ def create(
 ) -> None:
     """Create a session: by default, scheduled and closed."""
     values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
-    new = Mutation(Operation.CREATE, Session(id=session, course_id=course or None, **values))
+    new = Mutation(Operation.CREATE, Session(id=session, course_id=course, **values))
     context.write([new], SessionFilter(ids=(session,)))
 
 

@@ -17,7 +17,15 @@ from google.protobuf.message import Message
 
 from authz.domain.entities import KINDS, Entity, EntityKind, Filter, Key
 from authz.domain.errors import InvalidArgumentError, malformed
-from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, parse_scope, parse_subject
+from authz.domain.ids import (
+    ResourceRef,
+    Scope,
+    Subject,
+    parse_id,
+    parse_resource_ref,
+    parse_scope,
+    parse_subject,
+)
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant, from_datetime
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.mutations import Mutation, Precondition
@@ -67,6 +75,15 @@ def sent_subject(given: str | Subject, *, field: str = "subject") -> common_pb2.
 def sent_scope(given: str | Scope, *, field: str = "scope") -> common_pb2.Scope:
     """`as_scope`, as a request has it."""
     return scope_message(as_scope(given, field=field))
+
+
+def sent_course(given: str | None) -> str:
+    """The id of the course whose policy a call is about, as a request has it: empty for None, the platform's.
+
+    An empty id, as of a field that somebody left out, is malformed: a call about the policy of a course must
+    not reach the platform's.
+    """
+    return "" if given is None else parse_id(as_text(given, field="course_id"), field="course_id")
 
 
 def sent_time(given: dt.datetime | Instant | None, *, field: str) -> timestamp_pb2.Timestamp | None:

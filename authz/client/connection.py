@@ -102,14 +102,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return (*person, ("authorization", _bearer(self.token()))) if self.token else person
 
 
-def person_of(acting_for: str | Subject) -> str:
-    """The person that calls are made for, as text; empty for none. Raises `InvalidArgumentError`."""
-    return str(as_subject(acting_for, field="acting_for")) if acting_for else ""
+def person_of(acting_for: str | Subject | None) -> str:
+    """The person that calls are made for, as text; empty for None.
+
+    Raises `InvalidArgumentError`, for an empty text, too: such a call would have all rights of its caller.
+    """
+    return "" if acting_for is None else str(as_subject(acting_for, field="acting_for"))
 
 
 def identity_of(
     connection: Connection,
-    acting_for: str | Subject,
+    acting_for: str | Subject | None,
     token: str | Callable[[], str],
     token_file: str,
     *,

@@ -121,6 +121,8 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
         (("show", *HERE), "course:algebra-1 has no policy of its own"),
         (("apply", "FILE", "--course", "none"), "write `course:none`"),
         (("apply", "EMPTY", "--course", "none"), "course:none does not exist"),
+        (("rollback", "1", "--course", ""), "--course is empty"),
+        (("draft", "list", "--course", "algebra 1"), "--course `algebra 1` has the character ` `"),
         (("show", "--version", "shipped", *HERE), "no policy of a course is shipped"),
         (("validate", "FILE", "--version", "1", *HERE), "name a file or `--version`, not both"),
     ],

@@ -108,7 +108,8 @@ def test_bad_edits_are_told(empty_sqlite_url: str) -> None:
         (("--set", "student", "material", "raed", "always"), "did you mean `read`?"),
         (("--set", "student", "material", "read", "own;"), "has an empty alternative"),
         (("--put", "notes"), "is no NAME=FILE"),
-        (("--rebase", "--etag", "9"), "its etag is 1, not 9"),
+        (("--rebase", "--etag", "9"), "its etag is 1, not `9`"),
+        (("--rebase", "--etag", ""), "its etag is 1, not ``"),
     ):
         failed = run("policy", "edit", "mine", *arguments, *here)
         assert (failed.returncode, says in failed.stderr) == (2, True), failed.stderr

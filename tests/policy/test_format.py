@@ -16,7 +16,7 @@ from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_direc
 DEFAULT = (policy_directory() / POLICY_FILE).read_text()
 
 
-def spreadsheet(text: str, delimiter: str, encoding: str, quoting: int = csv.QUOTE_MINIMAL) -> bytes:
+def spreadsheet(text: str, delimiter: str, encoding: str, quoting: Any = csv.QUOTE_MINIMAL) -> bytes:
     """What a spreadsheet program saves after it opened a file: each row as wide as the widest."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
     rows = [[",".join(line)] if line[0].startswith("#") else line for line in rows]

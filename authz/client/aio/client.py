@@ -65,7 +65,7 @@ class AsyncClient(AsyncAsking, AsyncDirectory):
         target: str,
         *,
         timeout_s: float = 5.0,
-        acting_for: str | Subject = "",
+        acting_for: str | Subject | None = None,
         use_proxy: bool = False,
         tls_ca_file: str = "",
         tls_certificate_file: str = "",

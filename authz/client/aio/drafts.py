@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from authz.client.aio.calls import Calls
-from authz.client.arguments import as_list, message_of, sent_time
+from authz.client.arguments import as_list, message_of, sent_course, sent_time
 from authz.client.drafts import Draft, draft_fields, draft_of
 from authz.client.policies import faults_of
 from authz.domain.drafts import Edit
@@ -27,27 +27,29 @@ class AsyncDraftClient:
         self._stub = stub
         self._calls = calls
 
-    async def create(self, draft_id: str, *, base: int = 0, author: str = "", course_id: str = "") -> Draft:
+    async def create(
+        self, draft_id: str, *, base: int = 0, author: str = "", course_id: str | None = None
+    ) -> Draft:
         """A draft with the files of a version, of the active one for 0."""
         request = message_of(
             policy_pb2.CreatePolicyDraftRequest,
             id=draft_id,
             base_number=base,
             author=author,
-            course_id=course_id,
+            course_id=sent_course(course_id),
         )
         response = await self._calls.call(self._stub.CreatePolicyDraft, request)
         return draft_of(response.draft)
 
-    async def list(self, *, course_id: str = "") -> list[Draft]:
+    async def list(self, *, course_id: str | None = None) -> list[Draft]:
         """All drafts of one policy, ordered by id."""
-        request = message_of(policy_pb2.ReadPolicyDraftsRequest, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyDraftsRequest, course_id=sent_course(course_id))
         response = await self._calls.call(self._stub.ReadPolicyDrafts, request)
         return [draft_of(each) for each in response.drafts]
 
-    async def read(self, draft_id: str, *, course_id: str = "") -> Draft:
+    async def read(self, draft_id: str, *, course_id: str | None = None) -> Draft:
         """A draft with its files."""
-        request = message_of(policy_pb2.ReadPolicyDraftRequest, id=draft_id, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyDraftRequest, id=draft_id, course_id=sent_course(course_id))
         response = await self._calls.call(self._stub.ReadPolicyDraft, request)
         return draft_of(response.draft)
 

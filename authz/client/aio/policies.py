@@ -9,7 +9,7 @@ import msgspec
 from authz.client.aio.calls import Calls
 from authz.client.aio.drafts import AsyncDraftClient
 from authz.client.aio.shadows import AsyncShadowClient
-from authz.client.arguments import message_of
+from authz.client.arguments import message_of, sent_course
 from authz.client.drafts import Draft, draft_fields
 from authz.client.policies import (
     PolicyValidation,
@@ -53,7 +53,7 @@ class AsyncPolicyClient:
         reason: str = "",
         expected_active: int | None = None,
         validate_only: bool = False,
-        course_id: str = "",
+        course_id: str | None = None,
     ) -> PublishedPolicy:
         """Make files (name to text) the next version, and activate it. Equal files change nothing.
 
@@ -67,7 +67,7 @@ class AsyncPolicyClient:
             author=author,
             reason=reason,
             validate_only=validate_only,
-            course_id=course_id,
+            course_id=sent_course(course_id),
         )
         return published_of(await self._calls.call(self._stub.ApplyPolicy, request))
 
@@ -78,7 +78,7 @@ class AsyncPolicyClient:
         author: str = "",
         reason: str = "",
         expected_active: int | None = None,
-        course_id: str = "",
+        course_id: str | None = None,
     ) -> PublishedPolicy:
         """Make the next version from the files of an earlier one, and activate it. `expected_active` as in
         `apply`."""
@@ -88,7 +88,7 @@ class AsyncPolicyClient:
             expected_active_number=expected_active,
             author=author,
             reason=reason,
-            course_id=course_id,
+            course_id=sent_course(course_id),
         )
         return published_of(await self._calls.call(self._stub.RollBackPolicy, request))
 
@@ -103,14 +103,14 @@ class AsyncPolicyClient:
         )
         return published_of(await self._calls.call(self._stub.PublishPolicyDraft, request))
 
-    async def validate(self, files: Mapping[str, str], *, course_id: str = "") -> list[PolicyFault]:
+    async def validate(self, files: Mapping[str, str], *, course_id: str | None = None) -> list[PolicyFault]:
         """Every fault of a policy, ordered by place; none for one that can be applied."""
         return (await self.validation(files, course_id=course_id)).faults
 
-    async def validation(self, files: Mapping[str, str], *, course_id: str = "") -> PolicyValidation:
+    async def validation(self, files: Mapping[str, str], *, course_id: str | None = None) -> PolicyValidation:
         """Every fault of a policy, and what is legal and surprising, for the directory as it is, too."""
         request = message_of(
-            policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=course_id
+            policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=sent_course(course_id)
         )
         found = await self._calls.call(self._stub.ValidatePolicy, request)
         return PolicyValidation(faults=list(faults_of(found)), warnings=warnings_of(found))
@@ -120,13 +120,13 @@ class AsyncPolicyClient:
         before: Mapping[str, str] | int = 0,
         after: Mapping[str, str] | int = 0,
         *,
-        course_id: str = "",
+        course_id: str | None = None,
     ) -> PolicyDiff:
         """What two policies decide differently. Each is files, or the number of a version, 0 for the active
         one."""
         request = message_of(
             policy_pb2.DiffPolicyVersionsRequest,
-            course_id=course_id,
+            course_id=sent_course(course_id),
             **policy_fields(before, "before_"),
             **policy_fields(after, "after_"),
         )
@@ -136,7 +136,7 @@ class AsyncPolicyClient:
         self,
         policy: Mapping[str, str] | int,
         *,
-        course_id: str = "",
+        course_id: str | None = None,
         max_examples: int = 1,
         max_largest: int = 20,
     ) -> AsyncIterator[PreviewProgress | Impact | PreviewTotals]:
@@ -148,7 +148,7 @@ class AsyncPolicyClient:
         """
         request = message_of(
             policy_pb2.PreviewPolicyRequest,
-            course_id=course_id,
+            course_id=sent_course(course_id),
             max_examples=max_examples,
             max_largest=max_largest,
             **policy_fields(policy),
@@ -157,29 +157,34 @@ class AsyncPolicyClient:
             for each in parse_preview(message):
                 yield each
 
-    async def versions(self, *, course_id: str = "") -> AsyncIterator[PolicyVersion]:
+    async def versions(self, *, course_id: str | None = None) -> AsyncIterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""
-        request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=sent_course(course_id))
         async for page in self._calls.pages(self._stub.ReadPolicyVersions, request):
             for each in page.policy_versions:
                 yield version_of(each)
 
-    async def active_number(self, *, course_id: str = "") -> int:
+    async def active_number(self, *, course_id: str | None = None) -> int:
         """The number of the version that is active."""
-        request = message_of(policy_pb2.ReadPolicyVersionRequest, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionRequest, course_id=sent_course(course_id))
         response = await self._calls.call(self._stub.ReadPolicyVersion, request)
         return int(response.active_number)
 
-    async def files(self, number: int = 0, *, course_id: str = "") -> dict[str, str]:
+    async def files(self, number: int = 0, *, course_id: str | None = None) -> dict[str, str]:
         """The files of a version by name; of the active one for 0."""
-        request = message_of(policy_pb2.ReadPolicyVersionRequest, number=number, course_id=course_id)
+        request = message_of(
+            policy_pb2.ReadPolicyVersionRequest, number=number, course_id=sent_course(course_id)
+        )
         response = await self._calls.call(self._stub.ReadPolicyVersion, request)
         return read_files(version_of(response.policy_version).files)
 
-    async def certificate(self, number: int = 0, *, course_id: str = "") -> PolicyCertificate:
+    async def certificate(self, number: int = 0, *, course_id: str | None = None) -> PolicyCertificate:
         """The proof of the invariants of a version; of the active one for 0."""
         request = message_of(
-            policy_pb2.ReadPolicyVersionRequest, number=number, include_certificate=True, course_id=course_id
+            policy_pb2.ReadPolicyVersionRequest,
+            number=number,
+            include_certificate=True,
+            course_id=sent_course(course_id),
         )
         response = await self._calls.call(self._stub.ReadPolicyVersion, request)
         return msgspec.convert(response.certificate, PolicyCertificate, from_attributes=True)

@@ -66,7 +66,7 @@ class Client(Asking, Directory):
         target: str,
         *,
         timeout_s: float = 5.0,
-        acting_for: str | Subject = "",
+        acting_for: str | Subject | None = None,
         use_proxy: bool = False,
         tls_ca_file: str = "",
         tls_certificate_file: str = "",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from authz.client.arguments import as_list, message_of, sent_time
+from authz.client.arguments import as_list, message_of, sent_course, sent_time
 from authz.client.drafts import Draft, draft_fields, draft_of
 from authz.client.policies import faults_of
 from authz.client.sync.calls import Calls
@@ -28,27 +28,29 @@ class DraftClient:
         self._stub = stub
         self._calls = calls
 
-    def create(self, draft_id: str, *, base: int = 0, author: str = "", course_id: str = "") -> Draft:
+    def create(
+        self, draft_id: str, *, base: int = 0, author: str = "", course_id: str | None = None
+    ) -> Draft:
         """A draft with the files of a version, of the active one for 0."""
         request = message_of(
             policy_pb2.CreatePolicyDraftRequest,
             id=draft_id,
             base_number=base,
             author=author,
-            course_id=course_id,
+            course_id=sent_course(course_id),
         )
         response = self._calls.call(self._stub.CreatePolicyDraft, request)
         return draft_of(response.draft)
 
-    def list(self, *, course_id: str = "") -> list[Draft]:
+    def list(self, *, course_id: str | None = None) -> list[Draft]:
         """All drafts of one policy, ordered by id."""
-        request = message_of(policy_pb2.ReadPolicyDraftsRequest, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyDraftsRequest, course_id=sent_course(course_id))
         response = self._calls.call(self._stub.ReadPolicyDrafts, request)
         return [draft_of(each) for each in response.drafts]
 
-    def read(self, draft_id: str, *, course_id: str = "") -> Draft:
+    def read(self, draft_id: str, *, course_id: str | None = None) -> Draft:
         """A draft with its files."""
-        request = message_of(policy_pb2.ReadPolicyDraftRequest, id=draft_id, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyDraftRequest, id=draft_id, course_id=sent_course(course_id))
         response = self._calls.call(self._stub.ReadPolicyDraft, request)
         return draft_of(response.draft)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from authz.client.arguments import message_of
+from authz.client.arguments import message_of, sent_course
 from authz.client.drafts import Draft, draft_fields
 from authz.client.policies import (
     PolicyValidation,
@@ -54,7 +54,7 @@ class PolicyClient:
         reason: str = "",
         expected_active: int | None = None,
         validate_only: bool = False,
-        course_id: str = "",
+        course_id: str | None = None,
     ) -> PublishedPolicy:
         """Make files (name to text) the next version, and activate it. Equal files change nothing.
 
@@ -68,7 +68,7 @@ class PolicyClient:
             author=author,
             reason=reason,
             validate_only=validate_only,
-            course_id=course_id,
+            course_id=sent_course(course_id),
         )
         return published_of(self._calls.call(self._stub.ApplyPolicy, request))
 
@@ -79,7 +79,7 @@ class PolicyClient:
         author: str = "",
         reason: str = "",
         expected_active: int | None = None,
-        course_id: str = "",
+        course_id: str | None = None,
     ) -> PublishedPolicy:
         """Make the next version from the files of an earlier one, and activate it. `expected_active` as in
         `apply`."""
@@ -89,7 +89,7 @@ class PolicyClient:
             expected_active_number=expected_active,
             author=author,
             reason=reason,
-            course_id=course_id,
+            course_id=sent_course(course_id),
         )
         return published_of(self._calls.call(self._stub.RollBackPolicy, request))
 
@@ -104,14 +104,14 @@ class PolicyClient:
         )
         return published_of(self._calls.call(self._stub.PublishPolicyDraft, request))
 
-    def validate(self, files: Mapping[str, str], *, course_id: str = "") -> list[PolicyFault]:
+    def validate(self, files: Mapping[str, str], *, course_id: str | None = None) -> list[PolicyFault]:
         """Every fault of a policy, ordered by place; none for one that can be applied."""
         return (self.validation(files, course_id=course_id)).faults
 
-    def validation(self, files: Mapping[str, str], *, course_id: str = "") -> PolicyValidation:
+    def validation(self, files: Mapping[str, str], *, course_id: str | None = None) -> PolicyValidation:
         """Every fault of a policy, and what is legal and surprising, for the directory as it is, too."""
         request = message_of(
-            policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=course_id
+            policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=sent_course(course_id)
         )
         found = self._calls.call(self._stub.ValidatePolicy, request)
         return PolicyValidation(faults=list(faults_of(found)), warnings=warnings_of(found))
@@ -121,13 +121,13 @@ class PolicyClient:
         before: Mapping[str, str] | int = 0,
         after: Mapping[str, str] | int = 0,
         *,
-        course_id: str = "",
+        course_id: str | None = None,
     ) -> PolicyDiff:
         """What two policies decide differently. Each is files, or the number of a version, 0 for the active
         one."""
         request = message_of(
             policy_pb2.DiffPolicyVersionsRequest,
-            course_id=course_id,
+            course_id=sent_course(course_id),
             **policy_fields(before, "before_"),
             **policy_fields(after, "after_"),
         )
@@ -137,7 +137,7 @@ class PolicyClient:
         self,
         policy: Mapping[str, str] | int,
         *,
-        course_id: str = "",
+        course_id: str | None = None,
         max_examples: int = 1,
         max_largest: int = 20,
     ) -> Iterator[PreviewProgress | Impact | PreviewTotals]:
@@ -149,7 +149,7 @@ class PolicyClient:
         """
         request = message_of(
             policy_pb2.PreviewPolicyRequest,
-            course_id=course_id,
+            course_id=sent_course(course_id),
             max_examples=max_examples,
             max_largest=max_largest,
             **policy_fields(policy),
@@ -158,29 +158,34 @@ class PolicyClient:
             for each in parse_preview(message):
                 yield each
 
-    def versions(self, *, course_id: str = "") -> Iterator[PolicyVersion]:
+    def versions(self, *, course_id: str | None = None) -> Iterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""
-        request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=sent_course(course_id))
         for page in self._calls.pages(self._stub.ReadPolicyVersions, request):
             for each in page.policy_versions:
                 yield version_of(each)
 
-    def active_number(self, *, course_id: str = "") -> int:
+    def active_number(self, *, course_id: str | None = None) -> int:
         """The number of the version that is active."""
-        request = message_of(policy_pb2.ReadPolicyVersionRequest, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionRequest, course_id=sent_course(course_id))
         response = self._calls.call(self._stub.ReadPolicyVersion, request)
         return int(response.active_number)
 
-    def files(self, number: int = 0, *, course_id: str = "") -> dict[str, str]:
+    def files(self, number: int = 0, *, course_id: str | None = None) -> dict[str, str]:
         """The files of a version by name; of the active one for 0."""
-        request = message_of(policy_pb2.ReadPolicyVersionRequest, number=number, course_id=course_id)
+        request = message_of(
+            policy_pb2.ReadPolicyVersionRequest, number=number, course_id=sent_course(course_id)
+        )
         response = self._calls.call(self._stub.ReadPolicyVersion, request)
         return read_files(version_of(response.policy_version).files)
 
-    def certificate(self, number: int = 0, *, course_id: str = "") -> PolicyCertificate:
+    def certificate(self, number: int = 0, *, course_id: str | None = None) -> PolicyCertificate:
         """The proof of the invariants of a version; of the active one for 0."""
         request = message_of(
-            policy_pb2.ReadPolicyVersionRequest, number=number, include_certificate=True, course_id=course_id
+            policy_pb2.ReadPolicyVersionRequest,
+            number=number,
+            include_certificate=True,
+            course_id=sent_course(course_id),
         )
         response = self._calls.call(self._stub.ReadPolicyVersion, request)
         return msgspec.convert(response.certificate, PolicyCertificate, from_attributes=True)

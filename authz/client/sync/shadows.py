@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from authz.client.arguments import as_text, message_of, sent_time
+from authz.client.arguments import as_text, message_of, sent_course, sent_time
 from authz.client.sync.calls import Calls
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
@@ -28,7 +28,7 @@ class ShadowClient:
         budget_us: int = 10_000,
         ends_at: dt.datetime | Instant | None = None,
         author: str = "",
-        course_id: str = "",
+        course_id: str | None = None,
     ) -> ShadowReport:
         """Evaluate a version (by number) or a draft (by id) on a sample of the checks, and count differences.
 
@@ -41,7 +41,7 @@ class ShadowClient:
             sample_rate=sample_rate,
             budget_us=budget_us,
             author=author,
-            course_id=course_id,
+            course_id=sent_course(course_id),
             ends_at=sent_time(ends_at, field="ends_at"),
         )
         if isinstance(candidate, int):
@@ -50,13 +50,13 @@ class ShadowClient:
             request.draft_id = as_text(candidate, field="candidate")
         return parse_shadow((self._calls.call(self._stub.StartPolicyShadow, request)).shadow)
 
-    def read(self, *, course_id: str = "") -> ShadowReport | None:
+    def read(self, *, course_id: str | None = None) -> ShadowReport | None:
         """The last shadow of the platform or of a course, with its results so far; None if there is none."""
-        request = message_of(policy_pb2.ReadPolicyShadowRequest, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyShadowRequest, course_id=sent_course(course_id))
         response = self._calls.call(self._stub.ReadPolicyShadow, request)
         return parse_shadow(response.shadow) if response.HasField("shadow") else None
 
-    def stop(self, *, course_id: str = "") -> ShadowReport:
+    def stop(self, *, course_id: str | None = None) -> ShadowReport:
         """End the shadow of the platform or of a course on all servers, within seconds."""
-        request = message_of(policy_pb2.StopPolicyShadowRequest, course_id=course_id)
+        request = message_of(policy_pb2.StopPolicyShadowRequest, course_id=sent_course(course_id))
         return parse_shadow((self._calls.call(self._stub.StopPolicyShadow, request)).shadow)
