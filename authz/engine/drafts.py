@@ -32,7 +32,7 @@ from authz.policy.versions import load_files
 _FIRST_ETAG = 1
 
 
-class Drafting:
+class DraftEditor:
     """The calls about drafts. Every wait is in the pool."""
 
     def __init__(

@@ -21,7 +21,7 @@ from authz.domain.instants import US_PER_S
 from authz.domain.policy_changes import PolicySource
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.drafts import Drafting
+from authz.engine.drafts import DraftEditor
 from authz.engine.polling import poll
 from authz.engine.rights import PersonRights
 
@@ -47,7 +47,7 @@ class ScheduledPublisher:
     def __init__(
         self,
         drafts: Drafts,
-        drafting: Drafting,
+        draft_editor: DraftEditor,
         rights: PersonRights,
         gate: ConsistencyGate,
         clock: DecisionClock,
@@ -57,7 +57,7 @@ class ScheduledPublisher:
     ) -> None:
         """`permission` is what the caller needs; with `requires_caller` there must be one."""
         self._drafts = drafts
-        self._drafting = drafting
+        self._draft_editor = draft_editor
         self._rights = rights
         self._gate = gate
         self._clock = clock
@@ -97,13 +97,13 @@ class ScheduledPublisher:
                 await self._replace(draft, after)
 
     async def _publish(self, draft: PolicyDraft, publication: Publication) -> None:
-        if await self._drafting.delete_published(draft):
+        if await self._draft_editor.delete_published(draft):
             return
         if self._requires_caller or publication.caller is not None:
             await self._rights.require_permission(publication.caller, self._permission)
         source = PolicySource(files=draft.files)
         await self._rights.require_publication(publication.person, source, draft.scope)
-        published = await self._drafting.publish(draft, publication)
+        published = await self._draft_editor.publish(draft, publication)
         assert published.active is not None  # noqa: S101  it was just published; narrows the type
         log.info(
             "draft published", draft=draft.id, scope=str(draft.scope), policy_version=published.active.number

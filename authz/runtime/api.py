@@ -38,7 +38,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.directory_warnings import PolicyWarnings
-from authz.engine.drafts import Drafting
+from authz.engine.drafts import DraftEditor
 from authz.engine.erasure import Eraser, ReplicaReporter
 from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
@@ -49,8 +49,8 @@ from authz.engine.publish import Publisher
 from authz.engine.retention import Purger
 from authz.engine.rights import PersonRights
 from authz.engine.scheduled import ScheduledPublisher
-from authz.engine.shadow import Shadow
-from authz.engine.shadowing import Shadowing
+from authz.engine.shadow_control import ShadowControl
+from authz.engine.shadow_runner import ShadowRunner
 from authz.engine.turns import Turns
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
@@ -105,7 +105,7 @@ class Api:
         removing = self._steps("removal", directory.removal_progress, directory.remove_contents)
         scheduled = ScheduledPublisher(
             self.store.drafts,
-            self._drafting,
+            self._draft_editor,
             self._rights,
             self._gate,
             self.clock,
@@ -157,16 +157,16 @@ class Api:
             gate=gate,
             write_timeout_s=self.settings.watch_write_timeout_s,
         )
-        shadowing = Shadowing(
-            store.shadows, self._publisher, self._drafting, gate, self.clock, comparer=comparer
+        shadow_control = ShadowControl(
+            store.shadows, self._publisher, self._draft_editor, gate, self.clock, comparer=comparer
         )
         return PolicyServicer(
             self._publisher,
             comparer,
             previewer,
-            self._drafting,
+            self._draft_editor,
             gate,
-            shadowing=shadowing,
+            shadow_control=shadow_control,
             rights=self._rights,
         )
 
@@ -260,12 +260,12 @@ class Api:
         return PersonRights(self.active, self._publisher, self._gate, self.clock, self._turns)
 
     @cached_property
-    def _drafting(self) -> Drafting:
-        return Drafting(self.store.drafts, self._publisher, self._gate, self.clock)
+    def _draft_editor(self) -> DraftEditor:
+        return DraftEditor(self.store.drafts, self._publisher, self._gate, self.clock)
 
     @cached_property
-    def _shadow(self) -> Shadow:
-        return Shadow(self.store.shadows, self._gate, self.active, self.clock)
+    def _shadow(self) -> ShadowRunner:
+        return ShadowRunner(self.store.shadows, self._gate, self.active, self.clock)
 
     @cached_property
     def _erasing(self) -> BackgroundSteps:

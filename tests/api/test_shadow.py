@@ -12,7 +12,7 @@ import pytest
 
 from authz.domain.decisions import Question
 from authz.domain.shadow import ShadowTally
-from authz.engine.shadow_run import ShadowRun
+from authz.engine.shadow_comparison import ShadowComparison
 from authz.store.shadows import SqlShadows
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import policy_pb2 as ppb
@@ -262,11 +262,11 @@ async def test_a_stop_during_a_save_does_not_count_twice(
 ) -> None:
     asked: list[Question] = []
     saving, stopping = threading.Event(), threading.Event()
-    compare, add = ShadowRun.compare, SqlShadows.add
+    compare, add = ShadowComparison.compare, SqlShadows.add
 
-    def counted(self: ShadowRun, checker: Any, snapshot: Any, question: Question, *answer: Any) -> None:
+    def counted(self: ShadowComparison, checker: Any, snapshot: Any, question: Question, *of: Any) -> None:
         asked.append(question)
-        compare(self, checker, snapshot, question, *answer)
+        compare(self, checker, snapshot, question, *of)
 
     def slow(self: SqlShadows, shadow_id: str, tally: ShadowTally) -> None:
         add(self, shadow_id, tally)
@@ -277,7 +277,7 @@ async def test_a_stop_during_a_save_does_not_count_twice(
         assert (await service.authorization.Check(question())).allowed
         return saving.is_set()
 
-    monkeypatch.setattr(ShadowRun, "compare", counted)
+    monkeypatch.setattr(ShadowComparison, "compare", counted)
     monkeypatch.setattr(SqlShadows, "add", slow)
     async with serve(sqlite_url) as service:
         await draft_of(service)

@@ -20,8 +20,8 @@ from authz.domain.entities import PolicyVersion
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.shadow import PolicyShadow
 from authz.engine.check import Checker
-from authz.engine.shadow import Shadow
-from authz.engine.shadow_run import ShadowRun
+from authz.engine.shadow_comparison import ShadowComparison
+from authz.engine.shadow_runner import ShadowRunner
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.load import compile_files
@@ -108,9 +108,9 @@ def bench_in_process(folder: Path, size: int) -> None:
     active = Checker(platform, version=number)
     view = built(campus, folder)
 
-    def checking(*runs: ShadowRun) -> Callable[[Question], object]:
-        shadow = Shadow(*[None] * 4)  # type: ignore[arg-type]  # what starts and saves one, which nobody asks
-        shadow._runs = runs
+    def checking(*runs: ShadowComparison) -> Callable[[Question], object]:
+        shadow = ShadowRunner(*[None] * 4)  # type: ignore[arg-type]  # what starts and saves one, which nobody asks
+        shadow._comparisons = runs
         return lambda question: shadow.check(active, view.snapshot(), question, system_clock())
 
     whole = _run(PLATFORM, compile_files(with_rows("p, student, *, notebook, update, shared_edit, deny")))
@@ -133,13 +133,13 @@ def _goal_of(trial: Trial) -> str:
     return "goal 1.05x" if trial.sample_rate * len(trial.courses) <= GOAL else ""
 
 
-def _run(scope: Scope, candidate: CompiledPolicy) -> ShadowRun:
+def _run(scope: Scope, candidate: CompiledPolicy) -> ShadowComparison:
     """The shadow of a policy at the sample rate of the goal."""
     shadow = PolicyShadow(
         scope=scope, against_number=1, sample_rate=GOAL, budget_us=1_000_000, author="",
         started_at=system_clock(), ends_at=1 << 62,
     )  # fmt: skip
-    return ShadowRun(shadow, Checker(candidate))
+    return ShadowComparison(shadow, Checker(candidate))
 
 
 def _show(rounds: list[dict[Trial, float]], reports: dict[Trial, ShadowReport | None]) -> None:

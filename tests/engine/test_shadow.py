@@ -21,7 +21,7 @@ from authz.domain.shadow import (
 )
 from authz.engine.check import Checker
 from authz.engine.policies import ActiveChecker, CompiledPolicies
-from authz.engine.shadow_run import ShadowRun
+from authz.engine.shadow_comparison import ShadowComparison
 from authz.policy.course import course_files, load_course_policy
 from authz.policy.load import compile_files
 from authz.policy.versions import FORMAT
@@ -68,7 +68,7 @@ def checker(files: Mapping[str, str], number: int = 0) -> Checker:
 ACTIVE = checker(with_rows("role, grader, course, 30, no,"), 3)
 
 
-def running(files: Mapping[str, str], *, budget_us: int = 10_000_000, against: int = 3) -> ShadowRun:
+def running(files: Mapping[str, str], *, budget_us: int = 10_000_000, against: int = 3) -> ShadowComparison:
     shadow = PolicyShadow(
         id="s",
         against_number=against,
@@ -78,11 +78,11 @@ def running(files: Mapping[str, str], *, budget_us: int = 10_000_000, against: i
         started_at=NOW,
         ends_at=ENDS_AT,
     )
-    return ShadowRun(shadow, checker(files))
+    return ShadowComparison(shadow, checker(files))
 
 
 def asked(
-    run: ShadowRun,
+    run: ShadowComparison,
     subject: Subject = MAYA,
     name: str = "algebra-a",
     action: str = "read",
@@ -97,7 +97,7 @@ def asked(
     return decision
 
 
-def taken(run: ShadowRun) -> ShadowTally:
+def taken(run: ShadowComparison) -> ShadowTally:
     tally = run.take()
     assert tally is not None
     return tally
@@ -188,14 +188,14 @@ def test_what_was_not_saved_is_counted_with_the_next() -> None:
     assert (tally.compared, tally.differing, len(tally.cells), len(tally.examples)) == (3, 3, 2, 3)
 
 
-def running_in_course(rows: str, **changes: Any) -> ShadowRun:
+def running_in_course(rows: str, **changes: Any) -> ShadowComparison:
     """A shadow of a policy of `own`, beside the version that is active there."""
     fields = {"scope": course_scope("own"), "against_course_number": 1} | changes
     shadow = msgspec.structs.replace(running(SHIPPED).shadow, **fields)
     unused: Any = None  # no snapshot is read
     checkers = ActiveChecker(unused, CompiledPolicies(), inline_types=frozenset())
     policy = load_course_policy(ACTIVE.policy, shadow.scope.id, read_files(course_files(rows)))
-    return ShadowRun(shadow, checkers.course_checker(policy))
+    return ShadowComparison(shadow, checkers.course_checker(policy))
 
 
 def test_a_policy_of_a_course_is_compared_in_place_of_the_active_one_and_in_its_course_alone() -> None:

@@ -22,7 +22,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.explain import explain
 from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker
-from authz.engine.shadow import Shadow
+from authz.engine.shadow_runner import ShadowRunner
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
@@ -50,7 +50,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         clock: DecisionClock,
         keys: TokenKeys,
         *,
-        shadow: Shadow,
+        shadow: ShadowRunner,
     ) -> None:
         self._active = active
         self._shadow = shadow

@@ -20,7 +20,7 @@ from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
-from authz.engine.shadow import Shadow
+from authz.engine.shadow_runner import ShadowRunner
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.decisions import parse_session, parse_sources, set_valid_until
@@ -36,7 +36,7 @@ class CombinedCalls:
     """A part of `AuthorizationServicer`."""
 
     _active: ActiveChecker
-    _shadow: Shadow
+    _shadow: ShadowRunner
     _turns: Turns
     _clock: DecisionClock
     _answers: Answers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from authz.api.call import Call
-from authz.engine.drafts import Drafting
+from authz.engine.drafts import DraftEditor
 from authz.engine.rights import PersonRights
 from authz.v1 import policy_pb2 as pb
 from authz.wire.drafts import draft_message, parse_draft_key, parse_edits, parse_etag
@@ -13,7 +13,7 @@ from authz.wire.policies import fault_message, parse_author, parse_number, parse
 class DraftCalls:
     """A part of `PolicyServicer`."""
 
-    _drafting: Drafting
+    _draft_editor: DraftEditor
     _rights: PersonRights
 
     async def CreatePolicyDraft(
@@ -22,7 +22,7 @@ class DraftCalls:
         """Make a draft, as a copy of a version."""
         key = parse_draft_key(request)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
-        draft = await self._drafting.create(
+        draft = await self._draft_editor.create(
             key,
             parse_number(request.base_number, field="base_number"),
             author=parse_author(request.author) or call.principal.actor,
@@ -33,14 +33,14 @@ class DraftCalls:
         self, request: pb.ReadPolicyDraftsRequest, _call: Call
     ) -> pb.ReadPolicyDraftsResponse:
         """List the drafts of the platform's policy, or of a course's."""
-        found = await self._drafting.list(parse_policy_scope(request.course_id))
+        found = await self._draft_editor.list(parse_policy_scope(request.course_id))
         return pb.ReadPolicyDraftsResponse(drafts=map(draft_message, found))
 
     async def ReadPolicyDraft(
         self, request: pb.ReadPolicyDraftRequest, _call: Call
     ) -> pb.ReadPolicyDraftResponse:
         """Read a draft with its files."""
-        draft = await self._drafting.read(parse_draft_key(request))
+        draft = await self._draft_editor.read(parse_draft_key(request))
         return pb.ReadPolicyDraftResponse(draft=draft_message(draft, with_files=True))
 
     async def EditPolicyDraft(
@@ -49,7 +49,7 @@ class DraftCalls:
         """Apply all edits to a draft, or none."""
         key = parse_draft_key(request)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
-        draft, faults = await self._drafting.edit(
+        draft, faults = await self._draft_editor.edit(
             key,
             parse_etag(request.etag),
             tuple(parse_edits(request.edits)),
@@ -63,5 +63,5 @@ class DraftCalls:
         """Delete a draft."""
         key = parse_draft_key(request)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
-        await self._drafting.delete(key, parse_etag(request.etag))
+        await self._draft_editor.delete(key, parse_etag(request.etag))
         return pb.DeletePolicyDraftResponse()

@@ -18,12 +18,12 @@ from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.drafts import Drafting
+from authz.engine.drafts import DraftEditor
 from authz.engine.policy_cases import Report
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Published, Publisher, not_active
 from authz.engine.rights import PersonRights
-from authz.engine.shadowing import Shadowing
+from authz.engine.shadow_control import ShadowControl
 from authz.v1 import policy_pb2 as pb
 from authz.wire.decisions import rule_message
 from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
@@ -58,15 +58,15 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         publisher: Publisher,
         comparer: Comparer,
         previewer: Previewer,
-        drafting: Drafting,
+        draft_editor: DraftEditor,
         gate: ConsistencyGate,
         *,
-        shadowing: Shadowing,
+        shadow_control: ShadowControl,
         rights: PersonRights,
     ) -> None:
         self._publisher = publisher
-        self._drafting = drafting
-        self._shadowing = shadowing
+        self._draft_editor = draft_editor
+        self._shadow_control = shadow_control
         self._rights = rights
         self._comparer = comparer
         self._previewer = previewer
@@ -97,10 +97,10 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     ) -> pb.PublishPolicyDraftResponse:
         """Make a draft the next version."""
         key, etag = parse_draft_key(request), parse_etag(request.etag)
-        draft = await self._drafting.read_at(key, etag)
+        draft = await self._draft_editor.read_at(key, etag)
         source = PolicySource(files=draft.files)
         await self._rights.require_publication(call.principal.on_behalf_of, source, key.scope)
-        published = await self._drafting.publish(draft, _origin(request, call))
+        published = await self._draft_editor.publish(draft, _origin(request, call))
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
 
     async def SchedulePolicyDraft(
@@ -111,9 +111,9 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         principal, at = call.principal, parse_time(request, "publish_at", field="publish_at")
         if at is None:
             await self._rights.require_policy_edit(principal.on_behalf_of, key.scope)
-            cancelled = await self._drafting.cancel(key, etag)
+            cancelled = await self._draft_editor.cancel(key, etag)
             return pb.SchedulePolicyDraftResponse(draft=draft_message(cancelled))
-        draft = await self._drafting.read_at(key, etag)
+        draft = await self._draft_editor.read_at(key, etag)
         source = PolicySource(files=draft.files)
         await self._rights.require_publication(principal.on_behalf_of, source, key.scope)
         publication = Publication(
@@ -125,7 +125,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             actor=principal.actor,
             request_id=call.request_id,
         )
-        draft, found = await self._drafting.schedule(draft, publication)
+        draft, found = await self._draft_editor.schedule(draft, publication)
         return pb.SchedulePolicyDraftResponse(
             draft=draft_message(draft),
             tests=_tests_message(found.tests),

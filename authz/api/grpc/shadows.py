@@ -5,7 +5,7 @@ from __future__ import annotations
 from authz.api.call import Call
 from authz.domain.ids import parse_id
 from authz.engine.rights import PersonRights
-from authz.engine.shadowing import Shadowing, ShadowRequest
+from authz.engine.shadow_control import ShadowControl, ShadowRequest
 from authz.v1 import policy_pb2 as pb
 from authz.wire.policies import parse_author, parse_number, parse_policy_scope
 from authz.wire.shadows import parse_trial, shadow_message
@@ -15,7 +15,7 @@ from authz.wire.values import parse_time
 class ShadowCalls:
     """A part of `PolicyServicer`."""
 
-    _shadowing: Shadowing
+    _shadow_control: ShadowControl
     _rights: PersonRights
 
     async def StartPolicyShadow(
@@ -35,7 +35,7 @@ class ShadowCalls:
             author=parse_author(request.author) or call.principal.actor,
         )
         await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
-        return pb.StartPolicyShadowResponse(shadow=shadow_message(await self._shadowing.start(wanted)))
+        return pb.StartPolicyShadowResponse(shadow=shadow_message(await self._shadow_control.start(wanted)))
 
     async def ReadPolicyShadow(
         self, request: pb.ReadPolicyShadowRequest, call: Call
@@ -43,7 +43,7 @@ class ShadowCalls:
         """Read the last shadow and its results, whose examples name people."""
         scope = parse_policy_scope(request.course_id)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
-        found = await self._shadowing.read(scope)
+        found = await self._shadow_control.read(scope)
         return pb.ReadPolicyShadowResponse(shadow=None if found is None else shadow_message(found))
 
     async def StopPolicyShadow(
@@ -52,4 +52,4 @@ class ShadowCalls:
         """End the shadow on all servers."""
         scope = parse_policy_scope(request.course_id)
         await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
-        return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadowing.stop(scope)))
+        return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadow_control.stop(scope)))

@@ -16,7 +16,7 @@ from authz.domain.shadow import MAX_LENGTH_US, PolicyShadow, ShadowReport, Shado
 from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.drafts import Drafting
+from authz.engine.drafts import DraftEditor
 from authz.engine.publish import Publisher
 
 _ID_BYTES = 8
@@ -36,14 +36,14 @@ class ShadowRequest(msgspec.Struct, frozen=True, kw_only=True):
     author: str
 
 
-class Shadowing:
+class ShadowControl:
     """The calls about shadows. Servers find a shadow in the database, and add their counts there."""
 
     def __init__(
         self,
         shadows: Shadows,
         publisher: Publisher,
-        drafting: Drafting,
+        draft_editor: DraftEditor,
         gate: ConsistencyGate,
         clock: DecisionClock,
         *,
@@ -52,7 +52,7 @@ class Shadowing:
         self._shadows = shadows
         self._publisher = publisher
         self._comparer = comparer
-        self._drafting = drafting
+        self._draft_editor = draft_editor
         self._gate = gate
         self._clock = clock
 
@@ -82,7 +82,7 @@ class Shadowing:
 
     async def _files(self, request: ShadowRequest) -> str:
         if request.draft_id:
-            return (await self._drafting.read(DraftKey(request.draft_id, request.scope))).files
+            return (await self._draft_editor.read(DraftKey(request.draft_id, request.scope))).files
         return (await self._publisher.read(request.number, request.scope)).version.files
 
     async def read(self, scope: Scope = PLATFORM) -> ShadowReport | None:

@@ -33,7 +33,7 @@ _WINDOWS_PER_S = 10
 _NS_PER_US = 1_000
 
 
-class ShadowRun:
+class ShadowComparison:
     """One shadow in one process: what it compares, and what it has counted since `take` was last called."""
 
     def __init__(self, shadow: PolicyShadow, candidate: Checker | None) -> None:

@@ -24,7 +24,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.polling import poll
-from authz.engine.shadow_run import ShadowRun
+from authz.engine.shadow_comparison import ShadowComparison
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy
 from authz.policy.load import compile_files
@@ -39,7 +39,7 @@ _DELETE_AFTER_S = 3_600.0
 """How often a process deletes the shadows that are no longer kept."""
 
 
-class Shadow:
+class ShadowRunner:
     """Decides checks, and compares a sample of them with the candidate's decisions. For the event loop.
 
     The answer always comes from the active policy. Every process reads the shadow from the database, so a
@@ -53,16 +53,16 @@ class Shadow:
         self._gate = gate
         self._active = active
         self._clock = clock
-        self._runs: tuple[ShadowRun, ...] = ()
+        self._comparisons: tuple[ShadowComparison, ...] = ()
         self._saved_at = 0.0
         self._deletes_at = 0.0
 
     def check(self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant) -> Decision:
         """As `Checker.check`."""
         decision = checker.check(snapshot, question, now)
-        for run in self._runs:
-            if random.random() < run.sample_rate:  # noqa: S311  no secret
-                run.compare(checker, snapshot, question, now, decision)
+        for each in self._comparisons:
+            if random.random() < each.sample_rate:  # noqa: S311  no secret
+                each.compare(checker, snapshot, question, now, decision)
         return decision
 
     def list_actions(
@@ -70,11 +70,11 @@ class Shadow:
     ) -> dict[str, Decision]:
         """As `Checker.list_actions`. Each action is a check."""
         found = checker.list_actions(snapshot, question, now)
-        for run in self._runs:
+        for each in self._comparisons:
             for action, decision in found.items():
-                if random.random() < run.sample_rate:  # noqa: S311  no secret
+                if random.random() < each.sample_rate:  # noqa: S311  no secret
                     asked = msgspec.structs.replace(question, action=action)
-                    run.compare(checker, snapshot, asked, now, decision)
+                    each.compare(checker, snapshot, asked, now, decision)
         return found
 
     async def run(self) -> None:
@@ -91,20 +91,20 @@ class Shadow:
     async def _follow(self) -> None:
         now = self._clock.at(0)
         running = await self._gate.run(partial(self._shadows.running, now))
-        for run in self._runs:
-            if run.shadow not in running:
-                await self._end(run)
-        known = {run.shadow for run in self._runs}
-        opened = [await self._opened(each) for each in running if each not in known]
-        self._runs += tuple(run for run in opened if run is not None)
+        for each in self._comparisons:
+            if each.shadow not in running:
+                await self._end(each)
+        known = {each.shadow for each in self._comparisons}
+        opened = [await self._opened(shadow) for shadow in running if shadow not in known]
+        self._comparisons += tuple(each for each in opened if each is not None)
         if time.monotonic() - self._saved_at > _SAVE_AFTER_S:
-            for run in self._runs:
-                await self._save(run)
+            for each in self._comparisons:
+                await self._save(each)
         if time.monotonic() >= self._deletes_at:
             await self._gate.run(partial(self._shadows.delete_ended, now - KEPT_US))
             self._deletes_at = time.monotonic() + _DELETE_AFTER_S
 
-    async def _opened(self, shadow: PolicyShadow) -> ShadowRun | None:
+    async def _opened(self, shadow: PolicyShadow) -> ShadowComparison | None:
         """None if the shadow has ended, or is to be compared with a version that is not active here."""
         _, active = await self._active.get(MINIMIZE_LATENCY, None)
         if active.version != str(shadow.against_number):
@@ -118,11 +118,11 @@ class Shadow:
             )
         except PolicyError as error:
             # Of a newer release than this server.
-            run = ShadowRun(shadow, None)
-            run.fail(error)
-            return run
+            comparison = ShadowComparison(shadow, None)
+            comparison.fail(error)
+            return comparison
         log.info("shadow started", shadow=shadow.id, scope=str(shadow.scope), sample_rate=shadow.sample_rate)
-        return ShadowRun(shadow, candidate)
+        return ShadowComparison(shadow, candidate)
 
     def _candidate(self, scope: Scope, files: Mapping[str, str], platform: CompiledPolicy) -> Checker:
         """What decides by the candidate. Raises `PolicyError`."""
@@ -130,32 +130,33 @@ class Shadow:
             return self._active.checker(compile_files(files))
         return self._active.course_checker(load_course_policy(platform, scope.id, files))
 
-    async def _save(self, run: ShadowRun) -> None:
+    async def _save(self, comparison: ShadowComparison) -> None:
         """Add the counts to the shared tally. If that fails, keep them for the next time."""
-        tally = run.take()
+        tally = comparison.take()
         if tally is None:
             return
         self._saved_at = time.monotonic()
-        saving = asyncio.ensure_future(self._gate.run(partial(self._shadows.add, run.shadow.id, tally)))
+        add = partial(self._shadows.add, comparison.shadow.id, tally)
+        saving = asyncio.ensure_future(self._gate.run(add))
         try:
             # Its thread continues when this task is cancelled. Counts put back then would be added twice.
             await asyncio.shield(saving)
         except BaseException:
             await asyncio.wait([saving])
             if saving.exception() is not None:
-                run.put_back(tally)
+                comparison.put_back(tally)
             raise
 
-    async def _end(self, run: ShadowRun) -> None:
-        run.sample_rate = 0.0
-        await self._save(run)
-        self._runs = tuple(each for each in self._runs if each is not run)
-        log.info("shadow ended", shadow=run.shadow.id, scope=str(run.shadow.scope))
+    async def _end(self, comparison: ShadowComparison) -> None:
+        comparison.sample_rate = 0.0
+        await self._save(comparison)
+        self._comparisons = tuple(each for each in self._comparisons if each is not comparison)
+        log.info("shadow ended", shadow=comparison.shadow.id, scope=str(comparison.shadow.scope))
 
     async def _end_all(self) -> None:
-        for run in self._runs:
+        for each in self._comparisons:
             try:
-                await self._end(run)
+                await self._end(each)
             except AuthzError as error:
                 log.warning("counts of the shadow lost", error=error.message)
-        self._runs = ()
+        self._comparisons = ()
