@@ -1,8 +1,8 @@
-"""Facts by name, and grants of memberships, for tests."""
+"""Facts by name, and the terms of memberships, for tests."""
 
 from __future__ import annotations
 
-from authz.domain.effective_roles import Grant
+from authz.domain.effective_roles import MembershipTerms
 from authz.domain.entities import Membership
 from authz.domain.facts import FACTS, FACTS_BY_NAME
 
@@ -14,7 +14,7 @@ def bits(*names: str) -> int:
     return sum(FACTS_BY_NAME[name].bit for name in names)
 
 
-def grant_of(membership: Membership) -> Grant:
-    """The grant of a membership."""
+def terms_of(membership: Membership) -> MembershipTerms:
+    """The terms of a membership."""
     m = membership
-    return Grant(m.scope.kind, m.role, m.status, m.starts_at, m.ends_at, m.suspended_until)
+    return MembershipTerms(m.scope.kind, m.role, m.status, m.starts_at, m.ends_at, m.suspended_until)

@@ -26,7 +26,7 @@ class InactiveReason(StrEnum):
     ENDED = "ENDED"
 
 
-class Grant(msgspec.Struct, frozen=True, gc=False):
+class MembershipTerms(msgspec.Struct, frozen=True, gc=False):
     """A membership without its subject and the id of its scope: all that its role depends on."""
 
     kind: ScopeKind
@@ -48,6 +48,10 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+Memberships: TypeAlias = tuple[MembershipTerms, ...]
+"""The memberships of one subject in a course, a session and on the platform."""
+
+
 class Suspension(msgspec.Struct, frozen=True, gc=False):
     """Of an account: until a time, or without an end."""
 
@@ -59,11 +63,11 @@ class Suspension(msgspec.Struct, frozen=True, gc=False):
 
 
 class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):
-    """The roles that grants give together, and when time alone may change them.
+    """The roles that memberships give together, and when time alone may change them.
 
-    `in_course` and `in_session` say whether a grant there gives a role. `inactive_reason` is why a grant
-    gives none: of several, the one nearest to giving a role. `next_change_at` is the earliest later instant
-    at which a grant starts or ends, if any.
+    `in_course` and `in_session` say whether a membership there gives a role. `inactive_reason` is why a
+    membership gives none: of several, the one nearest to giving a role. `next_change_at` is the earliest
+    later instant at which a membership starts or ends, if any.
     """
 
     roles: frozenset[str]
@@ -80,7 +84,7 @@ _SUSPENDED = EffectiveRoles(frozenset(), False, False, InactiveReason.SUSPENDED,
 _ENDED = EffectiveRoles(frozenset(), False, False, InactiveReason.ENDED, None)
 
 RoleTable: TypeAlias = Mapping[tuple[str, ScopeKind, MembershipStatus, CourseState | None], EffectiveRoles]
-"""What one grant without dates gives, by its role, its kind of scope, its status and the course's state."""
+"""What a membership without dates gives, by role, kind of scope, status and the course's state."""
 
 
 def role_given(
@@ -128,7 +132,9 @@ def role_table(roles: Mapping[str, RoleDeclaration]) -> RoleTable:
     return table
 
 
-def suspended_kinds(grants: Sequence[Grant], suspension: Suspension | None, now: Instant) -> set[ScopeKind]:
+def suspended_kinds(
+    memberships: Sequence[MembershipTerms], suspension: Suspension | None, now: Instant
+) -> set[ScopeKind]:
     """The kinds of scopes whose memberships give no role at `now`, whatever they say.
 
     A suspended account has no role anywhere. A suspension in the course or the session covers both; a
@@ -136,12 +142,12 @@ def suspended_kinds(grants: Sequence[Grant], suspension: Suspension | None, now:
     """
     if suspension is not None and suspension.is_effective(now):
         return set(ScopeKind)
-    kinds = {grant.kind for grant in grants if grant.is_suspended(now)}
+    kinds = {each.kind for each in memberships if each.is_suspended(now)}
     return kinds | {ScopeKind.COURSE, ScopeKind.SESSION} if kinds - {ScopeKind.PLATFORM} else kinds
 
 
 def effective_roles_of(
-    grants: Sequence[Grant],
+    memberships: Sequence[MembershipTerms],
     course_state: CourseState | None,
     table: RoleTable,
     now: Instant,
@@ -151,48 +157,48 @@ def effective_roles_of(
 
     `suspension` is that of the subject's account.
     """
-    if len(grants) == 1 and suspension is None:
-        grant = grants[0]
-        if not grant.has_dates:
-            return table.get((grant.role, grant.kind, grant.status, course_state), _ENDED)
-    elif not grants:
+    if len(memberships) == 1 and suspension is None:
+        membership = memberships[0]
+        if not membership.has_dates:
+            return table.get((membership.role, membership.kind, membership.status, course_state), _ENDED)
+    elif not memberships:
         return _NO_ROLES
     roles: frozenset[str] = frozenset()
     in_course = in_session = False
     reason: InactiveReason | None = None
     dates: list[Instant | None] = [] if suspension is None else [suspension.until]
-    suspended = suspended_kinds(grants, suspension, now)
-    for grant in grants:
-        one = effective_roles_of_one(grant, course_state, table, now, suspended)
+    suspended = suspended_kinds(memberships, suspension, now)
+    for membership in memberships:
+        one = effective_roles_of_one(membership, course_state, table, now, suspended)
         roles |= one.roles
         in_course |= one.in_course
         in_session |= one.in_session
         why = one.inactive_reason
         if why is not None and (reason is None or _ORDER[why] < _ORDER[reason]):
             reason = why
-        if grant.status is MembershipStatus.ACTIVE:
-            dates += (grant.starts_at, grant.ends_at)
-        dates.append(grant.suspended_until)
+        if membership.status is MembershipStatus.ACTIVE:
+            dates += (membership.starts_at, membership.ends_at)
+        dates.append(membership.suspended_until)
     return EffectiveRoles(roles, in_course, in_session, reason, earliest_after(now, *dates))
 
 
 def effective_roles_of_one(
-    grant: Grant,
+    membership: MembershipTerms,
     course_state: CourseState | None,
     table: RoleTable,
     now: Instant,
     suspended: Collection[ScopeKind],
 ) -> EffectiveRoles:
-    """The role that one grant gives at `now`, or why it gives none. Its `next_change_at` is not set.
+    """The role that one membership gives at `now`, or why it gives none. Its `next_change_at` is not set.
 
-    `suspended` is what `suspended_kinds` says of all grants.
+    `suspended` is what `suspended_kinds` says of all memberships.
     """
-    if grant.kind in suspended:
+    if membership.kind in suspended:
         return _SUSPENDED
-    found = table.get((grant.role, grant.kind, grant.status, course_state), _ENDED)
-    if grant.status is MembershipStatus.ACTIVE and found is not _ENDED:  # a role that is not declared
-        if grant.starts_at is not None and now < grant.starts_at:
+    found = table.get((membership.role, membership.kind, membership.status, course_state), _ENDED)
+    if membership.status is MembershipStatus.ACTIVE and found is not _ENDED:  # a role that is not declared
+        if membership.starts_at is not None and now < membership.starts_at:
             return _NOT_STARTED
-        if grant.ends_at is not None and now >= grant.ends_at:
+        if membership.ends_at is not None and now >= membership.ends_at:
             return _ENDED
     return found

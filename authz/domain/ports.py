@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol
 import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
-from authz.domain.effective_roles import Grant, Suspension
+from authz.domain.effective_roles import Memberships, Suspension
 from authz.domain.entities import (
     AccessToken,
     Course,
@@ -72,7 +72,7 @@ class Snapshot(Protocol):
     def owner(self, ref: ResourceRef) -> Subject | None:
         """The owner of a registered resource; None without one."""
 
-    def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
+    def memberships(self, subject: Subject, scope: ScopeContext) -> Memberships:
         """The subject's memberships in the scopes of a context that this snapshot gave, in no order."""
 
     def suspension(self, subject: Subject) -> Suspension | None:
@@ -118,7 +118,7 @@ class Snapshot(Protocol):
     def scan_holders(self, ref: ResourceRef, *, after: Subject | None = None) -> Iterator[Subject]:
         """The owner of a resource, and every subject that has a share of it."""
 
-    def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+    def scan_memberships(self, scope: ScopeContext) -> Iterator[tuple[Subject, Memberships]]:
         """Every subject with a membership in the scope itself, and its memberships there."""
 
     def scan_owned(

@@ -6,7 +6,7 @@ import msgspec
 
 from authz.domain.context import ResourceContext
 from authz.domain.decisions import Reason, Rule
-from authz.domain.effective_roles import Grant, InactiveReason
+from authz.domain.effective_roles import InactiveReason, MembershipTerms
 from authz.domain.facts import fact_names
 from authz.domain.ids import Scope
 
@@ -18,7 +18,7 @@ class MembershipTrace(msgspec.Struct, frozen=True):
     """
 
     scope: Scope
-    grant: Grant
+    terms: MembershipTerms
     gives: str
     inactive_reason: InactiveReason | None
     counts: bool = True

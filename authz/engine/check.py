@@ -22,8 +22,9 @@ from authz.domain.decisions import (
 )
 from authz.domain.effective_roles import (
     EffectiveRoles,
-    Grant,
     InactiveReason,
+    Memberships,
+    MembershipTerms,
     Suspension,
     effective_roles_of,
     effective_roles_of_one,
@@ -67,12 +68,12 @@ _WITHOUT_ROLES = {
 class Access(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What decides about all resources of one type in one scope, for one subject and action.
 
-    `grants` are the memberships that count, and `held` the roles that they give. If no rule can allow the
-    action for these roles, `refusal` is the verdict, and `rules` is empty. `next_change_at` is the earliest
-    time at which passing time alone may change the roles.
+    `memberships` are those that count, and `held` the roles that they give. If no rule can allow the action
+    for these roles, `refusal` is the verdict, and `rules` is empty. `next_change_at` is the earliest time at
+    which passing time alone may change the roles.
     """
 
-    grants: tuple[Grant, ...]
+    memberships: Memberships
     held: EffectiveRoles
     rules: CompiledRules
     next_change_at: Instant | None
@@ -140,8 +141,8 @@ class Checker:
         """The actions of the type `api` that a caller may perform at `now`, by its roles on the platform, and
         when time alone may change that."""
         scope = snapshot.scope(PLATFORM)
-        grants = () if scope is None else snapshot.grants(caller, scope)
-        held = effective_roles_of(grants, None, self.policy.role_table, now, snapshot.suspension(caller))
+        memberships = () if scope is None else snapshot.memberships(caller, scope)
+        held = effective_roles_of(memberships, None, self.policy.role_table, now, snapshot.suspension(caller))
         return self.policy.permissions_of(held.roles), held.next_change_at
 
     def list_actions(self, snapshot: Snapshot, question: Question, now: Instant) -> dict[str, Decision]:
@@ -207,7 +208,7 @@ class Checker:
         if trace is not None:
             trace.facts = self.facts(snapshot, question, located, access, now)
             trace.rules = access.rules.trace(trace.facts)
-        is_certain = len(access.grants) == 1 and changes_at == access.next_change_at
+        is_certain = len(access.memberships) == 1 and changes_at == access.next_change_at
         return Decision(verdict, version, revision, changes_at, of_course), is_certain
 
     def policy_in(self, snapshot: Snapshot, scope: ScopeContext) -> CompiledPolicy:
@@ -226,15 +227,15 @@ class Checker:
         trace: Trace | None = None,
     ) -> Access:
         """What decides at `now` on everything of a type in a scope, for one subject and action."""
-        grants, suspension = snapshot.grants(subject, scope), snapshot.suspension(subject)
+        memberships, suspension = snapshot.memberships(subject, scope), snapshot.suspension(subject)
         if trace is not None:
             is_structural = type_name in STRUCTURAL_TYPES
-            self._trace_memberships(trace, scope, grants, suspension, now, structural=is_structural)
-        return self.access_by(grants, suspension, snapshot, scope, type_name, action, now)
+            self._trace_memberships(trace, scope, memberships, suspension, now, structural=is_structural)
+        return self.access_by(memberships, suspension, snapshot, scope, type_name, action, now)
 
     def access_by(  # noqa: PLR0917  positional, because every check goes through here
         self,
-        grants: tuple[Grant, ...],
+        memberships: Memberships,
         suspension: Suspension | None,
         snapshot: Snapshot,
         scope: ScopeContext,
@@ -243,14 +244,17 @@ class Checker:
         now: Instant,
     ) -> Access:
         """As `access`, for everybody with these memberships and this suspension."""
-        held = effective_roles_of(grants, scope.state.course_state, self.policy.role_table, now, suspension)
+        state, table = scope.state.course_state, self.policy.role_table
+        held = effective_roles_of(memberships, state, table, now, suspension)
         if opens(held, type_name):
             policy = self.policy_in(snapshot, scope)
             rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
-            return Access(grants, held, rules, held.next_change_at)
+            return Access(memberships, held, rules, held.next_change_at)
         is_structural = type_name in STRUCTURAL_TYPES
-        refusal, until = self.without_roles(held, grants, scope, suspension, now, structural=is_structural)
-        return Access(grants, held, NO_RULES, until, refusal)
+        refusal, until = self.without_roles(
+            held, memberships, scope, suspension, now, structural=is_structural
+        )
+        return Access(memberships, held, NO_RULES, until, refusal)
 
     def verdict(  # noqa: PLR0917  positional, because every check goes through here
         self,
@@ -274,7 +278,7 @@ class Checker:
     def without_roles(
         self,
         held: EffectiveRoles,
-        grants: tuple[Grant, ...],
+        memberships: Memberships,
         scope: ScopeContext,
         suspension: Suspension | None,
         now: Instant,
@@ -284,7 +288,7 @@ class Checker:
         """Why there is no role that opens the type, and until when. A platform role never opens content, and
         explains nothing."""
         if not structural:
-            own = [grant for grant in grants if grant.kind is not ScopeKind.PLATFORM]
+            own = [membership for membership in memberships if membership.kind is not ScopeKind.PLATFORM]
             state, table = scope.state.course_state, self.policy.role_table
             held = effective_roles_of(own, state, table, now, suspension)
         why = held.inactive_reason
@@ -336,18 +340,18 @@ class Checker:
 
     def given_by(
         self, access: Access, scope: ScopeContext, now: Instant
-    ) -> Iterator[tuple[Grant, frozenset[str]]]:
+    ) -> Iterator[tuple[MembershipTerms, frozenset[str]]]:
         """Each membership of an access that is not refused, with the role that it gives now, if any."""
-        suspended = suspended_kinds(access.grants, None, now)
+        suspended = suspended_kinds(access.memberships, None, now)
         state, table = scope.state.course_state, self.policy.role_table
-        for grant in access.grants:
-            yield grant, effective_roles_of_one(grant, state, table, now, suspended).roles
+        for membership in access.memberships:
+            yield membership, effective_roles_of_one(membership, state, table, now, suspended).roles
 
     def _trace_memberships(
         self,
         trace: Trace,
         scope: ScopeContext,
-        grants: tuple[Grant, ...],
+        memberships: Memberships,
         suspension: Suspension | None,
         now: Instant,
         *,
@@ -356,16 +360,16 @@ class Checker:
         trace.scopes = scope.scopes
         found = []
         state, table = scope.state.course_state, self.policy.role_table
-        suspended = suspended_kinds(grants, suspension, now)
-        for grant in grants:
-            one = effective_roles_of_one(grant, state, table, now, suspended)
+        suspended = suspended_kinds(memberships, suspension, now)
+        for membership in memberships:
+            one = effective_roles_of_one(membership, state, table, now, suspended)
             found.append(
                 MembershipTrace(
-                    scope=scope.scope_of_kind(grant.kind),
-                    grant=grant,
+                    scope=scope.scope_of_kind(membership.kind),
+                    terms=membership,
                     gives=next(iter(one.roles), ""),
                     inactive_reason=one.inactive_reason,
-                    counts=structural or grant.kind is not ScopeKind.PLATFORM,
+                    counts=structural or membership.kind is not ScopeKind.PLATFORM,
                 )
             )
         trace.memberships = tuple(found)

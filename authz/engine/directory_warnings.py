@@ -91,8 +91,8 @@ def _memberships(snapshot: Snapshot) -> Iterator[tuple[Scope, str] | None]:
         yield None
         if context is not None:
             scope = context.scopes[-1]
-            for _, grants in snapshot.scan_grants(context):
-                yield from ((scope, grant.role) for grant in grants)
+            for _, memberships in snapshot.scan_memberships(context):
+                yield from ((scope, membership.role) for membership in memberships)
 
 
 def _lost(count: int, scopes: set[Scope]) -> str:

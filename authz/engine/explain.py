@@ -11,7 +11,7 @@ import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Question, Reason
-from authz.domain.effective_roles import Grant, InactiveReason
+from authz.domain.effective_roles import InactiveReason, Memberships
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
 from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED
@@ -80,20 +80,20 @@ class _Explainer:
             return found
         for asked, located, stated in questions:
             if asked is self._question and trace.facts is not None:
-                grants, facts = tuple(each.grant for each in trace.memberships), trace.facts
+                memberships, facts = tuple(each.terms for each in trace.memberships), trace.facts
             else:
                 access = checker.access(
                     snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
                 )
-                grants, facts = access.grants, checker.facts(snapshot, asked, located, access, now)
-            denial = self._denial(asked, located.scope, grants, facts)
+                memberships, facts = access.memberships, checker.facts(snapshot, asked, located, access, now)
+            denial = self._denial(asked, located.scope, memberships, facts)
             policy = checker.policy_in(snapshot, located.scope)
             for steps in checker.remembered(denial, partial(nearest_grants, policy)):
-                found.append((*stated, *(self._change(step, located, grants) for step in steps)))
+                found.append((*stated, *(self._change(step, located, memberships) for step in steps)))
         smallest = min(map(len, found), default=0)
         return [changes for changes in found if len(changes) == smallest]
 
-    def _denial(self, asked: Question, scope: ScopeContext, grants: tuple[Grant, ...], facts: int) -> Denial:
+    def _denial(self, asked: Question, scope: ScopeContext, memberships: Memberships, facts: int) -> Denial:
         # A purpose is changed once.
         fixed = 0 if asked.purpose == self._question.purpose else FOR_AI_RESPONSE
         if asked.inline is not None and self._snapshot.record(asked.resource) is None:
@@ -109,20 +109,20 @@ class _Explainer:
             kinds=tuple(each.kind for each in scope.scopes),
             course_state=scope.state.course_state,
             open_to_course=scope.state.open_to_course,
-            grants=tuple(timeless(grant, self._now) for grant in grants),
+            memberships=tuple(timeless(membership, self._now) for membership in memberships),
             is_suspended=self._suspension is not None,
             facts=facts,
             fixed=fixed,
         )
 
-    def _change(self, step: Step, located: ResourceContext, grants: tuple[Grant, ...]) -> Change:
+    def _change(self, step: Step, located: ResourceContext, memberships: Memberships) -> Change:
         """A step as a change to what is there, with the time at which it comes by itself."""
         at: Instant | None = None
         why: InactiveReason | None = None
         if step.kind is ChangeKind.ACCOUNT and self._suspension is not None:
             at = self._suspension.until
         elif step.kind is ChangeKind.MEMBERSHIP:
-            why, at = _inactive(step, grants, self._now)
+            why, at = _inactive(step, memberships, self._now)
         elif step.kind is ChangeKind.FACT and step.holds:
             fact = FACTS_BY_NAME[step.fact]
             span = None
@@ -196,18 +196,18 @@ class _Explainer:
 
 
 def _inactive(
-    step: Step, grants: tuple[Grant, ...], now: Instant
+    step: Step, memberships: Memberships, now: Instant
 ) -> tuple[InactiveReason | None, Instant | None]:
     """Why the membership of a step gives no role, or another one, and until when."""
-    grant = next(g for g in grants if g.kind is step.scope_kind and g.role == step.roles[0])
-    if grant.is_suspended(now):
-        ends = grant.suspended_until if grant.status is MembershipStatus.ACTIVE else None
+    membership = next(g for g in memberships if g.kind is step.scope_kind and g.role == step.roles[0])
+    if membership.is_suspended(now):
+        ends = membership.suspended_until if membership.status is MembershipStatus.ACTIVE else None
         return InactiveReason.SUSPENDED, ends
-    if grant.status is MembershipStatus.ACTIVE:
-        if grant.starts_at is not None and now < grant.starts_at:
-            return InactiveReason.NOT_STARTED, grant.starts_at
+    if membership.status is MembershipStatus.ACTIVE:
+        if membership.starts_at is not None and now < membership.starts_at:
+            return InactiveReason.NOT_STARTED, membership.starts_at
         return InactiveReason.ENDED, None
-    return (InactiveReason.INVITED if grant.status is MembershipStatus.INVITED else None), None
+    return (InactiveReason.INVITED if membership.status is MembershipStatus.INVITED else None), None
 
 
 def _statements(question: Question) -> list[tuple[str | None, str | None]]:

@@ -23,7 +23,7 @@ from authz.domain.decisions import (
     Rule,
     Verdict,
 )
-from authz.domain.effective_roles import Grant, Suspension
+from authz.domain.effective_roles import Memberships, Suspension
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.facts import ATTENDING, FOR_AI_RESPONSE, OWN, SHARED, TIMED
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
@@ -196,7 +196,7 @@ class SubjectPage(ListPage[ListedSubject]):
         scope = None if isinstance(found, Reason) else found.scope
         self._scopes = {} if scope is None else {kind: scope.scope_of_kind(kind) for kind in ScopeKind}
         self._owner, self._owned = self._owner_of(question)
-        self._known: dict[tuple[Grant, ...], tuple[_By | None]] = {}
+        self._known: dict[Memberships, tuple[_By | None]] = {}
 
     def _owner_of(self, question: Question) -> tuple[Subject | None, ResourceContext | Reason]:
         """The owner of what the question names, and that as the owner finds it."""
@@ -251,15 +251,15 @@ class SubjectPage(ListPage[ListedSubject]):
         is_owner = subject == self._owner
         resource = self._owned if is_owner else self._resource
         assert isinstance(resource, ResourceContext)  # noqa: S101  nothing is unlisted; narrows the type
-        grants = self._snapshot.grants(subject, resource.scope)
+        memberships = self._snapshot.memberships(subject, resource.scope)
         suspension = self._snapshot.suspension(subject)
         if is_owner or resource.is_shared or suspension is not None:
-            by = self._granted(subject, resource, grants, suspension)
+            by = self._granted(subject, resource, memberships, suspension)
         else:
             # To all who neither own it nor have a share, the same memberships give the same.
-            known = self._known.get(grants)
+            known = self._known.get(memberships)
             if known is None:
-                known = self._known[grants] = (self._granted(subject, resource, grants, None),)
+                known = self._known[memberships] = (self._granted(subject, resource, memberships, None),)
             (by,) = known
         return None if by is None else ListedSubject(subject, *by)
 
@@ -267,13 +267,15 @@ class SubjectPage(ListPage[ListedSubject]):
         self,
         subject: Subject,
         resource: ResourceContext,
-        grants: tuple[Grant, ...],
+        memberships: Memberships,
         suspension: Suspension | None,
     ) -> _By | None:
         """By what a subject with these memberships is allowed; None if it is not."""
         checker, question, scope, now = self._checker, self._question, resource.scope, self._now
         ref = question.resource
-        access = checker.access_by(grants, suspension, self._snapshot, scope, ref.type, question.action, now)
+        access = checker.access_by(
+            memberships, suspension, self._snapshot, scope, ref.type, question.action, now
+        )
         if access.refusal is not None:
             self._validity.note(access.next_change_at)
             return None
@@ -287,14 +289,14 @@ class SubjectPage(ListPage[ListedSubject]):
         """The membership that the rule speaks to."""
         rule, policy, scopes = verdict.rule, self._checker.policy, self._scopes
         assert rule is not None  # noqa: S101  every allow has one; narrows the type
-        grants = access.grants
-        if len(grants) == 1:
+        memberships = access.memberships
+        if len(memberships) == 1:
             (role,) = access.held.roles
-            return role, scopes[grants[0].kind], grants[0].role, rule
-        for grant, roles in self._checker.given_by(access, scope, self._now):
+            return role, scopes[memberships[0].kind], memberships[0].role, rule
+        for membership, roles in self._checker.given_by(access, scope, self._now):
             for role in roles:
                 if rule.role == ANY or rule.role in policy.inherited[role]:
-                    return role, scopes[grant.kind], grant.role, rule
+                    return role, scopes[membership.kind], membership.role, rule
         raise AssertionError("a rule allows by a role that no membership gives")
 
 

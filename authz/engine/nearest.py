@@ -15,7 +15,8 @@ import msgspec
 
 from authz.domain.effective_roles import (
     EffectiveRoles,
-    Grant,
+    Memberships,
+    MembershipTerms,
     Suspension,
     effective_roles_of,
 )
@@ -47,8 +48,8 @@ _ASPECTS = {
 class Denial(msgspec.Struct, frozen=True):
     """All that the nearest grants of a denial follow from, so that they can be remembered by it.
 
-    `grants` are the memberships that were looked at, as they are now: without dates, and invited for one that
-    does not apply at this time. `facts` is every fact that holds, `fixed` those that no change can be about.
+    `memberships` are those that were looked at, as they are now: without dates, and invited for one that does
+    not apply at this time. `facts` is every fact that holds, `fixed` those that no change can be about.
     `course_id` is that of a course with rules of its own, and `course_policy` the digest of its policy.
     """
 
@@ -60,7 +61,7 @@ class Denial(msgspec.Struct, frozen=True):
     kinds: tuple[ScopeKind, ...]
     course_state: CourseState | None
     open_to_course: bool
-    grants: tuple[Grant, ...]
+    memberships: Memberships
     is_suspended: bool
     facts: int
     fixed: int = 0
@@ -76,18 +77,19 @@ class Step(msgspec.Struct, frozen=True):
     holds: bool = True
 
 
-def timeless(grant: Grant, now: Instant) -> Grant:
-    """A grant without dates that gives now what this one gives."""
-    if not grant.has_dates:
-        return grant
-    status = grant.status
-    if grant.is_suspended(now):
+def timeless(membership: MembershipTerms, now: Instant) -> MembershipTerms:
+    """A membership without dates that gives now what this one gives."""
+    if not membership.has_dates:
+        return membership
+    status = membership.status
+    if membership.is_suspended(now):
         status = MembershipStatus.SUSPENDED
     elif status is MembershipStatus.ACTIVE and not (
-        (grant.starts_at is None or grant.starts_at <= now) and (grant.ends_at is None or now < grant.ends_at)
+        (membership.starts_at is None or membership.starts_at <= now)
+        and (membership.ends_at is None or now < membership.ends_at)
     ):
         status = MembershipStatus.INVITED
-    return Grant(grant.kind, grant.role, status)
+    return MembershipTerms(membership.kind, membership.role, status)
 
 
 def nearest_grants(policy: CompiledPolicy, denial: Denial) -> tuple[tuple[Step, ...], ...]:
@@ -123,16 +125,16 @@ def _repairs(denial: Denial) -> list[Step]:
     if denial.course_state not in (None, CourseState.ACTIVE):
         found.append(Step(ChangeKind.COURSE_STATE, ScopeKind.COURSE))
     found += [
-        Step(ChangeKind.MEMBERSHIP, grant.kind, (grant.role,))
-        for grant in denial.grants
-        if grant.status is not MembershipStatus.ACTIVE
+        Step(ChangeKind.MEMBERSHIP, membership.kind, (membership.role,))
+        for membership in denial.memberships
+        if membership.status is not MembershipStatus.ACTIVE
     ]
     return found
 
 
 def _additions(policy: CompiledPolicy, denial: Denial) -> list[Step]:
     """Every membership that is not there, in each scope that counts."""
-    there = {(grant.kind, grant.role) for grant in denial.grants}
+    there = {(membership.kind, membership.role) for membership in denial.memberships}
     return [
         Step(ChangeKind.ROLE, kind, (role.name,))
         for kind in denial.kinds
@@ -143,7 +145,7 @@ def _additions(policy: CompiledPolicy, denial: Denial) -> list[Step]:
 
 def _held_after(policy: CompiledPolicy, denial: Denial, made: Iterable[Step]) -> EffectiveRoles:
     """The roles after some changes."""
-    grants = {(grant.kind, grant.role): grant for grant in denial.grants}
+    memberships = {(each.kind, each.role): each for each in denial.memberships}
     suspension, state = Suspension() if denial.is_suspended else None, denial.course_state
     for step in made:
         if step.kind is ChangeKind.ACCOUNT:
@@ -151,9 +153,9 @@ def _held_after(policy: CompiledPolicy, denial: Denial, made: Iterable[Step]) ->
         elif step.kind is ChangeKind.COURSE_STATE:
             state = CourseState.ACTIVE
         elif step.scope_kind is not None:
-            role = step.roles[0]
-            grants[step.scope_kind, role] = Grant(step.scope_kind, role, MembershipStatus.ACTIVE)
-    return effective_roles_of(tuple(grants.values()), state, policy.role_table, _ANY_TIME, suspension)
+            kind, role = step.scope_kind, step.roles[0]
+            memberships[kind, role] = MembershipTerms(kind, role, MembershipStatus.ACTIVE)
+    return effective_roles_of(tuple(memberships.values()), state, policy.role_table, _ANY_TIME, suspension)
 
 
 def _changes_of_facts(

@@ -164,8 +164,8 @@ class PersonRights:
                 snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
                 subject = _holder(key, mutation, snapshot)
                 scope = snapshot.scope(PLATFORM)
-                grants = () if subject is None or scope is None else snapshot.grants(subject, scope)
-                return [MembershipKey(subject, PLATFORM, grant.role) for grant in grants if subject]
+                memberships = () if subject is None or scope is None else snapshot.memberships(subject, scope)
+                return [MembershipKey(subject, PLATFORM, each.role) for each in memberships if subject]
             case _:
                 return []
 
@@ -187,10 +187,10 @@ class PersonRights:
         authority = await self._authority(person, MANAGE_MEMBERS, scope)
         snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
         for context in _contexts(snapshot, subject, scope):
-            for grant in snapshot.grants(subject, context):
-                if grant.kind not in (ScopeKind.SESSION, scope.kind):
+            for membership in snapshot.memberships(subject, context):
+                if membership.kind not in (ScopeKind.SESSION, scope.kind):
                     continue
-                key = MembershipKey(subject, context.scope_of_kind(grant.kind), grant.role)
+                key = MembershipKey(subject, context.scope_of_kind(membership.kind), membership.role)
                 refused = _outranked(person, key, authority)
                 if refused is not None:
                     raise refused

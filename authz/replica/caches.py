@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from authz.domain.context import ScopeContext
-from authz.domain.effective_roles import Grant
+from authz.domain.effective_roles import Memberships
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     Key,
@@ -18,7 +18,7 @@ from authz.domain.entities import (
 )
 from authz.replica.environment import Environment, Versions
 from authz.replica.kinds import CODECS
-from authz.replica.layout import read_grants
+from authz.replica.layout import read_memberships
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,7 +39,7 @@ class Caches:
 
     LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key, and
     `policy` is the platform's active version. Both are dropped when a revision changes something of their
-    kind. `grants` are interned by their bytes, so they cannot be stale.
+    kind. `memberships` are interned by their bytes, so they cannot be stale.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Caches:
         self.versions = Versions(-1, 0, 0, -1, -1)
         self.scopes: dict[bytes, ReplicaScope] = {}
         self.policy: PolicyVersion | None = None
-        self.grants: dict[bytes, tuple[Grant, ...]] = {}
+        self.memberships: dict[bytes, Memberships] = {}
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         """Drop what the state of a transaction has outdated."""
@@ -59,9 +59,9 @@ class Caches:
         self.versions = versions
         self.transaction_id = transaction.id()
 
-    def read_grants(self, name: bytes) -> tuple[Grant, ...]:
-        """Decode grants, interned by the kind of their scope and their record."""
-        return intern(self.grants, name, read_grants(name))
+    def read_memberships(self, name: bytes) -> Memberships:
+        """Decode memberships, interned by the kind of their scope and their record."""
+        return intern(self.memberships, name, read_memberships(name))
 
 
 def _active_policy(environment: Environment, transaction: lmdb.Transaction) -> PolicyVersion | None:

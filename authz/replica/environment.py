@@ -71,9 +71,9 @@ DAMAGE = (
 class Environment:
     """The databases by name, in one memory map: one writer, and any number of readers without locks.
 
-    `members` subject, scope to grants · `courses` id to course · `sessions` id to session · `resources` type,
-    id to resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
-    resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
+    `members` subject, scope to memberships · `courses` id to course · `sessions` id to session · `resources`
+    type, id to resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in`
+    scope, resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
     resource · `tombstones` type, id of a resource that was deleted to when. The five before have empty
     values, and are indexes in the other direction.
     """

@@ -10,15 +10,15 @@ from authz.domain.entities import KINDS, Membership, Resource, RetainedData, Ret
 from authz.domain.ports import Dump
 from authz.replica.codec import Codec, Databases, Pair
 from authz.replica.layout import (
-    grant_record,
     is_shared,
-    join_grants,
+    join_memberships,
+    membership_record,
     read_ref,
     read_resource,
     read_tombstone,
     ref_key,
     resource_record,
-    split_grants,
+    split_memberships,
     tombstone_record,
     with_shared,
 )
@@ -28,20 +28,23 @@ TOMBSTONES = "tombstones"
 _MEMBERSHIP, _RESOURCE, _SHARE = (KINDS[name] for name in ("membership", "resource", "share"))
 
 
-class _GrantCodec(Codec):
+class _MembershipCodec(Codec):
     """All memberships of a subject in one scope are one record, by role."""
 
     def record_of(self, entity: Membership, before: bytes) -> bytes:
-        return join_grants(split_grants(before) | {entity.role: grant_record(entity)})
+        return join_memberships(split_memberships(before) | {entity.role: membership_record(entity)})
 
     def rest_of(self, entity: Membership, before: bytes) -> bytes:
-        grants = split_grants(before)
-        grants.pop(entity.role, None)
-        return join_grants(grants)
+        memberships = split_memberships(before)
+        memberships.pop(entity.role, None)
+        return join_memberships(memberships)
 
     def pairs(self, dump: Dump) -> Iterator[Pair]:
         for key, held in groupby(dump.entities(self.kind, by="subject"), self.key_of):
-            yield key, join_grants({membership.role: grant_record(membership) for membership in held})
+            yield (
+                key,
+                join_memberships({membership.role: membership_record(membership) for membership in held}),
+            )
 
 
 class _ResourceCodec(Codec):
@@ -103,7 +106,7 @@ class _RetentionRuleCodec(Codec):
 
 
 CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {
-    "membership": _GrantCodec(_MEMBERSHIP, key=("subject", "scope"), lookups=("scope",)),
+    "membership": _MembershipCodec(_MEMBERSHIP, key=("subject", "scope"), lookups=("scope",)),
     "resource": _ResourceCodec(_RESOURCE),
     "share": _ShareCodec(_SHARE),
     "retention_rule": _RetentionRuleCodec(KINDS["retention_rule"]),

@@ -5,8 +5,8 @@ Every key begins with the fields by which it is looked up, so a check needs one 
 which no id contains; a UUID in its usual form is packed into 17 bytes instead of 37. So no key is a prefix of
 another, and packing is one to one.
 
-The records that nearly every check reads, grants and resources, are written here byte by byte; grants without
-their source and reference. Other kinds are written by `authz.replica.codec`.
+The records that nearly every check reads, memberships and resources, are written here byte by byte,
+memberships without their source and reference. Other kinds are written by `authz.replica.codec`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from authz.domain.context import ResourceContext, ScopeContext
-from authz.domain.effective_roles import Grant
+from authz.domain.effective_roles import Memberships, MembershipTerms
 from authz.domain.entities import Membership, MembershipStatus, Resource, Visibility
 from authz.domain.facts import OWN, Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
@@ -42,9 +42,9 @@ _SCOPE_KINDS = {
 
 _STATUSES = tuple(MembershipStatus)
 _STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES)}
-_GRANT_TIMES = (16, 32, 64)
+_MEMBERSHIP_TIMES = (16, 32, 64)
 """The flags of `starts_at`, `ends_at` and `suspended_until`."""
-_GRANT_TIMED = sum(_GRANT_TIMES)
+_MEMBERSHIP_TIMED = sum(_MEMBERSHIP_TIMES)
 _VISIBILITIES = tuple(Visibility)
 
 _PUBLISHED, _LOCKED, _AI, _SHARED = 1, 2, 4, 64
@@ -161,41 +161,43 @@ def read_number(raw: bytes, start: int) -> tuple[int, int]:
     return _number.unpack_from(raw, start)[0], start + _number.size
 
 
-def grant_record(membership: Membership) -> bytes:
+def membership_record(membership: Membership) -> bytes:
     """One membership of a subject in a scope: its length, then its fields, the role last."""
     instants = (membership.starts_at, membership.ends_at, membership.suspended_until)
-    flags, times = _pack_times(_GRANT_TIMES, instants)
+    flags, times = _pack_times(_MEMBERSHIP_TIMES, instants)
     body = bytes((_STATUS_NUMBERS[membership.status] | flags,)) + times + membership.role.encode()
     return bytes((len(body),)) + body
 
 
-def split_grants(raw: bytes) -> dict[str, bytes]:
+def split_memberships(raw: bytes) -> dict[str, bytes]:
     """The records of a subject's memberships in one scope, by role."""
     found: dict[str, bytes] = {}
     start = 0
     while start < len(raw):
         end = start + 1 + raw[start]
         flags = raw[start + 1]
-        times = (flags & _GRANT_TIMED).bit_count() * _instant.size
+        times = (flags & _MEMBERSHIP_TIMED).bit_count() * _instant.size
         found[raw[start + 2 + times : end].decode()] = raw[start:end]
         start = end
     return found
 
 
-def join_grants(records: dict[str, bytes]) -> bytes:
+def join_memberships(records: dict[str, bytes]) -> bytes:
     """All of them as one value, in the order of the roles, so that equal sets are equal bytes."""
     return b"".join(records[role] for role in sorted(records))
 
 
-def read_grants(raw: bytes) -> tuple[Grant, ...]:
-    """The grants of a value of `join_grants` that follows the first byte of its scope."""
+def read_memberships(raw: bytes) -> Memberships:
+    """The memberships of a value of `join_memberships` that follows the first byte of its scope."""
     kind = _SCOPE_KINDS[raw[0]]
-    return tuple(_read_grant(kind, role, record) for role, record in split_grants(raw[1:]).items())
+    return tuple(_read_membership(kind, role, record) for role, record in split_memberships(raw[1:]).items())
 
 
-def _read_grant(kind: ScopeKind, role: str, record: bytes) -> Grant:
+def _read_membership(kind: ScopeKind, role: str, record: bytes) -> MembershipTerms:
     flags = record[1]
-    return Grant(kind, role, _STATUSES[flags & 15], *_unpack_times(_GRANT_TIMES, flags, record, 2))
+    return MembershipTerms(
+        kind, role, _STATUSES[flags & 15], *_unpack_times(_MEMBERSHIP_TIMES, flags, record, 2)
+    )
 
 
 def resource_record(resource: Resource, *, shared: bool = False) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import lmdb
 
 from authz.domain.context import DELETED, SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
-from authz.domain.effective_roles import Grant, Suspension
+from authz.domain.effective_roles import Memberships, Suspension
 from authz.domain.entities import (
     AccessToken,
     AccountStatus,
@@ -53,7 +53,7 @@ _NO_COURSE = bytes((COURSE_KIND[0] + 1,))
 """Stands for the place of the sessions without a course: behind every course."""
 _PART = 64
 """Records that a scan reads at once."""
-_NO_GRANTS: tuple[Grant, ...] = ()
+_NO_MEMBERSHIPS: Memberships = ()
 _COURSES, _SESSIONS, _ACTIVATIONS = CODECS["course"], CODECS["session"], CODECS["policy_activation"]
 _ACCESS_TOKENS = CODECS["access_token"]
 _read_share = CODECS["share"].decode
@@ -62,7 +62,7 @@ _read_share = CODECS["share"].decode
 class ReplicaSnapshot(Snapshot):
     """A `Snapshot` over one read transaction, which ends with it.
 
-    It remembers the last resource and the last grants that it read: a page of resources asks about one
+    It remembers the last resource and the last memberships that it read: a page of resources asks about one
     subject in one course many times.
     """
 
@@ -74,7 +74,7 @@ class ReplicaSnapshot(Snapshot):
         self._get: Callable[..., Any] = self._transaction.get
         self._accounts = environment.databases["accounts"]
         self._grants_key: tuple[bytes, bytes, bytes] | None = None
-        self._grants = _NO_GRANTS
+        self._memberships = _NO_MEMBERSHIPS
         self._ref_key = b""
         self._resource: bytes | None = None
         self._subject: Subject | None = None
@@ -85,7 +85,7 @@ class ReplicaSnapshot(Snapshot):
             caches.update(environment, self._transaction)
         # This state's own: the next state may have others.
         self._scopes = caches.scopes
-        self._known_grants = caches.grants
+        self._known_memberships = caches.memberships
         self.policy = caches.policy
         versions = caches.versions
         self.revision = versions.revision
@@ -138,18 +138,18 @@ class ReplicaSnapshot(Snapshot):
         owner = b"" if raw is None else read_context(raw)[1]
         return whole_subject(owner) if owner else None
 
-    def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
+    def memberships(self, subject: Subject, scope: ScopeContext) -> Memberships:
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         head = self._key_of(subject)
         key = (head, scope.course_key, scope.session_key)
         if key == self._grants_key:
-            return self._grants
-        found = self._grants_in(head, PLATFORM_KEY)
+            return self._memberships
+        found = self._memberships_in(head, PLATFORM_KEY)
         if scope.course_key:
-            found += self._grants_in(head, scope.course_key)
+            found += self._memberships_in(head, scope.course_key)
         if scope.session_key:
-            found += self._grants_in(head, scope.session_key)
-        self._grants_key, self._grants = key, found
+            found += self._memberships_in(head, scope.session_key)
+        self._grants_key, self._memberships = key, found
         return found
 
     def suspension(self, subject: Subject) -> Suspension | None:
@@ -229,12 +229,12 @@ class ReplicaSnapshot(Snapshot):
         owners = [owner] if owner > last else []
         yield from self._subjects(merge_sorted([owners, shares]))
 
-    def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
-        head, grants_in = _own_key(scope), self._grants_in
+    def scan_memberships(self, scope: ScopeContext) -> Iterator[tuple[Subject, Memberships]]:
+        head, memberships_in = _own_key(scope), self._memberships_in
         for key in scan_prefix(self._transaction, self._environment.members_in, head):
             self._subject_key = key
             self._subject = subject = whole_subject(key)
-            yield subject, grants_in(key, head)
+            yield subject, memberships_in(key, head)
 
     def scan_owned(
         self, scope: ScopeContext, type_name: str
@@ -343,12 +343,12 @@ class ReplicaSnapshot(Snapshot):
             self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
         return self._resource
 
-    def _grants_in(self, subject: bytes, scope: bytes) -> tuple[Grant, ...]:
+    def _memberships_in(self, subject: bytes, scope: bytes) -> Memberships:
         raw = self._get(subject + scope)
         if raw is None:
-            return _NO_GRANTS
+            return _NO_MEMBERSHIPS
         name = scope[:1] + raw
-        return self._known_grants.get(name) or self._caches.read_grants(name)
+        return self._known_memberships.get(name) or self._caches.read_memberships(name)
 
     def _read_suspension(self, key: bytes) -> Suspension | None:
         raw = self._get(key, None, self._accounts)

@@ -16,7 +16,13 @@ import msgspec
 from sqlalchemy import Connection, exists, select
 
 from authz.domain.decisions import EDIT_POLICY
-from authz.domain.effective_roles import EffectiveRoles, Grant, Suspension, effective_roles_of, role_table
+from authz.domain.effective_roles import (
+    EffectiveRoles,
+    MembershipTerms,
+    Suspension,
+    effective_roles_of,
+    role_table,
+)
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     Account,
@@ -203,11 +209,13 @@ class Administrators:
         suspension = None
         if isinstance(account, Account) and account.status is AccountStatus.SUSPENDED:
             suspension = Suspension(account.suspended_until)
-        grants = [
-            Grant(PLATFORM.kind, each.role, each.status, each.starts_at, each.ends_at, each.suspended_until)
+        memberships = [
+            MembershipTerms(
+                PLATFORM.kind, each.role, each.status, each.starts_at, each.ends_at, each.suspended_until
+            )
             for each in held
         ]
-        return effective_roles_of(grants, None, role_table(vocabulary.roles), self._now, suspension)
+        return effective_roles_of(memberships, None, role_table(vocabulary.roles), self._now, suspension)
 
 
 def _coverage_by(held: EffectiveRoles, roles: frozenset[str]) -> _Coverage:

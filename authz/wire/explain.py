@@ -58,14 +58,14 @@ def explanation_message(told: Explanation, *, checked_at: str, decision_id: str)
 
 
 def _membership_message(each: MembershipTrace) -> pb.ExplainedMembership:
-    grant = each.grant
+    terms = each.terms
     return pb.ExplainedMembership(
         scope=scope_message(each.scope),
-        role=grant.role,
-        status=STATUSES.number(grant.status),
-        starts_at=time_message(grant.starts_at),
-        ends_at=time_message(grant.ends_at),
-        suspended_until=time_message(grant.suspended_until),
+        role=terms.role,
+        status=STATUSES.number(terms.status),
+        starts_at=time_message(terms.starts_at),
+        ends_at=time_message(terms.ends_at),
+        suspended_until=time_message(terms.suspended_until),
         gives=each.gives,
         inactive_reason=INACTIVE_REASONS.number(each.inactive_reason),
         counts=each.counts,

@@ -9,8 +9,8 @@ import pytest
 from authz.domain.context import earliest_after
 from authz.domain.effective_roles import (
     EffectiveRoles,
-    Grant,
     InactiveReason,
+    MembershipTerms,
     Suspension,
     effective_roles_of,
     effective_roles_of_one,
@@ -20,7 +20,7 @@ from authz.domain.effective_roles import (
 from authz.domain.entities import CourseState, Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, SubjectType, course_scope, session_scope
 from authz.domain.vocabulary import RoleDeclaration
-from tests.facts import grant_of
+from tests.facts import terms_of
 
 MAYA = Subject(SubjectType.USER, "maya")
 HERE = course_scope("here")
@@ -43,14 +43,14 @@ ACTIVE, DRAFT, CONCLUDED, ARCHIVED = (
 )
 
 
-def held(role: str, scope: Scope = HERE, **more: object) -> Grant:
-    return grant_of(Membership(subject=MAYA, scope=scope, role=role, **more))  # type: ignore[arg-type]  # open in tests
+def held(role: str, scope: Scope = HERE, **more: object) -> MembershipTerms:
+    return terms_of(Membership(subject=MAYA, scope=scope, role=role, **more))  # type: ignore[arg-type]  # open in tests
 
 
-def given_by(grant: Grant, course: CourseState | None, now: int) -> str | InactiveReason:
-    """The role, or why there is none; alike when it is the only grant."""
-    one = effective_roles_of_one(grant, course, TABLE, now, suspended_kinds([grant], None, now))
-    alone = effective_roles_of([grant], course, TABLE, now)
+def given_by(membership: MembershipTerms, course: CourseState | None, now: int) -> str | InactiveReason:
+    """The role, or why there is none; alike when it is the only membership."""
+    one = effective_roles_of_one(membership, course, TABLE, now, suspended_kinds([membership], None, now))
+    alone = effective_roles_of([membership], course, TABLE, now)
     assert (alone.roles, alone.inactive_reason) == (one.roles, one.inactive_reason)
     if one.inactive_reason is not None:
         assert not one.roles
@@ -119,7 +119,7 @@ def test_a_completed_membership_keeps_its_remainder_after_its_end() -> None:
     ],
     ids=str,
 )
-def test_a_role_that_is_not_declared_for_its_kind_of_scope_gives_none(membership: Grant) -> None:
+def test_a_role_that_is_not_declared_for_its_kind_of_scope_gives_none(membership: MembershipTerms) -> None:
     assert isinstance(given_by(membership, ACTIVE, 0), InactiveReason)
 
 
@@ -208,10 +208,10 @@ MONDAY = session_scope("monday")
     ids=str,
 )
 def test_a_suspension_is_of_a_person_in_a_scope_and_of_all_its_other_roles(
-    suspended: Grant, others: tuple[Grant, ...]
+    suspended: MembershipTerms, others: tuple[MembershipTerms, ...]
 ) -> None:
-    for grants in ((suspended, *others), (*others, suspended)):
-        roles = effective_roles_of(grants, ACTIVE, TABLE, 10)
+    for memberships in ((suspended, *others), (*others, suspended)):
+        roles = effective_roles_of(memberships, ACTIVE, TABLE, 10)
         assert (roles.roles, roles.in_course, roles.in_session) == (frozenset(), False, False)
         assert roles.inactive_reason is InactiveReason.SUSPENDED
 
@@ -226,8 +226,8 @@ def test_a_suspension_in_a_course_leaves_the_roles_on_the_platform_and_the_other
 
 @pytest.mark.parametrize(("now", "roles"), [(19, set()), (20, {"student", "host"})])
 def test_a_suspension_until_a_time_ends_by_itself_and_is_a_next_change(now: int, roles: set[str]) -> None:
-    grants = (held("student", suspended_until=20), held("host", MONDAY))
-    found = effective_roles_of(grants, ACTIVE, TABLE, now)
+    memberships = (held("student", suspended_until=20), held("host", MONDAY))
+    found = effective_roles_of(memberships, ACTIVE, TABLE, now)
     assert found.roles == roles
     assert found.next_change_at == (20 if now < 20 else None)
 
@@ -239,8 +239,8 @@ def test_a_suspension_until_a_time_ends_by_itself_and_is_a_next_change(now: int,
 def test_a_suspended_account_has_no_role_anywhere(
     until: int | None, now: int, roles: int, change: int | None
 ) -> None:
-    grants = (held("student"), held("platform_admin", PLATFORM))
-    found = effective_roles_of(grants, ACTIVE, TABLE, now, Suspension(until))
+    memberships = (held("student"), held("platform_admin", PLATFORM))
+    found = effective_roles_of(memberships, ACTIVE, TABLE, now, Suspension(until))
     assert len(found.roles) == roles
     assert found.next_change_at == change
     assert found.inactive_reason is (None if roles else InactiveReason.SUSPENDED)

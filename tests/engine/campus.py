@@ -52,7 +52,7 @@ class Campus(ReplicaSnapshot):
         found = self._entities.get(ref)
         return found if isinstance(found, Resource) else None
 
-    def memberships(self, subject: Subject, scopes: Sequence[Scope]) -> tuple[Membership, ...]:
+    def memberships_in(self, subject: Subject, scopes: Sequence[Scope]) -> tuple[Membership, ...]:
         """Those of the subject in any of the scopes."""
         return tuple(
             e

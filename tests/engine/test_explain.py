@@ -181,7 +181,7 @@ def single_changes(campus: Campus, question: Question, checker: Checker) -> list
         ]
         if scope.kind is ScopeKind.COURSE:
             found.append(Change(kind=ChangeKind.COURSE_STATE, scope=scope))
-    for held in campus.memberships(question.subject, trace.scopes):
+    for held in campus.memberships_in(question.subject, trace.scopes):
         found.append(Change(kind=ChangeKind.MEMBERSHIP, scope=held.scope, roles=(held.role,)))
     return [*found, Change(kind=ChangeKind.ACCOUNT)]
 

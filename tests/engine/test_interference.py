@@ -116,7 +116,7 @@ def test_no_rules_let_a_stranger_into_content(
     event(f"allowed: {decision.allowed}")
     if decision.allowed:
         places = own_scopes(campus, question, inline=inline)
-        assert campus.memberships(question.subject, list(places))
+        assert campus.memberships_in(question.subject, list(places))
 
 
 @examples(75)
@@ -150,7 +150,7 @@ def test_shares_and_ownership_change_nothing_for_whom_no_membership_lets_in(
     question = data.draw(questions(entities))
     campus = Campus(entities)
     checker = checker_of(policy, inline=inline)
-    assume(not campus.memberships(question.subject, list(own_scopes(campus, question, inline=inline))))
+    assume(not campus.memberships_in(question.subject, list(own_scopes(campus, question, inline=inline))))
     bare = [
         msgspec.structs.replace(entity, owner=None) if isinstance(entity, Resource) else entity
         for entity in campus.entities
@@ -230,4 +230,4 @@ def test_nobody_joins_presents_or_records_what_has_ended(data: st.DataObject, ac
         if CHECKERS[0].check(campus, question, NOW).allowed:
             assert session.state in (SessionState.SCHEDULED, SessionState.LIVE)
             scopes = [session_scope(session.id), *map(course_scope, filter(None, [session.course_id]))]
-            assert campus.memberships(asked.subject, scopes)
+            assert campus.memberships_in(asked.subject, scopes)

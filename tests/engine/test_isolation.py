@@ -232,7 +232,7 @@ def test_nobody_gets_into_content_without_a_membership_in_its_own_course_or_sess
     for number, checker in enumerate(CHECKERS):
         decision = checker.check(campus, question, NOW)
         places = own_scopes(campus, question, inline=number % 2 == 1)
-        if not campus.memberships(question.subject, list(places)):
+        if not campus.memberships_in(question.subject, list(places)):
             assert not decision.allowed
 
 
@@ -259,7 +259,7 @@ def test_the_policy_of_a_course_decides_as_an_override_of_it_and_changes_nothing
             assert decision.verdict == expected.verdict
         else:
             assert decision == before == expected
-        if not campus.memberships(question.subject, list(own_scopes(campus, question, inline=True))):
+        if not campus.memberships_in(question.subject, list(own_scopes(campus, question, inline=True))):
             assert not decision.allowed
 
 
@@ -342,7 +342,7 @@ def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postg
                     decision = checker.check(snapshot, question, NOW)
                     assert decision.verdict == checker.check(campus, question, NOW).verdict
                     scopes = own_scopes(campus, question, inline=number % 2 == 1)
-                    if not campus.memberships(question.subject, list(scopes)):
+                    if not campus.memberships_in(question.subject, list(scopes)):
                         assert not decision.allowed
         finally:
             release_environment(environment)

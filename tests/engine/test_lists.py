@@ -179,7 +179,7 @@ def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_h
         for each in found:
             decision = checker.check(campus, msgspec.structs.replace(asked, subject=each.subject), NOW)
             assert each.rule == decision.rule
-            held = campus.memberships(each.subject, [each.scope])
+            held = campus.memberships_in(each.subject, [each.scope])
             assert each.grant_role in {m.role for m in held}
             assert each.rule.role in {"*", *checker.policy.inherited[each.role]}
 

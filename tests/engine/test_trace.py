@@ -47,7 +47,7 @@ def traced(entities: list[Entity], action: str, ref: ResourceRef) -> tuple[Reaso
 def test_every_membership_is_told_with_its_scope_and_what_it_gives() -> None:
     _, trace = traced(CAMPUS, "read", ResourceRef("material", "exam"))
     assert trace.scopes == (PLATFORM, HERE, MONDAY)
-    told = {str(m.scope): (m.grant.role, m.gives, m.inactive_reason, m.counts) for m in trace.memberships}
+    told = {str(m.scope): (m.terms.role, m.gives, m.inactive_reason, m.counts) for m in trace.memberships}
     assert told == {
         "platform": ("platform_admin", "platform_admin", None, False),
         "course:algebra": ("student", "student", None, True),

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import lmdb
 
-from authz.domain.effective_roles import Grant
+from authz.domain.effective_roles import MembershipTerms
 from authz.domain.ids import Scope
 from authz.replica.environment import Environment
 from authz.replica.kinds import CODECS
 from authz.replica.layout import (
     is_shared,
-    read_grants,
+    read_memberships,
     read_ref,
     read_scope,
     read_subject,
@@ -31,7 +31,7 @@ def all_rows(environment: Environment) -> Iterator[Row]:
         for key, raw in _pairs(transaction, env.members):
             subject, end = read_subject(key, 0)
             scope, _ = read_scope(key, end)
-            yield "grants", (subject, scope), _grants(scope, raw)
+            yield "memberships", (subject, scope), _memberships(scope, raw)
         for key, raw in _pairs(transaction, env.resources):
             if is_shared(raw):
                 yield "shared", read_ref(key, 0)[0], None
@@ -69,5 +69,5 @@ def _pairs(transaction: lmdb.Transaction, database: lmdb._Database) -> Iterator[
             yield bytes(key), bytes(value)
 
 
-def _grants(scope: Scope, raw: bytes) -> tuple[Grant, ...]:
-    return read_grants(scope_key(scope)[:1] + raw)
+def _memberships(scope: Scope, raw: bytes) -> tuple[MembershipTerms, ...]:
+    return read_memberships(scope_key(scope)[:1] + raw)

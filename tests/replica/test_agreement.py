@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.effective_roles import Grant
+from authz.domain.effective_roles import MembershipTerms
 from authz.domain.entities import Entity, Membership, Resource, Session, Share, kind_of
 from authz.domain.ids import Scope
 from authz.domain.mutations import Mutation, Operation
@@ -19,7 +19,7 @@ from authz.replica.generations import build_replica
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.facts import grant_of
+from tests.facts import terms_of
 from tests.properties import examples
 from tests.replica.conftest import MAX_BYTES
 from tests.replica.rows import Row, all_rows
@@ -33,10 +33,10 @@ def expected(entities: Iterable[Entity]) -> set[Row]:
     # The shares of a deleted resource may outlive it for a while.
     resources = {entity.key for entity in entities if isinstance(entity, Resource)}
     rows: set[Row] = set()
-    grants: dict[tuple[object, Scope], list[Grant]] = {}
+    memberships: dict[tuple[object, Scope], list[MembershipTerms]] = {}
     for entity in entities:
         if isinstance(entity, Membership):
-            grants.setdefault((entity.subject, entity.scope), []).append(grant_of(entity))
+            memberships.setdefault((entity.subject, entity.scope), []).append(terms_of(entity))
             rows.add(("member in", entity.scope, entity.subject))
             continue
         rows.add((kind_of(entity).name, entity.key, entity))
@@ -51,8 +51,8 @@ def expected(entities: Iterable[Entity]) -> set[Row]:
                 rows.add(("share with", entity.subject, entity.resource))
                 if entity.resource in resources:
                     rows.add(("shared", entity.resource, None))
-    for place, held in grants.items():
-        rows.add(("grants", place, tuple(sorted(held, key=lambda grant: grant.role))))
+    for place, held in memberships.items():
+        rows.add(("memberships", place, tuple(sorted(held, key=lambda membership: membership.role))))
     return rows
 
 

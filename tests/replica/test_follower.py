@@ -55,24 +55,24 @@ def holds(view: ReplicaView, revision: int) -> bool:
     return once_served(lambda: view.revision() >= revision)
 
 
-def grants(view: ReplicaView, name: str, course_id: str) -> int:
-    """How many grants a student has in a course."""
+def memberships(view: ReplicaView, name: str, course_id: str) -> int:
+    """How many memberships a student has in a course."""
     snapshot = view.snapshot()
     place = snapshot.scope(course_scope(course_id))
-    return 0 if place is None else len(snapshot.grants(user(name), place))
+    return 0 if place is None else len(snapshot.memberships(user(name), place))
 
 
 def test_it_begins_with_a_snapshot_and_goes_on_with_every_write(store: Store, tmp_path: Path) -> None:
     write(store, *(create(entity) for entity in lesson("c", "s")))
     with following(store, tmp_path / "r"), viewing(tmp_path / "r") as view:
         assert view.revision() == 1
-        assert grants(view, "maya", "c") == 1
+        assert memberships(view, "maya", "c") == 1
         write(store, create(student("omar", "c")))
         until(lambda: holds(view, 2))
-        assert grants(view, "omar", "c") == 1
+        assert memberships(view, "omar", "c") == 1
         write(store, remove(CourseKey("c")))
         until(lambda: holds(view, 3))
-        assert grants(view, "maya", "c") == 0
+        assert memberships(view, "maya", "c") == 0
         assert {row[0] for row in rows_of(tmp_path / "r")} == {"tombstone"}
 
 
@@ -104,7 +104,7 @@ def test_a_restart_goes_on_from_its_revision(store: Store, tmp_path: Path) -> No
     write(store, create(student("maya", "c")))
     with following(store, folder), viewing(folder) as view:
         assert generation_of(folder) == first
-        assert grants(view, "maya", "c") == 1
+        assert memberships(view, "maya", "c") == 1
 
 
 def test_of_two_followers_one_follows_and_the_other_takes_over(store: Store, tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_a_replica_of_another_database_is_built_anew(sqlite_store: Store, tmp_pa
     other = open_with(create_sqlite(tmp_path / "other.db"))
     write(other, create(Course(id="c")))
     with viewing(folder) as view, viewing(folder, source="other") as others_view:
-        assert grants(view, "maya", "c") == 1
+        assert memberships(view, "maya", "c") == 1
         with pytest.raises(UnavailableError, match="another database"):
             others_view.snapshot()
         with following(other, folder, source="other"):
             assert generation_of(folder) != first
-            assert grants(others_view, "maya", "c") == 0
+            assert memberships(others_view, "maya", "c") == 0
             assert others_view.database_id() == other.directory.head().database_id
             with pytest.raises(UnavailableError, match="another database"):
                 view.snapshot()
@@ -189,7 +189,7 @@ def test_a_gap_in_the_log_is_noticed_and_built_over(store: Store, store_url: str
     with following(store, folder), viewing(folder) as view:
         until(lambda: generation_of(folder) not in (0, first), "a new replica")
         until(lambda: served(view))
-        assert grants(view, "maya", "c") == grants(view, "omar", "c") == 1
+        assert memberships(view, "maya", "c") == memberships(view, "omar", "c") == 1
 
 
 def test_changes_that_do_not_follow_on_change_nothing(sqlite_store: Store, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_file_that_is_cut_off_is_never_opened_and_built_anew(
     assert caught.value.reason is ErrorReason.REPLICA_NOT_READY
     with following(sqlite_store, folder), viewing(folder) as view:
         assert generation_of(folder) != first
-        assert grants(view, "u499", "c") == 1
+        assert memberships(view, "u499", "c") == 1
         assert not (folder / str(first)).exists()
 
 
@@ -291,7 +291,7 @@ def test_what_this_process_commits_is_there_when_its_caller_is_answered(store: S
             revision = write(store, create(student(f"u{number}", "c")), create(Course(id=f"d{number}")))
             at_once += view.revision() == revision
             until(lambda: holds(view, revision))  # noqa: B023  called here and now
-            assert grants(view, f"u{number}", "c") == 1
+            assert memberships(view, f"u{number}", "c") == 1
         # The follower may come first: it then has read the log.
         assert at_once + len(by_the_log) >= 20
         assert at_once > 10
@@ -387,11 +387,11 @@ def test_a_write_is_settled_only_once_every_process_is_told(
         await settling
 
     with following(store, folder), viewing(folder) as here, viewing(folder) as there:
-        assert grants(there, "maya", "c") == 1
+        assert memberships(there, "maya", "c") == 1
         before = store.directory.head()
         monkeypatch.setattr(SharedState, "advance", late)
         write(store, remove(student("maya", "c").key))
         assert taken.wait(30)
         with ThreadPoolExecutor(1) as pool:
             asyncio.run(settles(here, before, store.directory.head()))
-        assert grants(there, "maya", "c") == 0
+        assert memberships(there, "maya", "c") == 0

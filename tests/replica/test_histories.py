@@ -37,7 +37,7 @@ def members(view: ReplicaView, *names: str) -> list[str]:
     """Who of them is in the course `c`."""
     snapshot = view.snapshot()
     place = snapshot.scope(course_scope("c"))
-    return [] if place is None else [name for name in names if snapshot.grants(user(name), place)]
+    return [] if place is None else [name for name in names if snapshot.memberships(user(name), place)]
 
 
 def rewrite(url: str, difference: str = "nonce = nonce - 1") -> None:

@@ -27,7 +27,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, S
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.replica import layout
 from authz.replica.kinds import CODECS
-from tests.facts import grant_of
+from tests.facts import terms_of
 
 IDS = st.one_of(
     st.text("AZaz09._~@+=|/:-", min_size=1, max_size=128),
@@ -132,12 +132,12 @@ def test_a_record_says_whether_it_is_shared_and_all_else_stays(resource: Resourc
 @given(st.lists(MEMBERSHIPS, max_size=4, unique_by=lambda membership: membership.role))
 def test_the_grants_of_a_scope_read_back_in_whatever_order_they_came(held: list[Membership]) -> None:
     held = [membership for membership in held if membership.scope.kind is ScopeKind.COURSE]
-    forth = layout.join_grants({m.role: layout.grant_record(m) for m in held})
-    back = layout.join_grants({m.role: layout.grant_record(m) for m in reversed(held)})
+    forth = layout.join_memberships({m.role: layout.membership_record(m) for m in held})
+    back = layout.join_memberships({m.role: layout.membership_record(m) for m in reversed(held)})
     assert forth == back
-    read = layout.read_grants(layout.COURSE_KIND + forth)
-    assert sorted(map(str, read)) == sorted(str(grant_of(m)) for m in held)
-    assert layout.join_grants(layout.split_grants(forth)) == forth
+    read = layout.read_memberships(layout.COURSE_KIND + forth)
+    assert sorted(map(str, read)) == sorted(str(terms_of(m)) for m in held)
+    assert layout.join_memberships(layout.split_memberships(forth)) == forth
 
 
 COURSES = st.builds(

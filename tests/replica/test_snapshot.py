@@ -19,7 +19,7 @@ from authz.domain.context import (
     resource_context_of,
     scope_context_of,
 )
-from authz.domain.effective_roles import Grant
+from authz.domain.effective_roles import MembershipTerms
 from authz.domain.entities import (
     Course,
     CourseKey,
@@ -44,7 +44,7 @@ from authz.store import open_store
 from tests.databases import create_sqlite
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import COURSES, SESSIONS, TYPES, campuses, refs, subjects
-from tests.facts import grant_of
+from tests.facts import terms_of
 from tests.policies import POLICY
 from tests.properties import examples
 from tests.replica.conftest import MAX_BYTES
@@ -85,9 +85,9 @@ class Truth:
         scope = self.scope(found.scope)
         return SCOPE_MISSING if scope is None else resource_context_of(found, scope, subject)
 
-    def grants(self, subject: Subject, scopes: Iterable[Scope]) -> list[Grant]:
+    def memberships(self, subject: Subject, scopes: Iterable[Scope]) -> list[MembershipTerms]:
         where = set(scopes)
-        return [grant_of(m) for m in self.of(Membership) if m.subject == subject and m.scope in where]
+        return [terms_of(m) for m in self.of(Membership) if m.subject == subject and m.scope in where]
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         found = self.entities.get(ShareKey(ref, subject))
@@ -150,8 +150,8 @@ def test_reads_say_what_the_entities_say(
             assert same_scope(found, truth.scope(scope))
             if found is not None:
                 for member in (subject, *(m.subject for m in truth.of(Membership))):
-                    held = sorted(map(str, snapshot.grants(member, found)))
-                    assert held == sorted(map(str, truth.grants(member, found.scopes)))
+                    held = sorted(map(str, snapshot.memberships(member, found)))
+                    assert held == sorted(map(str, truth.memberships(member, found.scopes)))
         for named in (ref, *(resource.key for resource in truth.of(Resource))):
             mine, theirs = snapshot.resource(named, subject), truth.resource(named, subject)
             assert (mine is None, mine is SCOPE_MISSING) == (theirs is None, theirs is SCOPE_MISSING)
@@ -249,8 +249,8 @@ def test_members_and_holders_are_scanned_once_each(of: Implementation, entities:
             found = [*snapshot.scan_members(context, platform=platform)]
             assert set(found) == {m.subject for m in memberships if m.scope in counting}
             for member in found:
-                held = sorted(map(str, snapshot.grants(member, context)))
-                assert held == sorted(map(str, truth.grants(member, context.scopes)))
+                held = sorted(map(str, snapshot.memberships(member, context)))
+                assert held == sorted(map(str, truth.memberships(member, context.scopes)))
             require_resumes(
                 found,
                 lambda last, at=context, platform=platform: snapshot.scan_members(  # type: ignore[misc]
@@ -288,9 +288,12 @@ def test_a_scope_is_scanned_with_the_grants_the_owners_and_the_shares_in_it(
             context = snapshot.scope(scope)
             if context is None:
                 continue
-            held = {subject: sorted(map(str, grants)) for subject, grants in snapshot.scan_grants(context)}
+            held = {
+                subject: sorted(map(str, memberships))
+                for subject, memberships in snapshot.scan_memberships(context)
+            }
             assert held == {
-                subject: sorted(map(str, truth.grants(subject, [scope])))
+                subject: sorted(map(str, truth.memberships(subject, [scope])))
                 for where, subject in members
                 if where == scope
             }

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import STRUCTURAL_TYPES, Verdict
-from authz.domain.effective_roles import EffectiveRoles, Grant, effective_roles_of
+from authz.domain.effective_roles import EffectiveRoles, Memberships, effective_roles_of
 from authz.domain.errors import ErrorReason, FailedPreconditionError, UnusablePolicyError
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.impact import Impact, PreviewProgress, PreviewTotals, RecentDecisions
@@ -28,7 +28,7 @@ from authz.engine.preview.tally import RowBatches, Tally
 from authz.policy.compile import CompiledPolicy
 
 PreviewEvent: TypeAlias = PreviewProgress | Impact | PreviewTotals
-_Inside: TypeAlias = Sequence[tuple[int, tuple[Grant, ...]]]
+_Inside: TypeAlias = Sequence[tuple[int, Memberships]]
 """The memberships of a subject in sessions of a scope tree, each with the index of the session."""
 
 _MEMBERS_A_PROGRESS = 5_000
@@ -60,8 +60,8 @@ class Preview:
         self._recent = recent
         self._in_course = in_course
         self._comparison = CellComparison(before.policy, after.policy)
-        self._platform: dict[Subject, tuple[Grant, ...]] = {}
-        self._platform_members: dict[tuple[Grant, ...], list[Subject]] = {}
+        self._platform: dict[Subject, Memberships] = {}
+        self._platform_members: dict[Memberships, list[Subject]] = {}
         self._tally = Tally(max_largest)
         self._members = 0
 
@@ -117,10 +117,10 @@ class Preview:
         platform = self._snapshot.scope(PLATFORM)
         if platform is None:
             return
-        for subject, grants in self._snapshot.scan_grants(platform):
+        for subject, memberships in self._snapshot.scan_memberships(platform):
             yield self._looked_at()
-            self._platform[subject] = grants
-            self._platform_members.setdefault(grants, []).append(subject)
+            self._platform[subject] = memberships
+            self._platform_members.setdefault(memberships, []).append(subject)
 
     def _tree(self, contexts: list[ScopeContext]) -> Iterator[PreviewEvent | None]:
         comparison = self._comparison_in(contexts[0])
@@ -140,7 +140,7 @@ class Preview:
             subject, group, inside = found
             in_sessions: tuple[tuple[int, MemberGroup], ...] = ()
             if inside:
-                in_sessions = tuple((index, tree.group(group.grants + grants)) for index, grants in inside)
+                in_sessions = tuple((index, tree.group(group.memberships + held)) for index, held in inside)
             changes_somewhere = group.cells or (in_sessions and any(each.cells for _, each in in_sessions))
             if not changes_somewhere or self._is_shut_out(subject):
                 continue
@@ -175,32 +175,32 @@ class Preview:
     ) -> Iterator[PreviewProgress | tuple[Subject, MemberGroup, _Inside] | None]:
         """All for whom something may change in a scope tree: with what they hold there and on the platform,
         and besides in its sessions. None for each other."""
-        inside: dict[Subject, list[tuple[int, tuple[Grant, ...]]]] = {}
-        for index, subject, grants in tree.session_members():
-            inside.setdefault(subject, []).append((index, grants))
+        inside: dict[Subject, list[tuple[int, Memberships]]] = {}
+        for index, subject, memberships in tree.session_members():
+            inside.setdefault(subject, []).append((index, memberships))
             yield self._looked_at()
         seen: set[Subject] = set()
-        for subject, grants in self._members_of(tree, inside):
-            if grants and (progress := self._looked_at()):
+        for subject, memberships in self._members_of(tree, inside):
+            if memberships and (progress := self._looked_at()):
                 yield progress
             on_platform = self._platform.get(subject)
             if on_platform is not None:
                 seen.add(subject)
-                grants = on_platform + grants  # noqa: PLW2901  the name still says what it is
-            group = tree.group(grants)
+                memberships = on_platform + memberships  # noqa: PLW2901  the name still says what it is
+            group = tree.group(memberships)
             in_sessions = inside.pop(subject, ()) if inside else ()
             yield (subject, group, in_sessions) if group.cells or in_sessions else None
-        for grants, subjects in self._platform_members.items():
-            group = tree.group(grants)
+        for memberships, subjects in self._platform_members.items():
+            group = tree.group(memberships)
             for subject in subjects if group.cells else ():
                 yield (subject, group, ()) if subject not in seen else None
 
     def _members_of(
-        self, tree: ScopeTree, inside: dict[Subject, list[tuple[int, tuple[Grant, ...]]]]
-    ) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+        self, tree: ScopeTree, inside: dict[Subject, list[tuple[int, Memberships]]]
+    ) -> Iterator[tuple[Subject, Memberships]]:
         """Those of the scope itself, then those of its sessions alone."""
         if tree.scope != PLATFORM:  # its members come last everywhere
-            yield from self._snapshot.scan_grants(tree.contexts[0])
+            yield from self._snapshot.scan_memberships(tree.contexts[0])
         while inside:
             yield next(iter(inside)), ()
 
@@ -221,14 +221,14 @@ class Preview:
             ) from None
 
     def _group_of(
-        self, comparison: CellComparison, context: ScopeContext, grants: tuple[Grant, ...]
+        self, comparison: CellComparison, context: ScopeContext, memberships: Memberships
     ) -> MemberGroup:
         before, after = (
-            effective_roles_of(grants, context.state.course_state, checker.policy.role_table, self._now)
+            effective_roles_of(memberships, context.state.course_state, checker.policy.role_table, self._now)
             for checker in (self._before, self._after)
         )
         cells = comparison.cells(before, after, context.course_id)
-        return MemberGroup(grants, before, after, cells)
+        return MemberGroup(memberships, before, after, cells)
 
     def _is_shut_out(self, subject: Subject) -> bool:
         """Whether the account is suspended now: it then has no role anywhere, under either policy."""
@@ -253,7 +253,7 @@ class Preview:
             return None
         verdict, _ = checker.without_roles(
             held,
-            match.group.grants,
+            match.group.memberships,
             context,
             None,
             self._now,

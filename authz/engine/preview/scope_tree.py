@@ -10,7 +10,7 @@ import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext, facts_at
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES
-from authz.domain.effective_roles import EffectiveRoles, Grant
+from authz.domain.effective_roles import EffectiveRoles, Memberships
 from authz.domain.facts import ALL_FACTS, ATTENDING, OWN, TIMED, share_facts
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.instants import Instant
@@ -26,12 +26,12 @@ class MemberGroup:
 
     def __init__(
         self,
-        grants: tuple[Grant, ...],
+        memberships: Memberships,
         before: EffectiveRoles,
         after: EffectiveRoles,
         cells: tuple[DifferingCell, ...],
     ) -> None:
-        self.grants = grants
+        self.memberships = memberships
         self.before, self.after = before, after
         self.cells = cells
         self._attending: dict[int, tuple[int, int]] = {}
@@ -78,7 +78,7 @@ class ScopeTree:
         self,
         snapshot: Snapshot,
         contexts: list[ScopeContext],
-        make: Callable[[ScopeContext, tuple[Grant, ...]], MemberGroup],
+        make: Callable[[ScopeContext, Memberships], MemberGroup],
         facts_named: Callable[[str, str | None], int],
         now: Instant,
     ) -> None:
@@ -90,7 +90,7 @@ class ScopeTree:
         self._make = make
         self._facts_named = facts_named
         self._now = now
-        self._groups: dict[tuple[Grant, ...], MemberGroup] = {}
+        self._groups: dict[Memberships, MemberGroup] = {}
         self._by_facts: dict[str, list[dict[int, list[ResourceRef]]]] = {}
         self._personal: dict[str, dict[Subject, list[tuple[Relation, ResourceRef]]]] = {}
         self._relations: dict[tuple[str, int, int, int], Relation] = {}
@@ -100,18 +100,18 @@ class ScopeTree:
         """The scope itself."""
         return self.scopes[0]
 
-    def group(self, grants: tuple[Grant, ...]) -> MemberGroup:
-        """The group of members who hold exactly these grants."""
-        found = self._groups.get(grants)
+    def group(self, memberships: Memberships) -> MemberGroup:
+        """The group of members who hold exactly these memberships."""
+        found = self._groups.get(memberships)
         if found is None:
-            found = self._groups[grants] = self._make(self.contexts[0], grants)
+            found = self._groups[memberships] = self._make(self.contexts[0], memberships)
         return found
 
-    def session_members(self) -> Iterator[tuple[int, Subject, tuple[Grant, ...]]]:
+    def session_members(self) -> Iterator[tuple[int, Subject, Memberships]]:
         """The members of the sessions of a course, each with the index of the session."""
         for index, context in enumerate(self.contexts[1:], 1):
-            for subject, grants in self._snapshot.scan_grants(context):
-                yield index, subject, grants
+            for subject, memberships in self._snapshot.scan_memberships(context):
+                yield index, subject, memberships
 
     def read_resources(self, type_name: str) -> Iterator[None]:
         """Read all resources of a type, once."""
