@@ -353,13 +353,15 @@ class Directory(Protocol):
         wanted: Callable[[Key], bool],
         *,
         likely: ChangeScope,
+        subject: Subject | None,
     ) -> PastRecords:
         """What there was, at a time, on the platform and in the course in which a record then was: the
         records whose keys are `wanted`, from the change log. `record` itself must be wanted.
 
         Reads the whole log of that course. `likely` is where the record may have been, such as where it is
         now; if it was not, the log of all is searched for it. Raises `OutOfRangeError` if the log does not
-        reach back to its beginning, and as `read` for one that takes too long.
+        reach back to its beginning, `FailedPreconditionError` (SUBJECT_ERASED) if `subject`, whom the
+        question is about, was erased since, and as `read` for one that takes too long.
         """
 
     def abort_connections(self) -> None:

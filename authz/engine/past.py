@@ -70,7 +70,7 @@ class Past:
         likely = _scope_of(present, record)
 
         def answered() -> tuple[T, str]:
-            past = self._directory.records_at(time, record, wanted, likely=likely)
+            past = self._directory.records_at(time, record, wanted, likely=likely, subject=subject)
             with self._snapshot_of(past.entities, revision=past.state.revision) as snapshot:
                 return answer(snapshot, self._checker(snapshot, time)), self._keys.seal(past.state)
 

@@ -37,6 +37,7 @@ from authz.store.active_policy import read_course_policies
 from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
+from authz.store.erased import require_not_erased_since
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
@@ -180,8 +181,11 @@ class SqlDirectory(Directory):
         wanted: Callable[[Key], bool],
         *,
         likely: ChangeScope,
+        subject: Subject | None,
     ) -> PastRecords:
         with bounded_read_transaction(self._engine) as connection:
+            if subject is not None:
+                require_not_erased_since(connection, subject, time)
             past = read_past(connection, time, record, wanted, likely)
             self.learn_key(connection, past.state.database_id)
             return past

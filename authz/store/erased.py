@@ -8,7 +8,9 @@ from sqlalchemy import Connection, select
 
 from authz.domain.entities import kind_of
 from authz.domain.erasures import PSEUDONYM_PREFIX, erased, is_pseudonym, subject_mac
+from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject, SubjectType, is_id, parse_subject
+from authz.domain.instants import Instant, format_instant
 from authz.domain.mentions import subjects_in
 from authz.domain.mutations import Mutation, Operation
 from authz.store.bulk import select_by
@@ -62,6 +64,21 @@ def require_not_erased(connection: Connection, subject: Subject) -> None:
         raise is_pseudonym(subject)
     if erased_among(connection, [subject]):
         raise erased(subject)
+
+
+def require_not_erased_since(connection: Connection, subject: Subject, time: Instant) -> None:
+    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a subject was erased after a time, also if its id
+    was released since: the log no longer tells what the subject could do then."""
+    mac = subject_mac(read_token_key(connection), subject)
+    later = select(ERASURES.c.started_at).where(ERASURES.c.mac == mac, ERASURES.c.started_at > time)
+    began: Instant | None = connection.execute(later.order_by(ERASURES.c.started_at.desc())).scalar()
+    if began is not None:
+        raise FailedPreconditionError(
+            ErrorReason.SUBJECT_ERASED,
+            f"{subject} was erased at {format_instant(began)}, so nothing is known of it before; ask about a"
+            " later time, or about somebody else",
+            subject=str(subject),
+        )
 
 
 def erased_among(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, str]:

@@ -1592,7 +1592,8 @@ class ExplainRequest(_message.Message):
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Decide as of this time; now, when absent. For a later time, the records and the policy are those of now. For an
-        earlier time, they are those of that time, from the change log: this needs the database.
+        earlier time, they are those of that time, from the change log: this needs the database. FAILED_PRECONDITION,
+        SUBJECT_ERASED, if the subject was erased since.
         """
 
     @_builtins.property

@@ -205,8 +205,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
     """
     ERROR_REASON_SUBJECT_ERASED: _ErrorReason.ValueType  # 44
-    """FAILED_PRECONDITION. The write names a subject that was erased, or the pseudonym of one. Use another id, or call
-    `ReleaseErasedSubject`.
+    """FAILED_PRECONDITION. The write names a subject that was erased, or the pseudonym of one: use another id, or call
+    `ReleaseErasedSubject`. Or the question is about a subject at a time before its erasure, which the change log no
+    longer tells.
     {"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
     """
     ERROR_REASON_SUBJECT_HELD: _ErrorReason.ValueType  # 45
@@ -406,8 +407,9 @@ is the key in the limits file.
 {"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
 """
 ERROR_REASON_SUBJECT_ERASED: ErrorReason.ValueType  # 44
-"""FAILED_PRECONDITION. The write names a subject that was erased, or the pseudonym of one. Use another id, or call
-`ReleaseErasedSubject`.
+"""FAILED_PRECONDITION. The write names a subject that was erased, or the pseudonym of one: use another id, or call
+`ReleaseErasedSubject`. Or the question is about a subject at a time before its erasure, which the change log no
+longer tells.
 {"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
 """
 ERROR_REASON_SUBJECT_HELD: ErrorReason.ValueType  # 45

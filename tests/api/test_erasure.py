@@ -151,6 +151,17 @@ def test_the_past_and_the_present_of_everybody_else_are_as_before(maya: Person) 
     assert [*maya.client.list_subjects("read", maya.diary)] == []
 
 
+def test_the_past_of_an_erased_person_is_unknown_and_not_a_denial(maya: Person) -> None:
+    then = datetime.now(UTC)
+    assert maya.client.explain(maya.subject, "read", maya.diary, as_of=then).answer.allowed
+    maya.erased()
+    maya.client.privacy.release(maya.subject, reason="a namesake starts here")
+    with pytest.raises(CallError, match="nothing is known of it before") as unknown:
+        maya.client.explain(maya.subject, "read", maya.diary, as_of=then)
+    assert unknown.value.reason == ErrorReason.SUBJECT_ERASED
+    assert not maya.client.explain(maya.subject, "read", maya.diary, as_of=datetime.now(UTC))
+
+
 def test_the_certificate_says_what_was_removed_and_nothing_is_left_to_export(maya: Person) -> None:
     certificate = maya.erased()
     (*_, end) = maya.client.privacy.export(maya.subject)

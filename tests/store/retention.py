@@ -82,7 +82,7 @@ def log_of(store: Store, after: int = 0) -> list[tuple[int, int, Mutation]]:
 
 def past_of(store: Store, at: int) -> set[Entity]:
     """What there was at a time, in the course and on the platform, without the rules themselves."""
-    found = store.directory.records_at(at, COURSE, lambda _: True, likely=HERE)
+    found = store.directory.records_at(at, COURSE, lambda _: True, likely=HERE, subject=None)
     return {each for each in found.entities if not isinstance(each, RetentionRule)}
 
 

@@ -55,7 +55,7 @@ class History:
     def past(self, at: int, course: str) -> set[Entity]:
         """What there was in a course and on the platform, without the rules themselves."""
         found = self._store.directory.records_at(
-            at, CourseKey(course), lambda _: True, likely=ChangeScope(course)
+            at, CourseKey(course), lambda _: True, likely=ChangeScope(course), subject=None
         )
         return {each for each in found.entities if not isinstance(each, RetentionRule)}
 
