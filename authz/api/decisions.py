@@ -9,12 +9,11 @@ import msgspec
 from authz.access.permission import NO_RIGHTS
 from authz.api.call import Call, Decided, new_ids
 from authz.audit.decision_log import DecisionLog
-from authz.domain.decision_log import DecisionEntry
+from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES, DecisionEntry
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.instants import US_PER_S, Instant
 from authz.wire.named import action_named, resource_named, subject_named
 
-_REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 _AI_PROCESS = "ai_process"
 MAX_UNAUTHENTICATED_PER_S = 10
 """Maximum entries in a second of the clock, in each process. The metrics of calls count all."""
@@ -24,7 +23,8 @@ class DecisionRecorder:
     """Makes the entries of calls.
 
     Logs all denials, all questions about processing by an AI provider, all privileged calls (which return
-    what a check does not), and all calls refused because of the caller. Samples the other allowed decisions.
+    what a check does not), all calls that change what the change log does not have, and all calls refused
+    because of the caller. Samples the other allowed decisions.
     Of calls without an authenticated caller, logs at most `MAX_UNAUTHENTICATED_PER_S`: anybody can make them.
     """
 
@@ -39,9 +39,13 @@ class DecisionRecorder:
         method = call.method
         kept = [each for each in call.decided or () if method.is_privileged or self._keeps(each)]
         is_unauthenticated = call.principal.caller is None and call.rights is NO_RIGHTS
-        is_refused = code in _REFUSED or is_unauthenticated
-        is_asked = method.is_decision and self._log.keeps_questions
-        if not (kept or is_refused or ((method.is_privileged or is_asked) and not call.decided)):
+        is_refused = code in REFUSED_CODES or is_unauthenticated
+        is_kept = (
+            method.is_privileged
+            or method.short_name in UNLOGGED_WRITES
+            or (method.is_decision and self._log.keeps_questions)
+        )
+        if not (kept or is_refused or (is_kept and not call.decided)):
             return
         at = self._now()
         if is_unauthenticated and not self._has_room(at):

@@ -224,7 +224,7 @@ def _show(certificate: ErasureCertificate, *, as_json: bool) -> None:
         print(f"  replica {replica.name}: {said}, last seen {format_instant(replica.seen_at)}")
     for asker in certificate.askers:
         until = format_instant(asker.last_at)
-        print(f"  recipient {asker.caller}: asked {asker.asked} times, last {until}")
+        print(f"  recipient {asker.caller}: asked {asker.times}, last {until}")
     for watcher in certificate.watchers:
         seen = format_instant(watcher.seen_at)
         print(f"  watcher {watcher.caller}: {_said(watcher)}, last seen {seen}")

@@ -13,9 +13,14 @@ from authz.domain.instants import Instant
 from authz.domain.kinds.fields import MaxLength
 from authz.domain.ports import Page
 
+REFUSED_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+"""The status of a call that was refused because of its caller."""
+UNLOGGED_WRITES = ("HoldSubject", "ReleaseHold", "ForgetReplica", "ForgetWatcher")
+"""Methods that change what the change log does not have."""
+
 
 class DecisionEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A decision, a privileged call, or a refused call.
+    """A decision, a privileged or refused call, or one that changes what the change log does not have.
 
     `caller` made the call, for `person` if it named one, and asked about `subject`, written `user:<id>`.
     `resource` is `<type>:<id>`, or the type alone for `create`. `role` and `rule` (`file:line`) are those of

@@ -18,6 +18,11 @@ class AskerReport(msgspec.Struct, frozen=True):
     first_at: Instant
     last_at: Instant
 
+    @property
+    def times(self) -> str:
+        """How often it asked, such as `3 times`."""
+        return "once" if self.asked == 1 else f"{self.asked} times"
+
 
 class Watcher(msgspec.Struct, frozen=True):
     """A caller that watches changes, and when its last watch began or was sent an erasure.

@@ -256,8 +256,10 @@ class SqlExport(Export):
         for row in stream(self._connection, rows):
             by = self._masked_actor(f"{row.caller} for {row.person}" if row.person else row.caller)
             about = row.subject if row.subject in ("", named) else "somebody else"
-            answer = "allowed" if row.allowed else "denied"
-            text = f"{by} asked about {about}: {row.action} {row.resource}: {answer} {row.reason}"
+            text = f"{by} called {row.method}" + (f" about {about}" if about else "")
+            asked = " ".join(filter(None, (row.action, row.resource)))
+            answer = " ".join(filter(None, ("allowed" if row.allowed else "denied", row.reason)))
+            text = ": ".join(filter(None, (text, asked, answer)))
             yield ExportedEntry(ExportSection.DECISIONS, row.decision_id, text, row.at)
 
     def _recipients(self, *, is_known: bool) -> Iterator[ExportedEntry]:
@@ -265,7 +267,7 @@ class SqlExport(Export):
         section = ExportSection.RECIPIENTS
         for asker in askers(self._connection, self._subject):
             since = format_instant(asker.first_at)
-            text = f"asked {asker.asked} times about {self._subject} since {since}"
+            text = f"asked {asker.times} about {self._subject} since {since}"
             yield ExportedEntry(section, asker.caller, text, asker.last_at)
         for watcher in watchers(self._connection) if is_known else ():
             text = f"watches changes of the directory, also those about {self._subject} in what it watches"

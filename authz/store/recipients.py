@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from sqlalchemy import Connection, Engine, delete, func, select
 
+from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import US_PER_S, Instant
@@ -57,9 +58,14 @@ def watchers(connection: Connection) -> tuple[Watcher, ...]:
 
 
 def askers(connection: Connection, subject: Subject) -> Iterator[AskerReport]:
-    """The callers that asked about a subject, by the decisions that are kept, ordered by caller."""
+    """The callers that were told something about a subject, by the decisions that are kept, ordered by
+    caller."""
     columns = _decisions.c
     times = (func.count(), func.min(columns.at), func.max(columns.at))
-    wanted = select(columns.caller, *times).where(columns.subject == str(subject))
+    wanted = select(columns.caller, *times).where(
+        columns.subject == str(subject),
+        columns.code.not_in(REFUSED_CODES),
+        columns.method.not_in(UNLOGGED_WRITES),
+    )
     for row in connection.execute(wanted.group_by(columns.caller).order_by(columns.caller)):
         yield AskerReport(*row)

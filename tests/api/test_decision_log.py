@@ -20,6 +20,7 @@ from authz.domain.instants import US_PER_S
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import privacy_pb2 as ppb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, question, touch
 from tests.callers import grant
 from tests.databases import create_sqlite
@@ -48,9 +49,8 @@ class SecuredServer:
 
     async def call(self, method: str, request: Any, role: str = "platform_admin", **more: str) -> Any:
         """What a caller with a role is answered; None for an error."""
-        stub = (
-            self.service.directory if hasattr(self.service.directory, method) else self.service.authorization
-        )
+        stubs = (self.service.directory, self.service.privacy, self.service.authorization)
+        stub = next(each for each in stubs if hasattr(each, method))
         metadata = (*bearer(ISSUER.jwt(role)), *more.items())
         with suppress(grpc.aio.AioRpcError):
             return await getattr(stub, method)(request, metadata=metadata, timeout=20)
@@ -235,6 +235,18 @@ KEPT: dict[str, tuple[str, Any, str, list[str]]] = {
         dpb.WriteRequest(mutations=[MATERIAL]),
         "platform_admin",
         [],
+    ),
+    "a hold, which the change log does not have": (
+        "HoldSubject",
+        ppb.HoldSubjectRequest(subject=OMAR, reason="case 12"),
+        "platform_admin",
+        ["HoldSubject user:omar - - allowed -"],
+    ),
+    "an attempt to end a hold that is not there": (
+        "ReleaseHold",
+        ppb.ReleaseHoldRequest(subject=MAYA),
+        "platform_admin",
+        ["ReleaseHold user:maya - - allowed PRECONDITION_FAILED"],
     ),
     "no question that is malformed": ("Check", question("raed"), "checker", []),
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from authz.audit.table import TableSink
 from authz.client import CallError, Client
@@ -18,6 +19,8 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.recipients import WatcherReport
 from tests.cli.commands import run
 from tests.serving import served
+from tests.store.directory import open_with
+from tests.store.test_decisions import ENTRY
 from tests.waiting import until
 
 CALLER = "unauthenticated"
@@ -82,6 +85,23 @@ def test_an_export_and_a_certificate_name_the_callers_that_asked(client: Client,
     assert entry.at is not None
     assert asker.first_at < entry.at <= asker.last_at
     assert recipients(client, maya) == []
+
+
+def test_who_was_refused_and_who_placed_a_hold_received_nothing(shared_store_url: str) -> None:
+    store = open_with(shared_store_url)
+    refused = replace(ENTRY, decision_id="refused", code="PERMISSION_DENIED", allowed=False)
+    plain = replace(ENTRY, action="", resource="", reason="", person="")
+    told = replace(plain, decision_id="told", caller="service:told")
+    hold = replace(ENTRY, decision_id="hold", method="HoldSubject")
+    store.decisions.append([replace(each, subject="user:sami") for each in (refused, hold, told)])
+    with store.personal_data.export(Subject(SubjectType.USER, "sami")) as export:
+        entries = [each for each in export.items() if isinstance(each, ExportedEntry)]
+    store.close()
+    received = [each for each in entries if each.section is ExportSection.RECIPIENTS]
+    assert [(each.name, each.text.partition(" since")[0]) for each in received] == [
+        ("service:told", "asked once about user:sami")
+    ]
+    assert f"service:told called {ENTRY.method} about user:sami: allowed" in [each.text for each in entries]
 
 
 def watcher(found: ErasureCertificate) -> WatcherReport:
