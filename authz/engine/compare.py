@@ -45,8 +45,9 @@ class Comparer:
     async def in_course(self, platform: CompiledPolicy, source: PolicySource, scope: Scope) -> CompiledPolicy:
         """The platform's policy with one of a course; alone, if that has no active one and none is named.
 
-        Raises as `compiled`.
+        Raises as `compiled`, and `FailedPreconditionError` if there is no such course.
         """
+        await self._publisher.require_course(scope)
         files = source.files
         if not files:
             try:

@@ -119,11 +119,13 @@ class Publisher:
 
     async def validate(self, files: str, scope: Scope = PLATFORM) -> Validated:
         """What a policy is right under. Raises `PolicyError`: for the platform as `validate_files` does, and
-        if the policies of courses do not pass under it; for a course as `validate_course` does."""
+        if the policies of courses do not pass under it; for a course as `validate_course` does. Raises
+        `FailedPreconditionError` if there is no such course."""
         if scope == PLATFORM:
             validated, proved = await self._gate.compute(partial(self._validate, files))
             warnings = await self._warnings.of(proved.policy, proved.invariants)
             return msgspec.structs.replace(validated, warnings=warnings)
+        await self.require_course(scope)
         platform = await self.read(0)
         warnings = await self._gate.compute(partial(self._validate_in_course, platform.version, scope, files))
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_REVISION, platform.revision)
@@ -175,8 +177,6 @@ class Publisher:
         active or there is no such course, `ConflictError` if others were always faster, and `NotFoundError`
         if `draft`, whose files these are, was deleted meanwhile.
         """
-        if scope != PLATFORM:
-            await self._require_course(scope)
         for _ in range(_MAX_LOST_RACES):
             await self._active_as_expected(scope, expected)  # before the proof, which may take seconds
             with suppress(ConflictError):
@@ -231,9 +231,10 @@ class Publisher:
             partial(self._directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
         )
         if not listing.items:
+            command = "authz policy history" if scope == PLATFORM else f"authz policy history --course {scope.id}"
             raise NotFoundError(
                 ErrorReason.VERSION_NOT_FOUND,
-                f"there is no {PolicyVersionKey(scope, number)}; `authz policy history` lists them",
+                f"there is no {PolicyVersionKey(scope, number)}; `{command}` lists them",
                 number=str(number),
             )
         return _Active(listing.items[0].entity, listing.items[0].revision, listing.read_at)
@@ -269,7 +270,8 @@ class Publisher:
             raise not_active(number, expected)
         return active, read_at
 
-    async def _require_course(self, scope: Scope) -> None:
+    async def require_course(self, scope: Scope) -> None:
+        """Raise `FailedPreconditionError` if there is no such course."""
         wanted = CourseFilter(ids=(scope.id,))
         if not (await self._gate.run(partial(self._directory.read, wanted, Page(1)))).items:
             raise FailedPreconditionError(

@@ -114,7 +114,8 @@ def _read(connection: Connection, key: DraftKey) -> PolicyDraft:
 
 
 def _not_found(key: DraftKey) -> NotFoundError:
-    message = f"there is no draft {key}; `authz policy draft list` lists them"
+    of_course = "" if key.scope == PLATFORM else f" --course {key.scope.id}"
+    message = f"there is no draft {key}; `authz policy draft list{of_course}` lists them"
     return NotFoundError(ErrorReason.DRAFT_NOT_FOUND, message, id=key.id)
 
 

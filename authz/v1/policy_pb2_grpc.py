@@ -32,6 +32,8 @@ class PolicyServiceStub:
     A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
     allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
     the course deletes its policy. Every call is about the platform's policy unless it names a course.
+    Calls that apply, validate, compare or preview a policy of a course that does not exist fail with
+    REFERENCE_NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -134,6 +136,8 @@ class PolicyServiceServicer:
     A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
     allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
     the course deletes its policy. Every call is about the platform's policy unless it names a course.
+    Calls that apply, validate, compare or preview a policy of a course that does not exist fail with
+    REFERENCE_NOT_FOUND.
     """
 
     def ApplyPolicy(self, request, context):
@@ -386,6 +390,8 @@ class PolicyService:
     A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
     allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
     the course deletes its policy. Every call is about the platform's policy unless it names a course.
+    Calls that apply, validate, compare or preview a policy of a course that does not exist fail with
+    REFERENCE_NOT_FOUND.
     """
 
     @staticmethod

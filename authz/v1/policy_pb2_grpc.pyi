@@ -33,6 +33,8 @@ class PolicyServiceStub:
     A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
     allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
     the course deletes its policy. Every call is about the platform's policy unless it names a course.
+    Calls that apply, validate, compare or preview a policy of a course that does not exist fail with
+    REFERENCE_NOT_FOUND.
     """
 
     @_typing.overload
@@ -120,6 +122,8 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
     allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
     the course deletes its policy. Every call is about the platform's policy unless it names a course.
+    Calls that apply, validate, compare or preview a policy of a course that does not exist fail with
+    REFERENCE_NOT_FOUND.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -203,6 +207,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. Its rows
     allow or deny in addition to the platform's rules, but not what a `lock` row of the platform's policy names. Deleting
     the course deletes its policy. Every call is about the platform's policy unless it names a course.
+    Calls that apply, validate, compare or preview a policy of a course that does not exist fail with
+    REFERENCE_NOT_FOUND.
     """
 
     @_abc_1.abstractmethod

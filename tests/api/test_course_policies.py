@@ -155,6 +155,13 @@ async def test_a_course_that_does_not_exist_has_no_policy(sqlite_service: Servic
     error = await refused(applied_in(sqlite_service, CLOSES))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "REFERENCE_NOT_FOUND")
     assert "course:algebra does not exist" in str(error.details())
+    service, files = sqlite_service.policy, messages(course_files(CLOSES))
+    for asked in (
+        service.ValidatePolicy(ppb.ValidatePolicyRequest(files=files, course_id="algebra")),
+        service.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(after_files=files, course_id="algebra")),
+        service.PreviewPolicy(ppb.PreviewPolicyRequest(files=files, course_id="algebra")).read(),
+    ):
+        assert "course:algebra does not exist" in str((await refused(asked)).details())
     error = await refused(applied_in(sqlite_service, CLOSES, course_id="a b"))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_ID")
 

@@ -146,7 +146,7 @@ async def test_the_active_policy_of_a_course_counts_in_a_preview(service: Servic
 
 
 async def test_a_change_of_a_course_policy_is_previewed_in_that_course(service: Service) -> None:
-    await written(service, *CAMPUS)
+    await written(service, *CAMPUS, touch(course=pb.Course(id="chemistry")))
     closes = "p, student, course:algebra, notebook, read, !own & !shared_view, deny"
     parts = await previewed(service, course_files(closes), course_id="algebra")
     before = await allowed(service)

@@ -119,7 +119,7 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
         (("apply", "FOLDER", *HERE), "is a folder; the policy of a course is one file"),
         (("history", *HERE), "course:algebra-1 has no policy of its own"),
         (("show", *HERE), "course:algebra-1 has no policy of its own"),
-        (("apply", "FILE", "--course", "none"), "write `course:none`"),
+        (("apply", "FILE", "--course", "none"), "course:none does not exist"),
         (("apply", "EMPTY", "--course", "none"), "course:none does not exist"),
         (("rollback", "1", "--course", ""), "--course is empty"),
         (("draft", "list", "--course", "algebra 1"), "--course `algebra 1` has the character ` `"),

@@ -212,11 +212,11 @@ class Preview:
         before = self._before.policy_in(self._snapshot, context)
         try:
             return CellComparison(before, self._after.policy_in(self._snapshot, context))
-        except UnusablePolicyError as error:
+        except UnusablePolicyError:
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,
                 f"the policy of course:{context.course_id} does not pass under this one; change one:"
-                f" `ValidatePolicy` names every such course ({error})",
+                " `authz policy validate --with-directory` names every such course and the reason",
                 course_id=context.course_id or "",
             ) from None
 
