@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, counted, print_warnings
 from authz.cli.policy_source import SHOWN_DIGEST, PolicySource, load_in_course, read_policy, validated
 from authz.domain.errors import PolicyError, PolicyWarning
+from authz.domain.vocabulary import MAX_RANK, suggest
 
 app = typer.Typer(help="Validate, compare, prove, test, publish and revert policies.", no_args_is_help=True)
 
@@ -105,10 +107,22 @@ def show(
     from authz.policy.load import compile_files
 
     source = read_policy(context, folder, version, course)
-    rules = load_in_course(context, course, source).own if course else compile_files(source.files).rules
+    if course:
+        found = load_in_course(context, course, source)
+        policy, rules = found.policy, found.own
+    else:
+        policy = compile_files(source.files)
+        rules = policy.rules
+    _require_known("role", role, policy.vocabulary.roles)
+    _require_known("type", type_name, policy.vocabulary.types)
     columns = ("role", "scope", "type", "action", "condition", "effect", "source")
     shown = [rule for rule in rules if role in ("", rule.role) and type_name in ("", rule.type)]
     context.show(columns, shown, lambda rule: [getattr(rule, name) for name in columns])
+
+
+def _require_known(what: str, name: str, known: Collection[str]) -> None:
+    if name not in ("", "*", *known):
+        raise ValueError(f"unknown {what} `{name}`; {suggest(name, known)}")
 
 
 @app.command("copy-role")
@@ -119,7 +133,9 @@ def copy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new role.")],
     folder: Folder = None,
     version: Version = "",
-    rank: Annotated[int | None, typer.Option(help="Its rank. Default: that of the original.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=0, max=MAX_RANK, help="Its rank. Default: that of the original.")
+    ] = None,
 ) -> None:
     """Print the rows of a role that starts as a copy of another, to append to default.csv."""
     from authz.policy.copy_role import copy_role

@@ -41,6 +41,8 @@ GRANT_ROLES = "grant_roles"
 API_TYPE = "api"
 """The type whose actions are the permissions of callers. The API itself is the only resource of it."""
 
+MAX_RANK = 1000
+
 _MAX_NAMED = 30
 """Keeps an error message within gRPC's limit, however many names an admin declares."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from authz.domain.ids import ScopeKind, is_name
-from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary, suggest
+from authz.domain.vocabulary import MAX_RANK, RoleDeclaration, TypeDeclaration, Vocabulary, suggest
 from authz.policy.rows import Faults, Row
 
 _YES_NO = {"yes": True, "no": False}
-_MAX_RANK = 1000
 
 
 def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
@@ -103,10 +102,8 @@ def _read_role(row: Row, faults: Faults) -> RoleDeclaration | None:
         faults.at(row, 1, f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
     if kind not in [k.value for k in ScopeKind]:
         faults.at(row, 2, f"unknown kind of scope `{kind}`; {suggest(kind, [k.value for k in ScopeKind])}")
-    if not (
-        rank.isascii() and rank.isdigit() and len(rank) <= len(str(_MAX_RANK)) and int(rank) <= _MAX_RANK
-    ):
-        faults.at(row, 3, f"rank `{rank}` is not a number from 0 to {_MAX_RANK}")
+    if not (rank.isascii() and rank.isdigit() and len(rank) <= len(str(MAX_RANK)) and int(rank) <= MAX_RANK):
+        faults.at(row, 3, f"rank `{rank}` is not a number from 0 to {MAX_RANK}")
     if drafts not in _YES_NO:
         faults.at(row, 4, f"`{drafts}` is neither `yes` nor `no`")
     if len(faults) > before:

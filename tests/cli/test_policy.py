@@ -92,6 +92,21 @@ def test_a_copied_role_is_added_to_the_file_and_valid(folder: Path) -> None:
     assert shown[0].count("\n") == shown[1].count("\n") > 20
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("show", "--role", "studnt"), "unknown role `studnt`; did you mean `student`?"),
+        (("show", "--type", "notebok"), "unknown type `notebok`; did you mean `notebook`?"),
+        (("copy-role", "studnt", "pupil"), "unknown role `studnt`; did you mean `student`?"),
+        (("copy-role", "student", "pupil", "--rank", "1001"), "less than or equal to 1000"),
+    ],
+)
+def test_what_a_policy_does_not_declare_is_told(arguments: tuple[str, ...], says: str) -> None:
+    found = run("policy", *arguments, "--version", "shipped")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert says in found.stderr
+
+
 def test_prove_tells_a_leak_by_its_exit_code_and_as_a_test(folder: Path, tmp_path: Path) -> None:
     certificate = tmp_path / "certificate.json"
     proved = run("policy", "prove", folder, "--certificate", certificate)
