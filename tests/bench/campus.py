@@ -106,7 +106,7 @@ class Campus:
             put("INSERT INTO courses VALUES (?, 'ACTIVE', 0, 900000000, 1)", ((each,) for each in ids))
             put(
                 "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status,"
-                " source, source_ref, version)"
+                " source, source_ref, revision)"
                 " VALUES ('course', ?, 'user', ?, 'student', 'ACTIVE', '', '', 1)",
                 self.values(KINDS["membership"], ("scope.id", "subject.id")),
             )

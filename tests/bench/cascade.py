@@ -44,7 +44,7 @@ PER_MESSAGE = 1000
 PER_INSERT = 10_000
 INSERT = text(
     "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status, source,"
-    " source_ref, version) VALUES ('course', 'large', 'user', :name, 'student', 'ACTIVE', '', '', 1)"
+    " source_ref, revision) VALUES ('course', 'large', 'user', :name, 'student', 'ACTIVE', '', '', 1)"
 )
 SMALL: list[Entity] = [
     Course(id="small", state=CourseState.ACTIVE),
