@@ -231,7 +231,7 @@ class Publisher:
             partial(self._directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
         )
         if not listing.items:
-            command = "authz policy history" if scope == PLATFORM else f"authz policy history --course {scope.id}"
+            command = "authz policy history" + ("" if scope == PLATFORM else f" --course {scope.id}")
             raise NotFoundError(
                 ErrorReason.VERSION_NOT_FOUND,
                 f"there is no {PolicyVersionKey(scope, number)}; `{command}` lists them",
