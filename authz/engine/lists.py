@@ -32,7 +32,7 @@ from authz.domain.lists import ListedResource, ListedSubject, Position, Resource
 from authz.domain.ports import Snapshot
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.engine.check import Access, Checker
-from authz.engine.reach import Reach, Validity
+from authz.engine.reach import ReachableScopes, Validity
 from authz.policy.rules import ANY
 
 ItemT = TypeVar("ItemT")
@@ -110,7 +110,7 @@ class ResourcePage(ListPage[ListedResource]):
     ) -> None:
         super().__init__(checker, snapshot, now, size)
         self._query = query
-        self._reach = Reach(checker, snapshot, now, query, self._validity)
+        self._reach = ReachableScopes(checker, snapshot, now, query, self._validity)
         self._types = sorted(set(query.types))
         self._start = after or ("", "", "", "")
 

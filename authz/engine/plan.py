@@ -17,7 +17,7 @@ from authz.domain.instants import Instant
 from authz.domain.lists import PlanGroup, PlanKind, ResourceQuery
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
-from authz.engine.reach import Reach, Validity
+from authz.engine.reach import ReachableScopes, Validity
 from authz.policy.compile import CompiledRules
 from authz.policy.residual import Residual, residual_of
 
@@ -36,7 +36,7 @@ class Planner:
         self._checker, self._snapshot, self._query = checker, snapshot, query
         (self._type,) = query.types
         self._validity = Validity()
-        self._reach = Reach(checker, snapshot, now, query, self._validity)
+        self._reach = ReachableScopes(checker, snapshot, now, query, self._validity)
         self._allows_all = False
         self._found: dict[tuple[Residual, int], list[ScopeContext]] = {}
         self._residuals: dict[tuple[CompiledRules, int, int], Residual | None] = {}

@@ -26,7 +26,7 @@ class Validity:
             self.until = changes_at
 
 
-class Reach:
+class ReachableScopes:
     """The courses and sessions in which a subject may find something. Notes how long that is valid."""
 
     def __init__(

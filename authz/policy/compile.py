@@ -24,7 +24,7 @@ from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.policy.condition import Condition, parse_condition
 from authz.policy.locks import Lock, cells_of
-from authz.policy.rules import ANY, DENY, heirs_of
+from authz.policy.rules import ANY, DENY, inheritors_of
 
 _MAX_COMPILED = 4096
 """Entries that a rulebook keeps. Only role sets that memberships give are compiled, so few are ever made."""
@@ -161,7 +161,7 @@ class CompiledPolicy:
             {
                 cell: lock
                 for lock in reversed(locks)
-                for cell in cells_of(lock, vocabulary, heirs_of(lock.role, inherited))
+                for cell in cells_of(lock, vocabulary, inheritors_of(lock.role, inherited))
             }
         )
         """What is locked, (role, type, action), with the first lock that says so."""
@@ -288,13 +288,13 @@ def _rulebook(
 ) -> Rulebook:
     denies: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
     allows: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
-    heirs_by_role: dict[str, tuple[str, ...]] = {}
+    inheritors_by_role: dict[str, tuple[str, ...]] = {}
     for clause in clauses:
         target = denies if clause.rule.effect == DENY else allows
-        heirs = heirs_by_role.get(clause.rule.role)
-        if heirs is None:
-            heirs = heirs_by_role[clause.rule.role] = heirs_of(clause.rule.role, inherited)
-        for cell in cells_of(clause.rule, vocabulary, heirs):
+        inheritors = inheritors_by_role.get(clause.rule.role)
+        if inheritors is None:
+            inheritors = inheritors_by_role[clause.rule.role] = inheritors_of(clause.rule.role, inherited)
+        for cell in cells_of(clause.rule, vocabulary, inheritors):
             target[cell].append(clause)
     return Rulebook(_frozen(denies), _frozen(allows))
 

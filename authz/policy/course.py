@@ -18,7 +18,7 @@ from authz.policy.locks import cells_of
 from authz.policy.obligations import Obligation, obligations
 from authz.policy.prove import Prover
 from authz.policy.rows import WIDTHS, Faults, Row, read_rows, trim_padding
-from authz.policy.rules import heirs_of, read_rules
+from authz.policy.rules import inheritors_of, read_rules
 from authz.policy.versions import compile_version, require_unbroken
 
 COURSE_FILE = "course.csv"
@@ -171,7 +171,7 @@ def _check_row(row: Row, scope: str, faults: Faults) -> None:
 
 
 def _check_locks(row: Row, rule: Rule, platform: CompiledPolicy, faults: Faults) -> None:
-    for cell in cells_of(rule, platform.vocabulary, heirs_of(rule.role, platform.inherited)):
+    for cell in cells_of(rule, platform.vocabulary, inheritors_of(rule.role, platform.inherited)):
         lock = platform.locked.get(cell)
         if lock is not None:
             role, type_name, action = cell

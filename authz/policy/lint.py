@@ -11,7 +11,7 @@ from authz.domain.ids import ScopeKind, parse_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition, both
 from authz.policy.load import POLICY_FILE
-from authz.policy.rules import ANY, DENY, heirs_of, targets_of
+from authz.policy.rules import ANY, DENY, inheritors_of, targets_of
 from authz.policy.search import find_facts
 from authz.policy.situations import situations_of, together
 
@@ -40,12 +40,12 @@ def _of_rule(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[Poli
 
 
 def _problems(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[str]:
-    heirs = heirs_of(rule.role, policy.inherited)
+    inheritors = inheritors_of(rule.role, policy.inherited)
     course_id = None if rule.scope == ANY else parse_scope(rule.scope).id
     cells = [
         Cell(policy, course_id, role, type_name, action)
         for type_name, action in targets_of(rule.type, rule.action, policy.vocabulary)
-        for role in heirs
+        for role in inheritors
     ]
     wider = {cell.wider_than(position, rule.effect) for cell in cells}
     first = next(iter(wider))

@@ -42,8 +42,8 @@ def read_locks(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tuple
 
 
 def cells_of(
-    row: Rule | Lock, vocabulary: Vocabulary, heirs: tuple[str, ...]
+    row: Rule | Lock, vocabulary: Vocabulary, inheritors: tuple[str, ...]
 ) -> Iterator[tuple[str, str, str]]:
-    """Every role, type and action that a row speaks of; `heirs` are those of its role."""
-    for role, target in product(heirs, targets_of(row.type, row.action, vocabulary)):
+    """Every role, type and action that a row speaks of; `inheritors` are those of its role."""
+    for role, target in product(inheritors, targets_of(row.type, row.action, vocabulary)):
         yield (role, *target)

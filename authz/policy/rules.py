@@ -49,7 +49,7 @@ def read_rules(
     return tuple(rules)
 
 
-def heirs_of(role: str, inherited: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+def inheritors_of(role: str, inherited: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
     """The roles that have the rules of a role, itself among them."""
     return tuple(name for name, bases in inherited.items() if role in (ANY, *bases))
 
@@ -135,7 +135,7 @@ def _check_can_match(
     if (
         role is not None
         and condition.required & _ARCHIVED
-        and not any(vocabulary.roles[heir].is_kept for heir in heirs_of(rule.role, inherited))
+        and not any(vocabulary.roles[inheritor].is_kept for inheritor in inheritors_of(rule.role, inherited))
     ):
         after = role.becomes
         faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")

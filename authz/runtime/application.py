@@ -18,7 +18,7 @@ import structlog
 
 from authz.domain.instants import Instant
 from authz.runtime.bind import is_answered, socket_path
-from authz.runtime.child import FAILED_START, Link, beating, exit_code
+from authz.runtime.child import FAILED_START, SupervisorPipe, beating, exit_code
 from authz.runtime.compose import system_clock
 from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
 from authz.runtime.faces import AsgiFace
@@ -61,7 +61,7 @@ class Application:
         """Return when the server can take calls. Its end, or that it cannot start, ends the process."""
         started = asyncio.get_running_loop().create_future()
         descriptor = os.environ.pop(SUPERVISOR, "")
-        link = Link(int(descriptor)) if descriptor else None
+        link = SupervisorPipe(int(descriptor)) if descriptor else None
         configure_logging("info")
         log_uncaught()
         asyncio.get_running_loop().set_exception_handler(_on_loop_exception)
@@ -69,7 +69,7 @@ class Application:
         self._serving = asyncio.create_task(_run_to_the_end(main, link))
         await started
 
-    async def _serve(self, link: Link | None, on_start: Callable[[], None]) -> None:
+    async def _serve(self, link: SupervisorPipe | None, on_start: Callable[[], None]) -> None:
         stopped = _stop_event()
         settings = load_settings()
         configure_logging(settings.log_level)
@@ -105,7 +105,7 @@ def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any])
         loop.default_exception_handler(context)
 
 
-async def _run_to_the_end(main: Coroutine[Any, Any, None], link: Link | None) -> NoReturn:
+async def _run_to_the_end(main: Coroutine[Any, Any, None], link: SupervisorPipe | None) -> NoReturn:
     """Run `main`, and end the process when it returns or fails."""
     code = await exit_code(run_with_watchdog(main) if link is None else beating(link, main))
     WRITER.flush()
@@ -144,7 +144,7 @@ def _is_answered(address: str) -> bool:
 
 
 def _enter_working_folder() -> None:
-    """Leave the folder of `Launch.exec`, and import nothing from the one to work in."""
+    """Leave the folder of `EnvoyCommand.exec`, and import nothing from the one to work in."""
     sys.path[:] = [folder for folder in sys.path if folder != "."]
     if folder := os.environ.pop(WORKING_FOLDER, ""):
         os.chdir(folder)

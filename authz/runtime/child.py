@@ -53,7 +53,7 @@ FAILED_START = 3
 """Exit code of a child that could not start and has logged why: another attempt at once would fail, too."""
 
 
-class Link:
+class SupervisorPipe:
     """The pipe by which a child tells its supervisor that it runs. It survives an `exec` of the child."""
 
     def __init__(self, descriptor: int) -> None:
@@ -173,7 +173,7 @@ class Child:
             receiver.close()
 
 
-async def beating(link: Link, main: Coroutine[Any, Any, None]) -> None:
+async def beating(link: SupervisorPipe, main: Coroutine[Any, Any, None]) -> None:
     """Run the main coroutine of a child, and show the supervisor each second that its event loop runs."""
     with in_background(beat_forever(link.beat)):
         await main
@@ -192,7 +192,7 @@ async def exit_code(main: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
-def run_child(main: Coroutine[Any, Any, None], settings: Settings, link: Link) -> None:
+def run_child(main: Coroutine[Any, Any, None], settings: Settings, link: SupervisorPipe) -> None:
     """Run `main` in a child process, as `beating`."""
     configure_logging(settings.log_level)
     log_uncaught()

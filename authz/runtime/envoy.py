@@ -42,7 +42,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 """The folder from which this package is imported."""
 
 
-class Launch(NamedTuple):
+class EnvoyCommand(NamedTuple):
     """A command that runs Envoy."""
 
     path: str
@@ -58,12 +58,12 @@ class Launch(NamedTuple):
         os.execve(self.path, self.arguments, self.environ)  # noqa: S606  no shell
 
 
-def launch(
+def envoy_command(
     settings: Settings,
     *,
     application: str = APPLICATION,
     supervisor: int | None = None,
-) -> Launch:
+) -> EnvoyCommand:
     """The command that serves these settings, whose address has no port 0.
 
     `supervisor` is the descriptor of the pipe to the supervisor of a worker. `why_not_envoy` must be empty.
@@ -81,7 +81,7 @@ def launch(
     bootstrap = envoy_config(settings, _template(application), secrets)
     arguments = ["--config-yaml", json.dumps(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
     path = str(envoy_program())
-    return Launch(path, [path, *arguments, "--log-level", "warning"], given | _python_environ())
+    return EnvoyCommand(path, [path, *arguments, "--log-level", "warning"], given | _python_environ())
 
 
 def _python_environ() -> dict[str, str]:
@@ -113,7 +113,7 @@ def become_envoy(settings: Settings, *, application: str = APPLICATION) -> NoRet
     schedule(settings)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _, settings = reserve_address(settings)
-    launch(settings, application=application).exec()
+    envoy_command(settings, application=application).exec()
 
 
 def reserve_address(settings: Settings) -> tuple[socket.socket | None, Settings]:

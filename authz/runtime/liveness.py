@@ -36,13 +36,13 @@ STUCK = 70
 """Exit code of a process whose follower makes no progress."""
 
 
-class Pulse:
+class Heartbeat:
     """When the event loop of a process ran last, for a probe that asks in another thread."""
 
     def __init__(self) -> None:
         self._at_s = time.monotonic()
 
-    def show(self) -> None:
+    def beat(self) -> None:
         """Say that the event loop runs."""
         self._at_s = time.monotonic()
 

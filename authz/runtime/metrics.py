@@ -21,7 +21,7 @@ from authz.domain.ports import View
 from authz.engine.clock import DecisionClock
 from authz.runtime.folder_lock import keep_from_cleaners
 from authz.runtime.lifecycle import in_background
-from authz.runtime.liveness import Pulse, beat_forever
+from authz.runtime.liveness import Heartbeat, beat_forever
 from authz.runtime.probes import Probes, serving_probes
 from authz.telemetry.metrics import REGISTRY
 
@@ -134,14 +134,14 @@ def exporting(
     In a task of the event loop, because `/livez` says whether the loop runs. The processes of the machine
     count in `counts_folder`; empty if only this one does.
     """
-    pulse, registry = Pulse(), CollectorRegistry()
+    heartbeat, registry = Heartbeat(), CollectorRegistry()
     registry.register(collector)
     if counts_folder:
         MultiprocessCounts(registry, counts_folder)
     else:
         registry.register(REGISTRY)
-    probes = Probes(registry, pulse.cause, not_ready)
-    with in_background(beat_forever(pulse.show)), serving_probes(address, probes):
+    probes = Probes(registry, heartbeat.cause, not_ready)
+    with in_background(beat_forever(heartbeat.beat)), serving_probes(address, probes):
         yield
 
 

@@ -25,12 +25,12 @@ from authz.runtime.child import (
     FAILED_START,
     PROCESSES,
     Child,
-    Link,
+    SupervisorPipe,
     run_child,
     start_forkserver,
 )
 from authz.runtime.compose import open_view, prepare_database, system_clock
-from authz.runtime.envoy import launch
+from authz.runtime.envoy import envoy_command
 from authz.runtime.follow import run_follower
 from authz.runtime.lifecycle import (
     finishes_before,
@@ -203,10 +203,10 @@ def worker_process(settings: Settings, supervisor: Connection) -> None:
     schedule(settings)
     if settings.transport == "envoy":
         try:
-            launch(settings, supervisor=supervisor.fileno()).exec()
+            envoy_command(settings, supervisor=supervisor.fileno()).exec()
         except (AuthzError, OSError) as error:
-            run_child(_fail(error), settings, Link(supervisor.fileno()))
-    link = Link(supervisor.fileno())
+            run_child(_fail(error), settings, SupervisorPipe(supervisor.fileno()))
+    link = SupervisorPipe(supervisor.fileno())
     run_child(_serve(settings, link), settings, link)
 
 
@@ -214,12 +214,12 @@ async def _fail(error: Exception) -> None:
     raise error
 
 
-async def _serve(settings: Settings, link: Link) -> None:
+async def _serve(settings: Settings, link: SupervisorPipe) -> None:
     async with Server(settings, on_health=link.report_health) as server:
         await run_worker(server, stop_event(signal.SIGTERM, signal.SIGINT), link)
 
 
-async def run_worker(server: Server, stopped: asyncio.Event, link: Link) -> None:
+async def run_worker(server: Server, stopped: asyncio.Event, link: SupervisorPipe) -> None:
     """Serve with the server of a worker, which has started, until `stopped`."""
     log.info("worker serving", process=os.getpid(), policy_version=server.policy_version)
     tune_interpreter()
@@ -230,10 +230,10 @@ async def run_worker(server: Server, stopped: asyncio.Event, link: Link) -> None
 def follower_process(settings: Settings, supervisor: Connection) -> None:
     """The process of the follower. It ignores Ctrl-C: workers still need it while they drain."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link = Link(supervisor.fileno())
+    link = SupervisorPipe(supervisor.fileno())
     run_child(_follow(settings, link), settings, link)
 
 
-async def _follow(settings: Settings, link: Link) -> None:
+async def _follow(settings: Settings, link: SupervisorPipe) -> None:
     # The supervisor may have started without the database: the follower then prepares it.
     await run_follower(settings, stop_event(signal.SIGTERM), prepared=False, on_initialized=link.report_ready)

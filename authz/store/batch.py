@@ -25,7 +25,7 @@ from authz.domain.entities import (
     kind_of,
 )
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError
-from authz.domain.ids import PLATFORM, Scope, Subject
+from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import Vocabularies
@@ -52,11 +52,12 @@ from authz.store.removals import (
 from authz.store.rows import ENTITY_ROWS, store_records
 from authz.store.sharing import (
     Member,
+    MembershipLookup,
     ScopeAndSubject,
+    has_ended,
     lapsed_members,
     memberships_there,
     not_a_member,
-    roles_in,
     shares_there,
     subjects_with_shares,
     unopened_shares,
@@ -66,20 +67,21 @@ from authz.store.sharing import (
 class Batch:
     """The state after several writes, planned one write after another.
 
-    At most `room` records are deleted besides those that the mutations name. What is inside a deleted record
-    and does not fit is left to a `Removal`: its rows stay, and nobody finds them.
+    At most `max_deletions` records are deleted besides those that the mutations name. The rest of what is
+    inside a deleted record is left to a `Removal`: its rows stay, and nobody finds them.
     """
 
     def __init__(
-        self, connection: Connection, vocabularies: Vocabularies, *, room: int, now: Instant
+        self, connection: Connection, vocabularies: Vocabularies, *, max_deletions: int, now: Instant
     ) -> None:
         self._connection = connection
         self._now = now
         self._vocabularies = vocabularies
-        self._room = room
+        self._deletions_left = max_deletions
         self._revision = 0
         self._origin = Origin("", "", "")
         self._locator = Locator(self._row, self._scope_of_removal)
+        self._memberships = MembershipLookup(connection, self.find, now)
         self.erased = ErasedSubjects(connection)
         self._is_removing = removal_progress(connection) is not None
         """Whether there may be rows whose container is gone."""
@@ -91,9 +93,6 @@ class Batch:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
         self._planned_dirty: dict[Key, None] = {}
         self._planned_roots: dict[Root, Removal] = {}
-        self._stored_roles: dict[ScopeAndSubject, set[str]] = {}
-        self._written_roles: dict[ScopeAndSubject, set[str]] = defaultdict(set)
-        """Roles that memberships have, or had in this transaction."""
         self._lapsed: dict[Member, list[Versioned[Share]]] = {}
         self._sharers: set[Subject] = set()
         """With whom this transaction shares."""
@@ -120,7 +119,7 @@ class Batch:
         containers = (self._container_to_read(key) for keys in wanted.values() for key in keys)
         if around := [key for key in containers if key is not None]:
             self.prefetch(around)
-        self._read_roles(pair for key in wanted["share"] for pair in self._pairs_around(key))
+        self._memberships.prefetch(pair for key in wanted["share"] for pair in self._pairs_around(key))
         if self._is_removing:
             members = {self._member_of(key) for key in wanted["membership"] if isinstance(key, MembershipKey)}
             self._roots |= dict.fromkeys(pending_roots(self._connection, members) - self._roots.keys())
@@ -129,8 +128,9 @@ class Batch:
         """Read in bulk the shares whose last membership ended by its date, of those who get one of these."""
         keys = (key for key in starting if isinstance(key, MembershipKey) and key.scope != PLATFORM)
         for member in lapsed_members(self._connection, map(self._member_of, keys), self._now):
-            self._lapsed[member] = unopened_shares(self._connection, member, self._room + 1, self._now)
-            self._state |= {each.entity.key: each for each in self._lapsed[member]}
+            found = unopened_shares(self._connection, member, self._deletions_left + 1, self._now)
+            self._lapsed[member] = found
+            self._state |= {each.entity.key: each for each in found}
 
     def _container_to_read(self, key: Key) -> Key | None:
         """The container of a record, if its row says what the record's scope is, or whether it is there."""
@@ -207,16 +207,16 @@ class Batch:
             require_same_container(before.entity, entity)
             mutation = msgspec.structs.replace(mutation, before=before.entity)
         require_container(entity, self.find)
-        if self._is_removing and (before is None or self._has_ended(before.entity)):
+        if self._is_removing and (before is None or has_ended(before.entity, self._now)):
             self._require_removed(entity.key)
         if isinstance(entity, Share):
             self._require_opened(entity)
             self._sharers.add(entity.subject)
         elif isinstance(entity, Membership):
-            self._written_roles[entity.scope, entity.subject].add(entity.role)
-            if self._has_ended(entity):
+            self._memberships.add(entity)
+            if has_ended(entity, self._now):
                 self._planned_left[entity.key] = None
-            elif before is None or self._has_ended(before.entity):
+            elif before is None or has_ended(before.entity, self._now):
                 self._end_lapsed(entity.key)
         self._put(mutation, self._locator.scope_of(entity), Versioned(entity, self._revision))
         return True
@@ -264,31 +264,32 @@ class Batch:
         return True
 
     def remove(self, removal: Removal) -> bool:
-        """Delete what there is room for of what a deletion has left; return whether that is all."""
+        """Delete what a deletion has left, as far as `max_deletions` allows; return whether that is all."""
         root = removal.root
         return self._delete_unopened(root) if isinstance(root, Member) else self._delete_contents(root)
 
     def remove_member(self, member: Member) -> bool:
-        """Delete what there is room for of a member's memberships and of the shares with the member there,
-        in this order; return whether that is all."""
+        """Delete a member's memberships, then the shares with the member there, as far as `max_deletions`
+        allows; return whether that is all."""
         for name, statement in (("membership", memberships_there(member)), ("share", shares_there(member))):
-            found = ENTITY_ROWS[name].read(self._connection, statement.limit(self._room + 1))
-            ended = found[: self._room]
-            self._room -= len(ended)
+            found = ENTITY_ROWS[name].read(self._connection, statement.limit(self._deletions_left + 1))
+            ended = found[: self._deletions_left]
+            self._deletions_left -= len(ended)
             self.delete_members(ended)
             if len(ended) < len(found):
                 return False
         return True
 
     def _delete_contents(self, key: Key) -> bool:
-        """Delete what there is room for of what is inside a record, at any depth; return whether that is all.
+        """Delete what is inside a record, at any depth, as far as `max_deletions` allows; return whether that
+        is all.
 
         Contents go before their container.
         """
         # Contents are read from the database, so every planned effect must be stored first.
         self._store(self._planned_dirty, self._planned)
-        found, is_all = read_contents(self._connection, [key], self._room)
-        self._room -= len(found)
+        found, is_all = read_contents(self._connection, [key], self._deletions_left)
+        self._deletions_left -= len(found)
         self.delete_found(found)
         return is_all
 
@@ -319,11 +320,12 @@ class Batch:
             self._put(Mutation(Operation.DELETE, entity), self._locator.scope_of(entity), None)
 
     def _end_shares(self) -> None:
-        """Delete what is shared with those who have just lost their last membership there, as far as there is
-        room; leave the rest to a removal."""
+        """Delete what is shared with those who have just lost their last membership there, as far as
+        `max_deletions` allows; leave the rest to a removal."""
         left = [key for key in self._planned_left if key.scope != PLATFORM]
-        self._read_roles((key.scope, key.subject) for key in left)
-        members = {self._member_of(key): None for key in left if not self._is_member(key.scope, key.subject)}
+        self._memberships.prefetch((key.scope, key.subject) for key in left)
+        gone = (key for key in left if not self._memberships.has_one(key.scope, key.subject))
+        members = {self._member_of(key): None for key in gone}
         subjects = {member.subject for member in members}
         sharers = subjects & self._sharers | subjects_with_shares(self._connection, subjects)
         for member in members:
@@ -337,30 +339,31 @@ class Batch:
     def _end_lapsed(self, key: MembershipKey) -> None:
         """Delete what was shared with a member until a membership ended by its date.
 
-        Raises RemovalPendingError if there is no room for all, and leaves them to a removal.
+        If they are more than `max_deletions` allows, leaves them to a removal and raises RemovalPendingError.
         """
         member = self._member_of(key)
         found = [each for each in self._lapsed.get(member, ()) if self._row(each.entity.key) == each]
-        if len(found) > self._room:
+        if len(found) > self._deletions_left:
             # Not with the write that is being planned: the removal begins although that is refused.
             self._roots[member] = Removal(member, ChangeScope(), self._origin, self._revision)
             self._is_removing = True
             raise being_removed(member, key)
-        self._room -= len(found)
+        self._deletions_left -= len(found)
         self.delete_found(found)
 
     def _delete_unopened(self, member: Member) -> bool:
-        """Delete shares with a member that nothing opens, while there is room; return whether that is all."""
+        """Delete shares with a member that nothing opens, as far as `max_deletions` allows; return whether
+        that is all."""
         self._store(self._planned_dirty, self._planned)
-        found = unopened_shares(self._connection, member, self._room + 1, self._now)
-        ended = found[: self._room]
-        self._room -= len(ended)
+        found = unopened_shares(self._connection, member, self._deletions_left + 1, self._now)
+        ended = found[: self._deletions_left]
+        self._deletions_left -= len(ended)
         self.delete_found(ended)
         return len(ended) == len(found)
 
     def _require_opened(self, share: Share) -> None:
         pairs = [*self._pairs_around(share)]
-        if not (share.awaits_membership or any(self._is_member(*pair) for pair in pairs)):
+        if not (share.awaits_membership or any(self._memberships.has_one(*pair) for pair in pairs)):
             raise not_a_member(share, (scope for scope, _ in pairs))
 
     def _pairs_around(self, share: Any) -> Iterator[ScopeAndSubject]:
@@ -369,21 +372,6 @@ class Batch:
         if resource is not None and isinstance(resource.entity, Resource):
             scope = resource.entity.scope
             yield from ((each, share.subject) for each in {scope, self._locator.course_around(scope)})
-
-    def _is_member(self, scope: Scope, subject: Subject) -> bool:
-        """Whether a subject has a membership in a scope itself that has not ended, after the mutations."""
-        pair = (scope, subject)
-        self._read_roles([pair])
-        roles = self._stored_roles[pair] | self._written_roles[pair]
-        keys = (MembershipKey(subject, scope, role) for role in roles)
-        return any((found := self.find(key)) and not self._has_ended(found.entity) for key in keys)
-
-    def _has_ended(self, entity: Entity) -> bool:
-        return isinstance(entity, Membership) and entity.has_ended(self._now)
-
-    def _read_roles(self, pairs: Iterable[ScopeAndSubject]) -> None:
-        if missing := [pair for pair in pairs if pair not in self._stored_roles]:
-            self._stored_roles |= roles_in(self._connection, missing)
 
     def _member_of(self, key: MembershipKey) -> Member:
         return Member(key.subject, self._locator.course_around(key.scope))

@@ -22,7 +22,7 @@ from authz.store import tables
 from authz.store.bulk import delete_by_key, select_by, upsert_rows
 from authz.store.erasure_steps import rewrites_history
 from authz.store.holds import read_holds
-from authz.store.leaves import Attestor, purged_hashes
+from authz.store.leaves import LeafMaker, purged_hashes
 from authz.store.log_reader import raise_resumable_from
 from authz.store.log_writer import Origin
 from authz.store.mutation_json import decode_mutation
@@ -226,7 +226,7 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
     wanted = [[revision] for revision in gone]
     heads = {row.revision: row for row in select_by(connection, _revisions, ("revision",), wanted)}
     leaves = {row.revision: row for row in select_by(connection, _leaves, ("revision",), wanted)}
-    attestor = Attestor(connection)
+    leaf_maker = LeafMaker(connection)
     rewritten, emptied = list[dict[str, Any]](), list[int]()
     for revision, found in groupby(_read(connection, [*heads]), lambda each: each.row.revision):
         rows = [*found]
@@ -235,7 +235,7 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
             emptied.append(revision)
         elif positions:
             contents = [dict(each.row._mapping) for each in rows]
-            made = attestor.leaf(head, contents, leaf.seals.split(" "), purged_hashes(leaf.purged))
+            made = leaf_maker.leaf(head, contents, leaf.text_macs.split(" "), purged_hashes(leaf.purged))
             there = {each.row.position for each in rows} - positions
             purged = [
                 msgspec.structs.replace(each, content=b"")
@@ -244,7 +244,7 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
             ]
             rewritten.append(dict(leaf._mapping) | {"purged": _encoder.encode(purged).decode()})
     emptied += [revision for revision in heads if revision != keeps]
-    rewritten += [dict(leaves[each]._mapping) | {"seals": "", "purged": ""} for each in emptied]
+    rewritten += [dict(leaves[each]._mapping) | {"text_macs": "", "purged": ""} for each in emptied]
     upsert_rows(connection, _leaves, [[row[name] for name in _LEAF_COLUMNS] for row in rewritten])
     delete_by_key(connection, _changes, [each.log_position for each in removed])
     delete_by_key(connection, _revisions, [[each] for each in emptied])

@@ -18,7 +18,7 @@ from authz.domain.decision_log import DecisionEntry
 from authz.domain.instants import Instant
 from authz.domain.tree import leaf_hash
 from authz.store import tables
-from authz.store.leaves import Attestor
+from authz.store.leaves import LeafMaker
 from authz.store.stored_tree import DECISIONS, resume
 
 _FORMAT = "authz-decisions-1"
@@ -39,12 +39,12 @@ class BatchState(StrEnum):
     PURGED = "PURGED"
 
 
-def leaf_content(attestor: Attestor, number: int, entries: Sequence[DecisionEntry | Row[Any]]) -> bytes:
+def leaf_content(leaf_maker: LeafMaker, number: int, entries: Sequence[DecisionEntry | Row[Any]]) -> bytes:
     """What is hashed of a leaf with these entries."""
-    attested = [
-        (*_others(entry), *map(attestor.named, _subjects(entry))) for entry in sorted(entries, key=_place)
+    fields = [
+        (*_others(entry), *map(leaf_maker.named, _subjects(entry))) for entry in sorted(entries, key=_place)
     ]
-    return msgspec.json.encode([_FORMAT, number, attested])
+    return msgspec.json.encode([_FORMAT, number, fields])
 
 
 def entries_of(connection: Connection, leaf: Row[Any]) -> Sequence[Row[Any]]:
@@ -55,7 +55,7 @@ def entries_of(connection: Connection, leaf: Row[Any]) -> Sequence[Row[Any]]:
 def append_leaf(connection: Connection, entries: Sequence[DecisionEntry]) -> int:
     """Store the next leaf, in the transaction that stores its entries; return its number."""
     number: int = hold_tree(connection).size + 1
-    hashed = leaf_hash(leaf_content(Attestor(connection), number, entries))
+    hashed = leaf_hash(leaf_content(LeafMaker(connection), number, entries))
     tree = resume(connection, DECISIONS, number - 1)
     part = None if tree is None else tree.add(hashed)
     values = {

@@ -56,7 +56,7 @@ class Step(msgspec.Struct, frozen=True):
 
     pseudonym: Subject
     subject: Subject
-    heir: Subject | None
+    new_owner: Subject | None
     phase: Phase
     position: int
     steps: int
@@ -66,7 +66,7 @@ class Step(msgspec.Struct, frozen=True):
     @property
     def owner(self) -> Subject:
         """Whose the resources of the subject become: the named owner's, or nobody's."""
-        return self.heir or self.pseudonym
+        return self.new_owner or self.pseudonym
 
     def __str__(self) -> str:
         return f"{self.pseudonym.id} {self.phase}"
@@ -85,7 +85,7 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
     for each in (subject, request.resources_to):
         if each is not None:
             require_not_erased(connection, each)
-    require_no_heir(connection, subject)
+    require_not_new_owner(connection, subject)
     transaction.administrators.require_kept_without(subject)
     pseudonym = Subject(subject.type, PSEUDONYM_PREFIX + secrets.token_hex(_PSEUDONYM_BYTES))
     record = Erasure(
@@ -109,16 +109,16 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
 
 
 def _require_meaningful(connection: Connection, request: ErasureRequest) -> None:
-    subject, heir = request.subject, request.resources_to
+    subject, new_owner = request.subject, request.resources_to
     require_no_hold(connection, subject, "nothing is erased")
     for name in ("reason", "request_id"):
         if mentions_id(getattr(request, name), subject):
             raise malformed(name, "names the subject, and it outlives the erasure; leave the name out")
     if named := next(subjects_in_text(request.reason), None):
         raise malformed("reason", f"names {named}, who may be erased, too, and it stays; leave the name out")
-    if heir == subject:
+    if new_owner == subject:
         raise malformed("resources_to", f"is {subject}, who is erased; name somebody else")
-    if heir is None and not request.orphans:
+    if new_owner is None and not request.orphans:
         owned = select(func.count()).select_from(_RESOURCES).where(has_subject(_RESOURCES, "owner", subject))
         if count := connection.execute(owned).scalar_one():
             raise FailedPreconditionError(
@@ -129,11 +129,11 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
             )
 
 
-def require_no_heir(connection: Connection, subject: Subject) -> None:
+def require_not_new_owner(connection: Connection, subject: Subject) -> None:
     """Raise `FailedPreconditionError` if an erasure under way still gives resources to a subject: it would
     name the subject again when that is gone."""
-    is_heir = has_subject(_STEPS, "heir", subject)
-    if connection.execute(select(_STEPS).where(is_heir, _STEPS.c.phase != Phase.DONE.value)).first():
+    gets_resources = has_subject(_STEPS, "new_owner", subject)
+    if connection.execute(select(_STEPS).where(gets_resources, _STEPS.c.phase != Phase.DONE.value)).first():
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
             f"{subject} is getting the resources of somebody who is being erased; try again when that erasure"
@@ -200,7 +200,7 @@ def insert_step(
     connection: Connection,
     pseudonym: Subject,
     subject: Subject | None,
-    heir: Subject | None = None,
+    new_owner: Subject | None = None,
     **values: Any,
 ) -> None:
     """Store that an erasure begins, and what else it says."""
@@ -208,8 +208,8 @@ def insert_step(
         "pseudonym_type": pseudonym.type.value,
         "pseudonym_id": pseudonym.id,
         "subject_id": None if subject is None else subject.id,
-        "heir_type": None if heir is None else heir.type.value,
-        "heir_id": None if heir is None else heir.id,
+        "new_owner_type": None if new_owner is None else new_owner.type.value,
+        "new_owner_id": None if new_owner is None else new_owner.id,
         "phase": Phase.RECORDS.value,
         "request_id": "",
         "position": 0,
@@ -225,7 +225,7 @@ def _step(row: Row[Any]) -> Step:
     return Step(
         pseudonym=pseudonym,
         subject=Subject(pseudonym.type, row.subject_id or pseudonym.id),
-        heir=None if row.heir_id is None else subject_of(row, "heir"),
+        new_owner=None if row.new_owner_id is None else subject_of(row, "new_owner"),
         phase=Phase(row.phase),
         position=row.position,
         steps=row.steps,

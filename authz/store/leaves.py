@@ -1,6 +1,6 @@
 """The revisions of the change log as the leaves of a Merkle tree.
 
-A leaf names each subject by a keyed hash, and has a keyed hash, its seal, of each text that an erasure may
+A leaf names each subject by a keyed hash, and has a keyed hash, its MAC, of each text that an erasure may
 change: so an erasure changes no leaf. It has each change as a hash, which stays when retention purges the
 change: so neither does a purge.
 """
@@ -27,7 +27,7 @@ from authz.store.stored_tree import CHANGES, resume
 Values: TypeAlias = Mapping[str, Any]
 
 _FORMAT = "authz-change-1"
-_SEAL_BYTES = 16
+_MAC_BYTES = 16
 _MAX_NAMES = 100_000
 _SUBJECT = re.compile(r'\{"type":"(user|service)","id":"([^"\\]*)"\}')
 """A subject in the JSON of a mutation. In a text of a record, the quotes would be escaped."""
@@ -40,14 +40,14 @@ _ERASABLE = {
 
 
 class ChangeHash(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """What a leaf has of one change: its position in the revision, its hash, and how many seals it has.
+    """What a leaf has of one change: its position in the revision, its hash, and how many MACs it has.
 
     `content` is what is hashed; empty for a change that is purged.
     """
 
     position: int
     hash: str
-    seals: int
+    macs: int
     content: bytes = b""
 
 
@@ -61,22 +61,22 @@ def purged_hashes(text: str) -> tuple[ChangeHash, ...]:
 
 class Leaf(msgspec.Struct, frozen=True):
     """What is hashed; the hashes of the changes, in order, also of the purged ones; the hash in hexadecimal,
-    the seals, and the number of texts of which an erasure has taken something since."""
+    the MACs, and the number of texts of which an erasure has taken something since."""
 
     content: bytes
     changes: tuple[ChangeHash, ...]
     hash: str
-    seals: tuple[str, ...]
+    macs: tuple[str, ...]
     erased: int
 
 
-class Attestor:
+class LeafMaker:
     """Makes the leaves of a database. In a leaf, the pseudonym of an erased subject is the subject."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._key = read_token_key(connection)
-        self._sealing = blake2b(digest_size=_SEAL_BYTES, key=self._key, person=b"logged text")
+        self._hasher = blake2b(digest_size=_MAC_BYTES, key=self._key, person=b"logged text")
         self._name = lru_cache(_MAX_NAMES)(self._find_name)
         self.named = lru_cache(_MAX_NAMES)(self._name_actor)
         """Of a subject, or of a caller and a person, what a leaf has instead, as far as they are subjects."""
@@ -94,15 +94,15 @@ class Attestor:
         self,
         head: Values,
         rows: Sequence[Values],
-        sealed: Sequence[str] = (),
+        stored: Sequence[str] = (),
         purged: Sequence[ChangeHash] = (),
     ) -> Leaf:
-        """The leaf of a revision and its changes. `sealed` are the seals that it was committed with: they
+        """The leaf of a revision and its changes. `stored` are the MACs that it was committed with: they
         stand for texts that an erasure has changed since. `purged` are the changes that are gone."""
-        seals = _Seals(self._sealing, head["revision"], sealed, self._names_erased)
-        reason, request_id = (seals.seal(head[name]) for name in ("reason", "request_id"))
-        changes = [*self._hashes(rows, purged, seals)]
-        attested = [
+        macs = _TextMacs(self._hasher, head["revision"], stored, self._names_erased)
+        reason, request_id = (macs.mac_of(head[name]) for name in ("reason", "request_id"))
+        changes = [*self._hashes(rows, purged, macs)]
+        fields = [
             _FORMAT,
             *(head[name] for name in ("revision", "committed_at", "nonce")),
             self.named(head["actor"]),
@@ -110,8 +110,8 @@ class Attestor:
             request_id,
             [each.hash for each in changes],
         ]
-        content = msgspec.json.encode(attested)
-        return Leaf(content, tuple(changes), leaf_hash(content).hex(), tuple(seals.made), seals.erased)
+        content = msgspec.json.encode(fields)
+        return Leaf(content, tuple(changes), leaf_hash(content).hex(), tuple(macs.made), macs.erased)
 
     def row(self, head: Values, rows: Sequence[Values], tree: MerkleTree | None = None) -> dict[str, Any]:
         """The row of the leaf of a revision that is committed as it is. Adds the leaf to `tree`, which has
@@ -121,32 +121,32 @@ class Attestor:
         return {
             "revision": head["revision"],
             "hash": leaf.hash,
-            "seals": " ".join(leaf.seals),
+            "text_macs": " ".join(leaf.macs),
             "purged": "",
             "part": None if part == leaf.hash else part,
         }
 
     def _hashes(
-        self, rows: Sequence[Values], purged: Sequence[ChangeHash], seals: _Seals
+        self, rows: Sequence[Values], purged: Sequence[ChangeHash], macs: _TextMacs
     ) -> Iterator[ChangeHash]:
         changes: dict[int, ChangeHash | Values] = {each.position: each for each in purged}
         changes |= {row["position"]: row for row in rows}
         for position in sorted(changes):
             change = changes[position]
             if isinstance(change, ChangeHash):
-                seals.skip(change.seals)
+                macs.skip(change.macs)
                 yield change
             else:
-                before = len(seals.made)
-                content = msgspec.json.encode(self._change(change, seals))
+                before = len(macs.made)
+                content = msgspec.json.encode(self._change(change, macs))
                 hashed = sha256(content).hexdigest()
-                yield ChangeHash(position, hashed, len(seals.made) - before, content)
+                yield ChangeHash(position, hashed, len(macs.made) - before, content)
 
-    def _change(self, row: Values, seals: _Seals) -> list[str | int | None]:
+    def _change(self, row: Values, macs: _TextMacs) -> list[str | int | None]:
         text = _SUBJECT.sub(self._named_in, row["mutation"])
         erasable = _ERASABLE.get(row["kind"])
         if erasable is not None:
-            text = erasable.sub(lambda found: f'"{found[1]}":"{seals.seal(found[2])}"', text)
+            text = erasable.sub(lambda found: f'"{found[1]}":"{macs.mac_of(found[2])}"', text)
         return [*(row[name] for name in ("kind", "operation", "course_id", "session_id", "previous")), text]
 
     def _named_in(self, found: re.Match[str]) -> str:
@@ -167,39 +167,39 @@ class Attestor:
         return any(pseudonym in text for pseudonym in self._erased)
 
 
-class _Seals:
-    """Makes the seals of one revision, in order. A text that an erasure has changed keeps the seal it had."""
+class _TextMacs:
+    """Makes the MACs of one revision, in order. A text that an erasure has changed keeps its first MAC."""
 
     def __init__(
-        self, sealing: blake2b, revision: int, sealed: Sequence[str], names_erased: Callable[[str], bool]
+        self, hasher: blake2b, revision: int, stored: Sequence[str], names_erased: Callable[[str], bool]
     ) -> None:
-        self._sealing = sealing
+        self._hasher = hasher
         self._revision = revision
-        self._sealed = sealed
+        self._stored = stored
         self._names_erased = names_erased
         self.made: list[str] = []
         self.erased = 0
 
     def skip(self, count: int) -> None:
-        """Leave the seals of a purged change as they are."""
-        self.made += self._sealed[len(self.made) : len(self.made) + count]
+        """Leave the MACs of a purged change as they are."""
+        self.made += self._stored[len(self.made) : len(self.made) + count]
 
-    def seal(self, text: str) -> str:
-        """The seal of the next text; empty for an empty one."""
-        place, seal = len(self.made), ""
+    def mac_of(self, text: str) -> str:
+        """The MAC of the next text; empty for an empty one."""
+        place, mac = len(self.made), ""
         if text:
-            sealing = self._sealing.copy()
-            sealing.update(f"{self._revision}\0{place}\0{text}".encode())
-            seal = sealing.hexdigest()
-        before = self._sealed[place] if place < len(self._sealed) else ""
-        if before and seal != before and (not text or self._names_erased(text)):
-            seal, self.erased = before, self.erased + 1
-        self.made.append(seal)
-        return seal
+            hasher = self._hasher.copy()
+            hasher.update(f"{self._revision}\0{place}\0{text}".encode())
+            mac = hasher.hexdigest()
+        before = self._stored[place] if place < len(self._stored) else ""
+        if before and mac != before and (not text or self._names_erased(text)):
+            mac, self.erased = before, self.erased + 1
+        self.made.append(mac)
+        return mac
 
 
 def append_leaves(connection: Connection, changes: Sequence[tuple[Values, Sequence[Values]]]) -> None:
     """Store the leaves of revisions, each with its changes, in the transaction that commits them."""
-    attestor = Attestor(connection)
+    leaf_maker = LeafMaker(connection)
     tree = resume(connection, CHANGES, changes[0][0]["revision"] - 1)
-    insert_rows(connection, tables.leaves, [attestor.row(head, rows, tree) for head, rows in changes])
+    insert_rows(connection, tables.leaves, [leaf_maker.row(head, rows, tree) for head, rows in changes])

@@ -28,7 +28,7 @@ from authz.store.connections import expecting_long_statements
 from authz.store.decision_leaves import BatchState, entries_of, leaf_content
 from authz.store.engine import opened, read_transaction, stream
 from authz.store.erasure_steps import rewrites_history
-from authz.store.leaves import Attestor, purged_hashes
+from authz.store.leaves import LeafMaker, purged_hashes
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation
 from authz.store.rows import ENTITY_ROWS
@@ -99,7 +99,7 @@ def read_trees(
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
-    purge, attestor, records = _last_purge(connection), Attestor(connection), _ReplayedRecords()
+    purge, leaf_maker, records = _last_purge(connection), LeafMaker(connection), _ReplayedRecords()
     tree, through, erased = RecomputedTree("revision {}", sizes), purge.through or 0, 0
     for revision, leaf, content in _revisions_with_leaves(connection):
         for row in () if content is None else content[1]:
@@ -109,7 +109,7 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
             continue
         tree.add(revision, leaf)
         if content is not None:
-            found = attestor.leaf(*content, leaf.seals.split(" "), purged_hashes(leaf.purged))
+            found = leaf_maker.leaf(*content, leaf.text_macs.split(" "), purged_hashes(leaf.purged))
             erased += found.erased
             if found.hash != leaf.hash or (leaf.purged and revision > through):
                 tree.report(f"revision {revision} is not as it was committed")
@@ -150,7 +150,7 @@ def _revisions_with_leaves(connection: Connection) -> Iterator[tuple[int, Row[An
 
 def _read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
     """Verify every logged decision; return the tree, with the root of its full size, too."""
-    attestor, purged_before = Attestor(connection), _decisions_purged_before(connection)
+    leaf_maker, purged_before = LeafMaker(connection), _decisions_purged_before(connection)
     counted: int = connection.execute(select(tables.decision_tree.c.size)).scalar_one()
     tree = RecomputedTree("batch {} of the decisions", {*sizes, counted})
     entries = purged = purged_until = 0
@@ -164,7 +164,7 @@ def _read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decis
             continue
         found = entries_of(connection, leaf)
         entries += len(found)
-        if leaf_hash(leaf_content(attestor, leaf.number, found)).hex() != leaf.hash:
+        if leaf_hash(leaf_content(leaf_maker, leaf.number, found)).hex() != leaf.hash:
             tree.report(f"{told} not as it was logged")
     if tree.size != counted:
         tree.report(f"the database counts {counted} batches of decisions, and the tree has {tree.size}")

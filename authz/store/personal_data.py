@@ -149,8 +149,8 @@ class SqlPersonalData(PersonalData):
             phase=Phase.FILES,
             done=counts,
             subject_id=None,
-            heir_type=None,
-            heir_id=None,
+            new_owner_type=None,
+            new_owner_id=None,
             kept=msgspec.json.encode(kept).decode(),
             erased_at=transaction.head.revision,
         )

@@ -19,7 +19,7 @@ from authz.domain.tree import EMPTY_ROOT, consistency_ranges, inclusion_ranges
 from authz.store import tables
 from authz.store.decision_leaves import entries_of, leaf_content
 from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
-from authz.store.leaves import Attestor, purged_hashes
+from authz.store.leaves import LeafMaker, purged_hashes
 from authz.store.log_reader import read_head
 from authz.store.log_tree import contents
 from authz.store.stored_tree import CHANGES, DECISIONS, range_hashes
@@ -94,7 +94,9 @@ def _revision(connection: Connection, number: int) -> tuple[bytes, tuple[bytes, 
     table = tables.leaves
     for head, rows in contents(connection, tables.revisions.c.revision == number):
         stored = connection.execute(select(table).where(table.c.revision == number)).one()
-        leaf = Attestor(connection).leaf(head, rows, stored.seals.split(" "), purged_hashes(stored.purged))
+        leaf = LeafMaker(connection).leaf(
+            head, rows, stored.text_macs.split(" "), purged_hashes(stored.purged)
+        )
         return leaf.content, tuple(each.content for each in leaf.changes if each.content)
     return b"", ()
 
@@ -104,7 +106,7 @@ def _batch(connection: Connection, number: int) -> tuple[bytes, tuple[bytes, ...
     table = tables.decision_leaves
     leaf = connection.execute(select(table).where(table.c.number == number)).one()
     entries = entries_of(connection, leaf)
-    return leaf_content(Attestor(connection), number, entries) if entries else b"", ()
+    return leaf_content(LeafMaker(connection), number, entries) if entries else b"", ()
 
 
 _CONTENT = {AuditLog.CHANGES: _revision, AuditLog.DECISIONS: _batch}

@@ -34,7 +34,7 @@ from authz.domain.vocabulary import GRANT_ROLES
 from authz.store import tables
 from authz.store.batch import Batch
 from authz.store.erased import ERASURES, require_not_erased
-from authz.store.erasure_steps import require_no_heir
+from authz.store.erasure_steps import require_not_new_owner
 from authz.store.holds import require_no_hold
 from authz.store.log_writer import Origin
 from authz.store.removals import is_removing_from
@@ -136,7 +136,7 @@ def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
     for each in (old, new):
         require_not_erased(connection, each)
         _require_nothing_is_removed(connection, each)
-    require_no_heir(connection, old)
+    require_not_new_owner(connection, old)
     require_no_hold(connection, old, "its id stays")
 
 

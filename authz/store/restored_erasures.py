@@ -27,7 +27,7 @@ _ACTOR = "authz restore"
 _IN_JSON = re.compile(r'"type":"(user|service)","id":"([^"]+)"')
 _TYPES = frozenset(SubjectType)
 _STEPS = tables.erasure_steps
-_NOBODY = {"heir_type": None, "heir_id": None}
+_NOBODY = {"new_owner_type": None, "new_owner_id": None}
 _LEAF_TABLES = (tables.leaves, tables.decision_leaves)
 
 
@@ -45,7 +45,7 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
     found = _subjects_by_mac(connection, {each.mac for each in missing})
     for subject in found.values():
         end_hold(connection, subject)
-        connection.execute(update(_STEPS).where(has_subject(_STEPS, "heir", subject)).values(_NOBODY))
+        connection.execute(update(_STEPS).where(has_subject(_STEPS, "new_owner", subject)).values(_NOBODY))
     records = [
         msgspec.structs.replace(
             each, status=ErasureStatus.ERASING if each.mac in found else ErasureStatus.COMPLETE

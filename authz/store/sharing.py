@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Select, and_, exists, false, or_, select
 
-from authz.domain.entities import Share, Versioned
+from authz.domain.entities import Entity, Key, Membership, MembershipKey, Share, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
@@ -34,7 +34,46 @@ class Member(msgspec.Struct, frozen=True, tag_field="kind", tag="member"):
         return f"what is shared with {self.subject} in {self.scope}"
 
 
-def roles_in(connection: Connection, pairs: Iterable[ScopeAndSubject]) -> dict[ScopeAndSubject, set[str]]:
+class MembershipLookup:
+    """Finds out who has a membership in a scope, after the mutations of a transaction so far.
+
+    `find` reads the record with a key, after these mutations.
+    """
+
+    def __init__(
+        self, connection: Connection, find: Callable[[Key], Versioned[Entity] | None], now: Instant
+    ) -> None:
+        self._connection = connection
+        self._find = find
+        self._now = now
+        self._stored_roles: dict[ScopeAndSubject, set[str]] = {}
+        self._written_roles: dict[ScopeAndSubject, set[str]] = defaultdict(set)
+        """Roles that memberships have, or had in this transaction."""
+
+    def prefetch(self, pairs: Iterable[ScopeAndSubject]) -> None:
+        """Read in bulk which memberships are stored for these."""
+        if missing := [pair for pair in pairs if pair not in self._stored_roles]:
+            self._stored_roles |= _roles_in(self._connection, missing)
+
+    def add(self, membership: Membership) -> None:
+        """Note a membership that is written."""
+        self._written_roles[membership.scope, membership.subject].add(membership.role)
+
+    def has_one(self, scope: Scope, subject: Subject) -> bool:
+        """Whether a subject has a membership in a scope itself that has not ended."""
+        pair = (scope, subject)
+        self.prefetch([pair])
+        roles = self._stored_roles[pair] | self._written_roles[pair]
+        keys = (MembershipKey(subject, scope, role) for role in roles)
+        return any((found := self._find(key)) and not has_ended(found.entity, self._now) for key in keys)
+
+
+def has_ended(entity: Entity, now: Instant) -> bool:
+    """Whether an entity is a membership that has ended by its date."""
+    return isinstance(entity, Membership) and entity.has_ended(now)
+
+
+def _roles_in(connection: Connection, pairs: Iterable[ScopeAndSubject]) -> dict[ScopeAndSubject, set[str]]:
     """The roles of the memberships, whatever their status, for each scope and subject."""
     found: dict[ScopeAndSubject, set[str]] = {pair: set() for pair in pairs}
     values = [(scope.kind, scope.id, subject.type, subject.id) for scope, subject in found]

@@ -202,7 +202,7 @@ leaves = Table(
     metadata,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
     Column("hash", _text(), nullable=False),
-    Column("seals", _text(), nullable=False),
+    Column("text_macs", _text(), nullable=False),
     Column("part", _text()),
     Column("purged", _text(), nullable=False, server_default=""),
 )
@@ -343,7 +343,7 @@ erasure_steps = Table(
     metadata,
     _key("pseudonym_type"),
     _key("pseudonym_id"),
-    *(Column(name, _text()) for name in ("subject_id", "heir_type", "heir_id")),
+    *(Column(name, _text()) for name in ("subject_id", "new_owner_type", "new_owner_id")),
     *(Column(name, _text(), nullable=False) for name in ("phase", "actor", "request_id", "counts", "kept")),
     *(Column(name, BigInteger, nullable=False) for name in ("position", "steps")),
     Column("erased_at", BigInteger),

@@ -62,7 +62,7 @@ class Transaction:
         """When it is committed, as the log has it."""
         # By this clock, because the log may be ahead, after a commit of a server whose clock is: no share may
         # end for that.
-        self._batch = Batch(connection, vocabularies, room=contents_at_once, now=self.log.clock_time)
+        self._batch = Batch(connection, vocabularies, max_deletions=contents_at_once, now=self.log.clock_time)
         self.administrators = Administrators(connection, self._batch, vocabularies, self.now)
         self.contents_at_once = contents_at_once
 

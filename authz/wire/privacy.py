@@ -21,13 +21,13 @@ _DATA = WireEnum(common_pb2.RetainedData.DESCRIPTOR, RetainedData)
 
 def parse_erasure(request: pb.EraseSubjectRequest, *, actor: str, request_id: str) -> ErasureRequest:
     """Whom to erase."""
-    heir: Subject | None = None
+    new_owner: Subject | None = None
     if request.HasField("resources_to"):
-        heir = parse_subject(request, "resources_to", field="resources_to")
+        new_owner = parse_subject(request, "resources_to", field="resources_to")
     return ErasureRequest(
         subject=parse_subject(request, "subject", field="subject"),
         reason=parse_given_reason(request.reason),
-        resources_to=heir,
+        resources_to=new_owner,
         orphans=request.orphan_resources,
         actor=actor,
         request_id=request_id,

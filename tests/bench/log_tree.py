@@ -21,7 +21,7 @@ from authz.domain.tree import MerkleTree
 from authz.store import tables
 from authz.store.bulk import upsert_rows
 from authz.store.engine import open_engine, write_transaction
-from authz.store.leaves import Attestor
+from authz.store.leaves import LeafMaker
 from authz.store.rows import ENTITY_ROWS
 from tests.bench.measure import cost_us, show
 from tests.databases import create_sqlite, read_tree
@@ -68,10 +68,10 @@ def fill(url: str, count: int) -> None:
     made, tree = revisions(count, people), MerkleTree()
     while part := list(itertools.islice(made, _CHUNK)):
         with write_transaction(engine) as connection:
-            attestor = Attestor(connection)
+            leaf_maker = LeafMaker(connection)
             connection.execute(insert(tables.revisions), [head for head, _ in part])
             connection.execute(insert(tables.changes), [row for _, rows in part for row in rows])
-            connection.execute(insert(tables.leaves), [attestor.row(*each, tree) for each in part])
+            connection.execute(insert(tables.leaves), [leaf_maker.row(*each, tree) for each in part])
             connection.execute(update(tables.counter).values(revision=part[-1][0]["revision"]))
     stored = ENTITY_ROWS["membership"]
     last = ((number, enrolment(number, people)) for number in range(count - people + 1, count + 1))
@@ -110,8 +110,8 @@ def main(count: int = 1_000_000) -> None:
         bench_proofs(url, count)
         engine = open_engine(url)
         with write_transaction(engine) as connection:
-            attestor, grown = Attestor(connection), MerkleTree()
-            least, _ = cost_us(lambda each: attestor.row(*each, grown), [*revisions(20_000, 2_000)])
+            leaf_maker, grown = LeafMaker(connection), MerkleTree()
+            least, _ = cost_us(lambda each: leaf_maker.row(*each, grown), [*revisions(20_000, 2_000)])
         engine.dispose()
         show("the leaf of a revision of one change", f"{least:.1f} us")
 

@@ -14,7 +14,7 @@ from authz.domain.erasures import subject_mac
 from authz.domain.ids import course_scope
 from authz.store import tables
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.leaves import Attestor
+from authz.store.leaves import LeafMaker
 from authz.store.log_reader import read_token_key
 from tests.cli.commands import run
 from tests.store.directory import create, open_with, remove, student, touch, user, write
@@ -192,7 +192,7 @@ def forged(connection: Connection) -> None:
     mutation(3, '"ai_enabled":true', '"ai_enabled":false')(connection)
     (head,) = map(dict, connection.execute(select(_revisions).where(at(3))).mappings())
     found = connection.execute(select(_changes).where(_changes.c.revision == 3)).mappings()
-    leaf = Attestor(connection).row(head, [dict(row) for row in found])
+    leaf = LeafMaker(connection).row(head, [dict(row) for row in found])
     connection.execute(update(_leaves).where(_leaves.c.revision == 3).values(**leaf))
 
 

@@ -20,7 +20,7 @@ from authz.domain.tree import leaf_hash
 from authz.store import Store, tables
 from authz.store.decision_leaves import entries_of, leaf_content
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.leaves import Attestor
+from authz.store.leaves import LeafMaker
 from authz.store.log_tree import read_trees
 from tests.cli.commands import run
 from tests.store.directory import Clock, open_with, user
@@ -167,7 +167,7 @@ def forged(connection: Connection) -> None:
     """What who knows the key of the database can do: a batch that agrees with a leaf of its own."""
     column(3, allowed=False)(connection)
     leaf = connection.execute(select(_leaves).where(_leaves.c.number == 3)).one()
-    content = leaf_content(Attestor(connection), 3, entries_of(connection, leaf))
+    content = leaf_content(LeafMaker(connection), 3, entries_of(connection, leaf))
     values = {"hash": leaf_hash(content).hex(), "part": None}
     connection.execute(update(_leaves).where(_leaves.c.number == 3).values(**values))
 

@@ -64,7 +64,7 @@ def test_of_several_matching_allows_the_first_in_the_file_is_named(tmp_path: Pat
     ] == ["default.csv:7", "default.csv:8"]
 
 
-def test_an_heir_has_the_rules_of_its_base_and_the_base_not_those_of_its_heir(tmp_path: Path) -> None:
+def test_an_inheriting_role_has_the_rules_of_its_base_and_not_the_other_way_round(tmp_path: Path) -> None:
     policy = policy_of(
         tmp_path, "p, teacher, *, quiz, grade, , allow\np, owner, course:here, poll, vote, , allow\n"
     )

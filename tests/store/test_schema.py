@@ -87,6 +87,9 @@ def content_of(engine: Engine) -> dict[str, Any]:
 
 
 _NEWER_THAN_0027 = (
+    "ALTER TABLE leaves RENAME COLUMN text_macs TO seals",
+    "ALTER TABLE erasure_steps RENAME COLUMN new_owner_type TO heir_type",
+    "ALTER TABLE erasure_steps RENAME COLUMN new_owner_id TO heir_id",
     *(f"ALTER TABLE {each.name} RENAME COLUMN revision TO version" for each in ENTITY_TABLES.values()),
     "ALTER TABLE policy_shadows RENAME COLUMN sample_rate TO share",
     "DROP TABLE renames",

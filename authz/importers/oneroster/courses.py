@@ -14,7 +14,7 @@ from authz.domain.entities import Course, CourseState, Membership, MembershipSta
 from authz.domain.ids import course_scope
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
-from authz.importers.oneroster.directory import Held, marker_subject
+from authz.importers.oneroster.directory import DirectoryState, marker_subject
 from authz.importers.oneroster.manifest import CLASSES, Mode
 from authz.importers.oneroster.plan import Action, Change
 from authz.importers.oneroster.rows import ClassRow, Roster, RowState
@@ -36,7 +36,7 @@ class CoursePlan(msgspec.Struct, frozen=True):
     deleted: set[str] = set()
 
 
-def plan_courses(roster: Roster, held: Held, *, now: Instant, deletes_classes: bool) -> CoursePlan:
+def plan_courses(roster: Roster, held: DirectoryState, *, now: Instant, deletes_classes: bool) -> CoursePlan:
     """Plan the courses. With `deletes_classes`, a class that is to be deleted deletes its course."""
     plan = CoursePlan()
     for row in roster.classes.values():
@@ -56,7 +56,7 @@ def plan_courses(roster: Roster, held: Held, *, now: Instant, deletes_classes: b
     return plan
 
 
-def _opened(row: ClassRow, roster: Roster, held: Held) -> Iterator[Change]:
+def _opened(row: ClassRow, roster: Roster, held: DirectoryState) -> Iterator[Change]:
     """The changes of an active class: a new course, or the end of a conclusion by this roster."""
     course, marker = held.courses.get(row.id), held.markers.get(row.id)
     if course is None:
@@ -79,7 +79,7 @@ def _opened(row: ClassRow, roster: Roster, held: Held) -> Iterator[Change]:
     yield Change(deletion, CLASSES, row.line, action=Action.CHANGE, detail="the class is active again")
 
 
-def _conclude(row: ClassRow, roster: Roster, held: Held, plan: CoursePlan, now: Instant) -> None:
+def _conclude(row: ClassRow, roster: Roster, held: DirectoryState, plan: CoursePlan, now: Instant) -> None:
     """Conclude an active course. One in another state, and one reopened by hand since, stays as it is."""
     course = held.courses.get(row.id)
     if course is None or course.state is not CourseState.ACTIVE:
@@ -111,7 +111,7 @@ def _with_state(course: Course, state: CourseState, row: ClassRow) -> Change:
     return Change(mutation, CLASSES, row.line, action=Action.CHANGE, detail=detail)
 
 
-def _absent(roster: Roster, held: Held) -> list[str]:
+def _absent(roster: Roster, held: DirectoryState) -> list[str]:
     """The courses of live memberships of the roster whose class a bulk file does not contain."""
     if roster.modes[CLASSES] is not Mode.BULK:
         return []

@@ -36,7 +36,7 @@ class DirectoryReader(Protocol):
         """The records that match a filter."""
 
 
-class HeldMembership(msgspec.Struct, frozen=True, gc=False):
+class ImportedMembership(msgspec.Struct, frozen=True, gc=False):
     """A membership that an earlier import wrote. It is live if it gives a role now, or will later."""
 
     entity: Membership
@@ -49,7 +49,7 @@ class HeldMembership(msgspec.Struct, frozen=True, gc=False):
         return self.entity.status is MembershipStatus.SUSPENDED and not self.ref.is_suspended
 
 
-class Held(msgspec.Struct, frozen=True):
+class DirectoryState(msgspec.Struct, frozen=True):
     """The directory as a plan needs it.
 
     `memberships` are those of the roster's source, `others` maps the memberships of other sources in the
@@ -58,15 +58,15 @@ class Held(msgspec.Struct, frozen=True):
     """
 
     courses: dict[str, Course]
-    memberships: dict[MembershipKey, HeldMembership]
+    memberships: dict[MembershipKey, ImportedMembership]
     others: dict[MembershipKey, str]
-    markers: dict[str, HeldMembership]
+    markers: dict[str, ImportedMembership]
     suspended: dict[Subject, Account]
 
 
-def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Held:
+def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> DirectoryState:
     """Read the directory once. Memory grows with the memberships of the source and of its classes."""
-    held = Held(
+    held = DirectoryState(
         courses={course.entity.id: course.entity for course in directory.read(CourseFilter())},
         memberships={},
         others={},
@@ -84,7 +84,7 @@ def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Held:
             if entity.scope in scopes:
                 held.others[entity.key] = entity.source
             continue
-        found = HeldMembership(entity, _ref_of(entity), is_live(entity, now))
+        found = ImportedMembership(entity, _ref_of(entity), is_live(entity, now))
         if entity.subject == marker:
             held.markers[entity.scope.id] = found
         else:

@@ -8,7 +8,7 @@ from authz.domain.entities import Membership, MembershipKey, MembershipStatus
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import Mutation, Operation
-from authz.importers.oneroster.directory import Held, HeldMembership, is_live
+from authz.importers.oneroster.directory import DirectoryState, ImportedMembership, is_live
 from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
 from authz.importers.oneroster.plan import Action, Change
 from authz.importers.oneroster.precedence import ResolvedEnrollments, takes_precedence
@@ -30,7 +30,9 @@ class MembershipPlan:
     `absent` of them because the export does not contain them.
     """
 
-    def __init__(self, roster: Roster, held: Held, resolved: ResolvedEnrollments, *, now: Instant) -> None:
+    def __init__(
+        self, roster: Roster, held: DirectoryState, resolved: ResolvedEnrollments, *, now: Instant
+    ) -> None:
         self.ending: list[Change] = []
         self.giving: list[Change] = []
         self.ended: set[MembershipKey] = set()
@@ -41,7 +43,7 @@ class MembershipPlan:
         self._resolved = resolved
         self._now = now
         self._users, self._classes = roster.users, roster.classes
-        self._moved: dict[str, list[HeldMembership]] = {}
+        self._moved: dict[str, list[ImportedMembership]] = {}
         self._disabled = {h.entity.subject for h in held.memberships.values() if h.ref.suspended_by_user}
         for key, each in held.memberships.items():
             if key not in resolved.wanted:
@@ -59,7 +61,7 @@ class MembershipPlan:
         rows = len(resolved.wanted) + ended + len(resolved.ended) + len(resolved.stale)
         return rows - len(self._changed_lines)
 
-    def _plan_unwanted(self, held: HeldMembership) -> None:
+    def _plan_unwanted(self, held: ImportedMembership) -> None:
         """Plan a membership that no active row gives."""
         entity, ref = held.entity, held.ref.sourced_id
         row = self._resolved.by_ref.get(ref) if ref else None
@@ -85,7 +87,7 @@ class MembershipPlan:
         else:
             self._keep(held)
 
-    def _is_absent(self, held: HeldMembership) -> bool:
+    def _is_absent(self, held: ImportedMembership) -> bool:
         modes = self._roster.modes
         return modes[ENROLLMENTS] is Mode.BULK or (
             modes[USERS] is Mode.BULK and held.entity.subject not in self._roster.users
@@ -118,7 +120,7 @@ class MembershipPlan:
             self._note(row, f"{key} stays suspended; only the person who suspended it may lift that")
         self._change(held, self._given(row, held), (ENROLLMENTS, row.line))
 
-    def _plan_moved(self, row: Enrollment, held: HeldMembership | None) -> HeldMembership | None:
+    def _plan_moved(self, row: Enrollment, held: ImportedMembership | None) -> ImportedMembership | None:
         """Plan the memberships that an enrollment gave before; return the one whose status goes with it.
 
         `held` is what is there under the new key. A suspension by hand belongs to a person in a course: its
@@ -136,7 +138,7 @@ class MembershipPlan:
                 self._delete(each, cause, replaced=row.key in self._resolved.wanted)
         return carried
 
-    def _takes_over(self, held: HeldMembership, row: Enrollment) -> bool:
+    def _takes_over(self, held: ImportedMembership, row: Enrollment) -> bool:
         """Whether a row gives a membership that, so far, may be another enrollment's."""
         ref, known, newest = held.ref.sourced_id, held.ref.modified_at, self._resolved.newest
         if ref == row.ref:
@@ -154,7 +156,7 @@ class MembershipPlan:
         )
         return takes_precedence(row, other)
 
-    def _given(self, row: Enrollment, before: HeldMembership | None) -> Membership:
+    def _given(self, row: Enrollment, before: ImportedMembership | None) -> Membership:
         """The membership that a row gives. A suspension by hand and a completion stay."""
         assert row.subject is not None  # noqa: S101  an active row has both
         assert row.scope is not None  # noqa: S101
@@ -176,7 +178,7 @@ class MembershipPlan:
             source_ref=str(ref),
         )
 
-    def _keep(self, held: HeldMembership, faulty: Enrollment | None = None) -> None:
+    def _keep(self, held: ImportedMembership, faulty: Enrollment | None = None) -> None:
         """Keep a membership, but for what the export says of its user and of its class's terms.
 
         A row at fault suspends it until a valid row gives it.
@@ -205,7 +207,7 @@ class MembershipPlan:
         else:
             self._change(held, new, (CLASSES, 0 if class_row is None else class_row.line))
 
-    def _term_end(self, held: HeldMembership) -> tuple[Instant | None, bool]:
+    def _term_end(self, held: ImportedMembership) -> tuple[Instant | None, bool]:
         """The end of a membership, and whether it is that of its class's terms."""
         ends_at, with_term = held.entity.ends_at, held.ref.ends_with_term
         row = self._classes.get(held.entity.scope.id)
@@ -218,7 +220,7 @@ class MembershipPlan:
         row = self._users.get(subject)
         return subject in self._disabled if row is None else row.state is not RowState.ACTIVE
 
-    def _remove(self, held: HeldMembership, cause: Cause, modified_at: Instant | None) -> None:
+    def _remove(self, held: ImportedMembership, cause: Cause, modified_at: Instant | None) -> None:
         """Delete a membership, or end it if its record says what a later import must know.
 
         That is a suspension by hand, which a later enrollment must not lift, and when the enrollment ended,
@@ -248,7 +250,7 @@ class MembershipPlan:
             return modified_at
         return known if known is not None or modified_at is None else self._now
 
-    def _delete(self, held: HeldMembership, cause: Cause, *, replaced: bool = False) -> None:
+    def _delete(self, held: ImportedMembership, cause: Cause, *, replaced: bool = False) -> None:
         """Delete a membership. One that is replaced by another has not ended."""
         detail = f"enrollment {quoted(held.ref.sourced_id)} names another membership now" if replaced else ""
         mutation = Mutation(Operation.DELETE, held.entity.key)
@@ -256,7 +258,7 @@ class MembershipPlan:
         self._emit(self.giving if replaced else self.ending, change, None if replaced else held)
 
     def _change(
-        self, held: HeldMembership, new: Membership, cause: Cause, action: Action = Action.CHANGE
+        self, held: ImportedMembership, new: Membership, cause: Cause, action: Action = Action.CHANGE
     ) -> None:
         if new == held.entity:
             return
@@ -268,7 +270,7 @@ class MembershipPlan:
         )
         self._emit(changes, change, held)
 
-    def _emit(self, changes: list[Change], change: Change, held: HeldMembership | None) -> None:
+    def _emit(self, changes: list[Change], change: Change, held: ImportedMembership | None) -> None:
         """Record a change, and that it ends the role of `held` if it does."""
         changes.append(change)
         if change.file == ENROLLMENTS and change.line:

@@ -7,7 +7,7 @@ import msgspec
 from authz.domain.entities import MembershipKey
 from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
-from authz.importers.oneroster.directory import Held
+from authz.importers.oneroster.directory import DirectoryState
 from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
 from authz.importers.oneroster.rows import Enrollment, Roster, RowState, is_newer, length_of
 from authz.importers.report import RowFault, quoted
@@ -29,7 +29,7 @@ class ResolvedEnrollments(msgspec.Struct, frozen=True):
     newest: Instant | None = None
 
 
-def resolve_enrollments(roster: Roster, held: Held) -> ResolvedEnrollments:
+def resolve_enrollments(roster: Roster, held: DirectoryState) -> ResolvedEnrollments:
     """What the enrollments say. Notes name the rows that do not count. An enrollment without its class or
     user is a fault."""
     newest = max((row.modified_at for row in roster.enrollments if row.modified_at is not None), default=None)
@@ -37,7 +37,7 @@ def resolve_enrollments(roster: Roster, held: Held) -> ResolvedEnrollments:
 
 
 class _Resolution:
-    def __init__(self, roster: Roster, held: Held, newest: Instant | None) -> None:
+    def __init__(self, roster: Roster, held: DirectoryState, newest: Instant | None) -> None:
         self._roster = roster
         self._held = held
         self._found = ResolvedEnrollments(newest=newest)
@@ -161,7 +161,7 @@ def _one_state_each(roster: Roster) -> list[Enrollment]:
     return found
 
 
-def _term_ends(roster: Roster, held: Held) -> dict[str, Instant | None]:
+def _term_ends(roster: Roster, held: DirectoryState) -> dict[str, Instant | None]:
     """The end of the terms of each class: as this export says, else as an earlier import recorded."""
     ends: dict[str, Instant | None] = {}
     for each in held.memberships.values():

@@ -6,7 +6,7 @@ from authz.domain.entities import Account, AccountStatus, Membership
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.oneroster.courses import CoursePlan, plan_courses
-from authz.importers.oneroster.directory import DirectoryReader, Held, read_held
+from authz.importers.oneroster.directory import DirectoryReader, DirectoryState, read_held
 from authz.importers.oneroster.manifest import USERS
 from authz.importers.oneroster.memberships import MembershipPlan
 from authz.importers.oneroster.plan import Action, Change, Plan
@@ -46,7 +46,7 @@ def plan_import(
     )
 
 
-def _accounts(roster: Roster, held: Held, *, now: Instant) -> list[Change]:
+def _accounts(roster: Roster, held: DirectoryState, *, now: Instant) -> list[Change]:
     """Suspend the accounts of users who are deleted or disabled, so that they have no role anywhere.
 
     A suspension until a time loses its end. No import lifts the suspension of an account, because nothing
@@ -72,7 +72,7 @@ def _is_in(course_ids: set[str], change: Change) -> bool:
     return isinstance(target, Membership) and target.scope.id in course_ids
 
 
-def _count_closed(held: Held, courses: CoursePlan, memberships: MembershipPlan) -> None:
+def _count_closed(held: DirectoryState, courses: CoursePlan, memberships: MembershipPlan) -> None:
     """Count the live memberships of the courses that end."""
     for key, each in held.memberships.items():
         if each.is_live and key.scope.id in courses.closed:
