@@ -14,6 +14,7 @@ from authz.domain.entities import (
     Account,
     AccountKey,
     Entity,
+    Key,
     Membership,
     Versioned,
     kind_of,
@@ -39,6 +40,7 @@ from authz.store.holds import require_no_hold
 from authz.store.log_writer import Origin
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
+from authz.store.sharing import lapsed_shares
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
@@ -76,14 +78,21 @@ def rename(
     if not request.moves_roles:
         _require_no_roles(old, found)
     with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
-        renamed = [*_renamed(batch, found, old, new)]
+        lapsed = [
+            each
+            for whose in (old, new)
+            for each in lapsed_shares(connection, whose, transaction.log.clock_time)
+        ]
+        over: set[Key] = {each.entity.key for each in lapsed}
+        moving = [each for each in found if each.entity.key not in over]
+        renamed = [*_renamed(batch, moving, old, new, over)]
         batch.rewrite(renamed)
         kept = {each.key for each in renamed}  # of a resource, only the owner changes
-        batch.delete_found([each for each in found if each.entity.key not in kept])
+        batch.delete_found([each for each in (*moving, *lapsed) if each.entity.key not in kept])
     state, renamed_at = transaction.head, transaction.now
     row = {"revision": state.revision, "old": str(old), "new": str(new), "renamed_at": renamed_at}
     connection.execute(insert(_RENAMES), row)
-    return state, Counter(kind_of(each.entity).name for each in found)
+    return state, Counter(kind_of(each.entity).name for each in moving)
 
 
 def other_ids(connection: Connection, subject: Subject) -> dict[str, Instant]:
@@ -162,14 +171,16 @@ def _require_no_roles(subject: Subject, found: list[Versioned[Any]]) -> None:
             )
 
 
-def _renamed(batch: Batch, found: list[Versioned[Any]], old: Subject, new: Subject) -> Iterator[Entity]:
-    """The records as those of the other subject, without those that it has already."""
+def _renamed(
+    batch: Batch, found: list[Versioned[Any]], old: Subject, new: Subject, over: set[Key]
+) -> Iterator[Entity]:
+    """The records as those of the other subject, without those that it has already. Those in `over` end."""
     targets = [with_subjects(each.entity, lambda s: new if s == old else s) for each in found]
     batch.prefetch([*(each.key for each in targets), AccountKey(new)])
     _require_same_account(batch, found, old, new)
     moving = {each.entity.key for each in found}
     for target in targets:
-        there = None if target.key in moving else batch.find(target.key)
+        there = None if target.key in moving | over else batch.find(target.key)
         if there is None:
             yield target
         elif there.entity != target:

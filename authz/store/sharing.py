@@ -22,6 +22,10 @@ ScopeAndSubject: TypeAlias = tuple[Scope, Subject]
 _MEMBERSHIPS, _SESSIONS, _RESOURCES, _SHARES = (
     ENTITY_ROWS[name].table for name in ("membership", "session", "resource", "share")
 )
+_RESOURCES_SHARED = _SHARES.join(
+    _RESOURCES,
+    and_(_RESOURCES.c.type == _SHARES.c.resource_type, _RESOURCES.c.id == _SHARES.c.resource_id),
+)
 
 
 class Member(msgspec.Struct, frozen=True, tag_field="kind", tag="member"):
@@ -126,24 +130,32 @@ def unopened_shares(
     """Up to `limit` of the shares with a member there that no membership opens which has not ended, and that
     do not await one."""
     opened = exists().where(
-        has_subject(_MEMBERSHIPS, "subject", member.subject),
-        or_(_MEMBERSHIPS.c.ends_at.is_(None), _MEMBERSHIPS.c.ends_at > now),
-        or_(
-            _is_in(_MEMBERSHIPS, member.scope),
-            and_(
-                _MEMBERSHIPS.c.scope_kind == _RESOURCES.c.scope_kind,
-                _MEMBERSHIPS.c.scope_id == _RESOURCES.c.scope_id,
-            ),
-        ),
+        _goes_on(member.subject, now),
+        or_(_is_in(_MEMBERSHIPS, member.scope), _is_where_the_resource_is()),
     )
     unopened = shares_there(member).where(~_SHARES.c.awaits_membership, ~opened).limit(limit)
     return ENTITY_ROWS["share"].read(connection, unopened)
 
 
+def lapsed_shares(connection: Connection, subject: Subject, now: Instant) -> list[Versioned[Share]]:
+    """As `unopened_shares`, wherever the resources are, without a limit."""
+    opened = exists().where(
+        _goes_on(subject, now),
+        or_(
+            _is_where_the_resource_is(),
+            and_(
+                _MEMBERSHIPS.c.scope_kind == ScopeKind.COURSE,
+                _MEMBERSHIPS.c.scope_id == _SESSIONS.c.course_id,
+            ),
+        ),
+    )
+    shares = _about(subject, _SHARES, _RESOURCES_SHARED, _RESOURCES)
+    return ENTITY_ROWS["share"].read(connection, shares.where(~_SHARES.c.awaits_membership, ~opened))
+
+
 def shares_there(member: Member) -> Select[Any]:
     """The rows of the shares with a member there, in the order of their keys."""
-    of_share = and_(_RESOURCES.c.type == _SHARES.c.resource_type, _RESOURCES.c.id == _SHARES.c.resource_id)
-    return _there(member, _SHARES, _SHARES.join(_RESOURCES, of_share), _RESOURCES).order_by(
+    return _there(member, _SHARES, _RESOURCES_SHARED, _RESOURCES).order_by(
         _SHARES.c.resource_type, _SHARES.c.resource_id
     )
 
@@ -158,14 +170,28 @@ def memberships_there(member: Member) -> Select[Any]:
 
 def _there(member: Member, table: Any, joined: Any, located: Any) -> Select[Any]:
     """The rows of a table about a member, as far as the row of `located` that is joined is there."""
-    session = and_(located.c.scope_kind == ScopeKind.SESSION, _SESSIONS.c.id == located.c.scope_id)
     # No session belongs to a session.
     in_course = _SESSIONS.c.course_id == member.scope.id if member.scope.kind is ScopeKind.COURSE else false()
-    return (
-        select(table)
-        .select_from(joined.outerjoin(_SESSIONS, session))
-        .where(has_subject(table, "subject", member.subject), or_(_is_in(located, member.scope), in_course))
-    )
+    rows = _about(member.subject, table, joined, located)
+    return rows.where(or_(_is_in(located, member.scope), in_course))
+
+
+def _about(subject: Subject, table: Any, joined: Any, located: Any) -> Select[Any]:
+    """The rows of a table about a subject, with the session that the row of `located` is in, if any."""
+    session = and_(located.c.scope_kind == ScopeKind.SESSION, _SESSIONS.c.id == located.c.scope_id)
+    rows = select(table).select_from(joined.outerjoin(_SESSIONS, session))
+    return rows.where(has_subject(table, "subject", subject))
+
+
+def _goes_on(subject: Subject, now: Instant) -> Any:
+    """Whether a membership is the subject's and has not ended."""
+    ends_at = _MEMBERSHIPS.c.ends_at
+    return and_(has_subject(_MEMBERSHIPS, "subject", subject), or_(ends_at.is_(None), ends_at > now))
+
+
+def _is_where_the_resource_is() -> Any:
+    columns = _MEMBERSHIPS.c
+    return and_(columns.scope_kind == _RESOURCES.c.scope_kind, columns.scope_id == _RESOURCES.c.scope_id)
 
 
 def _is_in(table: Any, scope: Scope) -> Any:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from authz.domain.entities import Account, Course, RetainedData, ShareFilter
+from authz.domain.entities import Account, Course, RetainedData, Session, ShareFilter
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import RemovalPendingError
-from authz.domain.ids import Subject, course_scope
+from authz.domain.ids import Subject, course_scope, session_scope
 from authz.domain.ports import Page
 from authz.domain.retention import DAY_US
 from authz.store import Store
 from tests.store.directory import (
+    Clock,
+    changes_of,
     create,
     notebook,
     open_with,
     remove,
     remove_all_contents,
+    replay,
     share,
+    stored,
     student,
     user,
     write,
@@ -53,6 +57,30 @@ def test_what_was_shared_with_somebody_who_left_is_not_shared_with_the_new_name(
     remove_all_contents(store)
     rename(store)
     assert shares_of(store, NEW) == shares_of(store, OLD) == 0
+    store.close()
+
+
+@pytest.mark.parametrize("leaver", [OLD, NEW], ids=["old", "new"])
+@pytest.mark.parametrize("is_in_session", [False, True], ids=["course", "session"])
+def test_a_share_whose_membership_ended_by_its_date_is_not_opened_by_that_of_the_other_id(
+    store_url: str, leaver: Subject, is_in_session: bool
+) -> None:
+    clock = Clock()
+    store = open_with(store_url, clock)
+    where = session_scope("monday") if is_in_session else course_scope("bio")
+    write(store, create(Course("bio")), create(Session(id="monday", course_id="bio")))
+    write(store, *(create(notebook(name, where)) for name in ("ended", "shared", "awaiting")))
+    ending = msgspec.structs.replace(student(leaver.id, "bio"), role="teacher", ends_at=clock.now + 1)
+    write(store, create(ending), create(share("ended", leaver.id)))
+    write(store, create(share("awaiting", leaver.id, awaits=True)))
+    clock.now += 2
+    stayer = OLD if leaver == NEW else NEW
+    write(store, create(student(stayer.id, "bio")), create(share("shared", stayer.id)))
+    rename(store)
+    assert shares_of(store, OLD) == 0
+    found = store.directory.read(ShareFilter(subject=NEW), Page(100, "")).items
+    assert {each.entity.resource.id for each in found} == {"shared", "awaiting"}
+    assert replay(changes_of(store, 0, store.directory.head().revision)) == stored(store)
     store.close()
 
 
