@@ -102,15 +102,19 @@ def _trees(
     given: Mapping[str, str | bool | None], signed: Sequence[Checkpoint]
 ) -> tuple[LogTree, DecisionTree]:
     from authz.runtime.settings import load_settings
-    from authz.store.log_tree import read_trees
+    from authz.store.log_tree import UNREADABLE, read_trees
 
     settings = load_settings(given)
-    return read_trees(
-        settings.database_url,
-        [each.size for each in signed],
-        [each.decisions_size for each in signed],
-        password_file=settings.database_password_file,
-    )
+    try:
+        return read_trees(
+            settings.database_url,
+            [each.size for each in signed],
+            [each.decisions_size for each in signed],
+            password_file=settings.database_password_file,
+        )
+    except UNREADABLE as error:
+        _print_faults([f"a row is not as the service wrote it, and cannot be read: {error!r}"])
+        raise typer.Exit(FAULT_EXIT_CODE) from None
 
 
 def _differences(signed: Checkpoint, tree: LogTree, decisions: DecisionTree) -> Iterator[str]:

@@ -58,6 +58,7 @@ def _in_days(days: int) -> str:
 def _row(rule: RetentionRule) -> tuple[str, ...]:
     purged = str(rule.removed or 0)
     if rule.through is not None:
-        purged += f", of revisions 1 to {rule.through}"
+        of = "revisions" if rule.data is RetainedData.CHANGES else "batches"
+        purged += f", of {of} 1 to {rule.through}"
     since = "-" if rule.complete_since is None else format_instant(rule.complete_since)
     return rule.data.lower(), _kept(rule), _in_days(LIMITS[rule.data].min_days), purged, since

@@ -52,19 +52,26 @@ def entries_of(connection: Connection, leaf: Row[Any]) -> Sequence[Row[Any]]:
     return connection.execute(select(_decisions).where(_is_of(leaf))).all()
 
 
+def extent_of(entries: Sequence[DecisionEntry | Row[Any]]) -> tuple[int, Instant, Instant]:
+    """How many entries there are, and when the first and the last of them were made; 0 for none."""
+    times = [entry.at for entry in entries]
+    return len(times), min(times, default=0), max(times, default=0)
+
+
 def append_leaf(connection: Connection, entries: Sequence[DecisionEntry]) -> int:
     """Store the next leaf, in the transaction that stores its entries; return its number."""
     number: int = hold_tree(connection).size + 1
     hashed = leaf_hash(leaf_content(LeafMaker(connection), number, entries))
     tree = resume(connection, DECISIONS, number - 1)
     part = None if tree is None else tree.add(hashed)
+    count, first_at, last_at = extent_of(entries)
     values = {
         "number": number,
         "hash": hashed.hex(),
         "part": None if part is None or part == hashed else part.hex(),
-        "entries": len(entries),
-        "first_at": min(entry.at for entry in entries),
-        "last_at": max(entry.at for entry in entries),
+        "entries": count,
+        "first_at": first_at,
+        "last_at": last_at,
         "state": BatchState.KEPT.value,
     }
     connection.execute(insert(_leaves).values(**values))
@@ -79,28 +86,31 @@ def oldest_batch(connection: Connection) -> Instant | None:
     return found
 
 
-def purge_batches(connection: Connection, before: Instant, at_most: int, held: Set[str]) -> tuple[int, bool]:
+def purge_batches(
+    connection: Connection, before: Instant, at_most: int, held: Set[str]
+) -> tuple[int, int, bool]:
     """Delete the entries of the first batches of which each entry is from before a time: of one batch at
-    least, and of others while they have `at_most` entries together. Return how many, and whether that is all.
+    least, and of others while they have `at_most` entries together. Return how many, the number of the last
+    of these batches (0 for none), and whether that is all.
 
     The leaves stay. A batch with an entry by or about somebody in `held` stays until `release_batches`.
     """
     hold_tree(connection)
     kept = select(_leaves).where(_leaves.c.state == BatchState.KEPT.value).order_by(_leaves.c.number)
-    deleted = 0
+    deleted = through = 0
     batches = connection.execute(kept.limit(_MAX_BATCHES_A_PURGE)).all()
     for leaf in batches:
         if leaf.last_at >= before:
-            return deleted, True
+            return deleted, through, True
         if deleted and deleted + leaf.entries > at_most:
-            return deleted, False
-        state = BatchState.PURGED
+            return deleted, through, False
+        state, through = BatchState.PURGED, leaf.number
         if held and any(not held.isdisjoint(_subjects(row)) for row in entries_of(connection, leaf)):
             state = BatchState.HELD
         else:
             deleted += connection.execute(delete(_decisions).where(_is_of(leaf))).rowcount
         connection.execute(update(_leaves).where(_leaves.c.number == leaf.number).values(state=state.value))
-    return deleted, len(batches) < _MAX_BATCHES_A_PURGE
+    return deleted, through, len(batches) < _MAX_BATCHES_A_PURGE
 
 
 def release_batches(connection: Connection) -> None:

@@ -25,7 +25,7 @@ from authz.domain.tree import leaf_hash
 from authz.store import tables
 from authz.store.bulk import select_by
 from authz.store.connections import expecting_long_statements
-from authz.store.decision_leaves import BatchState, entries_of, leaf_content
+from authz.store.decision_leaves import BatchState, entries_of, extent_of, leaf_content
 from authz.store.engine import opened, read_transaction, stream
 from authz.store.erasure_steps import rewrites_history
 from authz.store.leaves import LeafMaker, purged_hashes
@@ -41,6 +41,8 @@ _encode = msgspec.json.Encoder().encode
 _keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Key)
 _EFFECTS_AT_ONCE = 100
 """Each may be one of a thousand of its revision."""
+UNREADABLE = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
+"""What a row raises in which somebody has put what the service does not write, such as an unknown status."""
 _Effect: TypeAlias = tuple[int, Key]
 """What a revision did to one record."""
 _Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -89,7 +91,8 @@ def read_trees(
     password_file: str = "",
 ) -> tuple[LogTree, DecisionTree]:
     """Verify every revision, every record and every logged decision of a database; return its trees, with the
-    roots of their full sizes, too. Raises as `open_store`.
+    roots of their full sizes, too. Raises as `open_store`, and one of `UNREADABLE` for a row that the service
+    did not write.
     """
     with opened(url, password_file) as engine:
         require_current(engine)
@@ -151,6 +154,8 @@ def _revisions_with_leaves(connection: Connection) -> Iterator[tuple[int, Row[An
 def _read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
     """Verify every logged decision; return the tree, with the root of its full size, too."""
     leaf_maker, purged_before = LeafMaker(connection), _decisions_purged_before(connection)
+    last_rule = next((rule for _, rule in _logged(connection, RetainedData.DECISIONS)), None)
+    purged_through = (last_rule and last_rule.through) or 0
     counted: int = connection.execute(select(tables.decision_tree.c.size)).scalar_one()
     tree = RecomputedTree("batch {} of the decisions", {*sizes, counted})
     entries = purged = purged_until = 0
@@ -159,12 +164,13 @@ def _read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decis
         told = f"batch {leaf.number} of the decisions, of {format_instant(leaf.first_at)}, is"
         if leaf.state == BatchState.PURGED.value:
             purged, purged_until = purged + 1, max(purged_until, leaf.last_at)
-            if leaf.last_at >= purged_before:
+            if leaf.number > purged_through or leaf.last_at >= purged_before:
                 tree.report(f"{told} gone before its time")
             continue
         found = entries_of(connection, leaf)
         entries += len(found)
-        if leaf_hash(leaf_content(leaf_maker, leaf.number, found)).hex() != leaf.hash:
+        is_whole = (leaf.entries, leaf.first_at, leaf.last_at) == extent_of(found)
+        if not is_whole or leaf_hash(leaf_content(leaf_maker, leaf.number, found)).hex() != leaf.hash:
             tree.report(f"{told} not as it was logged")
     if tree.size != counted:
         tree.report(f"the database counts {counted} batches of decisions, and the tree has {tree.size}")

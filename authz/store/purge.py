@@ -107,7 +107,8 @@ def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before:
         removed, is_all = len(members), len(members) < limit
     elif rule.data is RetainedData.DECISIONS:
         held = {str(hold.subject) for hold in read_holds(connection)}
-        removed, is_all = purge_batches(connection, before, limit * _ROWS_PER_RECORD, held)
+        removed, through, is_all = purge_batches(connection, before, limit * _ROWS_PER_RECORD, held)
+        rule = msgspec.structs.replace(rule, through=max(rule.through or 0, through) or None)
     else:
         removed, is_all = _AGED[rule.data].purge(connection, before, limit * _ROWS_PER_RECORD)
     rule = msgspec.structs.replace(

@@ -804,7 +804,7 @@ class RetentionRule(_message.Message):
     removed: _builtins.int
     """The number of items purged so far."""
     through: _builtins.int
-    """Only for the change log: the revision up to which it has been purged."""
+    """For the change log, the revision up to which it has been purged; for decisions, the last batch that was purged."""
     revision: _builtins.int
     """Output only: the revision of the last write that changed this record."""
     @_builtins.property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Column, Connection, Text, delete, insert, literal_column, select, update
 
 from authz.domain.entities import Account, AccountStatus, Course, Membership
 from authz.domain.erasures import subject_mac
@@ -294,6 +294,38 @@ def test_an_attempt_to_change_history_is_found_out(untouched: History, name: str
     assert found.returncode == 1
     assert told in (found.stdout + found.stderr).splitlines()
     assert "as they were signed" not in found.stdout
+
+
+UNATTESTED = {
+    "changes.position",
+    "leaves.seals",
+    "counter.only",
+    "counter.database_id",
+    "counter.resumable_from",
+}
+"""What `verify` does not compare. Of the positions in a revision, only the order counts."""
+REFERENCES = {"changes.revision", "revisions.revision"}
+JUNK = [
+    column
+    for table in (_revisions, _changes, _leaves, _counter, _memberships, _accounts)
+    for column in table.columns
+    if str(column) not in UNATTESTED | REFERENCES
+]
+
+
+@pytest.mark.parametrize("column", JUNK, ids=str)
+def test_what_the_service_would_not_write_is_found_out(untouched: History, column: Column[Any]) -> None:
+    if untouched.url.startswith("postgresql") and not isinstance(column.type, Text):
+        pytest.skip("PostgreSQL stores no text in this column")
+    key = [*column.table.primary_key]
+    with write_transaction(untouched.engine) as connection:
+        last = select(*key).order_by(*(each.desc() for each in key)).limit(1)
+        row = zip(key, connection.execute(last).one(), strict=True)
+        junk = update(column.table).where(*(each == value for each, value in row))
+        connection.execute(junk.values({column.name: literal_column("'x'")}))
+    found = untouched.verify("six")
+    assert found.returncode == 1, found.stdout
+    assert found.stdout + found.stderr
 
 
 def test_nothing_is_signed_that_is_not_as_it_was_committed(untouched: History) -> None:

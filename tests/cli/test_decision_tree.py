@@ -110,6 +110,15 @@ def column(number: int, **values: Any) -> Callable[[Connection], None]:
     return attempt
 
 
+def leaf(number: int, **values: Any) -> Callable[[Connection], None]:
+    """Say something else of a batch."""
+
+    def attempt(connection: Connection) -> None:
+        connection.execute(update(_leaves).where(_leaves.c.number == number).values(**values))
+
+    return attempt
+
+
 def one_less(connection: Connection) -> None:
     connection.execute(delete(_decisions).where(entry(2)))
 
@@ -189,6 +198,11 @@ ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
         said_to_be_purged,
         f"batch 1 {OF_BATCH}10Z, is gone before its time",
     ),
+    "said to be older": (
+        leaf(2, first_at=1, last_at=1),
+        "batch 2 of the decisions, of 1970-01-01T00:00:00.000001Z, is not as it was logged",
+    ),
+    "said to be more": (leaf(2, entries=4), f"batch 2 {OF_BATCH}20Z, is not as it was logged"),
     "two in another order": (swapped, f"batch 1 {OF_BATCH}10Z, is not as it was logged"),
     "one more": (one_more, f"batch 3 {OF_BATCH}30Z, is not as it was logged"),
     "one more in no leaf": (one_more_in_no_leaf, "1 decisions are in no leaf"),
@@ -250,6 +264,8 @@ def test_what_was_purged_leaves_its_hashes(store_url: str, tmp_path: Path) -> No
     assert f"retention has purged 2 batches, up to {until}: their hashes are kept" in found.stdout
     with write_transaction(signed.engine) as connection:
         said_to_be_purged(connection, 3)
+        # As if it were as old as those that retention has purged.
+        connection.execute(update(_leaves).where(_leaves.c.number == 3).values(last_at=ENTRY.at))
     signed.engine.dispose()
     assert "batch 3 of the decisions, of 2023-11-19T22:13:20Z, is gone before its time" in (
         signed.verify().stderr.splitlines()

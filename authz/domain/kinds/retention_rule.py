@@ -39,7 +39,8 @@ class RetentionRule(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag
     """How many days data is kept, None forever, and what was purged of it so far.
 
     `removed` counts items. Of what is older than `complete_since`, something may be gone. `through` is the
-    last revision that the purge of the change log has looked at; only the rule of CHANGES has it.
+    last revision that the purge of the change log has looked at, in the rule of CHANGES, and the last batch
+    that was purged, in that of DECISIONS; no other rule has it.
     """
 
     data: RetainedData
