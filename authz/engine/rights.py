@@ -6,7 +6,7 @@ with everything that was committed before the call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import takewhile
 
 import msgspec
@@ -14,10 +14,17 @@ import msgspec
 from authz.domain.consistency import FULLY_CONSISTENT
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import EDIT_POLICY, MANAGE_MEMBERS, Question
-from authz.domain.entities import AccessToken, AccessTokenKey, AccountKey, MembershipKey
+from authz.domain.entities import (
+    AccessToken,
+    AccessTokenKey,
+    AccountKey,
+    Membership,
+    MembershipKey,
+    MembershipStatus,
+)
 from authz.domain.errors import AuthzError, InvalidArgumentError, PermissionDeniedError
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
-from authz.domain.mutations import Mutation
+from authz.domain.mutations import Mutation, Operation
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
@@ -32,6 +39,7 @@ from authz.policy.compile import CompiledPolicy
 from authz.policy.grants import excesses
 from authz.policy.rules import ALLOW, ANY
 
+_SUSPENSION = ("status", "suspended_until")
 _MAX_NAMED = 5
 """Of what an author may not give, in an error."""
 
@@ -143,31 +151,29 @@ class PersonRights:
             return mutations
         known: dict[Scope, _Authority | PermissionDeniedError] = {}
         outcomes = await self._without_refused_records(person, mutations)
-        for position, each in enumerate(outcomes):
-            for key in () if isinstance(each, AuthzError) else await self._memberships_of(each):
-                if key.scope not in known:
-                    known[key.scope] = await self._managing(person, key.scope)
-                authority = known[key.scope]
+        for position, keys in enumerate(await self._memberships_of(outcomes)):
+            each = outcomes[position]
+            scope = (
+                each.key.scope
+                if isinstance(each, Mutation) and isinstance(each.key, MembershipKey)
+                else PLATFORM
+            )
+            for key in keys:
+                if scope not in known:
+                    known[scope] = await self._managing(person, scope)
+                authority = known[scope]
                 refused = (
                     authority if isinstance(authority, AuthzError) else _outranked(person, key, authority)
                 )
                 outcomes[position] = refused or outcomes[position]
         return outcomes
 
-    async def _memberships_of(self, mutation: Mutation) -> list[MembershipKey]:
-        """The memberships that a mutation gives or takes: through an account or an access token, all that its
-        subject has on the platform."""
-        match mutation.key:
-            case MembershipKey() as key:
-                return [key]
-            case AccountKey() | AccessTokenKey() as key:
-                snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
-                subject = _holder(key, mutation, snapshot)
-                scope = snapshot.scope(PLATFORM)
-                memberships = () if subject is None or scope is None else snapshot.memberships(subject, scope)
-                return [MembershipKey(subject, PLATFORM, each.role) for each in memberships if subject]
-            case _:
-                return []
+    async def _memberships_of(self, mutations: Sequence[Mutation | AuthzError]) -> list[list[MembershipKey]]:
+        """The memberships that each mutation gives or takes."""
+        snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
+        return await self._turns.collect(
+            [] if isinstance(each, AuthzError) else [*_memberships_of(each, snapshot)] for each in mutations
+        )
 
     async def _without_refused_records(
         self, person: Subject, mutations: Sequence[Mutation | AuthzError]
@@ -186,14 +192,10 @@ class PersonRights:
             return
         authority = await self._authority(person, MANAGE_MEMBERS, scope)
         snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
-        for context in _contexts(snapshot, subject, scope):
-            for membership in snapshot.memberships(subject, context):
-                if membership.kind not in (ScopeKind.SESSION, scope.kind):
-                    continue
-                key = MembershipKey(subject, context.scope_of_kind(membership.kind), membership.role)
-                refused = _outranked(person, key, authority)
-                if refused is not None:
-                    raise refused
+        for key in _held(snapshot, subject, scope, {ScopeKind.SESSION, scope.kind}):
+            refused = _outranked(person, key, authority)
+            if refused is not None:
+                raise refused
 
     async def _managing(self, person: Subject, scope: Scope) -> _Authority | PermissionDeniedError:
         try:
@@ -227,6 +229,46 @@ def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | 
         return error
 
 
+def _memberships_of(mutation: Mutation, snapshot: Snapshot) -> Iterator[MembershipKey]:
+    """The memberships that a mutation gives or takes: by a suspension, and by its end, all that its subject
+    has there; through an account or an access token, all that its subject has on the platform."""
+    match mutation.key:
+        case MembershipKey(subject=subject, scope=scope) as key:
+            yield key
+            if _suspends(mutation) or _is_suspended(key, snapshot):
+                is_platform = scope == PLATFORM
+                kinds = {ScopeKind.PLATFORM} if is_platform else {ScopeKind.COURSE, ScopeKind.SESSION}
+                yield from _held(snapshot, subject, scope, kinds)
+        case AccountKey() | AccessTokenKey() as key:
+            holder = _holder(key, mutation, snapshot)
+            if holder is not None:
+                yield from _held(snapshot, holder, PLATFORM, {ScopeKind.PLATFORM})
+        case _:
+            pass
+
+
+def _suspends(mutation: Mutation) -> bool:
+    """Whether a mutation of a membership leaves it suspended, now or later."""
+    values = dict(mutation.values)
+    if isinstance(mutation.target, Membership) and mutation.operation is not Operation.DELETE:
+        values = {name: getattr(mutation.target, name) for name in _SUSPENSION}
+    return _is_suspension(values.get("status"), values.get("suspended_until"))
+
+
+def _is_suspended(key: MembershipKey, snapshot: Snapshot) -> bool:
+    """Whether a membership is suspended, now or later."""
+    context = snapshot.scope(key.scope)
+    return context is not None and any(
+        _is_suspension(each.status, each.suspended_until)
+        for each in snapshot.memberships(key.subject, context)
+        if each.kind is key.scope.kind and each.role == key.role
+    )
+
+
+def _is_suspension(status: object, suspended_until: object) -> bool:
+    return status is MembershipStatus.SUSPENDED or suspended_until is not None
+
+
 def _holder(key: AccountKey | AccessTokenKey, mutation: Mutation, snapshot: Snapshot) -> Subject | None:
     """Whose account or access token a mutation writes; None for a token that is not there."""
     if isinstance(key, AccountKey):
@@ -235,12 +277,22 @@ def _holder(key: AccountKey | AccessTokenKey, mutation: Mutation, snapshot: Snap
     return None if token is None else token.subject
 
 
+def _held(
+    snapshot: Snapshot, subject: Subject, scope: Scope, kinds: Container[ScopeKind]
+) -> Iterator[MembershipKey]:
+    """The memberships of a subject that count in a course or in its sessions, in one session, or on the
+    platform, as far as they are in scopes of these kinds."""
+    for context in _contexts(snapshot, subject, scope):
+        for each in snapshot.memberships(subject, context):
+            if each.kind in kinds:
+                yield MembershipKey(subject, context.scope_of_kind(each.kind), each.role)
+
+
 def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[ScopeContext]:
-    """Where memberships of a subject count: in a course and in its sessions, or in one session."""
-    if scope.kind is ScopeKind.SESSION:
-        context = snapshot.scope(scope)
-        found: Iterable[ScopeContext | None] = (context,)
-    else:
+    """Where memberships of a subject count: in a course and in its sessions, in one session, or on the
+    platform."""
+    found: Iterable[ScopeContext | None] = (snapshot.scope(scope),)
+    if scope.kind is ScopeKind.COURSE:
         found = takewhile(
             lambda each: each is None or each.course_id == scope.id,
             snapshot.scan_contexts(subject, start=(scope.id, "")),

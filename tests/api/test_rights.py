@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -16,6 +17,8 @@ from tests.api.test_policies import active, applied, messages, refused
 from tests.policies import with_rows
 from tests.service import Service, info_of, reason_of
 
+SUSPENDED = pb.MEMBERSHIP_STATUS_SUSPENDED
+TOMORROW = Timestamp(seconds=4_000_000_000)
 PLATFORM = pb.Scope(platform=pb.Platform())
 ALGEBRA = pb.Scope(course_id="algebra")
 SEMINAR = pb.Scope(session_id="seminar")
@@ -78,6 +81,12 @@ def denied(error: grpc.aio.AioRpcError, permission: str, scope: str) -> None:
         ("tess", given("tess", ALGEBRA, "owner"), "course:algebra"),
         ("tess", delete(membership=membership("olga", ALGEBRA, "owner")), "course:algebra"),
         ("tess", given("olga", ALGEBRA, "owner", status=pb.MEMBERSHIP_STATUS_SUSPENDED), "course:algebra"),
+        ("tess", given("olga", ALGEBRA, "student", status=SUSPENDED), "course:algebra"),
+        ("tess", given("olga", ALGEBRA, "student", suspended_until=TOMORROW), "course:algebra"),
+        ("tess", given("olga", SEMINAR, "guest", status=SUSPENDED), "course:algebra"),
+        ("tess", given("tess", ALGEBRA, "student", status=SUSPENDED), "course:algebra"),
+        ("hana", given("tess", SEMINAR, "guest", status=SUSPENDED), "course:algebra"),
+        ("root", given("root", PLATFORM, "support_agent", status=SUSPENDED), "platform"),
         ("olga", given("new", ALGEBRA, "owner"), "course:algebra"),
         ("hana", given("new", SEMINAR, "host"), "session:seminar"),
         ("stu", given("new", SEMINAR, "guest"), "session:seminar"),
@@ -131,6 +140,22 @@ async def test_what_a_person_may_write_is_written_and_the_log_names_both(
             break
     watch.cancel()
     assert response.change.actor == ("unauthenticated" + (f" for user:{person}" if person else ""))
+
+
+async def test_a_suspension_is_ended_by_who_is_above_all_that_it_takes(sqlite_service: Service) -> None:
+    await campus(sqlite_service)
+    await write(
+        sqlite_service,
+        given("tess", ALGEBRA, "student", status=SUSPENDED),
+        given("tom", ALGEBRA, "teacher"),
+    )
+    row = membership("tess", ALGEBRA, "student")
+    for mutation in (touch(membership=row), delete(membership=row)):
+        denied(
+            await refused(write(sqlite_service, mutation, person="tom")), "manage_members", "course:algebra"
+        )
+    await write(sqlite_service, touch(membership=row), person="olga")
+    await write(sqlite_service, delete(membership=row), person="tom")
 
 
 @pytest.mark.parametrize(
