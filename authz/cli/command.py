@@ -10,7 +10,7 @@ from typing import Annotated, Any, Concatenate, TypeAlias, TypeVar
 
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.connection import connect, server_options
 from authz.cli.options import Reason
 from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import Client
@@ -32,10 +32,14 @@ _COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.va
 
 
 class Context:
-    """How a command was called: its client, the reason for what it writes, and how it prints."""
+    """How a command was called: its client, the reason for what it writes, and how it prints.
 
-    def __init__(self, connected: Callable[[], Client], *, as_json: bool, reason: str) -> None:
+    `database` is the URL of the database over which it runs; empty when it calls a server.
+    """
+
+    def __init__(self, connected: Callable[[], Client], *, database: str, as_json: bool, reason: str) -> None:
         self._connected = connected
+        self.database = database
         self.as_json = as_json
         self.reason = reason
 
@@ -88,8 +92,6 @@ class Context:
         print(f"deleted {key}")
 
 
-_BEFORE = "Options for TLS, tokens and --acting-for come before the command: see `authz --help`."
-
 Command: TypeAlias = "Callable[Concatenate[Context, ...], None]"
 
 
@@ -104,17 +106,27 @@ def on_server(
     left_out = {"reason": not writes, "as_json": not prints_json}
 
     def decorate(command: Command) -> Callable[..., None]:
-        def run(*, address: str, database: str, as_json: bool = False, reason: str = "", **own: Any) -> None:
+        def run(*, as_json: bool = False, reason: str = "", **given: Any) -> None:
+            reach = {each.name: given.pop(each.name) for each in reaching}
             with ExitStack() as stack:
-                connection = connect(address, database, creates=creates)
-                context = Context(lambda: stack.enter_context(connection), as_json=as_json, reason=reason)
-                command(context, **own)
+                connection = connect(creates=creates, **reach)
+                context = Context(
+                    lambda: stack.enter_context(connection),
+                    database=reach["database"],
+                    as_json=as_json,
+                    reason=reason,
+                )
+                command(context, **given)
 
-        _, *own = inspect.signature(command, eval_str=True).parameters.values()
-        shared = inspect.signature(_options, eval_str=True).parameters.values()
-        parameters = [*own, *(each for each in shared if not left_out.get(each.name))]
+        _, *own = _parameters_of(command)
+        reaching = _parameters_of(server_options)
+        parameters = [
+            *own,
+            *(each for each in _parameters_of(_options) if not left_out.get(each.name)),
+            *reaching,
+        ]
         run.__name__ = command.__name__
-        run.__doc__ = f"{inspect.getdoc(command)}\n\n{_BEFORE}"
+        run.__doc__ = inspect.getdoc(command)
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # for typer
         return run
@@ -124,10 +136,12 @@ def on_server(
 
 def _options(
     reason: Reason = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: a line for an answer, or for each item of a list.")
     ] = False,
 ) -> None:
-    """The options of every command that calls a server."""
+    """The options of commands that call a server, besides `server_options`."""
+
+
+def _parameters_of(command: Callable[..., None]) -> list[inspect.Parameter]:
+    return [*inspect.signature(command, eval_str=True).parameters.values()]

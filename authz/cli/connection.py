@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Annotated, Any
 
 import grpc
@@ -16,17 +15,45 @@ from authz.cli.options import DATABASE_FLAGS
 from authz.client import CallError, Client
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 
-Address = Annotated[
-    str, typer.Option("--address", envvar="AUTHZ_ADDRESS", help="The server to call, as host:port.")
-]
-Database = Annotated[
-    str,
-    typer.Option(
-        *DATABASE_FLAGS,
-        help="Run without a server, over this database: sqlite:///relative.db, sqlite:////absolute.db or"
-        " postgresql://user@host/name.",
-    ),
-]
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+
+def server_options(
+    address: Annotated[
+        str, typer.Option(envvar="AUTHZ_ADDRESS", help="The server to call, as host:port.")
+    ] = DEFAULT_ADDRESS,
+    database: Annotated[
+        str,
+        typer.Option(
+            *DATABASE_FLAGS,
+            help="Run without a server, over this database: sqlite:///relative.db, sqlite:////absolute.db or"
+            " postgresql://user@host/name.",
+        ),
+    ] = "",
+    token_file: Annotated[
+        str,
+        typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),
+    ] = "",
+    acting_for: Annotated[
+        str | None,
+        typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
+    ] = None,
+    tls_ca_file: Annotated[str, typer.Option(help="PEM of the authority of the server's certificate.")] = "",
+    tls_certificate_file: Annotated[
+        str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
+    ] = "",
+    tls_key_file: Annotated[str, typer.Option(help="PEM key of the client certificate.")] = "",
+    allow_plaintext_token: Annotated[
+        bool,
+        typer.Option("--allow-plaintext-token", help="Send the token to another machine even without TLS."),
+    ] = False,
+    use_proxy: Annotated[
+        bool, typer.Option("--use-proxy", help="Go through the proxy that the variable http_proxy names.")
+    ] = False,
+) -> None:
+    """The options that say how a command reaches the server, and who calls: the arguments of `connect`."""
+
+
 _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
     "tls_certificate_file": "",
     "tls_key_file": "",
@@ -37,25 +64,28 @@ _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
     "allow_unauthenticated": False,
 }
 """Settings of a server of one command: who may open the database needs no credential."""
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 _SOCKET = "socket"
 """In a folder that no other user can open: the server of a command asks nobody for credentials."""
 
 
-channel_var: ContextVar[dict[str, str | bool]] = ContextVar("channel")
-"""How `Client` reaches the server: options that are given before the command."""
-
-
 @contextmanager
-def connect(address: str, database: str, *, creates: bool = False) -> Iterator[Client]:
+def connect(
+    *,
+    address: str = DEFAULT_ADDRESS,
+    database: str = "",
+    acting_for: str | None = None,
+    creates: bool = False,
+    **channel: Any,
+) -> Iterator[Client]:
     """A client of the server at `address`, or, given a database, of a server that runs inside the block.
+
+    `channel` are other arguments of `Client`.
 
     Raises `CallError`, which names the address, if no server answers, and `InvalidArgumentError` if the file
     of a SQLite database is missing, unless `creates`.
     """
-    options: dict[str, Any] = channel_var.get({})
     if not database:
-        with Client(address, **options) as client:
+        with Client(address, acting_for=acting_for, **channel) as client:
             try:
                 yield client
             except CallError as error:
@@ -73,20 +103,26 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             field="--database",
         )
     with tempfile.TemporaryDirectory(prefix="authz-", dir=_folder_for_sockets()) as folder:
-        # Other settings come from the environment, so that the answers are those of `authz serve`.
-        given: dict[str, str | bool | None] = {
-            "address": f"unix:{folder}/{_SOCKET}",
-            "database_url": database,
-            # Next to a SQLite file, the replica serves the next command too; that of PostgreSQL goes.
-            "replica_dir": None if file is not None else folder,
-            "replica_name": None if file is not None else "-",
-            "follow": True,
-            "log_level": "error",
-            **_WITHOUT_CREDENTIALS,
-        }
-        person = options.get("acting_for")
-        with embedded(load_settings(given)) as target, Client(target, acting_for=person) as client:
+        settings = load_settings(_settings(database, folder, is_file=file is not None))
+        with embedded(settings) as target, Client(target, acting_for=acting_for) as client:
             yield client
+
+
+def _settings(database: str, folder: str, *, is_file: bool) -> dict[str, str | bool | None]:
+    """Of the server of a command, which listens in `folder`.
+
+    Other settings come from the environment, so that the answers are those of `authz serve`.
+    """
+    return {
+        "address": f"unix:{folder}/{_SOCKET}",
+        "database_url": database,
+        # Next to a SQLite file, the replica serves the next command too; that of PostgreSQL goes.
+        "replica_dir": None if is_file else folder,
+        "replica_name": None if is_file else "-",
+        "follow": True,
+        "log_level": "error",
+        **_WITHOUT_CREDENTIALS,
+    }
 
 
 def _folder_for_sockets() -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
@@ -13,7 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.command import Context
 from authz.cli.import_report import FAULTS_EXIT_CODE, finish_import, import_reason, print_capped
 from authz.cli.output import progress_bar
 from authz.client import Client
@@ -26,7 +25,6 @@ from authz.domain.ids import parse_id
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
 
 if TYPE_CHECKING:
-    from authz.importers.oneroster.directory import DirectoryReader
     from authz.importers.oneroster.plan import Change, Plan
     from authz.importers.oneroster.rows import ReadOptions, Roster
 
@@ -49,6 +47,7 @@ IdMap = Annotated[Path | None, typer.Option(help="A CSV file for ids that are re
 
 
 def oneroster(
+    context: Context,
     path: PathArgument,
     role_map: RoleMap = None,
     source: Source = "oneroster",
@@ -59,8 +58,6 @@ def oneroster(
     allow_removals: AllowRemovals = False,
     delete_classes: DeleteClasses = False,
     id_map: IdMap = None,
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
 ) -> None:
     """Import classes as courses and enrollments as memberships. A repeated import changes nothing.
 
@@ -72,15 +69,14 @@ def oneroster(
 
     roster = read_oneroster(path, _options(role_map, source, time_zone))
     _save_ids(roster, id_map, dry_run)
-    with _directory(address, database, dry_run) as (directory, client):
-        now = time.time_ns() // 1000
-        plan = plan_import(roster, directory, now=now, deletes_classes=delete_classes)
-        print_capped("note", map(str, plan.notes))
-        if client is None:
-            _print_dry_run(plan)
-            return
-        _require_permission(plan, 1 if allow_removals else max_removals, all_or_nothing)
-        outcome = _write(client, plan, path, all_or_nothing)
+    directory = _EmptyDirectory() if dry_run and _is_missing(context.database) else context.client
+    plan = plan_import(roster, directory, now=time.time_ns() // 1000, deletes_classes=delete_classes)
+    print_capped("note", map(str, plan.notes))
+    if dry_run:
+        _print_dry_run(plan)
+        return
+    _require_permission(plan, 1 if allow_removals else max_removals, all_or_nothing)
+    outcome = _write(context.client, plan, path, all_or_nothing)
     _print_ended(plan)
     finish_import(outcome, plan.changes, plan.faults)
 
@@ -124,17 +120,12 @@ class _EmptyDirectory:
         return iter(())
 
 
-@contextmanager
-def _directory(address: str, database: str, dry_run: bool) -> Iterator[tuple[DirectoryReader, Client | None]]:
-    """The directory to plan against, and the client to write with, None in a dry run."""
+def _is_missing(database: str) -> bool:
+    """Whether the database is a file that is not there."""
     from authz.store import sqlite_file
 
     file = sqlite_file(database) if database else None
-    if dry_run and file is not None and not file.exists():
-        yield _EmptyDirectory(), None
-        return
-    with connect(address, database, creates=not dry_run) as client:
-        yield client, None if dry_run else client
+    return file is not None and not file.exists()
 
 
 def _print_dry_run(plan: Plan) -> None:

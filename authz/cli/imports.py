@@ -16,7 +16,7 @@ from authz.importers.report import ParsedSource
 app = typer.Typer(
     help="Import a roster, a list of resources, or an export of a subject.", no_args_is_help=True
 )
-app.command("oneroster")(oneroster)
+app.command("oneroster")(on_server(creates=True, prints_json=False)(oneroster))
 
 
 @app.command("resources")

@@ -46,7 +46,6 @@ from authz.cli import (
     token,
     watch,
 )
-from authz.cli.connection import channel_var
 from authz.cli.errors import EXPECTED, message_of
 
 app = typer.Typer(
@@ -65,37 +64,15 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    context: typer.Context,
-    tls_ca_file: Annotated[str, typer.Option(help="PEM of the authority of the server's certificate.")] = "",
-    tls_certificate_file: Annotated[
-        str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
-    ] = "",
-    tls_key_file: Annotated[str, typer.Option(help="PEM key of the client certificate.")] = "",
-    acting_for: Annotated[
-        str | None,
-        typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
-    ] = None,
-    token_file: Annotated[
-        str,
-        typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),
-    ] = "",
-    allow_plaintext_token: Annotated[
-        bool,
-        typer.Option("--allow-plaintext-token", help="Send the token to another machine even without TLS."),
-    ] = False,
-    use_proxy: Annotated[
-        bool, typer.Option("--use-proxy", help="Go through the proxy that the variable http_proxy names.")
-    ] = False,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Course-scoped access control.
 
-    Options before the command say how to reach the server, and who calls. Those of a command come after it,
-    also --address and --database.
+    Options come after the command, also those that say how to reach the server and who calls:
+    `authz check … --address host:port --token-file FILE`. `authz check --help` lists them.
     """
-    channel_var.set({name: value for name, value in context.params.items() if name != "version"})
 
 
 COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {

@@ -4,11 +4,11 @@
 #
 #   AUTHZ_ADDRESS=authz.example.org:50051 comment.sh my-policy > comment.md
 #
-# The caller needs the permission `read_policy`. AUTHZ may be the command with its options, such as
-# AUTHZ="authz --tls-ca-file ca.pem".
+# The caller needs the permission `read_policy`. Options after the folder, such as `--tls-ca-file ca.pem`, go to each
+# command of authz.
 set -u
-folder=${1:?usage: comment.sh FOLDER}
-read -ra authz <<< "${AUTHZ:-authz}"
+folder=${1:?usage: comment.sh FOLDER [OPTION...]}
+shift
 max_characters=20000 # of a section; GitHub takes 65,536 in a comment
 
 section() {
@@ -22,6 +22,6 @@ section() {
     [ "$code" -le 1 ] || exit 2
 }
 
-section "Faults and warnings" "${authz[@]}" policy validate "$folder" --with-directory
-section "What it decides otherwise" "${authz[@]}" policy diff "$folder"
-section "Whom it concerns" "${authz[@]}" policy preview "$folder"
+section "Faults and warnings" authz policy validate "$folder" --with-directory "$@"
+section "What it decides otherwise" authz policy diff "$folder" "$@"
+section "Whom it concerns" authz policy preview "$folder" "$@"

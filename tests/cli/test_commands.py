@@ -145,7 +145,7 @@ def test_lists_have_headings_and_aligned_columns(database: str) -> None:
         run("sessions", "--database", database).stdout
         == "id  course_id  state  starts_at  ends_at  open_to_course\n"
     )
-    with connect(DEFAULT_ADDRESS, database) as client:
+    with connect(database=database) as client:
         client.write([Mutation(Operation.TOUCH, Account(subject=parse_subject("user:maya")))])
     assert run("accounts", "--subject", "user:maya", "--database", database).stdout == (
         "subject    status  suspended_until\nuser:maya  ACTIVE  -\n"
@@ -165,7 +165,7 @@ def test_a_list_as_json_prints_each_item_when_it_comes(capsys: pytest.CaptureFix
         yield {"n": 2}
         raise ValueError("the server went away")
 
-    context = Context(lambda: Client(DEFAULT_ADDRESS), as_json=True, reason="")
+    context = Context(lambda: Client(DEFAULT_ADDRESS), database="", as_json=True, reason="")
     with pytest.raises(ValueError, match="went away"):
         context.show(("n",), found(), lambda item: [str(item["n"])])
     assert capsys.readouterr().out == '{"n":2}\n'
@@ -233,7 +233,7 @@ def test_a_file_without_certificates_is_one_line_that_names_the_options(
 ) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     with served(sqlite_url) as address:
-        failed = run_process("--tls-ca-file", tmp_path / "ca.pem", "courses", "--address", address)
+        failed = run_process("courses", "--address", address, "--tls-ca-file", tmp_path / "ca.pem")
     assert failed.returncode == 2
     assert failed.stderr.startswith("error: the PEM files for TLS cannot be used; check `tls_ca_file`")
     assert failed.stderr.count("\n") == 1

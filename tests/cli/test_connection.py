@@ -24,7 +24,7 @@ def test_only_this_user_reaches_the_server_of_a_command(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     url = create_sqlite(tmp_path / "authz.db")
     before = {each.laddr for each in listening()}
-    with connect("", url) as client:
+    with connect(database=url) as client:
         assert list(client.read_courses()) == []
         opened = {each.laddr for each in listening()} - before
         (path,) = [Path(each) for each in opened if isinstance(each, str)]

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def held(url: str) -> dict[str, Membership]:
-    with connect("", url) as client:
+    with connect(database=url) as client:
         return {str(each.entity.key): each.entity for each in client.read(MembershipFilter())}
 
 
@@ -140,7 +140,7 @@ def test_all_or_nothing_writes_nothing_for_a_role_that_the_policy_does_not_know(
 def test_a_membership_that_a_person_gave_is_left_as_it_is_and_noted(folder: Path, sqlite_url: str) -> None:
     given = by_hand("maya", ends_at=2_000_000_000_000_000)
     take_in(export(folder), sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         client.write([Mutation(Operation.TOUCH, given)])
     code, output, errors = take_in(export(folder, [enrolled("e1", "alg", "maya")]), sqlite_url)
     assert (code, output) == (0, "written 0, unchanged 2, failed 0\n")
@@ -159,7 +159,7 @@ def test_a_deleted_and_a_disabled_user_may_nothing(folder: Path, sqlite_url: str
         for name in ("maya", "omar", "nora")
     ]
     assert answers == [1, 1, 0]
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         accounts = {str(each.entity.subject): each.entity.status for each in client.read(AccountFilter())}
     assert accounts == dict.fromkeys(("user:maya", "user:omar"), AccountStatus.SUSPENDED)
 
@@ -171,7 +171,7 @@ def test_a_class_that_returns_gets_its_content_back(folder: Path, sqlite_url: st
     materials.write_text("id,course_id,published\nm1,alg,true\n")
     run("import", "resources", materials, "--type", "material", "--database", sqlite_url)
     take_in(export(folder, rows, classes=[klass("alg", "tobedeleted")]), sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         assert [each.entity.state for each in client.read(CourseFilter())] == [CourseState.CONCLUDED]
     take_in(export(folder, rows), sqlite_url)
     assert run("check", "user:maya", "read", "material:m1", "--database", sqlite_url).returncode == 0
@@ -256,15 +256,15 @@ def test_a_zip_of_a_folder_is_read(folder: Path, tmp_path: Path, sqlite_url: str
 def test_what_an_import_does_not_change_is_not_written(folder: Path, sqlite_url: str) -> None:
     rows = members(3)
     take_in(export(folder, rows), sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         before = client.current_token()
     take_in(folder, sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         assert client.current_token() == before
         course = next(each.entity for each in client.read(CourseFilter()))
         client.write([Mutation(Operation.TOUCH, msgspec.structs.replace(course, ai_enabled=True))])
     take_in(folder, sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         assert [each.entity for each in client.read(CourseFilter())] == [
             Course(id="alg", state=CourseState.ACTIVE, ai_enabled=True)
         ]

@@ -42,20 +42,20 @@ def write_roster(folder: Path, status: str) -> Path:
 def test_an_import_keeps_what_a_roster_does_not_know(roster: Path, sqlite_url: str) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
     archived = Course(id="alg", state=CourseState.ARCHIVED, ai_enabled=True)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         maya = next(m.entity for m in client.read(MembershipFilter()) if m.entity.subject.id == "maya")
         suspended = msgspec.structs.replace(maya, status=MembershipStatus.SUSPENDED)
         client.write([Mutation(Operation.TOUCH, entity) for entity in (archived, suspended)])
     again = run("import", "oneroster", roster, "--database", sqlite_url)
     assert again.stdout == "written 0, unchanged 4, failed 1\n"
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         assert archived in [course.entity for course in client.read(CourseFilter())]
         assert suspended in [membership.entity for membership in client.read(MembershipFilter())]
 
 
 def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: Path, sqlite_url: str) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         held = [m.entity for m in client.read(MembershipFilter())]
         client.write(
             [
@@ -67,14 +67,14 @@ def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: P
         "sourcedId,classSourcedId,userSourcedId,role,endDate\ne1,alg,maya,student,2030-01-01\n"
     )
     run("import", "oneroster", roster, "--database", sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         found: list[Membership] = [m.entity for m in client.read(MembershipFilter())]
     assert {m.status for m in found} == {MembershipStatus.SUSPENDED}
     assert [m.ends_at is not None for m in found] == [True, False]
 
 
 def held_in(url: str) -> set[tuple[str, str, MembershipStatus]]:
-    with connect("", url) as client:
+    with connect(database=url) as client:
         held = [m.entity for m in client.read(MembershipFilter())]
     return {(str(m.subject), f"{m.scope} {m.role}", m.status) for m in held}
 
@@ -93,7 +93,7 @@ def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
     roster: Path, sqlite_url: str, row: str, now: tuple[str, str], status: MembershipStatus
 ) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
-    with connect("", sqlite_url) as client:
+    with connect(database=sqlite_url) as client:
         maya = next(m.entity for m in client.read(MembershipFilter()) if m.entity.subject.id == "maya")
         client.write(
             [

@@ -20,6 +20,8 @@ from tests.databases import create_sqlite
 
 DIFFERENT = {
     "--address": {"The server to call", "Where to listen"},
+    "--tls-certificate-file": {"PEM chain of the client certificate", "PEM chain of the server"},
+    "--tls-key-file": {"PEM key of the client certificate", "PEM key of the server"},
     "--database": {"Run without a server", "sqlite:///relative.db"},
     "--course": {
         "The id of the course that the resource is in",

@@ -91,12 +91,13 @@ def test_a_command_is_held_to_the_person_that_it_is_run_for(empty_sqlite_url: st
     run("migrate", "--database", empty_sqlite_url)
     run("course", "create", "algebra", *here)
     run("member", "add", "user:tess", "course:algebra", "teacher", *here)
-    refused = run("--acting-for", "user:tess", "policy", "draft", "create", "mine", *here)
+    as_tess = ("--acting-for", "user:tess")
+    refused = run("policy", "draft", "create", "mine", *here, *as_tess)
     assert (refused.returncode, "user:tess has no edit_policy on platform" in refused.stderr) == (2, True)
     added = ("member", "add", "user:new", "course:algebra")
-    refused = run("--acting-for", "user:tess", *added, "owner", *here)
+    refused = run(*added, "owner", *here, *as_tess)
     assert (refused.returncode, "may not give or take `owner`" in refused.stderr) == (2, True)
-    assert run("--acting-for", "user:tess", *added, "student", *here).returncode == 0
+    assert run(*added, "student", *here, *as_tess).returncode == 0
 
 
 def test_bad_edits_are_told(empty_sqlite_url: str) -> None:

@@ -162,7 +162,7 @@ def test_what_a_release_changes_is_told_by_comparing_with_the_shipped_policy(
 
 def campus_in(url: str) -> None:
     """Maya is a student of algebra, in which one of two materials is published."""
-    with connect("", url, creates=True) as client:
+    with connect(database=url, creates=True) as client:
         client.write(
             Mutation(Operation.CREATE, each)
             for each in (

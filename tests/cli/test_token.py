@@ -22,7 +22,7 @@ def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: P
     file = tmp_path / "token"
     file.write_text(token)
     with served(sqlite_url, access_tokens="true") as address:
-        there = ("--token-file", file, "courses", "--address", address)
+        there = ("courses", "--address", address, "--token-file", file)
         assert run(*there).returncode == 0
         assert "carries no credential" in run("courses", "--address", address).stderr
     listed = run("token", "list", *here).stdout

@@ -46,7 +46,7 @@ async def test_every_kind_of_call_shows_the_token(secured: Service, tmp_path: Pa
 
     await asyncio.to_thread(use, Client(secured.address, token_file=str(file)), "poetry")
     await asyncio.to_thread(use, Client(secured.address, token=lambda: ISSUER.jwt("app")), "history")
-    command: list[str | Path] = [AUTHZ, "--token-file", str(file), "courses", "--address", secured.address]
+    command: list[str | Path] = [AUTHZ, "courses", "--address", secured.address, "--token-file", str(file)]
     ended = await asyncio.to_thread(run, command)
     assert (ended.returncode, "algebra" in ended.stdout) == (0, True)
 

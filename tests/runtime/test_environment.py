@@ -62,7 +62,7 @@ def test_a_question_goes_through_no_proxy_unless_it_is_asked_for(
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")
     assert run(*asked).stdout.startswith("allowed")
-    assert run("--use-proxy", *asked).returncode == 2
+    assert run(*asked, "--use-proxy").returncode == 2
     assert run(*asked[:4], "--database", sqlite_url).stdout.startswith("denied")
 
 

@@ -144,7 +144,7 @@ async def test_the_client_and_the_command_line_show_their_certificate(address: s
         (files, 1, "denied  NOT_A_MEMBER"),
         ((), 2, "if it has TLS, set"),
     ):
-        command = [AUTHZ, *given, "check", "user:maya", "read", "course:algebra", "--address", address]
+        command = [AUTHZ, "check", "user:maya", "read", "course:algebra", "--address", address, *given]
         ended = await asyncio.to_thread(
             partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
         )

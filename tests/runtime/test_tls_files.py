@@ -102,7 +102,7 @@ def test_what_differs_about_tls_is_told_with_its_remedy(sqlite_url: str, tmp_pat
         with Client(address, tls_ca_file=ca) as client, pytest.raises(CallError) as caught:
             client.check("user:maya", "read", "course:c1")
         asked = ("check", "user:maya", "read", "course:c1", "--address", address)
-        printed = run("--tls-ca-file", ca, *asked)
+        printed = run(*asked, "--tls-ca-file", ca)
         assert (printed.returncode, "authz serve" in printed.stderr) == (2, False)
         assert caught.value.message.partition(" (failed")[0] in printed.stderr
         return caught.value.message
