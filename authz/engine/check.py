@@ -89,16 +89,17 @@ class Checker:
         *,
         inline_types: frozenset[str] = frozenset(),
         version: PolicyVersion | None = None,
+        courses: CoursePolicies | None = None,
     ) -> None:
         """`version` is that which the policy was compiled from: its number is in every decision. Without it,
-        the digest of the policy is."""
+        the digest of the policy is. `courses` are by default the policies that are active in courses."""
         self.policy = policy
         self.version = policy.version if version is None else str(version.number)
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
         self._inline_types = inline_types
         self._remembered: dict[Hashable, Any] = {}
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
-        self._courses = CoursePolicies(policy)
+        self._courses = CoursePolicies(policy) if courses is None else courses
 
     def decides_by(self, version: PolicyVersion) -> bool:
         """Whether this is the checker of a version."""
@@ -247,8 +248,11 @@ class Checker:
         state, table = scope.state.course_state, self.policy.role_table
         held = effective_roles_of(memberships, state, table, now, suspension)
         if opens(held, type_name):
-            policy = self.policy_in(snapshot, scope)
-            rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
+            own = scope.course_policy
+            if own is None:
+                rules = self.policy.rules_for(held.roles, scope.course_id, type_name, action)
+            else:
+                rules = self._courses.rules_for(own, snapshot, held.roles, type_name, action)
             return Access(memberships, held, rules, held.next_change_at)
         is_structural = type_name in STRUCTURAL_TYPES
         refusal, until = self.without_roles(

@@ -6,14 +6,17 @@ from typing import Any, cast
 
 import pytest
 
+from authz.domain.decisions import Reason
 from authz.domain.entities import PolicyActivation, PolicyVersion
 from authz.domain.files import files_digest
 from authz.domain.ids import course_scope
 from authz.engine import course_policies
 from authz.engine.course_policies import CoursePolicies
+from authz.policy.compile import CompiledRules
 from authz.policy.course import course_files
+from authz.policy.load import compile_files
 from authz.policy.versions import FORMAT
-from tests.policies import POLICY
+from tests.policies import POLICY, with_rows
 
 ROW = "p, student, course:{}, notebook, read, , deny\n"
 SIZE = 2
@@ -70,6 +73,29 @@ def test_a_bounded_number_of_policies_is_kept(
     versions, kept = Versions(row), CoursePolicies(POLICY)
     versions.ask(kept, asked)
     assert versions.asked == compiled
+
+
+def rules_of(kept: CoursePolicies, versions: Versions, course_id: str) -> CompiledRules:
+    digest = files_digest(versions.files(course_id))
+    active = PolicyActivation(scope=course_scope(course_id), number=1, digest=digest)
+    return kept.rules_for(active, cast("Any", versions), frozenset({"student"}), "notebook", "read")
+
+
+def test_rules_are_those_of_the_policy_of_the_course_also_when_they_are_found_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(course_policies, "_MAX_RULES", 2)
+    versions, kept = Versions(), CoursePolicies(POLICY)
+    for course_id in "aabbcabc":
+        denies = {str(clause.rule.scope) for clause in rules_of(kept, versions, course_id).denies}
+        assert denies == {"*", f"course:{course_id}"}
+
+
+def test_of_courses_with_equal_files_each_has_the_exceptions_that_the_platform_made_for_it() -> None:
+    files = with_rows("p, student, course:a, notebook, read, , deny")
+    versions, kept = Versions("# none"), CoursePolicies(compile_files(files))
+    denied = [rules_of(kept, versions, course_id).verdict(0).reason for course_id in "abab"]
+    assert denied == [Reason.EXPLICIT_DENY, Reason.CONDITION_NOT_MET] * 2
 
 
 def test_courses_share_the_compiled_rules_that_they_do_not_change() -> None:
