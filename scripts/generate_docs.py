@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from authz.api.permissions import permission_of
+from authz.api.methods import METHODS
 from authz.domain.facts import FACTS
 from authz.domain.vocabulary import API_TYPE
 from authz.policy.compile import CompiledPolicy
@@ -122,7 +122,7 @@ def calls_table() -> str:
 
 
 def _permission(method: str) -> str:
-    name = permission_of(method)
+    _, name = METHODS[method]
     return f"`{name}`" if name else "by what it asks or writes"
 
 

@@ -11,17 +11,11 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from authz.access.authentication import Transport
-from authz.api.call import Call, CallKind, Method
-from authz.api.permissions import permission_of
+from authz.api.call import Call, Method
+from authz.api.methods import METHODS
 from authz.domain.consistency import MINIMIZE_LATENCY
-from authz.v1 import authorization_pb2, policy_pb2, watch_pb2
 from authz.wire.limits import RequestLimits
 from authz.wire.values import parse_consistency
-
-_DECISIONS = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
-_LISTS = ("ListResources", "ListSubjects", "PlanResources")
-_POLICIES = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
-_WATCHES = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
 
 class Endpoint(msgspec.Struct, frozen=True, eq=False):
@@ -79,7 +73,7 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
     if limits.bounds_items:
         run = _with_each_bounded(limits, run) if method.client_streaming else _bounded(limits, run)
     return Endpoint(
-        method=Method(f"/{service}/{method.name}", _kind_of(method, limits), permission_of(method.name)),
+        method=Method(f"/{service}/{method.name}", *METHODS[method.name]),
         request_type=message_factory.GetMessageClass(method.input_type),
         limits=limits,
         run=run,
@@ -88,23 +82,6 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
         has_request_id="request_id" in fields and not method.client_streaming,
         has_consistency="consistency" in fields and not method.client_streaming,
     )
-
-
-def _kind_of(method: MethodDescriptor, limits: RequestLimits) -> CallKind:
-    if method.server_streaming:
-        if method.containing_service.full_name == _WATCHES:
-            return CallKind.WATCH
-        # An export is no decision: the person that it is made for counts, and it leaves a log line.
-        return CallKind.READ if method.name.startswith("Export") else CallKind.LIST
-    if method.client_streaming:
-        return CallKind.IMPORT
-    if method.containing_service.full_name == _DECISIONS:
-        if method.name in _LISTS:
-            return CallKind.LIST
-        return CallKind.BATCH if limits.bounds_items else CallKind.DECISION
-    if method.name.startswith("Read"):
-        return CallKind.READ
-    return CallKind.POLICY if method.containing_service.full_name == _POLICIES else CallKind.WRITE
 
 
 def _bounded(limits: RequestLimits, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

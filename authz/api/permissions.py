@@ -1,12 +1,10 @@
-"""Which permission each call needs, and which callers have it by the active policy.
+"""Which permission the content of a call needs, and which callers have it by the active policy.
 
-A permission is an action of the type `api`. It is named after the method, in snake case, unless the tables
-below say otherwise. A call for which the policy declares none is refused.
+A permission is an action of the type `api`; `authz.api.methods` has that of each method. A call for which
+the policy declares none is refused.
 """
 
 from __future__ import annotations
-
-import re
 
 from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
@@ -41,50 +39,11 @@ APPLY_POLICY = "apply_policy"
 
 _MAX_KEPT = 1024
 _AI_PROCESS = "ai_process"
-_NAMED = {
-    "ListActions": CHECK,
-    "BatchListActions": CHECK,
-    "AuthorizeSession": CHECK,
-    "AuthorizeSources": CHECK_AI_PROCESS,
-    "PlanResources": "list_resources",
-    "RemoveMember": "write_memberships",
-    "RollBackPolicy": APPLY_POLICY,
-    "PublishPolicyDraft": APPLY_POLICY,
-    "SchedulePolicyDraft": APPLY_POLICY,
-    "CreatePolicyDraft": "draft_policy",
-    "EditPolicyDraft": "draft_policy",
-    "DeletePolicyDraft": "draft_policy",
-    "StartPolicyShadow": "draft_policy",
-    "StopPolicyShadow": "draft_policy",
-    "ReadCheckpoint": READ_CHANGES,
-    "ReadInclusionProof": READ_CHANGES,
-    "ReadConsistencyProof": READ_CHANGES,
-    "ReadErasures": ERASE_SUBJECT,
-    "ForgetReplica": ERASE_SUBJECT,
-    "ForgetWatcher": ERASE_SUBJECT,
-    "ReleaseErasedSubject": ERASE_SUBJECT,
-    "HoldSubject": ERASE_SUBJECT,
-    "ReleaseHold": ERASE_SUBJECT,
-    "ReadHolds": ERASE_SUBJECT,
-}
 _READ = frozenset(
     EntityKind(kind)
     for kind in ("course", "session", "membership", "resource", "share", "account", "access_token")
 )
 """The kinds that `DirectoryService` reads, each by a permission of its own."""
-_LOOKS_AT_POLICY = re.compile(r"(Read|Validate|Diff|Preview|Test|Prove)\w*Polic(y|ies)\w*")
-"""Methods that change nothing of a policy."""
-_BY_CONTENT = frozenset(("Check", "BatchCheck", "Write", "Import"))
-"""The methods whose servicers ask for the permission of each question or record that a request has."""
-
-
-def permission_of(name: str) -> str:
-    """The permission that a method needs whatever its request says; empty if that depends on the request."""
-    if name in _BY_CONTENT:
-        return ""
-    if _LOOKS_AT_POLICY.fullmatch(name):
-        return "read_policy"
-    return _NAMED.get(name) or re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def permission_to_ask(question: Question) -> str:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from authz.api.permissions import permission_of
+from authz.api import methods
 from authz.v1 import audit_pb2 as aupb
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
@@ -106,7 +106,7 @@ def requests_of(name: str) -> list[tuple[str, Any]]:
         return [(each, iter([dpb.ImportRequest(mutations=[touch(**record)])])) for each, record in WRITES]
     if name in REQUESTS:
         return REQUESTS[name]
-    return [(permission_of(name), message_factory.GetMessageClass(METHODS[name].input_type)())]
+    return [(methods.METHODS[name][1], message_factory.GetMessageClass(METHODS[name].input_type)())]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
