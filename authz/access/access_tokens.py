@@ -7,6 +7,7 @@ from hmac import compare_digest
 
 from authz.access.authentication import Transport, invalid
 from authz.access.principal import Principal
+from authz.domain.cache import BoundedCache
 from authz.domain.entities import AccessToken
 from authz.domain.instants import Instant
 from authz.domain.kinds.access_token import digest_of, token_id
@@ -26,13 +27,14 @@ class AccessTokenVerifier:
         """`newest` gives the newest state, and the time that it is judged by. Raises as `View.snapshot`."""
         self._newest = newest
         self._state: ConsistencyToken | None = None
-        self._kept: dict[str, tuple[Principal, Instant]] = {}
+        self._kept = BoundedCache[str, tuple[Principal, Instant]](_MAX_KEPT)
 
     def verify(self, token: str, _transport: Transport) -> Principal:
         """The principal of a token. Raises as `Authenticator.authenticate`."""
         snapshot, now = self._newest()
-        if snapshot.state is not self._state or len(self._kept) >= _MAX_KEPT:
-            self._kept, self._state = {}, snapshot.state
+        if snapshot.state is not self._state:
+            self._kept.clear()
+            self._state = snapshot.state
         found = self._kept.get(token)
         if found is None:
             record = _record_of(token, snapshot)

@@ -6,7 +6,6 @@ Source: RFC 7519, RFC 8725, RFC 8705 (`cnf`, `x5t#S256`).
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
 from typing import Any
@@ -19,6 +18,7 @@ from authz.access.authentication import Transport, invalid
 from authz.access.certificates import read_certificate
 from authz.access.keys import Key, Keys
 from authz.access.principal import Principal
+from authz.domain.cache import BoundedCache
 from authz.domain.ids import Subject, SubjectType, is_id
 
 _LEEWAY_S = 5
@@ -52,7 +52,7 @@ class JwtVerifier:
 
     def __init__(self, rules: JwtRules, keys: Keys, *, clock: Callable[[], float] = time.time) -> None:
         self._rules, self._keys, self._clock = rules, keys, clock
-        self._kept: OrderedDict[str, _Verified] = OrderedDict()
+        self._kept = BoundedCache[str, _Verified](_MAX_KEPT)
 
     def verify(self, token: str, transport: Transport) -> Principal:
         """The principal of a JWT. Raises as `Authenticator.authenticate`."""
@@ -60,8 +60,6 @@ class JwtVerifier:
         found = self._kept.get(token)
         if found is None or found.keys is not keys:
             found = self._kept[token] = self._verify(token, keys)
-            if len(self._kept) > _MAX_KEPT:
-                self._kept.popitem(last=False)
         if self._clock() >= found.ends_at_s:
             del self._kept[token]
             raise invalid("the JWT has ended; get a new one from its issuer")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call
+from authz.domain.cache import BoundedCache
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import Question
 from authz.domain.entities import (
@@ -107,7 +108,7 @@ class PolicyPermissions(Permissions):
         self._active = active
         self._clock = clock
         self._state: ConsistencyToken | None = None
-        self._kept: dict[Principal, tuple[CallerRights, Instant | None]] = {}
+        self._kept = BoundedCache[Principal, tuple[CallerRights, Instant | None]](_MAX_KEPT)
 
     async def rights_of(self, principal: Principal, deadline: float | None) -> CallerRights:
         caller = principal.caller
@@ -115,8 +116,9 @@ class PolicyPermissions(Permissions):
             return CallerRights(holder=principal.actor)
         snapshot, checker = await self._active.get(MINIMIZE_LATENCY, deadline)
         state = snapshot.state
-        if state is not self._state or len(self._kept) >= _MAX_KEPT:
-            self._kept, self._state = {}, state
+        if state is not self._state:
+            self._kept.clear()
+            self._state = state
         now = self._clock.at(state.committed_at)
         rights, changes_at = self._kept.get(principal, (None, None))
         if rights is None or (changes_at is not None and now >= changes_at):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from authz.domain.cache import BoundedCache
 from authz.domain.context import ResourceContext, ScopeContext, earliest_after, facts_at
 from authz.domain.decisions import (
     COURSE_TYPE,
@@ -97,7 +98,7 @@ class Checker:
         self.version = policy.version if version is None else str(version.number)
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
         self._inline_types = inline_types
-        self._remembered: dict[Hashable, Any] = {}
+        self._remembered = BoundedCache[Hashable, Any](_MAX_REMEMBERED)
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
         self._courses = CoursePolicies(policy) if courses is None else courses
 
@@ -332,8 +333,6 @@ class Checker:
         """The result of `found_by(key)`, cached. It may depend only on the key and on this policy version."""
         found: T | None = self._remembered.get(key)
         if found is None:
-            if len(self._remembered) >= _MAX_REMEMBERED:
-                self._remembered.clear()
             found = self._remembered[key] = found_by(key)
         return found
 

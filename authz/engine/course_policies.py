@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from authz.domain.cache import BoundedCache
 from authz.domain.entities import PolicyActivation
 from authz.domain.errors import UnusablePolicyError
 from authz.domain.ports import Snapshot
@@ -27,7 +28,7 @@ class CoursePolicies:
         self._kept: dict[str, CompiledPolicy] = {}
         """The compiled policies, by digest, the least recently used first."""
         self._size = 0
-        self._rules: dict[tuple[str, str, frozenset[str], str, str], CompiledRules] = {}
+        self._rules = BoundedCache[tuple[str, str, frozenset[str], str, str], CompiledRules](_MAX_RULES)
         """By digest, course, roles, type and action: found in one step, because a check in one of a thousand
         courses mostly waits for memory."""
 
@@ -40,10 +41,8 @@ class CoursePolicies:
         key = (active.digest, course_id, roles, type_name, action)
         rules = self._rules.get(key)
         if rules is None:
-            rules = self.in_course(active, snapshot).rules_for(roles, course_id, type_name, action)
-            if len(self._rules) >= _MAX_RULES:
-                self._rules.clear()
-            self._rules[key] = rules
+            policy = self.in_course(active, snapshot)
+            rules = self._rules[key] = policy.rules_for(roles, course_id, type_name, action)
         return rules
 
     def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from authz.domain.cache import BoundedCache
 from authz.domain.decisions import COURSE_TYPE, EDIT_POLICY, Reason, Rule, Verdict
 from authz.domain.effective_roles import role_table
 from authz.domain.ids import ScopeKind, parse_scope
@@ -122,8 +123,8 @@ class Rulebook:
     def __init__(self, denies: Index, allows: Index) -> None:
         self.denies = denies
         self.allows = allows
-        self.compiled: dict[tuple[frozenset[str], str, str], CompiledRules] = {}
-        self.permissions: dict[frozenset[str], frozenset[str]] = {}
+        self.compiled = BoundedCache[tuple[frozenset[str], str, str], CompiledRules](_MAX_COMPILED)
+        self.permissions = BoundedCache[frozenset[str], frozenset[str]](_MAX_COMPILED)
 
 
 class CompiledPolicy:
@@ -196,10 +197,7 @@ class CompiledPolicy:
         key = (roles, type_name, action)
         rules = book.compiled.get(key)
         if rules is None:
-            rules = self._compile(key, override)
-            if len(book.compiled) >= _MAX_COMPILED:
-                book.compiled.clear()
-            book.compiled[key] = rules
+            rules = book.compiled[key] = self._compile(key, override)
         return rules
 
     def permissions_of(self, roles: frozenset[str]) -> frozenset[str]:
@@ -211,8 +209,6 @@ class CompiledPolicy:
             actions = () if declared is None else declared.actions
             rules = {action: self.rules_for(roles, None, API_TYPE, action) for action in actions}
             found = frozenset(action for action, each in rules.items() if each.verdict(0).allowed)
-            if len(known) >= _MAX_COMPILED:
-                known.clear()
             known[roles] = found
         return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import lmdb
 
+from authz.domain.cache import BoundedCache
 from authz.domain.context import ScopeContext
 from authz.domain.effective_roles import Memberships
 from authz.domain.entities import (
@@ -19,9 +20,6 @@ from authz.domain.entities import (
 from authz.replica.environment import Environment, Versions
 from authz.replica.kinds import CODECS
 from authz.replica.layout import read_memberships
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 MAX_INTERNED = 131_072
 """Entries a cache keeps, of some 400 bytes each: all courses of a platform with ten million memberships."""
@@ -45,15 +43,15 @@ class Caches:
     def __init__(self) -> None:
         self.transaction_id = -1
         self.versions = Versions(-1, 0, 0, -1, -1)
-        self.scopes: dict[bytes, ReplicaScope] = {}
+        self.scopes = BoundedCache[bytes, ReplicaScope](MAX_INTERNED)
         self.policy: PolicyVersion | None = None
-        self.memberships: dict[bytes, Memberships] = {}
+        self.memberships = BoundedCache[bytes, Memberships](MAX_INTERNED)
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         """Drop what the state of a transaction has outdated."""
         versions = environment.versions(transaction)
         if versions.scopes != self.versions.scopes:
-            self.scopes = {}
+            self.scopes = BoundedCache(MAX_INTERNED)
         if versions.policy != self.versions.policy:
             self.policy = _active_policy(environment, transaction)
         self.versions = versions
@@ -61,7 +59,8 @@ class Caches:
 
     def read_memberships(self, name: bytes) -> Memberships:
         """Decode memberships, interned by the kind of their scope and their record."""
-        return intern(self.memberships, name, read_memberships(name))
+        found = self.memberships[name] = read_memberships(name)
+        return found
 
 
 def _active_policy(environment: Environment, transaction: lmdb.Transaction) -> PolicyVersion | None:
@@ -85,11 +84,3 @@ def read_record(environment: Environment, transaction: lmdb.Transaction, record:
     key = codec.key_of(record)
     raw = environment.read(transaction, key, environment.databases[codec.database])
     return codec.read(key, raw) if raw else None
-
-
-def intern(known: dict[K, V], key: K, value: V) -> V:
-    """Keep a value under its key, and return it. A full cache is emptied first."""
-    if len(known) >= MAX_INTERNED:
-        known.clear()
-    known[key] = value
-    return value

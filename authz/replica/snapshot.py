@@ -27,7 +27,7 @@ from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
-from authz.replica.caches import Caches, ReplicaScope, intern, read_policy_version
+from authz.replica.caches import Caches, ReplicaScope, read_policy_version
 from authz.replica.codec import Codec
 from authz.replica.environment import Environment
 from authz.replica.kinds import CODECS
@@ -329,8 +329,10 @@ class ReplicaSnapshot(Snapshot):
             course_policy = self._read(_ACTIVATIONS, course_key)
         found = scope_context_of(course, session)
         ids = found.course_id, found.session_id
-        scope = ReplicaScope(found.state, *ids, course, session, course_policy, course_key, session_key)
-        return intern(self._scopes, key, scope)
+        scope = self._scopes[key] = ReplicaScope(
+            found.state, *ids, course, session, course_policy, course_key, session_key
+        )
+        return scope
 
     def _read(self, codec: Codec, key: bytes) -> Any:
         """The entity with a key, or None."""

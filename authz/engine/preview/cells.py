@@ -6,6 +6,7 @@ from functools import reduce
 from itertools import chain
 from operator import or_
 
+from authz.domain.cache import BoundedCache
 from authz.domain.effective_roles import EffectiveRoles
 from authz.domain.facts import ALL_FACTS, FOR_AI_RESPONSE, OWN, PURPOSE_AI_RESPONSE, SHARED
 from authz.domain.impact import AccessKind
@@ -74,7 +75,7 @@ class CellComparison:
             (t.name, action) for p in policies for t in p.vocabulary.types.values() for action in t.actions
         )
         self._pairs = list(dict.fromkeys(pairs))
-        self._kept: dict[object, tuple[DifferingCell, ...]] = {}
+        self._kept = BoundedCache[object, tuple[DifferingCell, ...]](_MAX_KEPT)
         self._named: dict[str, int] = {}
 
     def facts_named(self, type_name: str, course_id: str | None) -> int:
@@ -99,8 +100,6 @@ class CellComparison:
         key = (_opening(before), _opening(after), course_id if self._is_overridden(course_id) else None)
         found = self._kept.get(key)
         if found is None:
-            if len(self._kept) >= _MAX_KEPT:
-                self._kept.clear()
             compared = (self._compared(pair, before, after, course_id) for pair in self._pairs)
             found = self._kept[key] = tuple(cell for cell in compared if cell is not None)
         return found
