@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -27,14 +26,6 @@ _HEAD_INTERVAL_S = 0.1
 _FIELD = "consistency.at_least_as_fresh"
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline for the answer, so that the caller gets it instead of its own DEADLINE_EXCEEDED."""
-
-
-class ReadQueue(StrEnum):
-    """What waits for what: in each queue, one read at a time."""
-
-    RECORDS = "records"
-    """Records, and the change log for watches."""
-    PAST = "past"
 
 
 class ConsistencyGate:
@@ -65,7 +56,7 @@ class ConsistencyGate:
         self._computing_pool = computing_pool
         self._freshness_timeout_s = freshness_timeout_s
         self._replication_timeout_s = replication_timeout_s
-        self._reading = {queue: asyncio.Lock() for queue in ReadQueue}
+        self._turn = asyncio.Lock()
         self._head = SharedQuery(lambda: self.run(self._directory.head))
         self._history = SharedQuery(self._compare_history)
 
@@ -119,27 +110,21 @@ class ConsistencyGate:
         """
         return await asyncio.get_running_loop().run_in_executor(self._computing_pool, function)
 
-    async def read(
-        self,
-        function: Callable[[], T],
-        queue: ReadQueue = ReadQueue.RECORDS,
-        patience_s: float | None = None,
-    ) -> T:
-        """As `run`, for what reads many rows: one call of a queue at a time, in their order.
+    async def read(self, function: Callable[[], T], *, max_wait_s: float | None = None) -> T:
+        """As `run`, for what reads many rows: one call at a time, in their order.
 
-        Decoding rows holds the GIL: several threads that do so leave little of it to the event loop. With
-        `patience_s`, a call that has waited so long does not wait any longer for one that takes seconds.
+        Decoding rows holds the GIL: several threads that do so leave little of it to the event loop. A call
+        waits for its turn for at most `max_wait_s`, then reads at the same time as another.
         """
-        turn = self._reading[queue]
         try:
-            async with asyncio.timeout(patience_s):
-                await turn.acquire()
+            async with asyncio.timeout(max_wait_s):
+                await self._turn.acquire()
         except TimeoutError:
             return await self.run(function)
         try:
             return await self.run(function)
         finally:
-            turn.release()
+            self._turn.release()
 
     async def wait_until_replicated(self, state: ConsistencyToken) -> bool:
         """Wait until every process of this machine answers from a write, or from a later state.

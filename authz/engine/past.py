@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from authz.domain.mutations import ChangeScope
 from authz.domain.ports import Directory, Snapshot
 from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
-from authz.engine.consistency import ConsistencyGate, ReadQueue
+from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import CompiledPolicies
 from authz.engine.policy_cases import SnapshotOf
 
@@ -49,6 +50,7 @@ class Past:
         self._policies = policies
         self._keys = keys
         self._snapshot_of = snapshot_of
+        self._turn = asyncio.Lock()
 
     async def ask(
         self,
@@ -74,7 +76,8 @@ class Past:
             with self._snapshot_of(past.entities, revision=past.state.revision) as snapshot:
                 return answer(snapshot, self._checker(snapshot, time)), self._keys.seal(past.state)
 
-        return await self._gate.read(answered, ReadQueue.PAST)
+        async with self._turn:
+            return await self._gate.run(answered)
 
     def _checker(self, snapshot: Snapshot, time: Instant) -> Checker:
         version = snapshot.policy

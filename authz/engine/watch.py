@@ -28,7 +28,7 @@ from authz.engine.turns import Turns
 
 log = structlog.get_logger()
 
-_PATIENCE_S = 1.0
+_MAX_WAIT_S = 1.0
 """How long a watch waits for other reads, of which a costly one may take seconds."""
 MUTATIONS_A_READ = 500
 """Bounds what a watch holds in memory, whatever the size of a revision."""
@@ -130,7 +130,7 @@ class Watches(Generic[M]):
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
         """As `Directory.read_log`, without blocking."""
         read = partial(self._directory.read_log, after, skip, MUTATIONS_A_READ)
-        return await self.gate.read(read, patience_s=_PATIENCE_S)
+        return await self.gate.read(read, max_wait_s=_MAX_WAIT_S)
 
 
 class _Watch(Generic[M]):
