@@ -54,6 +54,8 @@ class Method:
     kind: CallKind
     permission: str = ""
     """What every caller of it needs; empty if that depends on the request, and the servicer asks for it."""
+    server_streams: bool = False
+    """Whether it answers many times, for as long as its client reads."""
 
     @cached_property
     def is_decision(self) -> bool:

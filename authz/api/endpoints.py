@@ -73,7 +73,9 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
     if limits.bounds_items:
         run = _with_each_bounded(limits, run) if method.client_streaming else _bounded(limits, run)
     return Endpoint(
-        method=Method(f"/{service}/{method.name}", *METHODS[method.name]),
+        method=Method(
+            f"/{service}/{method.name}", *METHODS[method.name], server_streams=method.server_streaming
+        ),
         request_type=message_factory.GetMessageClass(method.input_type),
         limits=limits,
         run=run,

@@ -127,13 +127,14 @@ class Pipeline:
         if call.method.kind is CallKind.IMPORT:
             permitted: Any = Recheck(partial(self._require_unchanged, call)).each(cast("Any", request))
             return await run(permitted, call)
-        if call.method.kind is not CallKind.WATCH:
+        if not call.method.server_streams:
             return await run(request, call)
         try:
             return await Recheck(partial(self._require_unchanged, call)).result_of(run(request, call))
         finally:
-            # Its client may never read the status: other clients must not wait for that.
-            self._concurrency[CallKind.WATCH].release_to_others()
+            if call.method.kind is CallKind.WATCH:
+                # Its client may never read the status: other clients must not wait for that.
+                self._concurrency[CallKind.WATCH].release_to_others()
 
     async def _require_unchanged(self, call: Call) -> None:
         now = await self._permit(self._authenticate(call))

@@ -41,15 +41,23 @@ class Exporter:
     ) -> None:
         """Write the items, as messages that `render` makes of them. Raises as `write_within`."""
         loop = asyncio.get_running_loop()
+        stopped = False
+
+        async def send(message: MessageT) -> None:
+            if stopped:
+                raise asyncio.CancelledError
+            await write_within(self._write_timeout_s, write(message), what="export")
 
         def produce() -> None:
             with self._data.export(subject) as export:
                 for message in render(self._items(export, subject)):
-                    sending = write_within(self._write_timeout_s, write(message), what="export")
-                    asyncio.run_coroutine_threadsafe(sending, loop).result()
+                    asyncio.run_coroutine_threadsafe(send(message), loop).result()
 
         async with self._exporting:
-            await self._gate.run(produce)
+            try:
+                await self._gate.run(produce)
+            finally:
+                stopped = True  # the thread goes on when this is cancelled
 
     def _items(self, export: Export, subject: Subject) -> Iterator[ExportItem]:
         counts = Counter(dict.fromkeys(ExportSection, 0))

@@ -1,10 +1,11 @@
-"""A watch and an import end when their caller may no longer make them."""
+"""Long calls end when their caller may no longer make them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -12,12 +13,14 @@ import pytest
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import privacy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
 from tests.callers import grant, revoke
 from tests.issuer import Issuer, bearer
 from tests.service import Service, info_of, reason_of, serve
 
 ISSUER = Issuer()
+COURSES = 10_000
 
 
 @pytest.fixture
@@ -71,3 +74,39 @@ async def test_a_watch_ends_while_nothing_tells_whether_its_caller_may_go_on(
                 await watch.read()
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert reason_of(caught.value) == "CREDENTIALS_UNVERIFIABLE"
+
+
+async def test_an_export_ends_when_its_caller_loses_the_role(secured: Service, sqlite_url: str) -> None:
+    maya = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="maya")
+
+    def written(number: int) -> list[dpb.Mutation]:
+        course, ref = f"c{number}", "r" * 250
+        enrolled = pb.Membership(
+            subject=maya, scope=pb.Scope(course_id=course), role="student", source_ref=ref
+        )
+        return [
+            dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id=course)),
+            dpb.Mutation(operation=dpb.OPERATION_TOUCH, membership=enrolled),
+        ]
+
+    async def messages() -> AsyncIterator[dpb.ImportRequest]:
+        for start in range(0, COURSES, 500):
+            mutations = [each for number in range(start, start + 500) for each in written(number)]
+            yield dpb.ImportRequest(mutations=mutations)
+
+    await secured.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")))
+    grant(sqlite_url, {"service:sync": "privacy_officer"})
+    request = ppb.ExportSubjectRequest(subject=maya)
+    async with asyncio.timeout(60):
+        while True:  # until the server knows of the role
+            export = secured.privacy.ExportSubject(request, metadata=bearer(ISSUER.jwt("sync")))
+            with suppress(grpc.aio.AioRpcError):
+                await export.read()
+                break
+            await asyncio.sleep(0.05)
+        revoke(sqlite_url, "service:sync", "privacy_officer")
+        await asyncio.sleep(2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while await export.read() is not grpc.aio.EOF:
+                pass
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -29,7 +29,7 @@ from tests.api.in_process import ByNameAuthenticator, Request
 
 CHECK = Method("/authz.v1.AuthorizationService/Check", CallKind.DECISION)
 WRITE = Method("/authz.v1.DirectoryService/Write", CallKind.WRITE)
-WATCH = Method("/authz.v1.WatchService/Watch", CallKind.WATCH)
+WATCH = Method("/authz.v1.WatchService/Watch", CallKind.WATCH, server_streams=True)
 BY_CERTIFICATE, ALLOW = ByNameAuthenticator(), AllowAll()
 REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "refused")
 
