@@ -14,9 +14,10 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, OnlyKinds, OnlyResource, OnlySubject, OnlyWithin, parsed_option
 from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import DecisionEntry, LoggedChange
-from authz.domain.entities import Entity
+from authz.domain.entities import Entity, RetentionRule
 from authz.domain.ids import parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
+from authz.domain.retention import default_rule
 
 app = typer.Typer(
     no_args_is_help=True, help="Search the change log and the decision log; sign and verify checkpoints."
@@ -150,6 +151,8 @@ def _whole(change: LoggedChange) -> dict[str, object]:
 
 def _cells(change: LoggedChange) -> Sequence[str]:
     before, after = change.before, change.after
+    if before is None and isinstance(after, RetentionRule):
+        before = default_rule(after.data)  # which was in force
     return (
         format_instant(change.committed_at),
         str(change.revision),

@@ -35,7 +35,8 @@ def erase_records(transaction: Transaction, step: Step) -> None:
         theirs = has_subject(_RESOURCES, "owner", subject)
         owned = _some(connection, "resource", theirs, at_once - done.total())
         batch.rewrite([msgspec.structs.replace(each.entity, owner=step.owner) for each in owned])
-        done["resource records given away"] = len(owned)
+        became = "left without an owner" if step.new_owner is None else "given away"
+        done[f"resource records {became}"] = len(owned)
         named = may_mention([_VERSIONS.c.author, _VERSIONS.c.reason], subject)
         versions = [
             each.entity

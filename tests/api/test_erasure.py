@@ -170,7 +170,7 @@ def test_the_certificate_says_what_was_removed_and_nothing_is_left_to_export(may
         "share records deleted": 1,
         "membership records deleted": 2,
         "account records deleted": 1,
-        "resource records given away": 2,
+        "resource records left without an owner": 2,
         "idempotency keys deleted": 2,
     }
     assert certificate.removed["changes rewritten"] > 0

@@ -50,6 +50,16 @@ def test_who_suspended_her_and_why_is_printed(address: str) -> None:
     assert "membership user:maya student in course:alg" in rows[1]
 
 
+def test_a_retention_period_is_printed_with_the_one_before_also_the_first_that_is_set(address: str) -> None:
+    for days in ("730", "forever"):
+        done = run("privacy", "retention", "set", "decisions", days, "--reason", "x", "--address", address)
+        assert done.returncode == 0, done.stderr
+    printed = run("audit", "changes", "--kind", "retention_rule", "--address", address).stdout
+    _, last, first = printed.splitlines()
+    assert "changed  retention of decisions  days 365 > 730" in first
+    assert "changed  retention of decisions  days 730 > -" in last
+
+
 def test_json_has_a_change_a_line_with_both_records(address: str) -> None:
     printed = run(
         "audit", "changes", "--scope", "course:alg", "--oldest-first", "--json", "--address", address

@@ -104,7 +104,7 @@ def test_an_erasure_that_is_interrupted_after_every_step_is_completed(
     assert certificate.erasure.status is ErasureStatus.COMPLETE
     assert certificate.removed["membership records deleted"] == len(COURSES)
     assert certificate.removed["share records deleted"] == len(COURSES)
-    assert certificate.removed["resource records given away"] == len(COURSES)
+    assert certificate.removed["resource records left without an owner"] == len(COURSES)
     assert "user:maya" not in log_of(store)
     assert store.directory.follow(begun.revision, 1).after is None
     for wanted in (MembershipFilter(subject=MAYA), ShareFilter(subject=MAYA), ResourceFilter(owner=MAYA)):
