@@ -219,6 +219,8 @@ def _show(certificate: ErasureCertificate, *, as_json: bool) -> None:
     print(f"  begun {format_instant(record.started_at)} by {certificate.actor}: {record.reason}")
     for what, count in certificate.removed.items():
         print(f"  {what}: {count}")
+    if finished and not certificate.removed:
+        print("  nothing found: no record, change or decision named the subject; compare the id")
     for replica in certificate.replicas:
         said = "nothing left" if replica.is_cleared else "NOT CONFIRMED"
         print(f"  replica {replica.name}: {said}, last seen {format_instant(replica.seen_at)}")

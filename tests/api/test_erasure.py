@@ -282,6 +282,13 @@ def test_the_command_prints_a_certificate_and_lists_it(maya: Person, address: st
     assert REASON in listed.stdout
 
 
+def test_the_certificate_of_an_id_that_nobody_has_says_that_nothing_was_found(address: str) -> None:
+    options = ("--reason", REASON, "--orphan-resources", "--yes", "--address", address)
+    done = run("privacy", "erase", "user:mistyped", *options)
+    assert done.returncode == 0, done.stderr
+    assert "nothing found: no record, change or decision named the subject" in done.stdout
+
+
 def test_a_watch_is_told_of_the_erasure_and_one_that_lags_reads_the_directory_again(sqlite_url: str) -> None:
     with served(sqlite_url, erasure_grace_s="0.3") as address, Client(address) as client:
         maya = person(client)
