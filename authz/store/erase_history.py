@@ -169,7 +169,7 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
     )
     erase_renames(connection, subject, pseudonym)
     for table, names in TEXTS:
-        for row in connection.execute(select(table)).all():
+        for row in connection.execute(select(table).with_for_update()).all():
             if texts := _renamed_texts(row, names, subject, pseudonym):
                 connection.execute(update(table).where(_is(table, row)).values(**texts))
     return +counts
@@ -188,7 +188,7 @@ def _delete_idempotency_keys(connection: Connection, subject: Subject) -> int:
 
 def _rewrite_drafts(connection: Connection, subject: Subject, pseudonym: Subject) -> int:
     table, rewritten = tables.policy_drafts, 0
-    for row in connection.execute(select(table)).all():
+    for row in connection.execute(select(table).with_for_update()).all():
         values = _renamed_texts(row, ("author", "files"), subject, pseudonym)
         publication = row.publication and _without_person(row.publication, subject, pseudonym)
         if publication != row.publication:

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 
 from authz.domain.decision_log import DecisionQuery
+from authz.domain.drafts import PolicyDraft
 from authz.domain.entities import ErasureStatus, Membership, MembershipFilter, ShareFilter
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.ports import Page
 from authz.store import Store, open_store
 from authz.store.erase_files import truncate_log
+from authz.store.erase_history import _renamed_texts as renamed_texts
 from authz.store.erase_history import find_revisions
 from authz.store.erased import pseudonyms_of
 from authz.store.erasure_steps import Phase, Step
@@ -23,6 +25,8 @@ from tests.store.directory import VOCABULARY, Clock, create, open_with, refusal_
 from tests.store.test_decisions import ENTRY
 from tests.store.test_erasures import MAYA, REQUEST, STU, fill, finished, log_of
 from tests.store.test_holds import begun
+
+DRAFT_TEXTS = ("author", "files")
 
 
 def begin(store: Store, subject: Subject) -> Subject:
@@ -133,6 +137,35 @@ def test_who_is_being_erased_administers_the_platform_no_more(
     (left,) = store.directory.read(MembershipFilter(scope=PLATFORM), Page(10, "")).items
     assert left.entity == STAYS
     store.close()
+
+
+def test_an_edit_of_a_draft_meanwhile_is_refused_or_stays(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(postgresql_url), open_with(postgresql_url)
+    fill(one)
+    draft = PolicyDraft(
+        id="d", etag=1, base_number=0, files='{"a":"1: user:maya"}', author="", created_at=0, edited_at=0
+    )
+    one.drafts.create(draft)
+    edited = msgspec.structs.replace(draft, etag=2, files='{"a":"2: user:maya"}')
+    edits: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def edit_when_the_draft_was_read(row: Any, names: Any, *given: Any) -> dict[str, Any]:
+            if names == DRAFT_TEXTS and not edits:
+                edits.append(begun(postgresql_url, pool, lambda: other.drafts.replace(edited, etag=1)))
+            return renamed_texts(row, names, *given)
+
+        monkeypatch.setattr("authz.store.erase_history._renamed_texts", edit_when_the_draft_was_read)
+        begin(one, MAYA)
+        finished(one)
+        is_refused = isinstance(edits[0].exception(), FailedPreconditionError)
+    files = one.drafts.read(draft.key).files
+    assert is_refused or files.startswith('{"a":"2: ')
+    assert str(MAYA) not in files
+    one.close()
+    other.close()
 
 
 def test_a_decision_that_is_being_stored_is_erased(
