@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Annotated, Any, Concatenate, TypeAlias, TypeVar
 
 import typer
 
 from authz.cli.connection import connect, server_options
+from authz.cli.errors import in_flags, message_of
 from authz.cli.options import Reason
 from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import Client
 from authz.domain.entities import KINDS, Filter, Key
+from authz.domain.errors import AuthzError
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 
 ItemT = TypeVar("ItemT")
@@ -106,9 +108,9 @@ def on_server(
     left_out = {"reason": not writes, "as_json": not prints_json}
 
     def decorate(command: Command) -> Callable[..., None]:
-        def run(*, as_json: bool = False, reason: str = "", **given: Any) -> None:
+        def run(*, invoked: typer.Context, as_json: bool = False, reason: str = "", **given: Any) -> None:
             reach = {each.name: given.pop(each.name) for each in reaching}
-            with ExitStack() as stack:
+            with _naming_flags(invoked), ExitStack() as stack:
                 connection = connect(creates=creates, **reach)
                 context = Context(
                     lambda: stack.enter_context(connection),
@@ -121,6 +123,7 @@ def on_server(
         _, *own = _parameters_of(command)
         reaching = _parameters_of(server_options)
         parameters = [
+            inspect.Parameter("invoked", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
             *own,
             *(each for each in _parameters_of(_options) if not left_out.get(each.name)),
             *reaching,
@@ -132,6 +135,16 @@ def on_server(
         return run
 
     return decorate
+
+
+@contextmanager
+def _naming_flags(invoked: typer.Context) -> Iterator[None]:
+    """Let an error name the options of the command in place of the fields of the API."""
+    try:
+        yield
+    except AuthzError as error:
+        flags = {flag for each in invoked.command.params for flag in each.opts}
+        raise ValueError(in_flags(message_of(error), flags)) from error
 
 
 def _options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
@@ -13,6 +14,16 @@ EXPECTED = (AuthzError, ValueError, OSError)
 
 _MUTATION = re.compile(r"^mutations\[\d+\]: ")
 """Where in a call the fault is; what follows names the record."""
+_FIELD = re.compile(r"\b(?:resource\.)?([a-z]+(?:_[a-z]+)+)\b")
+_FLAGS = {
+    "course_id": ("--course",),
+    "session_id": ("--session",),
+    "starts_at": ("--from",),
+    "ends_at": ("--until", "--expires"),
+    "suspended_until": ("--until",),
+    "publish_at": ("--at",),
+}
+"""The options for fields of the API whose names differ. Others differ only in the dashes."""
 
 
 def message_of(error: Exception) -> str:
@@ -27,3 +38,14 @@ def message_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"cannot use `{error.filename}`: {error.strerror}"
     return str(error)
+
+
+def in_flags(message: str, flags: Container[str]) -> str:
+    """A message with the options of a command in place of the fields of the API that they set."""
+
+    def flag_of(found: re.Match[str]) -> str:
+        name = found[1]
+        candidates = _FLAGS.get(name, (f"--{name.replace('_', '-')}",))
+        return next((flag for flag in candidates if flag in flags), found[0])
+
+    return _FIELD.sub(flag_of, message)

@@ -55,7 +55,7 @@ def test_an_empty_course_is_an_error_and_not_none(database: str) -> None:
     asked = ("check", "user:maya", "read", "material:m1", "--database", database)
     assert run(*asked, "--course", "alg").returncode == 0
     empty = run(*asked, "--course", "")
-    assert (empty.returncode, "course_id is empty" in empty.stderr) == (2, True)
+    assert (empty.returncode, "--course is empty" in empty.stderr) == (2, True)
 
 
 def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> None:
@@ -107,7 +107,7 @@ def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None
     assert json.loads(as_json.stdout)["answer"]["allowed"]
     past = run("explain", "user:maya", "read", "material:m1", "--as-of", "2020-01-01", "--database", database)
     assert past.returncode == 2
-    assert "as_of is 2020-01-01T00:00:00Z, when no policy was active" in past.stderr
+    assert "--as-of is 2020-01-01T00:00:00Z, when no policy was active" in past.stderr
     later = ("--as-of", "2100-01-01", "--database", database)
     assert run("explain", "user:maya", "read", "material:m1", *later).returncode == 0
     assert "user:maya" in run("list-subjects", "read", "material:m1", *later).stdout
@@ -235,7 +235,7 @@ def test_a_file_without_certificates_is_one_line_that_names_the_options(
     with served(sqlite_url) as address:
         failed = run_process("courses", "--address", address, "--tls-ca-file", tmp_path / "ca.pem")
     assert failed.returncode == 2
-    assert failed.stderr.startswith("error: the PEM files for TLS cannot be used; check `tls_ca_file`")
+    assert failed.stderr.startswith("error: the PEM files for TLS cannot be used; check `--tls-ca-file`")
     assert failed.stderr.count("\n") == 1
 
 

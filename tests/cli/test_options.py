@@ -203,3 +203,18 @@ def _values(data: Any, name: str) -> Iterator[Any]:
     elif isinstance(data, list):
         for each in data:
             yield from _values(each, name)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("check user:maya read material:m-1 --course a,b", "--course `a,b` has the character"),
+        ("session create live --from 2096-01-02 --until 2096-01-01", "--until is not after --from"),
+        ("courses --acting-for maya", "--acting-for `maya` has no type"),
+        ("policy shadow start 1 --until 2099-01-01", "--until is not within the next 30 days"),
+    ],
+)
+def test_an_error_names_the_option_and_not_the_field_of_the_api(
+    command: str, told: str, sqlite_url: str
+) -> None:
+    assert run(*command.split(), "--database", sqlite_url).stderr.startswith(f"error: {told}")

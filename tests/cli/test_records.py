@@ -70,7 +70,7 @@ def test_a_session_is_created_changed_and_deleted(course: str) -> None:
     changed = did(course, "session update s --state live --open --until none")
     assert changed == [["s", "alg", "LIVE", "2026-12-01T08:00:00Z", "-", "true"]]
     assert refused(course, "session update s --until 2025-01-01").endswith(
-        "ends_at is not after starts_at; give a later time"
+        "--until is not after --from; give a later time"
     )
     unconfirmed = run_process("session", "delete", "s", "--address", course)
     assert unconfirmed.returncode == 1
@@ -145,7 +145,7 @@ def test_a_share_is_added_raised_and_removed(course: str) -> None:
     assert did(course, "share add notebook:nb user:lina --level editor") == [
         ["notebook:nb", "user:lina", "EDITOR", "false"]
     ]
-    assert "set awaits_membership" in refused(course, "share add notebook:nb user:zoe")
+    assert "set --awaits-membership" in refused(course, "share add notebook:nb user:zoe")
     assert did(course, "share add notebook:nb user:zoe --awaits-membership") == [
         ["notebook:nb", "user:zoe", "VIEWER", "true"]
     ]
