@@ -43,7 +43,7 @@ class Trial(NamedTuple):
 
     label: str
     sample_rate: float
-    courses: tuple[str, ...] = ("",)
+    courses: tuple[str | None, ...] = (None,)
 
 
 TRIALS = (
@@ -73,8 +73,8 @@ def bench(folder: Path, size: int) -> None:
     ):
         drafts, shadow = client.policies.drafts, client.policies.shadow
         drafts.edit(drafts.create("bench"), [SetCell("student", "notebook", "update", ("shared_edit",))])
-        for course_id in COURSES:
-            drafts.edit(drafts.create("bench", course_id=course_id), [AddRow(row_of(course_id))])
+        for course in COURSES:
+            drafts.edit(drafts.create("bench", course_id=course), [AddRow(row_of(course))])
         rounds, reports = [], {}
         for _ in range(ROUNDS):
             took_us = {}
