@@ -80,7 +80,9 @@ class BackgroundSteps:
         return elapsed_s if self._seen != before else max(elapsed_s, _WAIT_S)
 
     async def _follow(self, state: ConsistencyToken) -> bool:
-        """Wait for as long as it takes: nobody waits for a step of the background."""
+        """Wait for as long as it takes: nobody waits for a step of the background. Returns False if the
+        database has lost the step, as after a restore or a failover."""
         while not await self._gate.wait_beyond(state.revision - 1, _INTERVAL_S):
-            pass
+            if not await self._gate.is_committed(state):
+                return False
         return True

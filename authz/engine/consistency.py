@@ -152,6 +152,12 @@ class ConsistencyGate:
         """Return whether, within the timeout, the replica holds a revision greater than this one."""
         return await self._wait(lambda: self._view.revision() > revision, time.monotonic() + timeout_s)
 
+    async def is_committed(self, state: ConsistencyToken) -> bool:
+        """Whether the database holds a state that it had, or a later one.
+
+        Raises `UnavailableError` if it does not answer."""
+        return (await self._head.answer()).includes(state)
+
     async def state_of(self, token: str, *, field: str) -> ConsistencyToken:
         """The state of an encoded token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) if the token is
         not one of this database, and `UnavailableError` if the database does not answer."""

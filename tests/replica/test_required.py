@@ -131,6 +131,36 @@ def test_an_erasure_whose_time_a_long_step_has_taken_is_answered_without_a_pause
     assert passed_s == [an_hour_s]
 
 
+async def _steps_after_a_lost_one(view: ReplicaView, store: Store) -> None:
+    committer, left = GroupCommitter(store.directory), [2, 1]
+
+    def advance() -> ConsistencyToken:
+        left.pop()
+        head = store.directory.head()
+        return ConsistencyToken(head.database_id, head.revision + 1)  # which the database has no more
+
+    with gate_of(view, store) as gate:
+        steps = BackgroundSteps(
+            "removal", lambda: len(left) or None, advance, gate, committer, interval_s=0.01
+        )
+        running = asyncio.ensure_future(steps.run())
+        async with asyncio.timeout(30):
+            while left:  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await committer.close()
+
+
+def test_work_in_the_background_goes_on_after_a_step_that_a_failover_has_lost(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")))
+    with following(sqlite_store, folder), viewing(folder) as view:
+        until(lambda: served(view), "the replica")
+        asyncio.run(_steps_after_a_lost_one(view, sqlite_store))
+
+
 @pytest.mark.parametrize("kind", ["token", "fully consistent"])
 def test_a_check_that_asks_for_the_write_waits_for_it(store: Store, tmp_path: Path, kind: str) -> None:
     folder, keys = tmp_path / "r", keys_in(store)
