@@ -32,10 +32,8 @@ from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 
 CHECK = "check"
-ERASE_SUBJECT = "erase_subject"
 CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
-READ_CHANGES = "read_changes"
 APPLY_POLICY = "apply_policy"
 
 _MAX_KEPT = 1024

@@ -8,11 +8,7 @@ from authz.client.drafts import Draft, DraftPublication
 from authz.client.errors import CallError, ItemFault
 from authz.client.explanations import Explanation
 from authz.client.plans import ResourcePlan
-from authz.client.policies import (
-    PolicyTests,
-    PolicyValidation,
-    PublishedPolicy,
-)
+from authz.client.policies import PolicyTests, PolicyValidation, PublishedPolicy
 from authz.client.questions import (
     AccessibleResource,
     ActionAnswer,

@@ -13,12 +13,7 @@ from typing import Generic, TypeAlias, TypeVar
 import msgspec
 
 from authz.domain.ids import ResourceRef
-from authz.domain.kinds.access_token import (
-    ACCESS_TOKEN,
-    AccessToken,
-    AccessTokenFilter,
-    AccessTokenKey,
-)
+from authz.domain.kinds.access_token import ACCESS_TOKEN, AccessToken, AccessTokenFilter, AccessTokenKey
 from authz.domain.kinds.account import ACCOUNT, Account, AccountFilter, AccountKey, AccountStatus
 from authz.domain.kinds.course import (
     COURSE,

@@ -14,15 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from authz.domain.entities import (
-    Course,
-    CourseState,
-    Resource,
-    Session,
-    SessionState,
-    ShareLevel,
-    Visibility,
-)
+from authz.domain.entities import Course, CourseState, Resource, Session, SessionState, ShareLevel, Visibility
 from authz.domain.ids import ScopeKind, Subject
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.predicates import Comparison, Operator, Predicate, ResourceField, all_of, any_of

@@ -11,13 +11,7 @@ import structlog
 
 from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import Erasure, ErasureStatus
-from authz.domain.errors import (
-    AuthzError,
-    ErrorReason,
-    OutOfRangeError,
-    SlowConsumerError,
-    UnavailableError,
-)
+from authz.domain.errors import AuthzError, ErrorReason, OutOfRangeError, SlowConsumerError, UnavailableError
 from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.ports import Directory
 from authz.domain.recipients import Recipients

@@ -23,10 +23,7 @@ from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
 from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api, open_limiter
 from authz.runtime.audit import open_checkpoints, open_decision_log
-from authz.runtime.authentication import (
-    open_authentication,
-    warn_if_unauthenticated,
-)
+from authz.runtime.authentication import open_authentication, warn_if_unauthenticated
 from authz.runtime.compose import (
     open_follower,
     open_view,

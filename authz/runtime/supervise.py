@@ -21,14 +21,7 @@ from authz.engine.clock import DecisionClock
 from authz.runtime.api import open_limiter
 from authz.runtime.authentication import require_authentication
 from authz.runtime.bind import reserve
-from authz.runtime.child import (
-    FAILED_START,
-    PROCESSES,
-    Child,
-    SupervisorPipe,
-    run_child,
-    start_forkserver,
-)
+from authz.runtime.child import FAILED_START, PROCESSES, Child, SupervisorPipe, run_child, start_forkserver
 from authz.runtime.compose import open_view, prepare_database, system_clock
 from authz.runtime.envoy import envoy_command
 from authz.runtime.follow import run_follower
@@ -42,12 +35,7 @@ from authz.runtime.lifecycle import (
 )
 from authz.runtime.liveness import beat_forever, notify_systemd
 from authz.runtime.maintenance import keep_view_current, make_current
-from authz.runtime.metrics import (
-    ReplicaCollector,
-    exporting,
-    multiprocess_counts,
-    restore_counts_folder,
-)
+from authz.runtime.metrics import ReplicaCollector, exporting, multiprocess_counts, restore_counts_folder
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings

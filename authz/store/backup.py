@@ -25,13 +25,7 @@ from authz.store.connections import expecting_long_statements
 from authz.store.engine import opened, read_transaction, stream, write_transaction
 from authz.store.log_reader import read_head
 from authz.store.restored_erasures import begin_missing
-from authz.store.schema import (
-    current_schema,
-    migrate,
-    newest_schema,
-    nothing_is_active,
-    require_current,
-)
+from authz.store.schema import current_schema, migrate, newest_schema, nothing_is_active, require_current
 from authz.store.tables import metadata
 from authz.store.write import Transaction
 

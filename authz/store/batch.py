@@ -31,13 +31,7 @@ from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.store.active_policy import vocabulary_for
 from authz.store.bulk import select_by_key
-from authz.store.contents import (
-    CONTAINERS,
-    Locator,
-    read_contents,
-    require_container,
-    require_same_container,
-)
+from authz.store.contents import CONTAINERS, Locator, read_contents, require_container, require_same_container
 from authz.store.erased import ErasedSubjects
 from authz.store.log_writer import Effect, Origin
 from authz.store.removals import (

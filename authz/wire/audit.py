@@ -17,13 +17,7 @@ from authz.v1 import audit_pb2 as pb
 from authz.wire.decisions import parse_action
 from authz.wire.entities import OPERATIONS, entity_message, parse_versioned
 from authz.wire.filters import QueryForm
-from authz.wire.values import (
-    WireEnum,
-    duration_message,
-    parse_subject,
-    subject_message,
-    time_message,
-)
+from authz.wire.values import WireEnum, duration_message, parse_subject, subject_message, time_message
 
 CHANGE_QUERIES = QueryForm(ChangeQuery, pb.ReadChangesRequest)
 DECISION_QUERIES = QueryForm(DecisionQuery, pb.ReadDecisionsRequest)

@@ -14,12 +14,7 @@ from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as pb
 from authz.wire.entities import OPERATIONS, mutation_message, parse_versioned
-from authz.wire.values import (
-    WireEnum,
-    parse_scope_message,
-    subject_message,
-    time_message,
-)
+from authz.wire.values import WireEnum, parse_scope_message, subject_message, time_message
 
 DEFAULT_CHECKPOINT_INTERVAL_US = US_PER_S
 MIN_CHECKPOINT_INTERVAL_US = US_PER_S // 10

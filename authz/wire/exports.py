@@ -21,13 +21,7 @@ from authz.v1 import privacy_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.changes import parse_logged_mutation
 from authz.wire.entities import mutation_message, parse_versioned
-from authz.wire.values import (
-    WireEnum,
-    parse_subject,
-    parse_time,
-    subject_message,
-    time_message,
-)
+from authz.wire.values import WireEnum, parse_subject, parse_time, subject_message, time_message
 
 _MAX_MESSAGE_BYTES = 128 * 1024
 _SECTIONS = WireEnum(pb.ExportSection.DESCRIPTOR, ExportSection)

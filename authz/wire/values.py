@@ -10,12 +10,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 
-from authz.domain.consistency import (
-    FULLY_CONSISTENT,
-    MINIMIZE_LATENCY,
-    Consistency,
-    at_least_as_fresh,
-)
+from authz.domain.consistency import FULLY_CONSISTENT, MINIMIZE_LATENCY, Consistency, at_least_as_fresh
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import (
     PLATFORM,

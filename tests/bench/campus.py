@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.domain.decisions import Question
-from authz.domain.entities import (
-    KINDS,
-    Course,
-    CourseState,
-    Kind,
-    Membership,
-    Resource,
-    Visibility,
-)
+from authz.domain.entities import KINDS, Course, CourseState, Kind, Membership, Resource, Visibility
 from authz.domain.ids import (
     ResourceRef,
     Subject,

@@ -30,24 +30,9 @@ from authz.client.plans import plan_of
 from authz.client.sql import where
 from authz.domain.context import facts_at, resource_context_of, scope_context_of
 from authz.domain.decisions import Question
-from authz.domain.entities import (
-    Course,
-    CourseState,
-    Entity,
-    Membership,
-    Resource,
-    Session,
-    Share,
-)
+from authz.domain.entities import Course, CourseState, Entity, Membership, Resource, Session, Share
 from authz.domain.facts import ALL_FACTS, FACTS, Asker, fact_names, share_facts
-from authz.domain.ids import (
-    PLATFORM,
-    ResourceRef,
-    Subject,
-    course_scope,
-    parse_subject,
-    session_scope,
-)
+from authz.domain.ids import PLATFORM, ResourceRef, Subject, course_scope, parse_subject, session_scope
 from authz.domain.instants import from_datetime, to_datetime
 from authz.domain.lists import PlanGroup, PlanKind, ResourceQuery
 from authz.domain.mutations import Mutation, Operation
@@ -63,14 +48,7 @@ from tests.client.caller_tables import FIELDS, METADATA, ROWS, fields_for, keep,
 from tests.client.conftest import Connect
 from tests.client.random_campus import PEOPLE, crowded
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import (
-    COURSES,
-    NOW,
-    SESSIONS,
-    TYPES,
-    resources,
-    subjects,
-)
+from tests.engine.test_isolation import COURSES, NOW, SESSIONS, TYPES, resources, subjects
 from tests.engine.test_lists import exacting_policy, policy_with
 from tests.policies import POLICY
 from tests.properties import examples

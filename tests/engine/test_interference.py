@@ -18,15 +18,7 @@ from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import (
-    CHECKERS,
-    COURSES,
-    NOW,
-    TYPES,
-    campuses,
-    own_scopes,
-    questions,
-)
+from tests.engine.test_isolation import CHECKERS, COURSES, NOW, TYPES, campuses, own_scopes, questions
 from tests.policies import POLICY
 from tests.properties import examples
 

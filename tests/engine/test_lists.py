@@ -25,15 +25,7 @@ from authz.domain.entities import (
     ShareLevel,
     Visibility,
 )
-from authz.domain.ids import (
-    PLATFORM,
-    ResourceRef,
-    Scope,
-    Subject,
-    SubjectType,
-    course_scope,
-    session_scope,
-)
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, Subject, SubjectType, course_scope, session_scope
 from authz.domain.instants import Instant
 from authz.domain.lists import ListedResource, ListedSubject, Position, ResourceQuery
 from authz.engine import lists

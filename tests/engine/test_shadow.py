@@ -12,13 +12,7 @@ from authz.domain.decisions import Decision, Question, Reason
 from authz.domain.entities import Course, CourseState, Membership, PolicyActivation, PolicyVersion, Resource
 from authz.domain.files import files_digest, read_files
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, course_scope
-from authz.domain.shadow import (
-    MAX_EXAMPLES_PER_CELL,
-    PolicyShadow,
-    ShadowCell,
-    ShadowCount,
-    ShadowTally,
-)
+from authz.domain.shadow import MAX_EXAMPLES_PER_CELL, PolicyShadow, ShadowCell, ShadowCount, ShadowTally
 from authz.engine.check import Checker
 from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.shadow_comparison import ShadowComparison

@@ -7,15 +7,7 @@ from hypothesis import strategies as st
 
 from authz.domain.decisions import Question, Reason
 from authz.domain.effective_roles import InactiveReason
-from authz.domain.entities import (
-    Course,
-    CourseState,
-    Entity,
-    Membership,
-    MembershipStatus,
-    Resource,
-    Session,
-)
+from authz.domain.entities import Course, CourseState, Entity, Membership, MembershipStatus, Resource, Session
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.trace import Trace
 from authz.engine.check import Checker

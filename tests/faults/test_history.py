@@ -8,17 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults.history import (
-    RULES,
-    Cell,
-    Check,
-    Consistency,
-    Event,
-    History,
-    Logged,
-    Outcome,
-    Write,
-)
+from tests.faults.history import RULES, Cell, Check, Consistency, Event, History, Logged, Outcome, Write
 
 MAYA: Cell = ("maya", "algebra")
 OMAR: Cell = ("omar", "algebra")

@@ -9,17 +9,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from authz.domain import ports
-from authz.domain.entities import (
-    KINDS,
-    Course,
-    Entity,
-    Key,
-    Membership,
-    Resource,
-    Session,
-    Share,
-    ShareLevel,
-)
+from authz.domain.entities import KINDS, Course, Entity, Key, Membership, Resource, Session, Share, ShareLevel
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.mutations import Change, Mutation, Operation, WriteRequest

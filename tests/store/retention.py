@@ -8,20 +8,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from authz.domain.entities import (
-    CourseKey,
-    Entity,
-    RetainedData,
-    RetentionRule,
-)
+from authz.domain.entities import CourseKey, Entity, RetainedData, RetentionRule
 from authz.domain.ids import course_scope
 from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.retention import DAY_US, PeriodRequest
 from authz.store import Store, tables
 from authz.store.engine import read_transaction
-from tests.store.directory import (
-    Clock,
-)
+from tests.store.directory import Clock
 
 YEAR_US = 365 * DAY_US
 COURSE = CourseKey("c")

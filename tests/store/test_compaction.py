@@ -16,17 +16,7 @@ from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.retention import DAY_US
 from authz.store import Store
 from tests.databases import read_tree
-from tests.store.directory import (
-    Clock,
-    notebook,
-    open_with,
-    remove,
-    share,
-    student,
-    touch,
-    user,
-    write,
-)
+from tests.store.directory import Clock, notebook, open_with, remove, share, student, touch, user, write
 from tests.store.retention import YEAR_US, rule_of, set_period
 
 COURSES, NAMES = ("c", "d"), ("ada", "maya", "omar")

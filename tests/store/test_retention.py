@@ -8,13 +8,7 @@ import msgspec
 import pytest
 
 from authz.domain.decision_log import DecisionEntry, DecisionQuery
-from authz.domain.entities import (
-    Course,
-    Key,
-    Membership,
-    MembershipStatus,
-    RetainedData,
-)
+from authz.domain.entities import Course, Key, Membership, MembershipStatus, RetainedData
 from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError, OutOfRangeError
 from authz.domain.mutations import Operation, WriteRequest

@@ -10,13 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from authz.domain.decision_log import DecisionEntry, DecisionQuery
-from authz.domain.entities import (
-    Course,
-    Entity,
-    Key,
-    Membership,
-    RetainedData,
-)
+from authz.domain.entities import Course, Entity, Key, Membership, RetainedData
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import ResourceRef
 from authz.domain.mutations import Mutation, Operation
@@ -25,17 +19,7 @@ from authz.domain.retention import DAY_US
 from authz.store import Store, tables
 from authz.store.engine import read_transaction
 from tests.databases import read_tree
-from tests.store.directory import (
-    Clock,
-    create,
-    notebook,
-    remove,
-    stored,
-    student,
-    touch,
-    user,
-    write,
-)
+from tests.store.directory import Clock, create, notebook, remove, stored, student, touch, user, write
 from tests.store.retention import (
     DAYS,
     SCOPE,

@@ -26,12 +26,7 @@ from authz.engine.shadow_runner import ShadowRunner
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
-from authz.wire.decisions import (
-    actions_message,
-    parse_check,
-    parse_list_actions,
-    require_no_consistency,
-)
+from authz.wire.decisions import actions_message, parse_check, parse_list_actions, require_no_consistency
 from authz.wire.errors import status_of
 from authz.wire.explain import explanation_message, parse_explain
 from authz.wire.values import missing

@@ -10,12 +10,7 @@ from authz.client.aio.feed import CacheFeed
 from authz.client.aio.fresh_calls import FreshCalls
 from authz.client.aio.transport import Method
 from authz.client.arguments import as_list, as_subject, message_of, sent_scope, sent_subject, sent_time
-from authz.client.combined import (
-    SessionAccess,
-    SourceAnswer,
-    session_access_of,
-    source_answer_of,
-)
+from authz.client.combined import SessionAccess, SourceAnswer, session_access_of, source_answer_of
 from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
 from authz.client.plans import ResourcePlan, plan_of

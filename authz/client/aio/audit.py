@@ -25,13 +25,7 @@ from authz.domain.ports import Page
 from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import audit_pb2_grpc
-from authz.wire.audit import (
-    AUDIT_LOGS,
-    CHANGE_QUERIES,
-    DECISION_QUERIES,
-    parse_change,
-    parse_decision,
-)
+from authz.wire.audit import AUDIT_LOGS, CHANGE_QUERIES, DECISION_QUERIES, parse_change, parse_decision
 
 _PAGE_SIZE = 1000
 

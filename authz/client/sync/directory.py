@@ -55,19 +55,9 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
-from authz.domain.mutations import (
-    Expectation,
-    ImportFault,
-    Mutation,
-    Operation,
-    Precondition,
-    update,
-)
+from authz.domain.mutations import Expectation, ImportFault, Mutation, Operation, Precondition, update
 from authz.domain.ports import Page
-from authz.v1 import (
-    directory_pb2,
-    directory_pb2_grpc,
-)
+from authz.v1 import directory_pb2, directory_pb2_grpc
 from authz.wire.entities import mutation_message, precondition_message
 from authz.wire.filters import READ_CALLS
 

@@ -12,13 +12,7 @@ import msgspec
 from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import course_scope
 from authz.domain.instants import Instant
-from authz.importers.oneroster.fields import (
-    flag_of,
-    parse_date,
-    parse_modified,
-    parse_state,
-    parse_user,
-)
+from authz.importers.oneroster.fields import flag_of, parse_date, parse_modified, parse_state, parse_user
 from authz.importers.oneroster.manifest import ENROLLMENTS
 from authz.importers.oneroster.references import Rows
 from authz.importers.oneroster.rows import Enrollment, Roster, RowState

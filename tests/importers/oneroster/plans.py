@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.entities import (
-    MembershipStatus,
-)
+from authz.domain.entities import MembershipStatus
 from authz.importers.oneroster.plan import Plan
 from tests.importers.exports import Campus, Row, enrolled
 

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from authz.domain.entities import (
-    Course,
-    CourseState,
-)
+from authz.domain.entities import Course, CourseState
 from authz.domain.errors import FailedPreconditionError
 from authz.domain.mutations import Operation
 from tests.importers.exports import BULK, NOW, Campus, Row, at, enrolled, klass
-from tests.importers.oneroster.plans import (
-    DELTA,
-    ROSTER,
-    changed,
-    changes,
-    notes,
-)
+from tests.importers.oneroster.plans import DELTA, ROSTER, changed, changes, notes
 
 # Adding, changing, removing.
 

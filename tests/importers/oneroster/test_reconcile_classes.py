@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from authz.domain.entities import (
-    Course,
-    CourseKey,
-    CourseState,
-    Membership,
-)
+from authz.domain.entities import Course, CourseKey, CourseState, Membership
 from tests.importers.exports import Campus, at, enrolled, klass, user
-from tests.importers.oneroster.plans import (
-    DELTA,
-    SUSPENDED,
-    changed,
-    changes,
-    faults,
-    notes,
-)
+from tests.importers.oneroster.plans import DELTA, SUSPENDED, changed, changes, faults, notes
 
 
 def test_a_class_that_is_to_be_deleted_concludes_its_course_and_returns(campus: Campus) -> None:

@@ -5,13 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from authz.domain.entities import (
-    Account,
-    AccountStatus,
-    Course,
-    CourseState,
-    MembershipStatus,
-)
+from authz.domain.entities import Account, AccountStatus, Course, CourseState, MembershipStatus
 from authz.domain.ids import parse_subject
 from authz.importers.oneroster.rows import ReadOptions
 from tests.importers.exports import Campus, Row, at, by_hand, enrolled, klass, user
