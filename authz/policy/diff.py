@@ -18,6 +18,7 @@ from authz.policy.situations import situations_of, together
 
 Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
 """The conditions of the denies and of the allows of a cell."""
+_NOTHING: Clauses = (frozenset(), frozenset())
 
 
 def diff_files(
@@ -95,6 +96,15 @@ def _changed(
         role=role, type=pair[0], action=pair[1], course_id=course_id,
         gains=gains, losses=losses, blocks=blocks, unblocks=unblocks,
     )  # fmt: skip
+
+
+def given_by(policy: CompiledPolicy, role: str) -> Iterator[CellChange]:
+    """All that a role gives everywhere, as if it gave nothing before."""
+    for pair in _pairs(policy):
+        reachable = _Reachable(policy.vocabulary.roles[role], pair)
+        gains = reachable.words(beyond(_NOTHING, _clauses(policy, None, role, pair)))
+        if gains:
+            yield CellChange(role=role, type=pair[0], action=pair[1], gains=gains)
 
 
 def _clauses(policy: CompiledPolicy, course_id: str | None, role: str, pair: Sequence[str]) -> Clauses:

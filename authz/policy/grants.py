@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from authz.domain.policy_changes import CellChange
+from authz.domain.vocabulary import RoleDeclaration
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import both, parse_condition
-from authz.policy.diff import diff
+from authz.policy.diff import diff, given_by
 from authz.policy.regions import regions
 from authz.policy.situations import together
 
@@ -23,8 +24,9 @@ def excesses(
 ) -> Iterator[str]:
     """In words, each thing that an author with these roles and this rank may not give.
 
-    That is an action that the roles do not have, before the change, under the same conditions; anything to a
-    role of this rank or above; and such a role itself. With `platform`, the policies are of a course: what
+    That is an action that the roles do not have, before the change, under the same conditions, also if a role
+    gives it by becoming another or by working in drafts; anything to a role of this rank or above; and such a
+    role itself. With `platform`, the policies are of a course: what
     the platform's policy gives there by itself is not its author's gift, so it may be given back.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
@@ -32,6 +34,8 @@ def excesses(
         old, new = before.vocabulary.roles.get(name), after.vocabulary.roles.get(name)
         if old != new and max(role.rank for role in (old, new) if role is not None) >= rank:
             yield f"changes the role `{name}`, whose rank is not below {rank}"
+        elif new is not None:
+            yield from _given_by_declaration(before, after, old, new, roles, rank)
     beyond = None if platform is None else {_cell(each) for each in _giving(platform, after)}
     for change in _giving(before, after):
         given = [*change.gains, *change.unblocks]
@@ -44,6 +48,29 @@ def excesses(
         lacking = [when for when in given if not _have(before, roles, change, when, course_id)]
         if lacking:
             yield f"{what}, when {' or when '.join(each or 'always' for each in lacking)}"
+
+
+def _given_by_declaration(  # noqa: PLR0917  what changes, then who changes it
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    old: RoleDeclaration | None,
+    new: RoleDeclaration,
+    roles: Collection[str],
+    rank: int,
+) -> Iterator[str]:
+    """What a role gives only since it is declared so: what it becomes gives, and in drafts what it gives."""
+    found = []
+    if new.becomes and (old is None or new.becomes != old.becomes):
+        found.append((new.becomes, f"lets `{new.name}` become `{new.becomes}`"))
+    if new.works_in_drafts and old is not None and not old.works_in_drafts:
+        found.append((new.name, f"lets `{new.name}` work in drafts"))
+    for gained, what in found:
+        if after.vocabulary.roles[gained].rank >= rank:
+            yield f"{what}, whose rank is not below {rank}"
+            continue
+        for each in given_by(after, gained):
+            if not all(_have(before, roles, each, when, None) for when in each.gains):
+                yield f"{what}, which gives {each.action} on {each.type}"
 
 
 def _giving(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[CellChange]:

@@ -217,6 +217,30 @@ async def test_the_policy_is_edited_by_who_may_and_gives_nothing_that_its_author
     assert (await service.policy.RollBackPolicy(back)).active.number == 4
 
 
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        ("role, auditor, course, 15, no, owner", "lets `auditor` become `owner`, which gives"),
+        ("role, auditor, course, 15, yes,", "lets `auditor` work in drafts, which gives"),
+        (
+            "role, support_agent, platform, 80, no, platform_admin",
+            "`platform_admin`, whose rank is not below 100",
+        ),
+    ],
+)
+async def test_no_role_gets_by_its_declaration_what_its_author_lacks(
+    sqlite_service: Service, declared: str, says: str
+) -> None:
+    await campus(sqlite_service)
+    files, start = with_rows(), declared[: declared.index(", ", len("role, "))]
+    rows = files["default.csv"].splitlines()
+    files["default.csv"] = "\n".join(declared if row.startswith(f"{start},") else row for row in rows)
+    error = await refused(publish(sqlite_service, files, "root"))
+    denied(error, "edit_policy", "platform")
+    assert says in str(error.details())
+    assert (await publish(sqlite_service, files, "")).active.number == 2
+
+
 async def test_an_owner_edits_the_policy_of_the_own_course_within_the_own_rights(
     sqlite_service: Service,
 ) -> None:
