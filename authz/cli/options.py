@@ -101,7 +101,7 @@ PolicyCourse = Annotated[
     ),
 ]
 Version = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--version",
         help="A version on the server: `active`, a number, or `draft:NAME`; or `shipped`, the policy of this"

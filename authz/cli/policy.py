@@ -27,7 +27,7 @@ def validate(
     context: Context,
     folder: Folder = None,
     course: PolicyCourse = None,
-    version: Version = "",
+    version: Version = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
     with_directory: Annotated[
         bool, typer.Option("--with-directory", help="Also hold it against the directory of the server.")
@@ -99,7 +99,7 @@ def show(
     context: Context,
     folder: Folder = None,
     course: PolicyCourse = None,
-    version: Version = "",
+    version: Version = None,
     role: OnlyRole = "",
     type_name: OnlyType = "",
 ) -> None:
@@ -132,7 +132,7 @@ def copy(
     original: Annotated[str, typer.Argument(metavar="ROLE", help="The role to copy.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new role.")],
     folder: Folder = None,
-    version: Version = "",
+    version: Version = None,
     rank: Annotated[
         int | None, typer.Option(min=0, max=MAX_RANK, help="Its rank. Default: that of the original.")
     ] = None,

@@ -28,10 +28,12 @@ def diff(
     ] = None,
     course: PolicyCourse = None,
     before: Annotated[
-        str,
+        str | None,
         typer.Option("--old", help="In place of the first folder: `active`, a number, or `draft:NAME`."),
-    ] = "",
-    after: Annotated[str, typer.Option("--new", help="In place of the last folder. Default: `active`.")] = "",
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option("--new", help="In place of the last folder. Default: `active`.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Show which roles gain and lose which actions, and when. Exit code: 0 no change, 1 changes.
@@ -48,18 +50,18 @@ def diff(
         raise typer.Exit(FOUND_EXIT_CODE)
 
 
-def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Path | str]:
+def _sides(folders: list[Path], before: str | None, after: str | None) -> tuple[Path | str, Path | str]:
     """What to compare: folders, and versions for those that are not given."""
-    given = bool(before) + bool(after) + len(folders)
-    if not given:
+    sides = [side for side in (before, *folders, after) if side is not None]
+    if not sides:
         raise ValueError(
             "name two folders, a folder to compare with the active version, or `--old` and `--new`"
         )
-    if given > 2:  # noqa: PLR2004  a comparison has two sides
+    if len(sides) > 2:  # noqa: PLR2004  a comparison has two sides
         raise ValueError("compare two policies; each is a folder, or a version by `--old` or `--new`")
-    left = iter(folders)
-    first: Path | str = before or (next(left, ACTIVE) if after or len(folders) > 1 else ACTIVE)
-    return first, after or next(left, ACTIVE)
+    if len(sides) == 1:
+        sides.insert(0 if before is None else 1, ACTIVE)
+    return sides[0], sides[1]
 
 
 def _compare(context: Context, before: Path | str, after: Path | str, course: str | None) -> PolicyDiff:

@@ -11,7 +11,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, Author, DraftName, PolicyCourse, Verbose, parsed_option
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
-from authz.cli.policy_source import validated
+from authz.cli.policy_source import read_text, validated
 from authz.cli.policy_versions import print_published
 from authz.client import Client, Draft, DraftPublication
 from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
@@ -163,7 +163,7 @@ def _file(given: str) -> PutFile:
     name, is_pair, path = given.partition("=")
     if not is_pair:
         raise ValueError(f"`{given}` is no NAME=FILE, such as `tests/mine.toml=mine.toml`")
-    return PutFile(name, Path(path).read_bytes().decode())
+    return PutFile(name, read_text(Path(path)))
 
 
 @on_server(writes=True)

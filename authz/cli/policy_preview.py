@@ -38,7 +38,7 @@ def preview(
         Path | None,
         typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
     ] = None,
-    version: Version = "",
+    version: Version = None,
     course: PolicyCourse = None,
     examples: Annotated[
         int, typer.Option(min=1, max=MAX_EXAMPLES, help="How many resources each change names.")
@@ -51,10 +51,14 @@ def preview(
 
     With --json, prints every row as it is found, a subject a line, and the totals last.
     """
-    if (policy is None) is (not version):
+    source: dict[str, str] | int
+    if policy is not None and version is None:
+        source = read_source(policy, course)
+    elif policy is None and version is not None:
+        source = version_or_files(context.client, version, course)
+    else:
         raise ValueError("name a policy folder, or a version by `--version`")
     policies = context.client.policies
-    source = read_source(policy, course) if policy else version_or_files(context.client, version, course)
     events = policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
     totals = _totals_of(_with_progress(events), context.as_json)
     changes = changes_from_active(context.client, source, course)

@@ -38,7 +38,7 @@ def prove(
     served: Annotated[
         bool, typer.Option("--served", help="Check the certificate that the server has of --version.")
     ] = False,
-    version: Version = "",
+    version: Version = None,
     verbose: Verbose = False,
 ) -> None:
     """Prove the invariants for all roles, types, actions and facts. Exit code: 0 proved, 1 broken.

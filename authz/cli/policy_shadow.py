@@ -45,6 +45,8 @@ def start(
     A shadow ends in an hour, unless --until says when.
     """
     candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
+    if not candidate:
+        raise ValueError(f"`{version}` is no candidate; name a draft, or the number of another version")
     report = context.client.policies.shadow.start(
         candidate,
         sample_rate=sample_rate,

@@ -35,18 +35,20 @@ class PolicySource(NamedTuple):
         return files_digest(files_text(self.files))
 
 
-def read_policy(context: Context, path: Path | None, version: str, course: str | None = None) -> PolicySource:
+def read_policy(
+    context: Context, path: Path | None, version: str | None, course: str | None = None
+) -> PolicySource:
     """The policy of a folder, or with a course of a file; else of a version, by default the active one.
 
     Says on standard error which policy it is.
     """
-    if path is not None and version:
+    if path is not None and version is not None:
         raise ValueError(f"name a {'file' if course else 'folder'} or `--version`, not both")
     if path is not None:
         name = f"course `{course}` in `{path}`" if course else f"the policy in `{path}`"
         source = PolicySource(read_source(path, course), name)
     else:
-        source = _read_version(context.client, version or ACTIVE, course)
+        source = _read_version(context.client, ACTIVE if version is None else version, course)
     print(f"read {source.name}", file=sys.stderr)
     return source
 
@@ -77,8 +79,13 @@ def read_source(path: Path, course: str | None = None) -> dict[str, str]:
         return read_folder(path)
     if path.is_dir():
         raise ValueError(f"`{path}` is a folder; the policy of a course is one file: name that")
+    return {COURSE_FILE: read_text(path)}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, with its line breaks as they are. Raises `ValueError` if it is not UTF-8."""
     try:
-        return {COURSE_FILE: path.read_bytes().decode()}
+        return path.read_bytes().decode()
     except UnicodeDecodeError:
         raise ValueError(f"`{path}` is not UTF-8; save it as UTF-8") from None
 

@@ -26,7 +26,7 @@ def test(
     context: Context,
     folder: Folder = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report to this file.")] = None,
-    version: Version = "",
+    version: Version = None,
 ) -> None:
     """Run tests/*.toml of a policy. Exit code: 0 all passed, 1 some failed, 2 error."""
     from authz.runtime.policy_cases import run_policy_tests

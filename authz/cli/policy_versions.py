@@ -119,7 +119,7 @@ def export(
         typer.Argument(metavar="FOLDER", help="A new or empty folder; with --course, a new file."),
     ],
     course: PolicyCourse = None,
-    version: Version = ACTIVE,
+    version: Version = None,
 ) -> None:
     """Write the files of a version into a folder; with --course, the rows of the course into a file."""
     if course:
@@ -135,7 +135,7 @@ def export(
     print(f"wrote {len(files)} files to {folder}")
 
 
-def _export_course(context: Context, course: str | None, file: Path, version: str) -> None:
+def _export_course(context: Context, course: str, file: Path, version: str | None) -> None:
     from authz.policy.course import COURSE_FILE
 
     if file.exists():

@@ -186,8 +186,10 @@ def _fields(line: str) -> list[str]:
 
 
 def _one_line(row: str) -> str:
-    if "\n" in row or "\r" in row or not row.strip():
+    if "\n" in row or "\r" in row:
         raise _invalid("a row is one line; send an edit for each")
+    if not any(_fields(row)):
+        raise _invalid(f"`{row}` is no row; write fields, such as `p, student, *, quiz, read, , allow`")
     return row.strip()
 
 

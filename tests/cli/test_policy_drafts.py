@@ -100,7 +100,8 @@ def test_a_command_is_held_to_the_person_that_it_is_run_for(empty_sqlite_url: st
     assert run(*added, "student", *here, *as_tess).returncode == 0
 
 
-def test_bad_edits_are_told(empty_sqlite_url: str) -> None:
+def test_bad_edits_are_told(tmp_path: Path, empty_sqlite_url: str) -> None:
+    (tmp_path / "logo.png").write_bytes(b"\x89PNG\xff")
     here = ("--database", empty_sqlite_url)
     run("migrate", "--database", empty_sqlite_url)
     run("policy", "draft", "create", "mine", *here)
@@ -109,6 +110,8 @@ def test_bad_edits_are_told(empty_sqlite_url: str) -> None:
         (("--set", "student", "material", "raed", "always"), "did you mean `read`?"),
         (("--set", "student", "material", "read", "own;"), "has an empty alternative"),
         (("--put", "notes"), "is no NAME=FILE"),
+        (("--put", f"tests/a.toml={tmp_path}/logo.png"), f"`{tmp_path}/logo.png` is not UTF-8"),
+        (("--add", "# a comment"), "`# a comment` is no row"),
         (("--rebase", "--etag", "9"), "its etag is 1, not `9`"),
         (("--rebase", "--etag", ""), "its etag is 1, not ``"),
     ):

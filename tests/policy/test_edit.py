@@ -115,6 +115,8 @@ def test_what_rows_of_the_cell_cannot_express_is_refused_with_the_row(
         (RemoveRow("p, student, *, material, raed, , allow"), "there is no row"),
         (RemoveRow("# Courses"), "there is no row"),
         (AddRow("p, a\np, b"), "a row is one line"),
+        (AddRow("# Courses"), "`# Courses` is no row"),
+        (AddRow(" , "), "` , ` is no row"),
         (DeleteFile("tests/curse.toml"), "did you mean `tests/course.toml`?"),
     ],
 )
