@@ -30,7 +30,7 @@ app = typer.Typer(
 
 app.add_typer(retention.app, name="retention")
 
-_POLL_S = 0.2
+_MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _WAIT_S = 60.0
 _NOT_CONFIRMED = 1
 Wait = Annotated[
@@ -109,9 +109,10 @@ def erase(
 
 def _confirmed(client: Client, who: Subject, certificate: ErasureCertificate) -> ErasureCertificate:
     """The certificate once it is complete and every machine has confirmed it, or when that takes too long."""
-    end_at_s = time.monotonic() + _WAIT_S
+    end_at_s, pause_s = time.monotonic() + _WAIT_S, _MIN_PAUSE_S
     while not certificate.is_confirmed and time.monotonic() < end_at_s:
-        time.sleep(_POLL_S)
+        time.sleep(pause_s)  # each look is logged
+        pause_s = min(2 * pause_s, _MAX_PAUSE_S)
         found = client.privacy.erasures(who)
         certificate = next(each for each in found if each.erasure.key == certificate.erasure.key)
     return certificate

@@ -17,6 +17,8 @@ from authz.store.engine import read_transaction, write_transaction
 
 _SEEN_AGAIN_US = 60 * US_PER_S
 """Unless it says something new, a watcher is recorded once in so long, however often it connects."""
+_TELLS_NOTHING = (*UNLOGGED_WRITES, "ReadErasures")
+"""Methods that tell their caller nothing about the subject that they name; a certificate names none."""
 _watchers, _decisions = tables.watchers, tables.decisions
 
 
@@ -65,7 +67,7 @@ def askers(connection: Connection, subject: Subject) -> Iterator[AskerReport]:
     wanted = select(columns.caller, *times).where(
         columns.subject == str(subject),
         columns.code.not_in(REFUSED_CODES),
-        columns.method.not_in(UNLOGGED_WRITES),
+        columns.method.not_in(_TELLS_NOTHING),
     )
     for row in connection.execute(wanted.group_by(columns.caller).order_by(columns.caller)):
         yield AskerReport(*row)

@@ -87,21 +87,26 @@ def test_an_export_and_a_certificate_name_the_callers_that_asked(client: Client,
     assert recipients(client, maya) == []
 
 
-def test_who_was_refused_and_who_placed_a_hold_received_nothing(shared_store_url: str) -> None:
+def test_who_was_refused_or_placed_a_hold_or_read_a_certificate_received_nothing(
+    shared_store_url: str,
+) -> None:
     store = open_with(shared_store_url)
     refused = replace(ENTRY, decision_id="refused", code="PERMISSION_DENIED", allowed=False)
     plain = replace(ENTRY, action="", resource="", reason="", person="")
     told = replace(plain, decision_id="told", caller="service:told")
     hold = replace(ENTRY, decision_id="hold", method="HoldSubject")
-    store.decisions.append([replace(each, subject="user:sami") for each in (refused, hold, told)])
+    certificate = replace(ENTRY, decision_id="certificate", method="ReadErasures")
+    entries = (refused, hold, certificate, told)
+    store.decisions.append([replace(each, subject="user:sami") for each in entries])
     with store.personal_data.export(Subject(SubjectType.USER, "sami")) as export:
-        entries = [each for each in export.items() if isinstance(each, ExportedEntry)]
+        exported = [each for each in export.items() if isinstance(each, ExportedEntry)]
     store.close()
-    received = [each for each in entries if each.section is ExportSection.RECIPIENTS]
+    received = [each for each in exported if each.section is ExportSection.RECIPIENTS]
     assert [(each.name, each.text.partition(" since")[0]) for each in received] == [
         ("service:told", "asked once about user:sami")
     ]
-    assert f"service:told called {ENTRY.method} about user:sami: allowed" in [each.text for each in entries]
+    texts = [each.text for each in exported]
+    assert f"service:told called {ENTRY.method} about user:sami: allowed" in texts
 
 
 def watcher(found: ErasureCertificate) -> WatcherReport:
