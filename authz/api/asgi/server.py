@@ -7,54 +7,24 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html and its extension `
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
-from functools import lru_cache, partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
-from urllib.parse import unquote_to_bytes
 
 import grpc
 import structlog
 
-from authz.api.asgi.framing import (
-    Compressed,
-    Event,
-    Headers,
-    Receive,
-    StatusError,
-    anybody,
-    decompressed,
-    messages,
-    only_message,
-    prefixed,
-    timeout_s,
-)
+from authz.api.asgi.context import AsgiContext, Scope, Send
+from authz.api.asgi.framing import Receive, StatusError, anybody, decompressed
 from authz.api.asgi.turns import ConnectionTurns
 
-Scope: TypeAlias = Mapping[str, Any]
-Send: TypeAlias = Callable[[Event], Awaitable[None]]
 Read: TypeAlias = Callable[[int, Callable[[], None]], Awaitable[bytes]]
 """Reads the only message of a call, given the size up to which it is decompressed and what to call before a
 message is received that is compressed or large."""
 
 log = structlog.get_logger()
 
-_CERTIFICATE_HEADER = b"x-forwarded-client-cert"
-"""Set by Envoy, which removes what a client sends under this name."""
-_CONTENT_TYPE = (b"content-type", b"application/grpc")
-_CONTENT_TYPES = frozenset((b"application/grpc", b"application/grpc+proto"))
-_UNSUPPORTED: Event = {"type": "http.response.start", "status": 415, "headers": []}
-_START: Event = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip,deflate")],
-    "trailers": True,
-}
-_OK: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
-_LARGE_BYTES = 16 * 1024
-"""A call with a larger answer lasts until its client reads."""
 _MAX_OPEN_BYTES = 4096
 """The size of the largest request of a method that needs no credential."""
 _MAX_OPEN_STREAMS = 16
@@ -64,178 +34,6 @@ _PRESENCE_INTERVAL_S = 0.1
 """How soon a call that sends nothing ends after its client has left."""
 _OPEN_PRESENCE_INTERVAL_S = 1.0
 """The same for a call that needs no credential: anybody may open many."""
-_MAX_KEPT = 1024
-
-
-class AsgiContext:
-    """One call: a `Transport`, and what the adapter uses of `grpc.aio.ServicerContext`."""
-
-    __slots__ = (
-        "_begun",
-        "_deadline",
-        "_failure",
-        "_headers",
-        "_named",
-        "_receive",
-        "_releases",
-        "_send",
-        "client",
-        "has_request",
-        "serialize",
-    )
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.client: tuple[str, int] | None = scope["client"]
-        self.has_request = False
-        """Whether the only message has been read."""
-        self.serialize: Callable[[Any], bytes] = bytes
-        self._receive = receive
-        self._send = send
-        self._failure: StatusError | None = None
-        self._begun = False
-        self._releases: list[Callable[[], None]] = []
-        self._headers: Headers = scope["headers"]
-        self._named: dict[bytes, bytes] = dict(self._headers)
-        self._deadline: float | None = None
-
-    @property
-    def is_grpc(self) -> bool:
-        """Whether it is a call of gRPC by its content type.
-
-        A web page cannot send a request of this type. It can send others, with the client certificate of its
-        reader, and to an address that only this machine reaches.
-        Source: https://fetch.spec.whatwg.org/#cors-safelisted-request-header
-        """
-        return self._named.get(b"content-type", b"").partition(b";")[0] in _CONTENT_TYPES
-
-    def begin(self) -> float | None:
-        """Set the deadline; return the seconds until then, None without one. Raises `StatusError`."""
-        stated = self._named.get(b"grpc-timeout")
-        if stated is None:
-            return None
-        left_s = timeout_s(stated)
-        self._deadline = time.monotonic() + left_s
-        return left_s
-
-    def certificate(self) -> bytes:
-        """As `Transport.certificate`."""
-        stated = self._named.get(_CERTIFICATE_HEADER)
-        return b"" if stated is None else _certificate(stated)
-
-    def connection(self) -> str:
-        """As `Transport.connection`. Clients at a Unix socket have no address."""
-        return f"ip:{self.client[0]}:{self.client[1]}" if self.client and self.client[1] else ""
-
-    def header(self, name: str) -> str:
-        """As `Transport.header`; of several values the last."""
-        return self._named.get(name.encode(), b"").decode("latin-1")
-
-    def header_values(self, name: str) -> tuple[str, ...]:
-        """As `Transport.header_values`."""
-        wanted = name.encode()
-        return tuple(value.decode("latin-1") for each, value in self._headers if each == wanted)
-
-    def when_sent(self, release: Callable[[], None]) -> None:
-        """As `Transport.when_sent`."""
-        self._releases.append(release)
-
-    def time_remaining(self) -> float | None:
-        """Seconds until the deadline; None without one."""
-        return None if self._deadline is None else self._deadline - time.monotonic()
-
-    def done(self) -> None:
-        """Call what waits for the end of the call."""
-        for release in self._releases:
-            release()
-
-    def failure_now(self) -> StatusError | None:
-        """Why the server cancels the call; None if it does not."""
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            return StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
-        return self._failure
-
-    async def abort(
-        self,
-        code: grpc.StatusCode,
-        details: str = "",
-        trailing_metadata: Iterable[tuple[str, str | bytes]] = (),
-    ) -> NoReturn:
-        """End the call with this status."""
-        raise StatusError(code, details, trailing_metadata)
-
-    def request(
-        self, max_message_bytes: int, before_large: Callable[[], None]
-    ) -> Awaitable[bytes | Compressed]:
-        """The only message of the client. Raises as `only_message`."""
-        encoding = self._named.get(b"grpc-encoding")
-        return only_message(
-            self._receive, encoding, max_message_bytes=max_message_bytes, before_large=before_large
-        )
-
-    async def requests(self, max_message_bytes: int) -> AsyncIterator[bytes]:
-        """The messages of the client. Cancels the caller at one that cannot be read."""
-        encoding = self._named.get(b"grpc-encoding")
-        try:
-            async for message in messages(self._receive, encoding, max_message_bytes=max_message_bytes):
-                yield decompressed(message)
-        except StatusError as error:
-            self._failure = error
-            raise asyncio.CancelledError from None
-
-    async def write(self, answer: Any) -> None:
-        """Send one of several answers; return once there is room for the next.
-
-        Cancels the caller when the client has left, as all that sends.
-        """
-        await self._send_all(*self._start(), _body(prefixed(self.serialize(answer)), more=True))
-
-    async def finish(self, answer: Any) -> None:
-        """Send the only answer and the status OK."""
-        body = prefixed(self.serialize(answer))
-        if len(body) > _LARGE_BYTES:
-            # The server takes the empty part once the client has read most of the answer.
-            await self._send_all(_START, _body(body, more=True), _body(b"", more=True), _body(b""), _OK)
-        else:
-            await self._send_all(_START, _body(body), _OK)
-
-    async def end(self) -> None:
-        """Send the status OK, after the last of several answers."""
-        await self._send_all(*self._start(), _body(b""), _OK)
-
-    async def refuse_content_type(self) -> None:
-        """Answer a request that is not gRPC."""
-        await self._send_all(_UNSUPPORTED, _body(b""))
-
-    async def fail(self, error: StatusError) -> None:
-        """Send the status of an error."""
-        trailers = error.trailers()
-        with suppress(asyncio.CancelledError):
-            if self._begun:
-                await self._send_all(_body(b""), {"type": "http.response.trailers", "headers": trailers})
-            else:
-                headers = [_CONTENT_TYPE, *trailers]
-                start = {"type": "http.response.start", "status": 200, "headers": headers}
-                await self._send_all(start, _body(b""))
-
-    def _start(self) -> tuple[Event, ...]:
-        """The start of the answer, unless it was sent."""
-        return () if self._begun else (_START,)
-
-    async def _send_all(self, *events: Event) -> None:
-        self._begun = True
-        try:
-            for event in events:
-                await self._send(event)
-        except OSError:
-            raise asyncio.CancelledError from None
-
-    async def _has_left(self) -> bool:
-        return bool((await self._receive())["type"] == "http.disconnect")
-
-    async def until_client_leaves(self, interval_s: float) -> None:
-        """Return once the client has disconnected. While the request is read, its reader sees that."""
-        while not self.has_request or not await self._has_left():  # noqa: ASYNC110  neither waits
-            await asyncio.sleep(interval_s)
 
 
 class AsgiServer:
@@ -358,10 +156,6 @@ def _is_open(handler: Any) -> bool:
     return handler.request_deserializer is not None
 
 
-def _body(body: bytes, *, more: bool = False) -> Event:
-    return {"type": "http.response.body", "body": body, "more_body": more}
-
-
 def _cancel_in(left_s: float) -> asyncio.TimerHandle:
     """Cancel this task then. `asyncio.timeout` takes as long as to decide."""
     task = asyncio.current_task()
@@ -386,9 +180,3 @@ async def _while_client_stays(context: AsgiContext, running: Awaitable[None], in
         task.cancel()
         leaving.cancel()
         await asyncio.gather(task, leaving, return_exceptions=True)
-
-
-@lru_cache(_MAX_KEPT)
-def _certificate(stated: bytes) -> bytes:
-    """The certificate as PEM. Source: Envoy's documentation of `x-forwarded-client-cert`."""
-    return unquote_to_bytes(stated.partition(b'Cert="')[2].partition(b'"')[0])

@@ -17,7 +17,8 @@ import grpc
 from google.protobuf.message import Message
 
 from authz.access.authentication import Transport
-from authz.api.asgi.server import AsgiContext, Read
+from authz.api.asgi.context import AsgiContext
+from authz.api.asgi.server import Read
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline

@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
+from authz.api.asgi.context import AsgiContext
 from authz.api.asgi.framing import prefixed
-from authz.api.asgi.server import AsgiContext, AsgiServer
+from authz.api.asgi.server import AsgiServer
 
 GRPC = b"application/grpc"
 
