@@ -37,7 +37,7 @@ Window: TypeAlias = tuple[Instant | None, Instant | None]
 """From (inclusive) and until (exclusive) when a fact may hold; None for unbounded."""
 
 
-class Asker(msgspec.Struct, frozen=True):
+class ComparedValues(msgspec.Struct, frozen=True):
     """The values to compare fields with: the asking subject, and the edit window of the course."""
 
     subject: Subject
@@ -60,7 +60,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     bit: int = 0  # set below, so that no two facts share one
     meaning: str
     computed_from: tuple[str, ...]
-    predicate: Callable[[Asker], Predicate] | None = None
+    predicate: Callable[[ComparedValues], Predicate] | None = None
     of_resource: Callable[[Resource], bool] | None = None
     of_scope: Callable[[Course | None, Session | None], bool] | None = None
     window: Callable[[Times, int], Window | None] | None = None
@@ -100,7 +100,7 @@ _DEFINED = (
         name="own",
         meaning="the subject owns the resource",
         computed_from=("resource.owner", "request.subject"),
-        predicate=lambda asker: _is(ResourceField.OWNER, str(asker.subject)),
+        predicate=lambda values: _is(ResourceField.OWNER, str(values.subject)),
     ),
     Fact(
         name="shared_view",
@@ -160,10 +160,10 @@ _DEFINED = (
         name="within_edit_window",
         meaning="the resource was created less than the course's edit window ago",
         computed_from=("resource.created_at", "course.edit_window", "now"),
-        predicate=lambda asker: all_of(
+        predicate=lambda values: all_of(
             (
                 Comparison(ResourceField.CREATED_AT, Operator.AT_MOST, from_now_us=CREATED_AHEAD_US),
-                Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, from_now_us=-asker.edit_window_us),
+                Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, from_now_us=-values.edit_window_us),
             )
         ),
         window=_edit_window,

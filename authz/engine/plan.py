@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import COURSE_TYPE, SESSION_TYPE
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.domain.facts import ALL_FACTS, FOR_AI_RESPONSE, WITHIN_EDIT_WINDOW, Asker
+from authz.domain.facts import ALL_FACTS, FOR_AI_RESPONSE, WITHIN_EDIT_WINDOW, ComparedValues
 from authz.domain.ids import PLATFORM
 from authz.domain.instants import Instant
 from authz.domain.lists import PlanGroup, PlanKind, ResourceQuery
@@ -60,7 +60,7 @@ class Planner:
             PlanGroup(
                 tuple(c.course_id for c in contexts if c.session_id is None and c.course_id is not None),
                 tuple(c.session_id for c in contexts if c.session_id is not None),
-                residual.predicate(Asker(self._query.subject, edit_window_us)),
+                residual.predicate(ComparedValues(self._query.subject, edit_window_us)),
             )
             for (residual, edit_window_us), contexts in self._found.items()
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from authz.domain.facts import FACTS, Asker
+from authz.domain.facts import FACTS, ComparedValues
 from authz.domain.predicates import Predicate, all_of, any_of, negation
 from authz.policy.compile import Clause, CompiledRules
 from authz.policy.condition import Condition, both
@@ -31,11 +31,11 @@ class Residual(msgspec.Struct, frozen=True):
         """The bits of the facts that the rules name."""
         return both(*self.allows, *self.denies).named
 
-    def predicate(self, asker: Asker) -> Predicate | None:
+    def predicate(self, values: ComparedValues) -> Predicate | None:
         """The same over the fields of a resource; None if it allows all of them."""
-        parts = [negation(_predicate(each, asker)) for each in sorted(self.denies)]
+        parts = [negation(_predicate(each, values)) for each in sorted(self.denies)]
         if _ALWAYS not in self.allows:
-            parts.insert(0, any_of(_predicate(each, asker) for each in sorted(self.allows)))
+            parts.insert(0, any_of(_predicate(each, values) for each in sorted(self.allows)))
         return all_of(parts) if parts else None
 
 
@@ -59,11 +59,11 @@ def _open(clauses: Iterable[Clause], certain: int, possible: int) -> frozenset[C
     return frozenset(found)
 
 
-def _predicate(condition: Condition, asker: Asker) -> Predicate:
+def _predicate(condition: Condition, values: ComparedValues) -> Predicate:
     parts = []
     for fact in FACTS:
         if condition.named & fact.bit:
             assert fact.predicate is not None  # noqa: S101  a scope decides every other fact; narrows the type
-            holds = fact.predicate(asker)
+            holds = fact.predicate(values)
             parts.append(holds if condition.required & fact.bit else negation(holds))
     return all_of(parts)

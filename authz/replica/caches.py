@@ -17,7 +17,7 @@ from authz.domain.entities import (
     PolicyVersionKey,
     kind_of,
 )
-from authz.replica.environment import Environment, Versions
+from authz.replica.environment import Environment, ReplicaHeader
 from authz.replica.kinds import CODECS
 from authz.replica.layout import read_memberships
 
@@ -42,19 +42,19 @@ class Caches:
 
     def __init__(self) -> None:
         self.transaction_id = -1
-        self.versions = Versions(-1, 0, 0, -1, -1)
+        self.header = ReplicaHeader(-1, 0, 0, -1, -1)
         self.scopes = BoundedCache[bytes, ReplicaScope](MAX_INTERNED)
         self.policy: PolicyVersion | None = None
         self.memberships = BoundedCache[bytes, Memberships](MAX_INTERNED)
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         """Drop what the state of a transaction has outdated."""
-        versions = environment.versions(transaction)
-        if versions.scopes != self.versions.scopes:
+        header = environment.header(transaction)
+        if header.scopes != self.header.scopes:
             self.scopes = BoundedCache(MAX_INTERNED)
-        if versions.policy != self.versions.policy:
+        if header.policy != self.header.policy:
             self.policy = _active_policy(environment, transaction)
-        self.versions = versions
+        self.header = header
         self.transaction_id = transaction.id()
 
     def read_memberships(self, name: bytes) -> Memberships:

@@ -29,7 +29,7 @@ _DATA_FILE = "data.mdb"
 _MAX_READERS = 1024
 
 
-class Versions(msgspec.Struct, frozen=True):
+class ReplicaHeader(msgspec.Struct, frozen=True):
     """The revision that a replica holds, when it was committed, and its nonce.
 
     Then the last revisions of some changes: `scopes` of a course, a session or the active policy of a course,
@@ -153,29 +153,29 @@ class Environment:
     def state(self) -> ConsistencyToken:
         """The state that this replica holds, of which database."""
         with self.lmdb.begin() as transaction:
-            versions = self.versions(transaction)
+            header = self.header(transaction)
             database_id = self.read(transaction, _DATABASE_KEY, self.meta).decode()
-        return versions.state(database_id)
+        return header.state(database_id)
 
-    def versions(self, transaction: lmdb.Transaction) -> Versions:
-        """The versions in the snapshot of a transaction."""
-        return Versions(*_HEADER.unpack(self.read(transaction, _REVISION_KEY, self.meta))[1:])
+    def header(self, transaction: lmdb.Transaction) -> ReplicaHeader:
+        """The header in the snapshot of a transaction."""
+        return ReplicaHeader(*_HEADER.unpack(self.read(transaction, _REVISION_KEY, self.meta))[1:])
 
     def has_erased(self) -> bool:
         """Whether the file may have something left of subjects that were erased."""
         with self.lmdb.begin() as transaction:
-            versions = self.versions(transaction)
-        return versions.erased > versions.cleared
+            header = self.header(transaction)
+        return header.erased > header.cleared
 
     def cleared(self) -> int:
         """The revision up to which nothing is left in the file of what was erased."""
         with self.lmdb.begin() as transaction:
-            return self.versions(transaction).cleared
+            return self.header(transaction).cleared
 
-    def set_versions(self, transaction: lmdb.Transaction, versions: Versions) -> None:
-        """Store the versions, in the transaction that applies the revision."""
-        header = _HEADER.pack(FORMAT, *msgspec.structs.astuple(versions))
-        transaction.put(_REVISION_KEY, header, db=self.meta)
+    def set_header(self, transaction: lmdb.Transaction, header: ReplicaHeader) -> None:
+        """Store the header, in the transaction that applies the revision."""
+        packed = _HEADER.pack(FORMAT, *msgspec.structs.astuple(header))
+        transaction.put(_REVISION_KEY, packed, db=self.meta)
 
     def token_key(self) -> bytes:
         with self.lmdb.begin() as transaction:

@@ -20,8 +20,8 @@ from authz.domain.ports import Directory, Dump
 from authz.replica.codec import Pair
 from authz.replica.environment import (
     Environment,
+    ReplicaHeader,
     UnusableError,
-    Versions,
     acquire_environment,
     not_ready,
     released_on_error,
@@ -75,8 +75,8 @@ def copy_generation(folder: Path, environment: Environment, *, max_bytes: int) -
             file.chmod(FILE_MODE)
         copied = open_generation(folder, int(target.name), max_bytes=max_bytes)
         with released_on_error(copied), copied.lmdb.begin(write=True) as transaction:
-            versions = copied.versions(transaction)
-            copied.set_versions(transaction, msgspec.structs.replace(versions, cleared=versions.revision))
+            header = copied.header(transaction)
+            copied.set_header(transaction, msgspec.structs.replace(header, cleared=header.revision))
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
@@ -110,8 +110,8 @@ def build_replica(
             state = dump.state
             revision = state.revision
             last = dict.fromkeys(("scopes", "policy", "erased", "cleared"), revision)
-            versions = Versions(revision, state.committed_at, state.nonce, **last)
-            environment.set_versions(transaction, versions)
+            header = ReplicaHeader(revision, state.committed_at, state.nonce, **last)
+            environment.set_header(transaction, header)
             environment.set_identity(transaction, state.database_id, dump.token_key)
         environment.lmdb.sync(True)
 

@@ -87,9 +87,9 @@ class ReplicaSnapshot(Snapshot):
         self._scopes = caches.scopes
         self._known_memberships = caches.memberships
         self.policy = caches.policy
-        versions = caches.versions
-        self.revision = versions.revision
-        self.state = versions.state(database_id)
+        header = caches.header
+        self.revision = header.revision
+        self.state = header.state(database_id)
         self.token = keys.seal(self.state)
 
     def is_outdated(self) -> bool:

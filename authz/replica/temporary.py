@@ -12,7 +12,7 @@ from authz.domain.entities import Entity, Share
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import KEY_BYTES, TokenKeys
 from authz.replica.caches import Caches
-from authz.replica.environment import Environment, Versions
+from authz.replica.environment import Environment, ReplicaHeader
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.replica.writer import Writer
 
@@ -34,8 +34,8 @@ def temporary_snapshot(entities: Iterable[Entity], *, revision: int = 1) -> Iter
                 # A resource notes that it is shared when the share is put.
                 for entity in sorted(entities, key=lambda entity: isinstance(entity, Share)):
                     writer.put(entity)
-                versions = Versions(revision, 0, 0, revision, revision)
-                environment.set_versions(transaction, versions)
+                header = ReplicaHeader(revision, 0, 0, revision, revision)
+                environment.set_header(transaction, header)
             keys = TokenKeys()
             keys.add(_DATABASE_ID, secrets.token_bytes(KEY_BYTES))
             yield ReplicaSnapshot(environment, _DATABASE_ID, keys, Caches())

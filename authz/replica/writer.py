@@ -19,7 +19,7 @@ from authz.domain.instants import Instant
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.codec import Databases
-from authz.replica.environment import Environment, UnusableError, Versions
+from authz.replica.environment import Environment, ReplicaHeader, UnusableError
 from authz.replica.kinds import CODECS
 
 
@@ -42,22 +42,22 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
     Raises `UnusableError` if they do not follow the revision that the replica holds.
     """
     with environment.lmdb.begin(write=True) as transaction:
-        versions = environment.versions(transaction)
+        header = environment.header(transaction)
         writer = Writer(environment, transaction)
         for change in changes:
-            if change.revision != versions.revision + 1:
-                raise UnusableError(f"revision {versions.revision} is followed by {change.revision}")
+            if change.revision != header.revision + 1:
+                raise UnusableError(f"revision {header.revision} is followed by {change.revision}")
             for mutation in change.mutations:
                 writer.apply(mutation, change.committed_at)
-            versions = _versions_after(versions, change)
-        environment.set_versions(transaction, versions)
-    return versions.revision
+            header = _header_after(header, change)
+        environment.set_header(transaction, header)
+    return header.revision
 
 
-def _versions_after(versions: Versions, change: Change) -> Versions:
+def _header_after(header: ReplicaHeader, change: Change) -> ReplicaHeader:
     fields = {field for mutation in change.mutations if (field := _outdated_by(mutation))}
     return msgspec.structs.replace(
-        versions,
+        header,
         revision=change.revision,
         committed_at=change.committed_at,
         nonce=change.nonce,
@@ -66,7 +66,7 @@ def _versions_after(versions: Versions, change: Change) -> Versions:
 
 
 def _outdated_by(mutation: Mutation) -> str:
-    """The field of `Versions` that says when such a mutation was last applied; empty for none."""
+    """The field of `ReplicaHeader` that says when such a mutation was last applied; empty for none."""
     key, target = mutation.key, mutation.target
     if key == PLATFORM_ACTIVATION:
         return "policy"

@@ -31,7 +31,7 @@ from authz.client.sql import where
 from authz.domain.context import facts_at, resource_context_of, scope_context_of
 from authz.domain.decisions import Question
 from authz.domain.entities import Course, CourseState, Entity, Membership, Resource, Session, Share
-from authz.domain.facts import ALL_FACTS, FACTS, Asker, fact_names, share_facts
+from authz.domain.facts import ALL_FACTS, FACTS, ComparedValues, fact_names, share_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, course_scope, parse_subject, session_scope
 from authz.domain.instants import from_datetime, to_datetime
 from authz.domain.lists import PlanGroup, PlanKind, ResourceQuery
@@ -155,7 +155,7 @@ def test_each_fact_asks_of_the_columns_what_its_definition_asks_of_the_record(
     context = resource_context_of(resource, scope_context_of(course, session), subject)
     mask, _ = facts_at(NOW, context, ALL_FACTS)
     mask |= share_facts(None if share is None else share.level)
-    asker = Asker(subject, course.edit_window_us)
+    asker = ComparedValues(subject, course.edit_window_us)
     predicates = {fact.name: fact.predicate(asker) for fact in FACTS if fact.predicate is not None}
     plans: dict[Any, ResourcePlan] = {
         name: ResourcePlan(

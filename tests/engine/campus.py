@@ -12,7 +12,7 @@ from pathlib import Path
 from authz.domain.entities import Entity, Key, Membership, Resource, Share
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.replica.caches import Caches
-from authz.replica.environment import Environment, Versions
+from authz.replica.environment import Environment, ReplicaHeader
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.replica.writer import Writer
 from tests.tokens import keys_of
@@ -41,7 +41,7 @@ class Campus(ReplicaSnapshot):
             # A resource notes that it is shared when the share is put.
             for entity in sorted(self._entities.values(), key=lambda entity: isinstance(entity, Share)):
                 writer.put(entity)
-            environment.set_versions(transaction, Versions(revision, 0, 0, revision, revision))
+            environment.set_header(transaction, ReplicaHeader(revision, 0, 0, revision, revision))
         super().__init__(environment, _DATABASE_ID, keys_of(_DATABASE_ID), Caches())
 
     @property
