@@ -231,10 +231,9 @@ class Publisher:
             partial(self._directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
         )
         if not listing.items:
-            command = "authz policy history" + ("" if scope == PLATFORM else f" --course {scope.id}")
             raise NotFoundError(
                 ErrorReason.VERSION_NOT_FOUND,
-                f"there is no {PolicyVersionKey(scope, number)}; `{command}` lists them",
+                f"there is no {PolicyVersionKey(scope, number)}; {_history(scope)} lists them",
                 number=str(number),
             )
         return _Active(listing.items[0].entity, listing.items[0].revision, listing.read_at)
@@ -267,7 +266,7 @@ class Publisher:
         active, read_at = await self._find_active(scope)
         number = 0 if active is None else active.version.number
         if expected not in (None, number):
-            raise not_active(number, expected)
+            raise not_active(number, expected, scope)
         return active, read_at
 
     async def require_course(self, scope: Scope) -> None:
@@ -311,12 +310,17 @@ class Publisher:
                     raise
 
 
-def not_active(active: int, expected: int) -> FailedPreconditionError:
+def _history(scope: Scope) -> str:
+    """The command that lists the versions."""
+    return "`authz policy history`" if scope == PLATFORM else f"`authz policy history --course {scope.id}`"
+
+
+def not_active(active: int, expected: int, scope: Scope) -> FailedPreconditionError:
     """The error for a change to a version that is not active. 0 is none."""
     return FailedPreconditionError(
         ErrorReason.PRECONDITION_FAILED,
         f"the active version is {active or 'none'}, not {expected or 'none'}; look at what changed since"
-        " (`authz policy history`), and apply your change to that",
+        f" ({_history(scope)}), and apply your change to that",
         active=str(active),
     )
 

@@ -227,7 +227,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             expected = parse_number(request.expected_active_number, field="expected_active_number")
         held_to = await self._rights.require_publication(call.principal.on_behalf_of, source, scope)
         if held_to is not None and expected not in (None, held_to):
-            raise not_active(held_to, expected)
+            raise not_active(held_to, expected, scope)
         return expected if held_to is None else held_to
 
     def _outcome(self, published: Published) -> dict[str, Any]:
