@@ -1,4 +1,4 @@
-"""From what a transport proves to the principal of a call."""
+"""Finds the principal of a call by what its transport proves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Authenticator(Protocol):
 
 
 def authenticate(authenticators: Sequence[Authenticator], transport: Transport) -> Principal:
-    """What the first authenticator proves that finds a credential.
+    """The principal by the first authenticator that finds a credential.
 
     Without any authenticator it is `UNAUTHENTICATED`. With one, a call without a credential raises
     `UnauthenticatedError`.
@@ -85,5 +85,5 @@ def invalid(problem: str) -> UnauthenticatedError:
 
 
 def unverifiable(problem: str) -> UnavailableError:
-    """The error while a credential cannot be verified. Nobody is let in meanwhile."""
+    """The error while a credential cannot be verified. Until it can be, nobody is let in."""
     return UnavailableError(ErrorReason.CREDENTIALS_UNVERIFIABLE, problem)

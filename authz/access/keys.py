@@ -84,7 +84,7 @@ class AddressKeys(Keys):
         self._thread = threading.Thread(target=self._refresh_forever, name="jwks", daemon=True)
 
     def start(self) -> None:
-        """Ask once, then again and again in a thread. Does not fail: without keys no JWT is accepted."""
+        """Fetch the keys now, then periodically in a thread. Never fails: without keys no JWT is accepted."""
         self._refresh()
         self._thread.start()
 

@@ -22,7 +22,7 @@ _RECHECK_S = 0.25
 
 
 class WatchedFile(Generic[T]):
-    """What a file says now. While it cannot be read, nobody is let in by it.
+    """The current content of a file. While it cannot be read, it lets nobody in.
 
     Keeping what it said before would let in whom an edit with a mistake was meant to keep out. A file that
     lets nobody in, such as one of limits, may keep that.
@@ -42,7 +42,7 @@ class WatchedFile(Generic[T]):
         self._value: T | None = self._read()
 
     def value(self) -> T:
-        """What the file says. Raises `UnavailableError` while it cannot be used."""
+        """The parsed content. Raises `UnavailableError` while the file cannot be used."""
         now = time.monotonic()
         if now - self._looked_at >= _RECHECK_S:
             self._looked_at = now

@@ -24,7 +24,7 @@ def new_ids() -> Iterator[str]:
 
 
 class CallKind(StrEnum):
-    """What a call costs. Each kind has a concurrency limit of its own: none can take the room of another."""
+    """What a call costs. Each kind has a concurrency limit of its own: none can use up that of another."""
 
     DECISION = "checks"
     BATCH = "batches"
@@ -59,8 +59,8 @@ class Method:
 
     @cached_property
     def is_decision(self) -> bool:
-        """Decisions come by the thousand: one that is answered leaves a log line only at level debug. A
-        decision is about its subject, not about its caller."""
+        """Whether it asks what a subject may do. An answered decision leaves a log line only at level debug,
+        because a server makes thousands a second. It is about its subject, not about its caller."""
         return self.kind in _DECISION_KINDS and self.name.startswith(_DECISIONS)
 
     @cached_property

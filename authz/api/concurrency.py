@@ -1,4 +1,4 @@
-"""Limits how many calls are in flight, so that no client and no kind of call takes the room of others."""
+"""Limits how many calls are in flight, so that no client and no kind of call takes the capacity of others."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class DecisionRecorder:
 
 
 def _entry(call: Call, at: Instant, code: str, duration_us: int, *, allowed: bool) -> DecisionEntry:
-    """What each entry of a call says of the call."""
+    """The fields that all entries of a call have in common."""
     principal = call.principal
     return DecisionEntry(
         at=at,

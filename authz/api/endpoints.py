@@ -36,7 +36,7 @@ class Endpoint(msgspec.Struct, frozen=True, eq=False):
     has_consistency: bool
 
     def parse(self, received: bytes) -> Message:
-        """The request that these bytes are. Raises `InvalidArgumentError` for bytes that are no such message,
+        """The request in these bytes. Raises `InvalidArgumentError` for bytes that are no such message,
         and before it parses them, for a message that is too large."""
         self.limits.require_parsable(received)
         try:

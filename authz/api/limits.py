@@ -36,7 +36,7 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_second: Annotated[float, Meta(gt=0)] | None = None
     """The average number of calls per second."""
     burst: Annotated[int, Meta(ge=1)] | None = None
-    """The number of calls at once after a silence. Default: those of a second, at least one."""
+    """The number of calls that may come at once after a pause. Default: those of a second, at least one."""
     in_flight: Annotated[int, Meta(ge=1)] | None = None
 
 

@@ -1,4 +1,4 @@
-"""The one way for every call, whichever face it came by: `Pipeline.serve`, read from top to bottom."""
+"""The steps of every call, whatever its face: read `Pipeline.serve` from top to bottom."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Pipeline:
         self._recorder = Recorder(decisions)
 
     def stop(self) -> None:
-        """Refuse every call that comes from now on; those in flight go on."""
+        """Refuse every call that comes from now on; those in flight continue."""
         self._stopping = True
 
     @property

@@ -13,12 +13,12 @@ ResultT = TypeVar("ResultT")
 
 INTERVAL_S = 0.5
 MAX_UNKNOWN_S = 5.0
-"""How long a call goes on while nothing tells whether its caller may make it. A file of keys that is being
+"""How long a call continues while nothing tells whether its caller may make it. A file of keys that is being
 written is broken only for a moment."""
 
 
 class Recheck:
-    """Checks again and again that the caller of one call may go on."""
+    """Checks again and again that the caller may still make a call that lasts."""
 
     def __init__(self, require: Callable[[], Awaitable[None]]) -> None:
         """`require` raises the error that ends the call; `UnavailableError` if nothing tells now."""
@@ -27,7 +27,7 @@ class Recheck:
         self._next_at = self._permitted_at + INTERVAL_S
 
     async def result_of(self, running: Awaitable[ResultT]) -> ResultT:
-        """What it returns. When the caller may no longer make the call, cancels it and raises why."""
+        """The result of `running`. When the caller may no longer make the call, cancels it and raises why."""
         task = asyncio.ensure_future(running)
         try:
             while True:

@@ -114,7 +114,7 @@ class _Delivery:
         self._tell_loss()
 
     def _write_halves(self, entries: list[DecisionEntry], error: Exception) -> None:
-        """Write the entries but those that the sink can never write."""
+        """Write all entries except those that the sink can never write."""
         if len(entries) == 1:
             self.writer.lose(1)
             log.warning(

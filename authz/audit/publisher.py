@@ -111,7 +111,7 @@ class CheckpointPublisher:
         return roots == tuple(map(self._proofs.root, AuditLog, sizes))
 
     def _publish(self, note: str) -> bool:
-        """Whether the note is everywhere."""
+        """Publish the note; return whether every destination has it."""
         failing = set()
         for destination in self._destinations:
             try:

@@ -58,7 +58,7 @@ def print_changes(found: PolicyDiff, *, verbose: bool = False) -> None:
 
 
 def _counts(cells: Sequence[CellChange]) -> Iterator[str]:
-    """How many actions change in each way, for which roles and on which types; in each course apart."""
+    """How many actions change in each way, for which roles and on which types, separately for each course."""
     for course_id in dict.fromkeys(cell.course_id for cell in cells):
         here = [cell for cell in cells if cell.course_id == course_id]
         where = "" if course_id is None else f", in course {course_id}"

@@ -89,7 +89,7 @@ def erase(
     wait: Wait = True,
     yes: Yes = False,
 ) -> None:
-    """Erase a subject for good: from records, from the change log, and from database and replica files."""
+    """Erase a subject permanently: from records, from the change log, and from database and replica files."""
     if (resources_to is None) is not orphan_resources:
         raise malformed(
             "what becomes of resources", "is not clear; give --resources-to or --orphan-resources"

@@ -1,4 +1,4 @@
-"""What a client is told by calls that ask several questions at once."""
+"""The answers of calls that ask several questions at once, as a client receives them."""
 
 from __future__ import annotations
 

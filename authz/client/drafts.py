@@ -1,4 +1,4 @@
-"""What a client is told of a draft."""
+"""A draft, as a client receives it."""
 
 from __future__ import annotations
 

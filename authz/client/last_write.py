@@ -9,7 +9,7 @@ from collections.abc import Callable
 from authz.domain.tokens import latest
 
 _KEPT_FOR_S = 600.0
-"""Longer than a server answers from a replica that does not follow (AUTHZ_MAX_STALENESS_S). Not for good:
+"""Longer than a server answers from a replica that does not follow (AUTHZ_MAX_STALENESS_S). Not forever:
 once a database is restored, the state of a write may never come."""
 
 

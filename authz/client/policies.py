@@ -1,4 +1,4 @@
-"""What a client is told of the versions of policies."""
+"""Versions of policies, as a client receives them."""
 
 from __future__ import annotations
 

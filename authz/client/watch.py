@@ -1,4 +1,4 @@
-"""What a client is told of a change."""
+"""A change, as a client receives it."""
 
 from __future__ import annotations
 

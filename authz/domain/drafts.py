@@ -151,7 +151,7 @@ class Drafts(Protocol):
         """Raises as `replace`."""
 
     def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
-        """Take the draft that is due first and is not claimed at `now`, of whichever policy, until `until`.
+        """Take the draft that is due first and is not claimed at `now`, of any policy, until `until`.
 
         None if there is none, or another process was faster. With an older etag it cannot be changed.
         """

@@ -130,7 +130,7 @@ class ConflictError(AuthzError):
 
 
 class RemovalPendingError(AuthzError):
-    """The key is free again only after a removal that goes on. Retry after `retry_after_s`."""
+    """The key is not free before a removal that is still running ends. Retry after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float, **metadata: str) -> None:
         super().__init__(ErrorReason.BEING_REMOVED, message, **metadata)

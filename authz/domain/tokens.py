@@ -59,7 +59,7 @@ def latest(token: str, other: str) -> str:
 
 
 def _unverified(token: str) -> ConsistencyToken | None:
-    """The state that a token names, whoever made it. None for one that cannot be read."""
+    """The state that a token names, without verifying it. None for a token that cannot be read."""
     try:
         return msgspec.msgpack.decode(_decode(token)[_MAC_BYTES:], type=ConsistencyToken)
     except (msgspec.DecodeError, msgspec.ValidationError):

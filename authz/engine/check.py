@@ -92,8 +92,9 @@ class Checker:
         version: PolicyVersion | None = None,
         courses: CoursePolicies | None = None,
     ) -> None:
-        """`version` is that which the policy was compiled from: its number is in every decision. Without it,
-        the digest of the policy is. `courses` are by default the policies that are active in courses."""
+        """`version` is the one that the policy was compiled from. Every decision has its number, or
+        without a version the digest of the policy. `courses` are by default the policies that are active in
+        courses."""
         self.policy = policy
         self.version = policy.version if version is None else str(version.number)
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
@@ -290,8 +291,8 @@ class Checker:
         *,
         structural: bool,
     ) -> tuple[Verdict, Instant | None]:
-        """Why there is no role that opens the type, and until when. A platform role never opens content, and
-        explains nothing."""
+        """Why there is no role that opens the type, and until when. A platform role never opens content,
+        so it is no reason."""
         if not structural:
             own = [membership for membership in memberships if membership.kind is not ScopeKind.PLATFORM]
             state, table = scope.state.course_state, self.policy.role_table
@@ -310,7 +311,7 @@ class Checker:
         purpose: str,
         now: Instant,
     ) -> tuple[int, Instant | None]:
-        """The facts of `required` that hold, and others; and when time alone changes one of `required`."""
+        """The facts that hold, complete for those of `required`; and when time alone changes one of these."""
         facts, changes_at = facts_at(now, resource, required) if required & TIMED else (resource.facts, None)
         if required & SHARED and resource.is_shared:
             facts |= share_facts(snapshot.share(ref, subject))

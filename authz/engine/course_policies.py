@@ -10,7 +10,7 @@ from authz.policy.compile import CompiledPolicy, CompiledRules
 from authz.policy.course import compile_course_version
 
 _MAX_KEPT = 200_000
-"""Cells (role, type, action) that the kept policies speak of, and one for each policy: each up to a kilobyte.
+"""Cells (role, type, action) that the kept policies cover, and one for each policy: each up to a kilobyte.
 36,000 courses with three rows of their own have 144,000."""
 _MAX_RULES = 65_536
 """Compiled rules that are found without their policy, of some 200 bytes each."""

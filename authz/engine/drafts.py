@@ -134,8 +134,8 @@ class DraftEditor:
         return is_active
 
     async def schedule(self, draft: PolicyDraft, publication: Publication) -> tuple[PolicyDraft, Published]:
-        """Have the draft published at a time, if it could be published now. Returns it, and what its tests
-        and warnings are now."""
+        """Schedule the publication of a draft that could be published now. Returns it, with its tests and
+        warnings as of now."""
         if publication.at <= self._clock.at(0):
             raise malformed("publish_at", "is in the past; name a later time, or publish the draft now")
         found = await self._apply(draft, publication, validate_only=True)
@@ -148,7 +148,7 @@ class DraftEditor:
         return await self._with_publication(draft, publication), found
 
     async def cancel(self, key: DraftKey, etag: int) -> PolicyDraft:
-        """Have the draft published at no time; it stays a draft."""
+        """Cancel the scheduled publication; the draft stays."""
         return await self._with_publication(await self.read_at(key, etag), None)
 
     async def _with_publication(self, draft: PolicyDraft, publication: Publication | None) -> PolicyDraft:

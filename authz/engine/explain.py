@@ -116,7 +116,7 @@ class _Explainer:
         )
 
     def _change(self, step: Step, located: ResourceContext, memberships: Memberships) -> Change:
-        """A step as a change to what is there, with the time at which it comes by itself."""
+        """A step as a change to records, with the time at which it takes effect by itself."""
         at: Instant | None = None
         why: InactiveReason | None = None
         if step.kind is ChangeKind.ACCOUNT and self._suspension is not None:

@@ -57,7 +57,7 @@ class Exporter:
             try:
                 await self._gate.run(produce)
             finally:
-                stopped = True  # the thread goes on when this is cancelled
+                stopped = True  # the thread continues when this is cancelled
 
     def _items(self, export: Export, subject: Subject) -> Iterator[ExportItem]:
         counts = Counter(dict.fromkeys(ExportSection, 0))

@@ -86,7 +86,7 @@ class ListPage(Generic[ItemT]):
         raise NotImplementedError
 
     def _ends(self, *, found: bool) -> bool:
-        """Count a candidate. Whether the page ends with it."""
+        """Count a candidate; return whether the page ends with it."""
         self._left -= found
         self._candidates_left -= 1
         return not (self._left and self._candidates_left)
@@ -172,8 +172,8 @@ class ResourcePage(ListPage[ListedResource]):
 
 
 class SubjectPage(ListPage[ListedSubject]):
-    """A page of the subjects that may do what a question asks, its own not counting, in the order of the
-    snapshot. What nobody may do is on no page; `unlisted` says why, if it is for what the question names."""
+    """A page of the subjects that may do what a question asks, in the order of the snapshot. The subject of
+    the question does not matter. `unlisted` says why nobody may, if that follows from what it names."""
 
     def __init__(  # noqa: PLR0917  what decides, then what is asked for
         self,
@@ -286,7 +286,7 @@ class SubjectPage(ListPage[ListedSubject]):
         return self._by(scope, access, found) if found.allowed else None
 
     def _by(self, scope: ScopeContext, access: Access, verdict: Verdict) -> _By:
-        """The membership that the rule speaks to."""
+        """The membership to which the rule applies."""
         rule, policy, scopes = verdict.rule, self._checker.policy, self._scopes
         assert rule is not None  # noqa: S101  every allow has one; narrows the type
         memberships = access.memberships
@@ -301,7 +301,7 @@ class SubjectPage(ListPage[ListedSubject]):
 
 
 def _scope_itself(context: ScopeContext, type_name: str, after: str) -> Iterator[tuple[str, ResourceContext]]:
-    """A course or a session as a resource, where that is what the context is."""
+    """The course or the session of a context, as a resource."""
     id_ = context.session_id
     if type_name == COURSE_TYPE:
         id_ = context.course_id if context.session_id is None else None

@@ -200,8 +200,7 @@ def _changeable(denial: Denial, held: EffectiveRoles) -> int:
 
 
 def _ways_to(rules: CompiledRules, allow: Condition, facts: int) -> Iterator[tuple[int, int]]:
-    """Facts that must come to hold, and facts that must not any more, so that a condition holds and no deny
-    matches."""
+    """Which facts must become true, and which false, so that a condition holds and no deny matches."""
 
     def satisfied(on: int, off: int) -> Iterator[tuple[int, int]]:
         follows = consequences(on, off)

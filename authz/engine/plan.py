@@ -84,7 +84,7 @@ class Planner:
             yield
 
     def _may_hold(self, context: ScopeContext) -> bool:
-        """Whether a context has resources of the type. A course or a session is where it is itself."""
+        """Whether a context may have resources of the type. A course or a session is in its own context."""
         in_session = context.session_id is not None
         return {COURSE_TYPE: not in_session, SESSION_TYPE: in_session}.get(self._type, True)
 

@@ -96,7 +96,7 @@ class ActiveChecker:
             await self._switch_to(version)
 
     def checker(self, policy: CompiledPolicy, version: PolicyVersion | None = None) -> Checker:
-        """A checker of any policy, which decides what the active one is asked."""
+        """A checker of any policy, for the same questions as the active one's."""
         return Checker(policy, inline_types=self._inline_types, version=version)
 
     def course_checker(self, policy: CompiledPolicy) -> Checker:

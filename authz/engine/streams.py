@@ -1,4 +1,4 @@
-"""Writes to clients, which may not read."""
+"""Writes to clients that may not be reading."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def write_within(timeout_s: float, write: Awaitable[None], *, what: str) -
 
 
 async def completes_within(timeout_s: float, write: Awaitable[None]) -> bool:
-    """Whether a write completes within the timeout. If not, it goes on by itself: an operation of the
-    transport cannot be taken back."""
+    """Whether a write completes within the timeout. If not, it continues in the background: an
+    operation of the transport cannot be taken back."""
     writing = asyncio.ensure_future(write)
     writing.add_done_callback(_consume_outcome)
     done, _ = await asyncio.wait({writing}, timeout=timeout_s)

@@ -31,7 +31,7 @@ class Turns:
         self._turn = asyncio.Lock()
 
     async def collect(self, items: Iterable[T], *, slice_size: int = _SLICE) -> list[T]:
-        """All items, in order. Producing them is the work."""
+        """All items, in order, produced in slices."""
         left = iter(items)
         found = list(islice(left, slice_size))
         produced = len(found)
@@ -46,7 +46,7 @@ class Turns:
         return found
 
     async def parts(self, steps: Iterable[T]) -> AsyncIterator[list[T]]:
-        """What all steps give, in order, a slice at a time: for more than fits in memory."""
+        """What all steps give, in order, a slice at a time: for results that do not fit in memory."""
         left = iter(steps)
         while True:
             async with self._turn:

@@ -31,7 +31,7 @@ class ViewChanges:
         return _outcome(self._view.revision), _outcome(lambda: self._view.snapshot().state)
 
     async def wait(self, seen: object, timeout_s: float) -> None:
-        """Return once `look` no longer gives `seen`, or after the timeout; perhaps earlier."""
+        """Return once `look` no longer gives `seen`, or after the timeout. May return earlier."""
         if seen != self._seen:
             self._wake_all(seen)
         waiter = asyncio.get_running_loop().create_future()

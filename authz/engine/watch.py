@@ -113,8 +113,8 @@ class Watches(Generic[M]):
             await asyncio.gather(running, stopping, return_exceptions=True)
 
     async def record(self, caller: str, *, sent: int = 0, acknowledged: int = 0) -> None:
-        """As `Recipients.record`. A failure is logged, and the watch goes on: certificates then say less than
-        is true."""
+        """As `Recipients.record`. A failure is logged, and the watch continues; certificates then report too
+        little."""
         try:
             told = partial(self._recipients.record, caller, sent=sent, acknowledged=acknowledged)
             await self.gate.run(told)

@@ -48,14 +48,14 @@ class ImportReport(msgspec.Struct):
     faults: list[ImportFault] = []
 
     def add(self, faults: Iterable[ImportFault]) -> None:
-        """Count faults, and report them while there is room."""
+        """Count faults, and report the first ones."""
         for fault in faults:
             self.failed += 1
             if len(self.faults) < MAX_REPORTED_FAULTS:
                 self.faults.append(fault)
 
     def add_to(self, error: AuthzError) -> None:
-        """Let the error that ended the import say what came before it."""
+        """Add to the error that ended the import what was written before it."""
         counts = {"written": self.written, "unchanged": self.unchanged, "failed": self.failed}
         error.metadata |= {name: str(count) for name, count in counts.items()}
         before = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -147,7 +147,7 @@ class DirectoryWriter:
                 position += len(mutations)
 
     async def _punctual(self, parts: AsyncIterable[ImportPart]) -> AsyncIterator[ImportPart]:
-        """The parts, each within its time. A client keeps an import in flight only while it sends."""
+        """The parts, each within its time limit. A client keeps an import in flight only while it sends."""
         left, clock = aiter(parts), asyncio.get_running_loop().time
         end_at = clock() + self._max_import_s
         while True:

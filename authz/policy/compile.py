@@ -128,7 +128,7 @@ class Rulebook:
 
 
 class CompiledPolicy:
-    """One version of the policy. Immutable: a new version is compiled apart, and swapped in whole."""
+    """One version of the policy. Immutable: a new version is another object."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class CompiledPolicy:
         locks: tuple[Lock, ...],
     ) -> None:
         """`inherited` gives for each role all roles whose rules it has, itself among them; no course's own
-        policy may speak of what `locks` name."""
+        policy may have rules for what `locks` name."""
         self.version = version
         by_scope = _rulebooks(rules, vocabulary, inherited)
         self.platform = by_scope.pop(ANY)
@@ -155,7 +155,7 @@ class CompiledPolicy:
         self.own_rules: tuple[Rule, ...] = ()
         """Those of the course's own policy, after `with_override`."""
         self.own_cells = 0
-        """How many cells (role, type, action) they speak of."""
+        """How many cells (role, type, action) they cover."""
         self._rules = rules
         self.locks = locks
         self.locked = MappingProxyType(

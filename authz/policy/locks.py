@@ -15,7 +15,7 @@ from authz.policy.rules import check_target, targets_of
 
 
 class Lock(msgspec.Struct, frozen=True):
-    """A role with all that inherit it, a type and an action, each perhaps `*`; and the place of its row."""
+    """A role (with all that inherit it), a type and an action, each maybe `*`, and the place of its row."""
 
     role: str
     type: str
@@ -44,6 +44,6 @@ def read_locks(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tuple
 def cells_of(
     row: Rule | Lock, vocabulary: Vocabulary, inheritors: tuple[str, ...]
 ) -> Iterator[tuple[str, str, str]]:
-    """Every role, type and action that a row speaks of; `inheritors` are those of its role."""
+    """Every role, type and action that a row names; `inheritors` are those of its role."""
     for role, target in product(inheritors, targets_of(row.type, row.action, vocabulary)):
         yield (role, *target)

@@ -45,7 +45,7 @@ class Row(msgspec.Struct, frozen=True, dict=True):
 
 
 class Faults:
-    """Collects the faults of a policy, so that all of them are reported at once."""
+    """Collects the faults of a policy, so that all of them are reported together."""
 
     def __init__(self) -> None:
         self._faults: list[PolicyFault] = []

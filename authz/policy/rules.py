@@ -55,7 +55,7 @@ def inheritors_of(role: str, inherited: Mapping[str, frozenset[str]]) -> tuple[s
 
 
 def targets_of(type_name: str, action: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
-    """Each type and action that a row speaks of, which may say `*` for either."""
+    """Each type and action that a row names, directly or by `*`."""
     for name in vocabulary.types if type_name == ANY else (type_name,):
         for known in vocabulary.types[name].actions:
             if action in (ANY, known):

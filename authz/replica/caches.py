@@ -33,7 +33,7 @@ class ReplicaScope(ScopeContext, frozen=True, eq=False, gc=False):
 
 
 class Caches:
-    """Bounded, and only ever of what is stored.
+    """Bounded caches of what the replica stores.
 
     LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key, and
     `policy` is the platform's active version. Both are dropped when a revision changes something of their

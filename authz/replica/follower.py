@@ -195,7 +195,7 @@ class Follower:
             except DAMAGE as error:
                 self._withdraw(error)
             except Exception as error:
-                # A follower that ended here would leave the replica to become stale for good.
+                # A follower that ended here would leave the replica stale forever.
                 if self._is_new("follower failed", type(error).__name__):
                     log.exception("follower failed", folder=str(self._folder))
                 self._pause()

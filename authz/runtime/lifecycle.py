@@ -1,4 +1,4 @@
-"""Runs a process until a signal stops it, and tasks beside its main coroutine.
+"""Runs a process until a signal stops it, and background tasks next to its main coroutine.
 
 SIGTERM and SIGINT stop a process. It ignores SIGHUP."""
 

@@ -113,7 +113,7 @@ class Administrators:
         """Who has a membership on the platform until the next step of an erasure, and does not count."""
 
     def may_lower(self, mutations: Iterable[Mutation]) -> bool:
-        """Whether a write of these could take the last holder of a protected permission away."""
+        """Whether a write of these could remove the last holder of a protected permission."""
         found = False
         for mutation in mutations:  # every one: it may write a membership that others are compared with
             found |= self._may_lower(mutation.key)
@@ -149,7 +149,8 @@ class Administrators:
         )
 
     def require_kept(self, before: tuple[_Coverage, ...] | None, changes: _Changes | None = None) -> None:
-        """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if nobody is left who was enough before."""
+        """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if a protected permission loses its last
+        holder."""
         if before is None or not any(before):
             return
         after = self.coverage(changes)

@@ -128,7 +128,7 @@ def _copy(source: Connection, target: Connection) -> None:
 
 
 def _close_log(file: Path) -> None:
-    """Let the file be one file, without a write-ahead log, and be on the disk."""
+    """Merge the write-ahead log into the file, and flush it to the disk."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     with file.open("rb") as written:

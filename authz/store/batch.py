@@ -89,7 +89,7 @@ class Batch:
         self._planned_roots: dict[Root, Removal] = {}
         self._lapsed: dict[Member, list[Versioned[Share]]] = {}
         self._sharers: set[Subject] = set()
-        """With whom this transaction shares."""
+        """The subjects with whom this transaction shares something."""
         self._planned_left: dict[MembershipKey, None] = {}
         """The memberships that the write that is being planned deletes, or gives an end in the past."""
         self._effects: list[Effect] = []
@@ -119,7 +119,8 @@ class Batch:
             self._roots |= dict.fromkeys(pending_roots(self._connection, members) - self._roots.keys())
 
     def prefetch_lapsed(self, starting: Iterable[Key]) -> None:
-        """Read in bulk the shares whose last membership ended by its date, of those who get one of these."""
+        """Read in bulk the old shares of those who get one of these memberships after their last one ended by
+        its date."""
         keys = (key for key in starting if isinstance(key, MembershipKey) and key.scope != PLATFORM)
         for member in lapsed_members(self._connection, map(self._member_of, keys), self._now):
             found = unopened_shares(self._connection, member, self._deletions_left + 1, self._now)
@@ -159,7 +160,7 @@ class Batch:
             self._planned_dirty.clear()
 
     def find(self, key: Key) -> Versioned[Entity] | None:
-        """The entity with a key, after the mutations so far; None if it, or what it is inside, is gone."""
+        """The entity with a key, after the mutations so far; None if it is gone, or what it is inside."""
         found = self._row(key)
         if found is not None and self._is_removing:
             container = container_of(found.entity)

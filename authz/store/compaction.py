@@ -170,9 +170,8 @@ def _released(connection: Connection, limit: int) -> dict[_Position, _Change]:
 
 
 def _withhold(connection: Connection, superseded: dict[_Position, _Change]) -> list[_Change]:
-    """Keep what a hold concerns; return the rest.
-
-    What follows a change that is kept is kept, too: without a deletion, say, the record would come back.
+    """Keep what a hold concerns; return the rest. Later changes of the same record are kept, too: without
+    its deletion, for example, the record would come back.
     """
     in_order = [superseded[place] for place in sorted(superseded)]
     held = [hold.subject for hold in read_holds(connection)]

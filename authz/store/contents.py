@@ -69,7 +69,7 @@ def _inside(connection: Connection, containers: Sequence[Key], limit: int) -> li
 
 
 def _values_of(stored: EntityRows, by: Container, containers: Sequence[Key]) -> list[list[Any]]:
-    """How records of a kind name these containers, of which some may be of a kind that cannot hold them."""
+    """How records of a kind name these containers, without those that cannot hold this kind."""
     parts = parts_of(stored.kind.field(by.field))
     named = (by.value_of(key) for key in containers if kind_of(key).name in by.kinds)
     return [[getattr(value, part) for part in parts] or [value] for value in named]

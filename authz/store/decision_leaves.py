@@ -35,7 +35,7 @@ class BatchState(StrEnum):
 
     KEPT = "KEPT"
     HELD = "HELD"
-    """They would be purged but for a hold of somebody."""
+    """A hold of somebody keeps them from being purged."""
     PURGED = "PURGED"
 
 

@@ -203,7 +203,7 @@ class SqlDirectory(Directory):
             return head
 
     def learn_key(self, connection: Connection, database_id: str) -> None:
-        """Know the key of the tokens of a database of which a state is given."""
+        """Add the key for the tokens of a database, given one of its states."""
         log_reader.learn_token_key(connection, database_id, self._keys)
 
     def require_serving(self) -> None:

@@ -86,7 +86,7 @@ class SqlDrafts(Drafts):
 
 
 def require_draft(connection: Connection, draft: PolicyDraft) -> None:
-    """Raise `NotFoundError` if a draft was deleted since, also if another one has its name now."""
+    """Raise `NotFoundError` if a draft was deleted meanwhile, also if another draft has its name now."""
     if _read(connection, draft.key).created_at != draft.created_at:
         raise _not_found(draft.key)
 

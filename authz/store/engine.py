@@ -247,7 +247,7 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def stream(connection: Connection, statement: Select[Any], rows_at_once: int = 1000) -> CursorResult[Any]:
-    """The rows of a statement, of which the memory holds only so many at once."""
+    """The rows of a statement, read from the database in bounded parts."""
     return connection.execute(statement, execution_options={"yield_per": rows_at_once})
 
 

@@ -69,6 +69,6 @@ def left_to_operator(engine: Engine) -> tuple[str, ...]:
 
 @contextmanager
 def _cursor(engine: Engine) -> Iterator[Any]:
-    """For statements that no transaction may be around."""
+    """For statements that cannot run in a transaction."""
     with translated(), closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
         yield cursor

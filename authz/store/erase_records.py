@@ -23,7 +23,7 @@ _RESOURCES, _VERSIONS = (ENTITY_ROWS[name].table for name in ("resource", "polic
 
 
 def erase_records(transaction: Transaction, step: Step) -> None:
-    """Delete or give away a part of the records, under one revision; if nothing is left, go on to `WAIT`."""
+    """Delete or give away a part of the records, under one revision; if none is left, go to `WAIT`."""
     connection, subject, at_once = transaction.connection, step.subject, transaction.contents_at_once
     done: Counter[str] = Counter()
     with transaction.revision(step.origin) as batch:

@@ -46,7 +46,7 @@ class Phase(StrEnum):
 
 
 _FIRST = (Phase.RECORDS, Phase.HISTORY, Phase.WAIT, Phase.FILES, Phase.LOG)
-"""The order in which erasures go on. Access ends before a history is rewritten. Files come last: they are
+"""The order of the phases. Access ends before a history is rewritten. Files come last: they are
 cleared once for all erasures."""
 _REWRITING = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
 
@@ -171,7 +171,7 @@ def advance_step(
     done: Mapping[str, int] | None = None,
     **values: Any,
 ) -> None:
-    """Store that a step is done: what it counted, and what else it says."""
+    """Store that a step is done, with its counts and other columns."""
     counts = Counter(step.counts)
     counts.update(done or {})
     values |= {"steps": step.steps + 1, "counts": msgspec.json.encode(dict(counts)).decode()}
@@ -203,7 +203,7 @@ def insert_step(
     new_owner: Subject | None = None,
     **values: Any,
 ) -> None:
-    """Store that an erasure begins, and what else it says."""
+    """Store that an erasure begins, with other columns."""
     row: dict[str, Any] = {
         "pseudonym_type": pseudonym.type.value,
         "pseudonym_id": pseudonym.id,

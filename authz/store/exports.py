@@ -304,7 +304,7 @@ def _with_resource(wanted: Any) -> Any:
 
 
 def _of_owned(owned: Any) -> Any:
-    """Whether a share is of a resource that is owned, and not with the owner."""
+    """Whether a share is of a resource of the subject, with somebody else."""
     found = select(_RESOURCES.c.id).where(
         owned,
         _RESOURCES.c.type == _SHARES.c.resource_type,

@@ -1,4 +1,4 @@
-"""From the drivers' errors to the error tree: one table for each database.
+"""Translates errors of drivers into the error tree, by one table for each database.
 
 The driver's message goes into a note of the error: the operator needs it, and no client may see it.
 """

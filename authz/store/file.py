@@ -110,7 +110,7 @@ class DatabaseFile:
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
-        # SQLite deletes its files likewise. Those that queue in it now go on, and at worst wait out of turn.
+        # SQLite also deletes its files. Processes that queue in this one continue, at worst out of turn.
         with suppress(OSError):
             self._queue.unlink()
 

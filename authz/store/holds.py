@@ -1,4 +1,4 @@
-"""Holds: the subjects that nobody may erase, for whose sake a purge keeps data, too."""
+"""Holds: the subjects that nobody may erase, and whose data a purge keeps."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def _decisions_purged_before(connection: Connection) -> Instant:
     for row, rule in _logged(connection, RetainedData.DECISIONS):
         least = LIMITS[rule.data].min_days
         allowed, kept = (row.committed_at - days * DAY_US for days in (least, max(rule.days or 0, least)))
-        # While a purge goes on, the log does not say up to when it is complete.
+        # While a purge runs, the log does not say up to when it is complete.
         in_steps = kept if rule.removed and rule.days else 0
         before = max(before, min(allowed, max(rule.complete_since or 0, in_steps)))
     # The clock of the database, by which a purge goes, may be ahead of that of the log.

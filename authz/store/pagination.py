@@ -23,7 +23,7 @@ from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of
 
 MAX_ROWS_PER_PAGE = 10_000
-"""Rows that a page looks at when its filter has no index. The page ends there, with a token to go on."""
+"""Rows that a page looks at when its filter has no index. The page ends there, with a token to continue."""
 
 _Condition: TypeAlias = Callable[[Any], ColumnElement[bool]]
 """Makes a condition over the columns of a table or a subquery."""

@@ -44,7 +44,7 @@ def _names_held(actor: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 class _Aged(msgspec.Struct, frozen=True):
-    """Rows that are purged by a time in them, of which more than one step's worth goes at once."""
+    """Rows that are purged by a time in one of their columns, many at a time."""
 
     table: Table
     time: str

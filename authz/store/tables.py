@@ -195,7 +195,7 @@ held_changes = Table(
     Column("subject_id", _text()),
     Index("held_changes_by_subject", "subject_id", "subject_type"),
 )
-"""Changes that retention would have purged but for the hold of a subject. Without one, the hold is over."""
+"""Changes that the hold of a subject has kept from being purged. Without a subject, the hold is over."""
 
 leaves = Table(
     "leaves",

@@ -32,7 +32,7 @@ class BackgroundWriter(Generic[T]):
         gather_s: float = 0.0,
         on_loss: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`on_loss` is called, in whichever thread, with the number of items that were just lost."""
+        """`on_loss` is called, in any thread, with the number of items that were just lost."""
         self._name = name
         self._write = write
         self._max_items = max_items
@@ -104,7 +104,7 @@ class BackgroundWriter(Generic[T]):
         if items:
             try:
                 self._write(items)
-            except Exception:  # noqa: BLE001  whatever it is, the items are not written, and the rest goes on
+            except Exception:  # noqa: BLE001  the items are lost, whatever the cause, and the thread goes on
                 self.lose(len(items))
         for each in batch:
             if isinstance(each, threading.Event):

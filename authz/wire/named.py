@@ -1,4 +1,4 @@
-"""Whom and what a request names, whichever method it is of: for logs, so nothing malformed is let through."""
+"""The subject and the resource that a request of any method names, for logs: without what is malformed."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SIZE = 2
 """Of a policy with one row of one cell."""
 
 
-class ReplicaHeader:
+class Versions:
     """Gives each course a policy, and notes for which courses it was asked."""
 
     def __init__(self, row: str = ROW) -> None:
@@ -70,12 +70,12 @@ def test_a_bounded_number_of_policies_is_kept(
     monkeypatch: pytest.MonkeyPatch, row: str, max_kept: int, asked: str, compiled: str
 ) -> None:
     monkeypatch.setattr(course_policies, "_MAX_KEPT", max_kept)
-    versions, kept = ReplicaHeader(row), CoursePolicies(POLICY)
+    versions, kept = Versions(row), CoursePolicies(POLICY)
     versions.ask(kept, asked)
     assert versions.asked == compiled
 
 
-def rules_of(kept: CoursePolicies, versions: ReplicaHeader, course_id: str) -> CompiledRules:
+def rules_of(kept: CoursePolicies, versions: Versions, course_id: str) -> CompiledRules:
     digest = files_digest(versions.files(course_id))
     active = PolicyActivation(scope=course_scope(course_id), number=1, digest=digest)
     return kept.rules_for(active, cast("Any", versions), frozenset({"student"}), "notebook", "read")
@@ -85,7 +85,7 @@ def test_rules_are_those_of_the_policy_of_the_course_also_when_they_are_found_ag
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(course_policies, "_MAX_RULES", 2)
-    versions, kept = ReplicaHeader(), CoursePolicies(POLICY)
+    versions, kept = Versions(), CoursePolicies(POLICY)
     for course_id in "aabbcabc":
         denies = {str(clause.rule.scope) for clause in rules_of(kept, versions, course_id).denies}
         assert denies == {"*", f"course:{course_id}"}
@@ -93,13 +93,13 @@ def test_rules_are_those_of_the_policy_of_the_course_also_when_they_are_found_ag
 
 def test_of_courses_with_equal_files_each_has_the_exceptions_that_the_platform_made_for_it() -> None:
     files = with_rows("p, student, course:a, notebook, read, , deny")
-    versions, kept = ReplicaHeader("# none"), CoursePolicies(compile_files(files))
+    versions, kept = Versions("# none"), CoursePolicies(compile_files(files))
     denied = [rules_of(kept, versions, course_id).verdict(0).reason for course_id in "abab"]
     assert denied == [Reason.EXPLICIT_DENY, Reason.CONDITION_NOT_MET] * 2
 
 
 def test_courses_share_the_compiled_rules_that_they_do_not_change() -> None:
-    versions, roles = ReplicaHeader(), frozenset({"student"})
+    versions, roles = Versions(), frozenset({"student"})
     changed = CoursePolicies(POLICY).in_course(
         PolicyActivation(scope=course_scope("a"), number=1, digest=files_digest(versions.files("a"))),
         cast("Any", versions),

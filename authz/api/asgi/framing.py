@@ -45,7 +45,7 @@ class StatusError(Exception):
         self.trailing_metadata = trailing_metadata
 
     def trailers(self) -> Headers:
-        """The trailers that say so."""
+        """The trailers with this status."""
         trailers = [
             (b"grpc-status", b"%d" % self.code.value[0]),
             (b"grpc-message", quote(self.message, safe=_NOT_ENCODED).encode()),
@@ -91,7 +91,7 @@ def decompressed(message: bytes | Compressed, max_bytes: int | None = None) -> b
 
 
 def anybody() -> None:
-    """Lets anybody send a message that is compressed or large."""
+    """Allows everybody to send a message that is compressed or large."""
 
 
 async def only_message(
@@ -157,7 +157,7 @@ class _Reader:
         self._held, self._more = b"", True
 
     async def has_more(self) -> bool:
-        """Whether the request goes on; it may end within a message."""
+        """Whether more of the request follows; it may end within a message."""
         await self._hold(1)
         return bool(self._held)
 

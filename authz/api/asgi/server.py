@@ -157,7 +157,7 @@ def _is_open(handler: Any) -> bool:
 
 
 def _cancel_in(left_s: float) -> asyncio.TimerHandle:
-    """Cancel this task then. `asyncio.timeout` takes as long as to decide."""
+    """Cancel this task after so many seconds. `asyncio.timeout` would take as long as to decide."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  the server runs each call in one
     return asyncio.get_running_loop().call_later(left_s, task.cancel)

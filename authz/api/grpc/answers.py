@@ -1,4 +1,4 @@
-"""What a caller is told of a decision, and the id under which it is logged."""
+"""What a caller learns about a decision, and the id under which it is logged."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class AsyncDraftClient:
     async def schedule(
         self, draft: Draft, at: dt.datetime | Instant, *, author: str = "", reason: str = ""
     ) -> Draft:
-        """Have it published at a time to come, if it could be published now. Until then it is not edited."""
+        """Schedule its publication, if it could be published now. Until then, nobody can edit it."""
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
             **draft_fields(draft),
@@ -80,7 +80,7 @@ class AsyncDraftClient:
         return draft_of((await self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     async def cancel(self, draft: Draft) -> Draft:
-        """Have it not published; it stays a draft."""
+        """Cancel its publication; it stays a draft."""
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
             **draft_fields(draft),

@@ -23,7 +23,7 @@ T = TypeVar("T")
 _INITIAL_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 1.0
 _JITTER = 1.25
-"""Clients that failed at once wait up to so much longer, so that they do not all come back at once."""
+"""Clients that failed at once wait up to this much longer, so that they do not all come back at once."""
 _NOTHING_DONE = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED, ErrorReason.SERVER_STOPPING)
 
 

@@ -70,7 +70,7 @@ class DraftClient:
     def schedule(
         self, draft: Draft, at: dt.datetime | Instant, *, author: str = "", reason: str = ""
     ) -> Draft:
-        """Have it published at a time to come, if it could be published now. Until then it is not edited."""
+        """Schedule its publication, if it could be published now. Until then, nobody can edit it."""
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
             **draft_fields(draft),
@@ -81,7 +81,7 @@ class DraftClient:
         return draft_of((self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     def cancel(self, draft: Draft) -> Draft:
-        """Have it not published; it stays a draft."""
+        """Cancel its publication; it stays a draft."""
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
             **draft_fields(draft),

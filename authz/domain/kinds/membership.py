@@ -19,7 +19,7 @@ _SourceRef = Annotated[str, MaxLength(256)]
 
 
 class MembershipStatus(StrEnum):
-    """What has become of a membership, apart from its dates."""
+    """The state of a membership, apart from its dates."""
 
     INVITED = "INVITED"
     ACTIVE = "ACTIVE"

@@ -55,7 +55,7 @@ class MembershipPlan:
 
     @property
     def unchanged(self) -> int:
-        """How many rows change nothing, without those at fault and those that do not count beside another."""
+        """How many rows change nothing, not counting faulty rows and those that another row overrides."""
         resolved = self._resolved
         ended = sum(row.state is RowState.ENDED for row in resolved.by_ref.values())
         rows = len(resolved.wanted) + ended + len(resolved.ended) + len(resolved.stale)
@@ -179,7 +179,7 @@ class MembershipPlan:
         )
 
     def _keep(self, held: ImportedMembership, faulty: Enrollment | None = None) -> None:
-        """Keep a membership, but for what the export says of its user and of its class's terms.
+        """Keep a membership, except for what the export says of its user and of its class's terms.
 
         A row at fault suspends it until a valid row gives it.
         """
