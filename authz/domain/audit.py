@@ -95,5 +95,6 @@ class AuditTrail(Protocol):
         """A page of the changes that match a query, in the order that it asks for.
 
         Looks at a bounded number of rows: a page may have fewer changes than asked for, or none, and not be
-        the last.
+        the last. Raises `FailedPreconditionError` (SUBJECT_ERASED) if the subject or the principal was erased
+        since the query begins.
         """

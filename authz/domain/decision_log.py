@@ -95,5 +95,5 @@ class DecisionTable(Protocol):
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
         """A page of the entries that match a query, ordered by time in the direction that it asks for.
 
-        Looks at a bounded number of rows, as `AuditTrail.read_changes`.
+        Looks at a bounded number of rows, as `AuditTrail.read_changes`, and raises as that.
         """

@@ -16,6 +16,7 @@ from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
 from authz.store import tables
 from authz.store.engine import bounded_read_transaction
+from authz.store.erased import require_not_erased_since
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation, json_names
 from authz.store.pagination import PagedRows, read_page
@@ -44,6 +45,8 @@ class SqlAuditTrail(AuditTrail):
 
     def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
         with bounded_read_transaction(self._engine) as connection:
+            names = (str(query.subject), query.principal)
+            require_not_erased_since(connection, names, query.since or 0)
             paged = PagedRows(
                 rows=_rows(connection, query),
                 order=_ORDER,

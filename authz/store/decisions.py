@@ -22,7 +22,7 @@ from authz.domain.tokens import TokenKeys
 from authz.store.bulk import select_by_key, upsert_rows
 from authz.store.decision_leaves import append_leaf, hold_tree
 from authz.store.engine import bounded_read_transaction, write_transaction
-from authz.store.erased import pseudonyms_of
+from authz.store.erased import pseudonyms_of, require_not_erased_since
 from authz.store.log_reader import read_head
 from authz.store.pagination import PagedRows, read_page
 from authz.store.tables import decisions as table
@@ -58,6 +58,8 @@ class SqlDecisions(DecisionTable):
             conditions=partial(_conditions, query),
         )
         with bounded_read_transaction(self._engine) as connection:
+            names = (str(query.subject), query.principal)
+            require_not_erased_since(connection, names, query.since or 0)
             database_id = read_head(connection).database_id
             rows, token = read_page(
                 connection, paged, page, database_id=database_id, keys=self._keys, query=query

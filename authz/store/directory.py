@@ -185,7 +185,7 @@ class SqlDirectory(Directory):
     ) -> PastRecords:
         with bounded_read_transaction(self._engine) as connection:
             if subject is not None:
-                require_not_erased_since(connection, subject, time)
+                require_not_erased_since(connection, [str(subject)], time)
             past = read_past(connection, time, record, wanted, likely)
             self.learn_key(connection, past.state.database_id)
             return past

@@ -66,19 +66,19 @@ def require_not_erased(connection: Connection, subject: Subject) -> None:
         raise erased(subject)
 
 
-def require_not_erased_since(connection: Connection, subject: Subject, time: Instant) -> None:
-    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a subject was erased after a time, also if its id
-    was released since: the log no longer tells what the subject could do then."""
-    mac = subject_mac(read_token_key(connection), subject)
-    later = select(ERASURES.c.started_at).where(ERASURES.c.mac == mac, ERASURES.c.started_at > time)
-    began: Instant | None = connection.execute(later.order_by(ERASURES.c.started_at.desc())).scalar()
-    if began is not None:
-        raise FailedPreconditionError(
-            ErrorReason.SUBJECT_ERASED,
-            f"{subject} was erased at {format_instant(began)}, so nothing is known of it before; ask about a"
-            " later time, or about somebody else",
-            subject=str(subject),
-        )
+def require_not_erased_since(connection: Connection, names: Iterable[str], time: Instant) -> None:
+    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if one of some names is of a subject that was erased
+    after a time, also if its id was released since: the logs no longer tell what the subject did then."""
+    key = read_token_key(connection)
+    macs = {subject_mac(key, parse_subject(name)): name for name in names if _is_subject(name)}
+    for row in select_by(connection, ERASURES, ("mac",), [[mac] for mac in macs]):
+        if row.started_at > time:
+            raise FailedPreconditionError(
+                ErrorReason.SUBJECT_ERASED,
+                f"{macs[row.mac]} was erased at {format_instant(row.started_at)}, so nothing is known of it"
+                " before; ask about a later time, or about somebody else",
+                subject=macs[row.mac],
+            )
 
 
 def erased_among(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, str]:

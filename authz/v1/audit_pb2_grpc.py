@@ -68,6 +68,7 @@ class AuditServiceServicer:
 
     def ReadChanges(self, request, context):
         """Lists changes in the change log: who changed what, when and why, with each record before and after.
+        FAILED_PRECONDITION, SUBJECT_ERASED, if `subject` or `principal` was erased after `since`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +76,7 @@ class AuditServiceServicer:
 
     def ReadDecisions(self, request, context):
         """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
-        decision log also records this call.
+        decision log also records this call. FAILED_PRECONDITION, SUBJECT_ERASED, as ReadChanges.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,10 +34,12 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ReadChanges: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadChangesRequest, _audit_pb2.ReadChangesResponse]
-    """Lists changes in the change log: who changed what, when and why, with each record before and after."""
+    """Lists changes in the change log: who changed what, when and why, with each record before and after.
+    FAILED_PRECONDITION, SUBJECT_ERASED, if `subject` or `principal` was erased after `since`.
+    """
     ReadDecisions: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]
     """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
-    decision log also records this call.
+    decision log also records this call. FAILED_PRECONDITION, SUBJECT_ERASED, as ReadChanges.
     """
     ReadCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadCheckpointRequest, _audit_pb2.ReadCheckpointResponse]
     """Returns the newest signed checkpoint of the change log, and the size of its tree now.
@@ -58,10 +60,12 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadChanges: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadChangesRequest, _audit_pb2.ReadChangesResponse]  # type: ignore[assignment]
-    """Lists changes in the change log: who changed what, when and why, with each record before and after."""
+    """Lists changes in the change log: who changed what, when and why, with each record before and after.
+    FAILED_PRECONDITION, SUBJECT_ERASED, if `subject` or `principal` was erased after `since`.
+    """
     ReadDecisions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]  # type: ignore[assignment]
     """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
-    decision log also records this call.
+    decision log also records this call. FAILED_PRECONDITION, SUBJECT_ERASED, as ReadChanges.
     """
     ReadCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadCheckpointRequest, _audit_pb2.ReadCheckpointResponse]  # type: ignore[assignment]
     """Returns the newest signed checkpoint of the change log, and the size of its tree now.
@@ -85,7 +89,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ReadChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ReadChangesResponse, _abc.Awaitable[_audit_pb2.ReadChangesResponse]]:
-        """Lists changes in the change log: who changed what, when and why, with each record before and after."""
+        """Lists changes in the change log: who changed what, when and why, with each record before and after.
+        FAILED_PRECONDITION, SUBJECT_ERASED, if `subject` or `principal` was erased after `since`.
+        """
 
     @_abc_1.abstractmethod
     def ReadDecisions(
@@ -94,7 +100,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ReadDecisionsResponse, _abc.Awaitable[_audit_pb2.ReadDecisionsResponse]]:
         """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
-        decision log also records this call.
+        decision log also records this call. FAILED_PRECONDITION, SUBJECT_ERASED, as ReadChanges.
         """
 
     @_abc_1.abstractmethod

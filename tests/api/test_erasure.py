@@ -156,10 +156,22 @@ def test_the_past_of_an_erased_person_is_unknown_and_not_a_denial(maya: Person) 
     assert maya.client.explain(maya.subject, "read", maya.diary, as_of=then).answer.allowed
     maya.erased()
     maya.client.privacy.release(maya.subject, reason="a namesake starts here")
-    with pytest.raises(CallError, match="nothing is known of it before") as unknown:
-        maya.client.explain(maya.subject, "read", maya.diary, as_of=then)
-    assert unknown.value.reason == ErrorReason.SUBJECT_ERASED
-    assert not maya.client.explain(maya.subject, "read", maya.diary, as_of=datetime.now(UTC))
+    audit, name = maya.client.audit, str(maya.subject)
+    for ask in (
+        lambda: maya.client.explain(maya.subject, "read", maya.diary, as_of=then),
+        lambda: [*audit.changes(subject=maya.subject)],
+        lambda: [*audit.changes(principal=name, since=then)],
+        lambda: [*audit.decisions(subject=maya.subject)],
+        lambda: [*audit.decisions(principal=name, since=then)],
+    ):
+        with pytest.raises(CallError, match="nothing is known of it before") as unknown:
+            ask()
+        assert unknown.value.reason == ErrorReason.SUBJECT_ERASED
+    now = datetime.now(UTC)
+    maya.client.write([Mutation(Operation.CREATE, Account(maya.subject))])
+    assert not maya.client.explain(maya.subject, "read", maya.diary, as_of=now)
+    assert len([*audit.changes(subject=maya.subject, since=now)]) == 1
+    assert [*audit.decisions(subject=maya.subject, since=now)] == []
 
 
 def test_the_certificate_says_what_was_removed_and_nothing_is_left_to_export(maya: Person) -> None:
