@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import product
 from typing import TypeAlias
@@ -180,6 +180,19 @@ def effective_roles_of(
             dates += (membership.starts_at, membership.ends_at)
         dates.append(membership.suspended_until)
     return EffectiveRoles(roles, in_course, in_session, reason, earliest_after(now, *dates))
+
+
+def effective_roles_of_each(
+    memberships: Memberships,
+    course_state: CourseState | None,
+    table: RoleTable,
+    now: Instant,
+    suspension: Suspension | None,
+) -> Iterator[tuple[MembershipTerms, EffectiveRoles]]:
+    """Each membership with what it gives at `now` among all of them, as `effective_roles_of_one`."""
+    suspended = suspended_kinds(memberships, suspension, now)
+    for each in memberships:
+        yield each, effective_roles_of_one(each, course_state, table, now, suspended)
 
 
 def effective_roles_of_one(

@@ -28,8 +28,7 @@ from authz.domain.effective_roles import (
     MembershipTerms,
     Suspension,
     effective_roles_of,
-    effective_roles_of_one,
-    suspended_kinds,
+    effective_roles_of_each,
 )
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import ErrorReason, InvalidArgumentError
@@ -346,10 +345,9 @@ class Checker:
         self, access: Access, scope: ScopeContext, now: Instant
     ) -> Iterator[tuple[MembershipTerms, frozenset[str]]]:
         """Each membership of an access that is not refused, with the role that it gives now, if any."""
-        suspended = suspended_kinds(access.memberships, None, now)
         state, table = scope.state.course_state, self.policy.role_table
-        for membership in access.memberships:
-            yield membership, effective_roles_of_one(membership, state, table, now, suspended).roles
+        for membership, given in effective_roles_of_each(access.memberships, state, table, now, None):
+            yield membership, given.roles
 
     def _trace_memberships(
         self,
@@ -361,22 +359,18 @@ class Checker:
         *,
         structural: bool,
     ) -> None:
-        trace.scopes = scope.scopes
-        found = []
         state, table = scope.state.course_state, self.policy.role_table
-        suspended = suspended_kinds(memberships, suspension, now)
-        for membership in memberships:
-            one = effective_roles_of_one(membership, state, table, now, suspended)
-            found.append(
-                MembershipTrace(
-                    scope=scope.scope_of_kind(membership.kind),
-                    terms=membership,
-                    gives=next(iter(one.roles), ""),
-                    inactive_reason=one.inactive_reason,
-                    counts=structural or membership.kind is not ScopeKind.PLATFORM,
-                )
+        trace.scopes = scope.scopes
+        trace.memberships = tuple(
+            MembershipTrace(
+                scope=scope.scope_of_kind(membership.kind),
+                terms=membership,
+                gives=next(iter(given.roles), ""),
+                inactive_reason=given.inactive_reason,
+                counts=structural or membership.kind is not ScopeKind.PLATFORM,
             )
-        trace.memberships = tuple(found)
+            for membership, given in effective_roles_of_each(memberships, state, table, now, suspension)
+        )
 
     def locate(self, snapshot: Snapshot, question: Question) -> ResourceContext | Reason:
         """The resource in its scope, else the reason why the question has none."""
