@@ -16,8 +16,9 @@ from authz.domain.exports import (
     ExportRelation,
     ExportSection,
 )
-from authz.domain.instants import format_instant
-from authz.domain.kinds.fields import FieldType
+from authz.domain.instants import US_PER_S, format_instant
+from authz.domain.kinds.fields import Field, FieldType
+from authz.domain.mutations import Mutation
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
@@ -86,7 +87,7 @@ def _row_of(item: ExportItem) -> tuple[_Heading, Sequence[str]]:
         case ExportedRecord():
             return item.relation, (str(item.record.key), _details(item.record))
         case ExportedChange():
-            done = "; ".join(f"{each.operation.lower()} {each.key}" for each in item.mutations)
+            done = "; ".join(map(_done, item.mutations))
             return ExportSection.CHANGES, (format_instant(item.committed_at), item.actor, item.reason, done)
         case ExportedEntry(section=ExportSection.CHANGES):
             return item.section, ("", "", item.text, item.name)
@@ -96,16 +97,28 @@ def _row_of(item: ExportItem) -> tuple[_Heading, Sequence[str]]:
             raise AssertionError(f"{item} has no row")
 
 
+def _done(mutation: Mutation) -> str:
+    """What a change did, and what the record became by it or, if it is deleted, was before."""
+    assert isinstance(mutation.target, Entity)  # noqa: S101  an export has whole records
+    details = _details(mutation.target)
+    return f"{mutation.operation.lower()} {mutation.key}" + (f" ({details})" if details else "")
+
+
 def _details(record: Entity) -> str:
     """The fields that have a value, besides those that the key says."""
-    shown = []
-    for field in kind_of(record).other_fields:
-        value = getattr(record, field.name)
-        if value is None or value == "":
-            continue
-        text = format_instant(value) if field.type is FieldType.INSTANT else str(value)
-        shown.append(f"{field.name}: {text}")
-    return ", ".join(shown)
+    values = ((field, getattr(record, field.name)) for field in kind_of(record).other_fields)
+    return ", ".join(_detail(field, value) for field, value in values if value not in (None, ""))
+
+
+def _detail(field: Field, value: object) -> str:
+    name = field.name
+    if isinstance(value, bool):
+        return f"{name}: {'yes' if value else 'no'}"
+    if isinstance(value, int) and field.type is FieldType.INSTANT:
+        return f"{name}: {format_instant(value)}"
+    if isinstance(value, int) and name.endswith("_us"):
+        return f"{name.removesuffix('_us')}: {value / US_PER_S:g} s"
+    return f"{name}: {value}"
 
 
 def _words(section: ExportSection) -> str:
