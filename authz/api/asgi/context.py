@@ -43,6 +43,8 @@ _OK: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0
 _LARGE_BYTES = 16 * 1024
 """A call with a larger answer lasts until its client reads."""
 _MAX_KEPT = 1024
+MAX_SILENCE_S = 10.0
+"""Seconds within a request without a part of it. Envoy's limit for headers is as long."""
 
 
 class AsgiContext:
@@ -147,8 +149,24 @@ class AsgiContext:
         """The only message of the client. Raises as `only_message`."""
         encoding = self._named.get(b"grpc-encoding")
         return only_message(
-            self._receive, encoding, max_message_bytes=max_message_bytes, before_large=before_large
+            self._receive_in_time, encoding, max_message_bytes=max_message_bytes, before_large=before_large
         )
+
+    async def _receive_in_time(self) -> Event:
+        """Receive, or cancel the call of a client that is silent within its request: before that has arrived,
+        no limit counts the call."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  the server runs each call in one
+        timer = asyncio.get_running_loop().call_later(MAX_SILENCE_S, self._end_silence, task)
+        try:
+            return await self._receive()
+        finally:
+            timer.cancel()
+
+    def _end_silence(self, task: asyncio.Task[Any]) -> None:
+        text = f"the client has sent no more of its request for {MAX_SILENCE_S:g} s; call again"
+        self._failure = StatusError(grpc.StatusCode.UNAVAILABLE, text)
+        task.cancel()
 
     async def requests(self, max_message_bytes: int) -> AsyncIterator[bytes]:
         """The messages of the client. Cancels the caller at one that cannot be read."""

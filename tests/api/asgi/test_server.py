@@ -48,6 +48,35 @@ async def answer_to(
     return sent[0]["status"], dict(itertools.chain(*(event.get("headers", ()) for event in sent)))
 
 
+@pytest.mark.parametrize("parse", [None, bytes], ids=["with a credential", "open"])
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream"])
+@pytest.mark.parametrize("sent", [b"", prefixed(bytes(9))[:-1]], ids=["nothing", "a part"])
+async def test_a_client_that_stops_within_its_request_does_not_keep_its_call(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, shape: str, parse: Any
+) -> None:
+    monkeypatch.setattr("authz.api.asgi.context.MAX_SILENCE_S", 0.01)
+    parts = [{"type": "http.request", "body": sent, "more_body": True}] if sent else []
+    events: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop() if parts else await asyncio.Event().wait()  # type: ignore[return-value]  # never
+
+    async def send(event: Any) -> None:
+        events.append(event)
+
+    async def answer(request: Any, _context: Any) -> bytes:
+        await request(9, lambda: None)
+        raise AssertionError("there is no request")
+
+    server = AsgiServer(max_message_bytes=10_000)
+    make = getattr(grpc, f"{shape}_rpc_method_handler")
+    handler = make(answer, parse, response_serializer=bytes)
+    server.add_registered_method_handlers("s", {"Check": handler})
+    async with asyncio.timeout(20):
+        await server(scope_of("/s/Check"), receive, send)
+    assert dict(events[0]["headers"])[b"grpc-status"] == b"14"
+
+
 @pytest.mark.parametrize("content_type", [GRPC, b"application/grpc+proto", b"application/grpc;charset=utf-8"])
 async def test_a_call_is_of_the_content_type_of_grpc(content_type: bytes) -> None:
     status, headers = await answer_to(scope_of("/s/Check", content_type=content_type))
