@@ -19,7 +19,7 @@ WRITTEN_BY_HAND = "transport.py"
 NAMES = {
     "aio": "sync",
     "aclosing": "closing",
-    "AsyncAsking": "Asking",
+    "AsyncQuestions": "Questions",
     "AsyncAuditClient": "AuditClient",
     "AsyncClient": "Client",
     "AsyncDirectory": "Directory",

@@ -76,7 +76,7 @@ class Method:
         return self.kind not in _WRITER_KINDS and self.permission not in _QUESTION_PERMISSIONS
 
 
-class Decided(msgspec.Struct, frozen=True, gc=False):
+class AnsweredQuestion(msgspec.Struct, frozen=True, gc=False):
     """A question that a call has answered. `id` is the decision id in the answer, empty if it has none."""
 
     question: Question
@@ -99,7 +99,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     consistency: Consistency = MINIMIZE_LATENCY
     principal: Principal = UNAUTHENTICATED
     rights: CallerRights = NO_RIGHTS
-    decided: list[Decided] | None = None
+    decided: list[AnsweredQuestion] | None = None
 
     def require(self, permission: str) -> None:
         """Raise `PermissionDeniedError` unless the caller has a permission that the request needs."""

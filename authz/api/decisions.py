@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from authz.access.permission import NO_RIGHTS
-from authz.api.call import Call, Decided, new_ids
+from authz.api.call import AnsweredQuestion, Call, new_ids
 from authz.audit.decision_log import DecisionLog
 from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES, DecisionEntry
 from authz.domain.facts import PURPOSE_AI_RESPONSE
@@ -68,7 +68,7 @@ class DecisionRecorder:
         self._unauthenticated += 1
         return self._unauthenticated <= MAX_UNAUTHENTICATED_PER_S
 
-    def _keeps(self, decided: Decided) -> bool:
+    def _keeps(self, decided: AnsweredQuestion) -> bool:
         question = decided.question
         return (
             self._log.samples()
@@ -94,7 +94,7 @@ def _entry(call: Call, at: Instant, code: str, duration_us: int, *, allowed: boo
     )
 
 
-def _with_decision(entry: DecisionEntry, decided: Decided, decision_id: str) -> DecisionEntry:
+def _with_decision(entry: DecisionEntry, decided: AnsweredQuestion, decision_id: str) -> DecisionEntry:
     question, decision, verdict = decided.question, decided.decision, decided.decision.verdict
     ref, rule = question.resource, verdict.rule
     return msgspec.structs.replace(

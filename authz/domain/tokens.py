@@ -85,7 +85,7 @@ class TokenKeys:
         return database_id in self._keys
 
     def add(self, database_id: str, key: bytes) -> None:
-        """Know the key of a database. Raises `ValueError` for a key of another length."""
+        """Add the key of a database. Raises `ValueError` for a key of another length."""
         if len(key) != KEY_BYTES:
             raise ValueError(f"a token key has {KEY_BYTES} bytes")
         self._keys[database_id] = key

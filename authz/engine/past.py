@@ -33,7 +33,7 @@ from authz.engine.policy_cases import SnapshotOf
 T = TypeVar("T")
 
 
-class Past:
+class PastQuestions:
     """Puts a question to the state that was current at a time. Needs the database, and reads the whole change
     log of a course: one such question at a time."""
 

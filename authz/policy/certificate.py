@@ -24,7 +24,7 @@ Question: TypeAlias = tuple[Condition, tuple[Condition, ...]]
 """The start and the denies of an obligation: many obligations ask the same."""
 
 
-class Shown(msgspec.Struct, frozen=True):
+class ObligationProof(msgspec.Struct, frozen=True):
     """That no facts agree with `start` and escape every deny, and why."""
 
     start: str
@@ -38,7 +38,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     invariants: str
     obligations: int
-    shown: tuple[Shown, ...]
+    shown: tuple[ObligationProof, ...]
 
 
 def policy_digest(policy: CompiledPolicy) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from authz.policy.certificate import Certificate, Question, Shown, invariants_digest, policy_digest
+from authz.policy.certificate import Certificate, ObligationProof, Question, invariants_digest, policy_digest
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition
 from authz.policy.invariants import Invariant
@@ -62,7 +62,7 @@ def prove(policy: CompiledPolicy, invariants: Sequence[Invariant]) -> Proof:
         invariants=invariants_digest(invariants),
         obligations=prover.count,
         shown=tuple(
-            Shown(str(start), tuple(map(str, denies)), refutation)
+            ObligationProof(str(start), tuple(map(str, denies)), refutation)
             for (start, denies), refutation in prover.known.items()
             if isinstance(refutation, Refutation)
         ),

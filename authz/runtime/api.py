@@ -42,7 +42,7 @@ from authz.engine.drafts import DraftEditor
 from authz.engine.erasure import Eraser, ReplicaReporter
 from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
-from authz.engine.past import Past
+from authz.engine.past import PastQuestions
 from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Publisher
@@ -122,7 +122,7 @@ class Api:
     def _servicers(self) -> tuple[Servicer, ...]:
         store, gate, turns, clock = self.store, self._gate, self._turns, self.clock
         data, rights = store.personal_data, self._rights
-        past = Past(store.directory, gate, self.policies, self.keys, temporary_snapshot)
+        past = PastQuestions(store.directory, gate, self.policies, self.keys, temporary_snapshot)
         exporter = Exporter(data, gate, write_timeout_s=self.settings.watch_write_timeout_s)
         eraser = Eraser(data, gate, self.committer, self._erasing)
         return (

@@ -43,7 +43,7 @@ def _names_held(actor: ColumnElement[str]) -> ColumnElement[bool]:
     return or_(actor == _HELD, actor.like("% for " + _HELD), actor.like(_HELD + " for %"))
 
 
-class _Aged(msgspec.Struct, frozen=True):
+class _ExpiringRows(msgspec.Struct, frozen=True):
     """Rows that are purged by a time in one of their columns, many at a time."""
 
     table: Table
@@ -66,7 +66,7 @@ class _Aged(msgspec.Struct, frozen=True):
 
 
 _members = _MEMBERSHIPS.table.c
-_ENDED = _Aged(
+_ENDED = _ExpiringRows(
     _MEMBERSHIPS.table,
     "ends_at",
     (
@@ -78,10 +78,10 @@ _ENDED = _Aged(
 )
 _AGED = {
     RetainedData.MEMBERSHIPS: _ENDED,
-    RetainedData.IDEMPOTENCY_KEYS: _Aged(
+    RetainedData.IDEMPOTENCY_KEYS: _ExpiringRows(
         tables.idempotency_keys, "created_at", (_not_held(_names_held(tables.idempotency_keys.c.actor)),)
     ),
-    RetainedData.TOMBSTONES: _Aged(tables.tombstones, "deleted_at"),
+    RetainedData.TOMBSTONES: _ExpiringRows(tables.tombstones, "deleted_at"),
 }
 _ROWS_PER_RECORD = 4
 """Deleting rows that nobody follows takes a fraction of the time of a logged deletion."""

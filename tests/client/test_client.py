@@ -353,7 +353,7 @@ def test_it_does_not_warn_of_a_write_that_is_in_effect(
 
 def test_lists_give_what_check_allows_across_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("sync", "aio"):
-        monkeypatch.setattr(f"authz.client.{kind}.asking._PAGE_SIZE", 2)
+        monkeypatch.setattr(f"authz.client.{kind}.questions._PAGE_SIZE", 2)
     client.write(
         [
             Mutation(Operation.CREATE, Resource(type="message", id=f"m{n}", scope=ALGEBRA, owner=MAYA))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
-from authz.api.call import Call, Decided, new_ids
+from authz.api.call import AnsweredQuestion, Call, new_ids
 from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question, Reason, Verdict
@@ -46,7 +46,7 @@ def note_actions(call: Call, question: Question, found: Mapping[str, Decision]) 
     allowed = [(action, each) for action, each in found.items() if each.allowed]
     noted = allowed or [(_EVERY_ACTION, each) for each in found.values()][:1]
     for action, decision in noted:
-        call.decided.append(Decided(msgspec.structs.replace(question, action=action), decision))
+        call.decided.append(AnsweredQuestion(msgspec.structs.replace(question, action=action), decision))
 
 
 class Answers:
@@ -66,7 +66,7 @@ class Answers:
         """An id for the decision, which is counted, and logged with it."""
         decision_id = next(self._ids)
         if call.decided is not None:
-            call.decided.append(Decided(question, decision, decision_id))
+            call.decided.append(AnsweredQuestion(question, decision, decision_id))
         verdict, type_name = decision.verdict, question.resource.type
         count_decision(verdict.reason, type_name, question.action, allowed=verdict.allowed)
         if is_debug_enabled():

@@ -20,7 +20,7 @@ from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.explain import explain
-from authz.engine.past import Past
+from authz.engine.past import PastQuestions
 from authz.engine.policies import ActiveChecker
 from authz.engine.shadow_runner import ShadowRunner
 from authz.engine.turns import Turns
@@ -40,7 +40,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
     def __init__(
         self,
         active: ActiveChecker,
-        past: Past,
+        past: PastQuestions,
         turns: Turns,
         clock: DecisionClock,
         keys: TokenKeys,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from authz.api.call import Call, Decided
+from authz.api.call import AnsweredQuestion, Call
 from authz.api.permissions import LEARN_REASONS, require_to_learn
 from authz.domain.decisions import Decision, Question, Reason, Verdict
 from authz.domain.ids import Subject, SubjectType
@@ -19,7 +19,7 @@ from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_dig
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
-from authz.engine.past import Past
+from authz.engine.past import PastQuestions
 from authz.engine.plan import Planner
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import LIGHT_SLICE, Turns
@@ -48,7 +48,7 @@ class ListCalls:
     """A part of `AuthorizationServicer`."""
 
     _active: ActiveChecker
-    _past: Past
+    _past: PastQuestions
     _turns: Turns
     _clock: DecisionClock
     _keys: TokenKeys
@@ -155,7 +155,7 @@ def _note(call: Call, query: ResourceQuery, found: Sequence[ListedResource], dec
         question = Question(
             query.subject, query.action, each.ref, each.course_id, each.session_id, purpose=query.purpose
         )
-        call.decided.append(Decided(question, decision))
+        call.decided.append(AnsweredQuestion(question, decision))
 
 
 def _list_past_subjects(  # noqa: PLR0917  what is asked for, then what decides

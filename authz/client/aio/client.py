@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import msgspec
 
-from authz.client.aio.asking import AsyncAsking
 from authz.client.aio.audit import AsyncAuditClient
 from authz.client.aio.calls import Calls
 from authz.client.aio.directory import AsyncDirectory
 from authz.client.aio.feed import CacheFeed
 from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
+from authz.client.aio.questions import AsyncQuestions
 from authz.client.aio.transport import Channel, Hedge, open_channel
 from authz.client.aio.watch import ResumingWatch
 from authz.client.arguments import as_kinds, as_list, as_seconds, message_of, sent_scope
@@ -39,7 +39,7 @@ from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.changes import ENTITY_KINDS
 
 
-class AsyncClient(AsyncAsking, AsyncDirectory):
+class AsyncClient(AsyncQuestions, AsyncDirectory):
     """A connection to one server. A context manager; one is enough for a process, and all of it may share it.
 
         async with AsyncClient("127.0.0.1:50051") as client:

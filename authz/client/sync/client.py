@@ -14,13 +14,13 @@ from authz.client.arguments import as_kinds, as_list, as_seconds, message_of, se
 from authz.client.cache import DecisionCache
 from authz.client.connection import Connection, identity_of, person_of
 from authz.client.last_write import LastWrite
-from authz.client.sync.asking import Asking
 from authz.client.sync.audit import AuditClient
 from authz.client.sync.calls import Calls
 from authz.client.sync.directory import Directory
 from authz.client.sync.feed import CacheFeed
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
+from authz.client.sync.questions import Questions
 from authz.client.sync.transport import Channel, Hedge, open_channel
 from authz.client.sync.watch import ResumingWatch
 from authz.client.watch import WatchedChange
@@ -40,7 +40,7 @@ from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.changes import ENTITY_KINDS
 
 
-class Client(Asking, Directory):
+class Client(Questions, Directory):
     """A connection to one server. A context manager; one is enough for a process, and all of it may share it.
 
         with Client("127.0.0.1:50051") as client:

@@ -1,4 +1,4 @@
-# Generated from authz/client/aio/asking.py; see `make client`.
+# Generated from authz/client/aio/questions.py; see `make client`.
 """The questions of a client: what may who do, what may they act upon, who may."""
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
 """Why a server lacks the state that the watch of another server has reported."""
 
 
-class Asking(FreshCalls):
+class Questions(FreshCalls):
     """The methods of a client that ask. Every call raises `CallError` if it fails, and
     `InvalidArgumentError` for an argument that cannot be sent."""
 

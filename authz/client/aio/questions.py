@@ -43,7 +43,7 @@ _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
 """Why a server lacks the state that the watch of another server has reported."""
 
 
-class AsyncAsking(FreshCalls):
+class AsyncQuestions(FreshCalls):
     """The methods of a client that ask. Every call raises `CallError` if it fails, and
     `InvalidArgumentError` for an argument that cannot be sent."""
 
