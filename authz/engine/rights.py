@@ -151,28 +151,25 @@ class PersonRights:
             return mutations
         known: dict[Scope, _Authority | PermissionDeniedError] = {}
         outcomes = await self._without_refused_records(person, mutations)
-        for position, keys in enumerate(await self._memberships_of(outcomes)):
-            each = outcomes[position]
-            scope = (
-                each.key.scope
-                if isinstance(each, Mutation) and isinstance(each.key, MembershipKey)
-                else PLATFORM
-            )
-            for key in keys:
-                if scope not in known:
-                    known[scope] = await self._managing(person, scope)
-                authority = known[scope]
-                refused = (
-                    authority if isinstance(authority, AuthzError) else _outranked(person, key, authority)
-                )
-                outcomes[position] = refused or outcomes[position]
+        for position, scope, key in await self._memberships_of(outcomes):
+            if scope not in known:
+                known[scope] = await self._managing(person, scope)
+            authority = known[scope]
+            refused = authority if isinstance(authority, AuthzError) else _outranked(person, key, authority)
+            outcomes[position] = refused or outcomes[position]
         return outcomes
 
-    async def _memberships_of(self, mutations: Sequence[Mutation | AuthzError]) -> list[list[MembershipKey]]:
-        """The memberships that each mutation gives or takes."""
+    async def _memberships_of(
+        self, mutations: Sequence[Mutation | AuthzError]
+    ) -> list[tuple[int, Scope, MembershipKey]]:
+        """The memberships that mutations give or take, each with the position of the mutation, and the scope
+        whose manager may make that."""
         snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
         return await self._turns.collect(
-            [] if isinstance(each, AuthzError) else [*_memberships_of(each, snapshot)] for each in mutations
+            (position, each.key.scope if isinstance(each.key, MembershipKey) else PLATFORM, key)
+            for position, each in enumerate(mutations)
+            if isinstance(each, Mutation)
+            for key in _memberships_of(each, snapshot)
         )
 
     async def _without_refused_records(
