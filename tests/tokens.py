@@ -1,4 +1,4 @@
-"""Tokens as tests need them: read without their key, and sealed with the key of a database."""
+"""Tokens as tests need them: read without their key, and signed with the key of a database."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _MAC_BYTES = 16
 
 
 def state_of(token: str) -> ConsistencyToken:
-    """The state that a token is of. Its seal is not verified."""
+    """The state that a token is of. Its signature is not verified."""
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     return msgspec.msgpack.decode(raw[_MAC_BYTES:], type=ConsistencyToken)
 
 
-def sealed(url: str, state: ConsistencyToken) -> str:
-    """A token of any state, as the service of a database would seal it."""
+def signed(url: str, state: ConsistencyToken) -> str:
+    """A token of any state, as the service of a database would sign it."""
     engine = open_engine(url)
     with read_transaction(engine) as connection:
         key = connection.execute(text("SELECT token_key FROM counter")).scalar_one()
     engine.dispose()
     keys = TokenKeys()
     keys.add(state.database_id, bytes.fromhex(key))
-    return keys.seal(state)
+    return keys.sign(state)
 
 
 def moved(url: str, token: str, by: int) -> str:
     """The token of another revision of the same database, without time and nonce."""
     known = state_of(token)
-    return sealed(url, ConsistencyToken(known.database_id, known.revision + by))
+    return signed(url, ConsistencyToken(known.database_id, known.revision + by))
 
 
 def keys_in(store: Store) -> TokenKeys:
@@ -55,10 +55,10 @@ def keys_of(database_id: str) -> TokenKeys:
 
 def made_up(state: ConsistencyToken) -> str:
     """A token of a state as somebody makes it who has no key."""
-    return keys_of(state.database_id).seal(state)
+    return keys_of(state.database_id).sign(state)
 
 
-def unsealed(state: ConsistencyToken) -> str:
+def unsigned(state: ConsistencyToken) -> str:
     """A token as development versions made them, for anyone to make."""
     body = msgspec.msgpack.encode(state)
     check = hashlib.blake2b(b"consistency" + body, digest_size=4).digest()

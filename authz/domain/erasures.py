@@ -16,7 +16,7 @@ PSEUDONYM_PREFIX = "erased-"
 """How the id of every pseudonym begins."""
 _MAC_BYTES = 32
 _USE = b"erased subject"
-"""A part of each HMAC, so that it is of no use as the seal of a token.
+"""A part of each HMAC, so that it is of no use as the signature of a token.
 Source: https://docs.python.org/3/library/hashlib.html#personalization"""
 
 

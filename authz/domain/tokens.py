@@ -1,4 +1,4 @@
-"""Opaque, sealed tokens: a state as a consistency token, a position in a listing as a page token."""
+"""Opaque, signed tokens: a state as a consistency token, a position in a listing as a page token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from authz.domain.instants import Instant
 KEY_BYTES = 32
 _MAC_BYTES = 16
 _STATE, _PAGE = b"state", b"page"
-"""What a token is for: a part of its seal, so that a token for one use does not open as one for another.
+"""What a token is for: a part of its signature, so that a token for one use is not valid for another.
 Source: https://docs.python.org/3/library/hashlib.html#personalization"""
 
 
@@ -72,7 +72,7 @@ def query_digest(*parts: object) -> str:
 
 
 class TokenKeys:
-    """Seals tokens with the key of their database, so that nobody else can make one, and opens them.
+    """Signs tokens with the key of their database, so that nobody else can make one, and verifies them.
 
     A store and a replica add the key of each database of which they give a state, before they give it. For
     any thread.
@@ -90,24 +90,24 @@ class TokenKeys:
             raise ValueError(f"a token key has {KEY_BYTES} bytes")
         self._keys[database_id] = key
 
-    def seal(self, state: ConsistencyToken) -> str:
+    def sign(self, state: ConsistencyToken) -> str:
         """A state as URL-safe text."""
-        return self._seal(_STATE, state.database_id, state)
+        return self._sign(_STATE, state.database_id, state)
 
-    def open(self, text: str, *, field: str = "consistency token") -> ConsistencyToken:
+    def verify(self, text: str, *, field: str = "consistency token") -> ConsistencyToken:
         """The state of a token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) for any text that was not
-        sealed with a key that is known. Nothing is decoded before its seal is verified."""
-        body = self._open(_STATE, self._keys.values(), text, field=field)
+        signed with a key that is known. Nothing is decoded before its signature is verified."""
+        body = self._verified(_STATE, self._keys.values(), text, field=field)
         return msgspec.msgpack.decode(body, type=ConsistencyToken)
 
-    def seal_page(self, database_id: str, page: PageToken) -> str:
+    def sign_page(self, database_id: str, page: PageToken) -> str:
         """A position in a listing of this database as URL-safe text."""
-        return self._seal(_PAGE, database_id, page)
+        return self._sign(_PAGE, database_id, page)
 
-    def open_page(self, database_id: str, text: str, *, query: str) -> PageToken:
+    def verify_page(self, database_id: str, text: str, *, query: str) -> PageToken:
         """The position of a page token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) for any text that was
-        not sealed with the key of this database for this query."""
-        body = self._open(_PAGE, [self._keys[database_id]], text, field="page_token")
+        not signed with the key of this database for this query."""
+        body = self._verified(_PAGE, [self._keys[database_id]], text, field="page_token")
         page = msgspec.msgpack.decode(body, type=PageToken)
         if page.query != query:
             raise InvalidArgumentError(
@@ -117,12 +117,12 @@ class TokenKeys:
             )
         return page
 
-    def _seal(self, use: bytes, database_id: str, value: msgspec.Struct) -> str:
+    def _sign(self, use: bytes, database_id: str, value: msgspec.Struct) -> str:
         body = msgspec.msgpack.encode(value)
         mac = _mac(use, self._keys[database_id], body)
         return base64.urlsafe_b64encode(mac + body).decode().rstrip("=")
 
-    def _open(self, use: bytes, keys: Iterable[bytes], text: str, *, field: str) -> bytes:
+    def _verified(self, use: bytes, keys: Iterable[bytes], text: str, *, field: str) -> bytes:
         raw = _decode(text)
         mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
         if not any(hmac.compare_digest(mac, _mac(use, key, body)) for key in tuple(keys)):

@@ -164,14 +164,14 @@ class ConsistencyGate:
         return self._opened(token, (await self._head.answer()).database_id, field=field)
 
     def _opened(self, token: str, database_id: str, *, field: str) -> ConsistencyToken:
-        state = self._keys.open(token, field=field)
+        state = self._keys.verify(token, field=field)
         if state.database_id != database_id:
             raise malformed_token(field)
         return state
 
     def token_of(self, state: ConsistencyToken) -> str:
         """A state of the directory or the view, encoded for clients."""
-        return self._keys.seal(state)
+        return self._keys.sign(state)
 
     async def _wait_for(self, least: ConsistencyToken, wait_until: float) -> bool:
         """Return whether, in time, the replica holds a state, or a later one of the same history."""

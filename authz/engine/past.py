@@ -74,7 +74,7 @@ class PastQuestions:
         def answered() -> tuple[T, str]:
             past = self._directory.records_at(time, record, wanted, likely=likely, subject=subject)
             with self._snapshot_of(past.entities, revision=past.state.revision) as snapshot:
-                return answer(snapshot, self._checker(snapshot, time)), self._keys.seal(past.state)
+                return answer(snapshot, self._checker(snapshot, time)), self._keys.sign(past.state)
 
         async with self._turn:
             return await self._gate.run(answered)

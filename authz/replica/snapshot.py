@@ -90,7 +90,7 @@ class ReplicaSnapshot(Snapshot):
         header = caches.header
         self.revision = header.revision
         self.state = header.state(database_id)
-        self.token = keys.seal(self.state)
+        self.token = keys.sign(self.state)
 
     def is_outdated(self) -> bool:
         """Whether the follower has committed since."""

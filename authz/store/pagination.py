@@ -56,9 +56,9 @@ def read_page(
     digest = query_digest(type(query).__name__, query)
     ordered = paged.rows.order_by(*_directed(paged, paged.order))
     if page.token:
-        ordered = ordered.where(_behind(paged, keys.open_page(database_id, page.token, query=digest)))
+        ordered = ordered.where(_behind(paged, keys.verify_page(database_id, page.token, query=digest)))
     rows, last = _read(connection, paged, ordered, page.size)
-    token = "" if last is None else keys.seal_page(database_id, PageToken(digest, last))
+    token = "" if last is None else keys.sign_page(database_id, PageToken(digest, last))
     return rows, token
 
 

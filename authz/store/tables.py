@@ -148,7 +148,7 @@ counter = Table(
     Column("resumable_from", BigInteger, nullable=False, server_default="0"),
 )
 """One row, `only` = 1. The transaction that holds its lock is the only writer. `token_key`, in hexadecimal,
-is the secret with which the service seals its tokens. Nobody
+is the secret with which the service signs its tokens. Nobody
 continues from a revision before `resumable_from`: changes up to there were rewritten or purged since."""
 
 revisions = Table(

@@ -16,7 +16,7 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import ALGEBRA, COURSE, MAYA, question, touch, written
 from tests.service import Service, reason_of
-from tests.tokens import made_up, state_of, unsealed
+from tests.tokens import made_up, state_of, unsigned
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,7 +35,7 @@ async def test_a_token_that_somebody_made_up_is_refused_by_check_and_watch(
     service = shared_sqlite_service
     read = await service.directory.ReadCourses(dpb.ReadCoursesRequest())
     known = state_of(read.read_at.token)
-    for made in (made_up(known), unsealed(known), made_up(ConsistencyToken(known.database_id, 0))):
+    for made in (made_up(known), unsigned(known), made_up(ConsistencyToken(known.database_id, 0))):
         token = pb.ConsistencyToken(token=made)
         check = service.authorization.Check(question(consistency=pb.Consistency(at_least_as_fresh=token)))
         watch = anext(aiter(service.watch.Watch(wpb.WatchRequest(after=token))))

@@ -40,7 +40,7 @@ def main(count: int = 1000) -> None:
 def _measure(store: Store, url: str, folder: Path, count: int) -> None:
     keys = keys_in(store)
     head = store.directory.head()
-    later = at_least_as_fresh(moved(url, keys.seal(head), 1000))
+    later = at_least_as_fresh(moved(url, keys.sign(head), 1000))
     with following(store, folder), viewing(folder) as view, ThreadPoolExecutor(1) as pool:
         gate = ConsistencyGate(
             view,

@@ -298,7 +298,6 @@ def test_an_attempt_to_change_history_is_found_out(untouched: History, name: str
 
 UNATTESTED = {
     "changes.position",
-    "leaves.seals",
     "counter.only",
     "counter.database_id",
     "counter.resumable_from",

@@ -324,7 +324,7 @@ def tokens() -> list[str]:
     """Of states that follow each other."""
     keys = TokenKeys()
     keys.add("d", bytes(32))
-    return [keys.seal(state) for state in STATES]
+    return [keys.sign(state) for state in STATES]
 
 
 ANSWER = Answer(

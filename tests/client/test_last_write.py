@@ -81,7 +81,7 @@ def test_the_later_of_two_states_is_the_one_to_ask_for(
     keys = TokenKeys()
     for state in (kept, new):
         keys.add(state.database_id, bytes(32))
-    assert latest(keys.seal(kept), keys.seal(new)) == keys.seal(later)
+    assert latest(keys.sign(kept), keys.sign(new)) == keys.sign(later)
 
 
 @pytest.mark.parametrize("text", ["", "x", "not a token", "AAAAAAAAAAAAAAAAAAAAAAAA"])

@@ -12,7 +12,7 @@ from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import parse_id, parse_resource_ref, parse_scope, parse_subject
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, format_instant, parse_instant, to_datetime
 from authz.domain.tokens import KEY_BYTES, ConsistencyToken, PageToken, TokenKeys
-from tests.tokens import keys_of, unsealed
+from tests.tokens import keys_of, unsigned
 
 ALPHABET = "ABCXYZabcxyz0189._~@+=|/:-"
 
@@ -68,18 +68,18 @@ KEYS = keys_of("d")
 @given(st.integers(0, 2**62), st.integers(0, 3))
 def test_a_token_opens_and_a_changed_one_does_not(revision: int, place: int) -> None:
     token = ConsistencyToken("d", revision)
-    text = KEYS.seal(token)
-    assert KEYS.open(text) == token
+    text = KEYS.sign(token)
+    assert KEYS.verify(text) == token
     for at in (place, -2 - place):
         changed = bytearray(text, "ascii")
         changed[at] = ord("A") if changed[at] != ord("A") else ord("Q")
         with pytest.raises(InvalidArgumentError):
-            KEYS.open(changed.decode())
+            KEYS.verify(changed.decode())
 
 
 @given(st.text(max_size=60))
 def test_any_other_text_is_no_token(text: str) -> None:
-    for open_text in (KEYS.open, lambda t: KEYS.open_page("d", t, query="q")):
+    for open_text in (KEYS.verify, lambda t: KEYS.verify_page("d", t, query="q")):
         with pytest.raises(InvalidArgumentError):
             open_text(text)
 
@@ -88,9 +88,9 @@ def test_a_token_of_another_key_is_no_token() -> None:
     others = TokenKeys()
     others.add("d", b"k" * KEY_BYTES)
     token = ConsistencyToken("d", 1)
-    for text in (others.seal(token), unsealed(token)):
+    for text in (others.sign(token), unsigned(token)):
         with pytest.raises(InvalidArgumentError):
-            KEYS.open(text)
+            KEYS.verify(text)
 
 
 @pytest.mark.parametrize("key", [b"", b"short", b"k" * 64])
@@ -100,9 +100,9 @@ def test_a_key_of_another_length_is_refused(key: bytes) -> None:
 
 
 def test_a_token_serves_one_purpose_and_one_query() -> None:
-    page = KEYS.seal_page("d", PageToken("q", ("a", "b")))
-    assert KEYS.open_page("d", page, query="q").last_key == ("a", "b")
+    page = KEYS.sign_page("d", PageToken("q", ("a", "b")))
+    assert KEYS.verify_page("d", page, query="q").last_key == ("a", "b")
     with pytest.raises(InvalidArgumentError, match="another query"):
-        KEYS.open_page("d", page, query="other")
+        KEYS.verify_page("d", page, query="other")
     with pytest.raises(InvalidArgumentError):
-        KEYS.open(page)
+        KEYS.verify(page)

@@ -96,7 +96,7 @@ async def test_a_token_of_another_database_is_refused_by_every_read(sqlite_servi
 async def test_reads_of_the_database_do_not_wait_for_the_replica(store_url: str) -> None:
     store = open_with(store_url)
     write(store, create(Course(id="algebra-1")))
-    token = pb.ConsistencyToken(token=keys_in(store).seal(store.directory.head()))
+    token = pb.ConsistencyToken(token=keys_in(store).sign(store.directory.head()))
     store.close()
     newest = pb.Consistency(at_least_as_fresh=token)
     async with serve(store_url, follow="false") as service:

@@ -190,7 +190,7 @@ def test_a_check_that_asks_for_the_write_waits_for_it(store: Store, tmp_path: Pa
         write(store, create(student("maya", "c")))
         head = store.directory.head()
         assert not acknowledged(view, store)
-        consistency = FULLY_CONSISTENT if kind != "token" else at_least_as_fresh(keys.seal(head))
+        consistency = FULLY_CONSISTENT if kind != "token" else at_least_as_fresh(keys.sign(head))
         assert asyncio.run(waits(view, consistency)) == head
 
 

@@ -124,7 +124,7 @@ class ListCalls:
     def _open(self, snapshot: Snapshot, token: str, query: str, parts: int) -> Position:
         if not token:
             return ()
-        last = self._keys.open_page(snapshot.state.database_id, token, query=query).last_key
+        last = self._keys.verify_page(snapshot.state.database_id, token, query=query).last_key
         if len(last) != parts:
             raise malformed_token("page_token")
         return tuple(map(str, last))
@@ -141,7 +141,7 @@ class ListCalls:
     ) -> None:
         if page.position is not None:
             position = PageToken(query, page.position)
-            response.next_page_token = self._keys.seal_page(snapshot.state.database_id, position)
+            response.next_page_token = self._keys.sign_page(snapshot.state.database_id, position)
         response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=token))
         response.policy_version = version
         set_valid_until(response, page.valid_until)
