@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,7 +87,12 @@ def verify(
         opened for each in checkpoints for opened in verifier.open_all(each.read_text(), field=str(each))
     ]
     tree, decisions = _trees(given, signed)
-    different = [text for each in signed for text in _differences(each, tree, decisions)]
+    sizes = [(each.size, each.root) for each in signed]
+    decision_sizes = [(each.decisions_size, each.decisions_root) for each in signed]
+    different = [
+        *_differences("revisions", sizes, tree),
+        *_differences("batches of decisions", decision_sizes, decisions),
+    ]
     for text in different:
         print(text)
     faults = (*tree.faults, *decisions.faults)
@@ -117,16 +122,19 @@ def _trees(
         raise typer.Exit(FAULT_EXIT_CODE) from None
 
 
-def _differences(signed: Checkpoint, tree: LogTree, decisions: DecisionTree) -> Iterator[str]:
-    """How the logs differ from a checkpoint."""
-    for what, size, root, found in (
-        ("revisions", signed.size, signed.root, tree),
-        ("batches of decisions", signed.decisions_size, signed.decisions_root, decisions),
-    ):
-        if size > found.size:
-            yield f"the end is cut off: {size} {what} were signed, and the tree has {found.size}"
-        elif root != found.roots[size]:
-            yield f"the first {size} {what} are not those that were signed"
+def _differences(what: str, signed: Iterable[tuple[int, bytes]], tree: LogTree | DecisionTree) -> list[str]:
+    """How a log differs from checkpoints, each a size and a root; and how far it does not, if it differs."""
+    same, different = 0, []
+    for size, root in signed:
+        if size > tree.size:
+            different.append(f"the end is cut off: {size} {what} were signed, and the tree has {tree.size}")
+        elif root != tree.roots[size]:
+            different.append(f"the first {size} {what} are not those that were signed")
+        else:
+            same = max(same, size)
+    if different and same:
+        different.append(f"the first {same} {what} are those that were signed")
+    return different
 
 
 def _print_faults(faults: Iterable[str]) -> None:

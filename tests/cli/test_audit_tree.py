@@ -327,6 +327,17 @@ def test_what_the_service_would_not_write_is_found_out(untouched: History, colum
     assert found.stdout + found.stderr
 
 
+def test_of_several_checkpoints_verify_says_which_the_log_still_has(untouched: History) -> None:
+    with write_transaction(untouched.engine) as connection:
+        cut_off(connection)
+    found = untouched.verify("six", "five")
+    assert found.returncode == 1
+    assert found.stdout.splitlines() == [
+        "the end is cut off: 6 revisions were signed, and the tree has 5",
+        "the first 5 revisions are those that were signed",
+    ]
+
+
 def test_nothing_is_signed_that_is_not_as_it_was_committed(untouched: History) -> None:
     with write_transaction(untouched.engine) as connection:
         column(5, reason="report 18")(connection)
