@@ -89,18 +89,16 @@ class Checker:
         *,
         inline_types: frozenset[str] = frozenset(),
         version: PolicyVersion | None = None,
-        courses: CoursePolicies | None = None,
     ) -> None:
         """`version` is the one that the policy was compiled from. Every decision has its number, or
-        without a version the digest of the policy. `courses` are by default the policies that are active in
-        courses."""
+        without a version the digest of the policy."""
         self.policy = policy
         self.version = policy.version if version is None else str(version.number)
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
         self._inline_types = inline_types
         self._remembered = BoundedCache[Hashable, Any](_MAX_REMEMBERED)
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
-        self._courses = CoursePolicies(policy) if courses is None else courses
+        self._courses = CoursePolicies(policy)
 
     def decides_by(self, version: PolicyVersion) -> bool:
         """Whether this is the checker of a version."""
@@ -249,11 +247,8 @@ class Checker:
         state, table = scope.state.course_state, self.policy.role_table
         held = effective_roles_of(memberships, state, table, now, suspension)
         if opens(held, type_name):
-            own = scope.course_policy
-            if own is None:
-                rules = self.policy.rules_for(held.roles, scope.course_id, type_name, action)
-            else:
-                rules = self._courses.rules_for(own, snapshot, held.roles, type_name, action)
+            policy = self.policy_in(snapshot, scope)
+            rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
             return Access(memberships, held, rules, held.next_change_at)
         is_structural = type_name in STRUCTURAL_TYPES
         refusal, until = self.without_roles(

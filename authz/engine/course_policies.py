@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from authz.domain.cache import BoundedCache
 from authz.domain.entities import PolicyActivation
 from authz.domain.errors import UnusablePolicyError
 from authz.domain.ports import Snapshot
-from authz.policy.compile import CompiledPolicy, CompiledRules
+from authz.policy.compile import CompiledPolicy
 from authz.policy.course import compile_course_version
 
 _MAX_KEPT = 200_000
 """Cells (role, type, action) that the kept policies cover, and one for each policy: each up to a kilobyte.
 36,000 courses with three rows of their own have 144,000."""
-_MAX_RULES = 65_536
-"""Compiled rules that are found without their policy, of some 200 bytes each."""
 
 
 class CoursePolicies:
@@ -28,22 +25,6 @@ class CoursePolicies:
         self._kept: dict[str, CompiledPolicy] = {}
         """The compiled policies, by digest, the least recently used first."""
         self._size = 0
-        self._rules = BoundedCache[tuple[str, str, frozenset[str], str, str], CompiledRules](_MAX_RULES)
-        """By digest, course, roles, type and action: found in one step, because a check in one of a thousand
-        courses mostly waits for memory."""
-
-    def rules_for(
-        self, active: PolicyActivation, snapshot: Snapshot, roles: frozenset[str], type_name: str, action: str
-    ) -> CompiledRules:
-        """As `CompiledPolicy.rules_for`, of the policy that is active in a course. Raises as `in_course`."""
-        course_id = active.scope.id
-        # Courses with equal files, such as empty ones, may differ in the exceptions that the platform made.
-        key = (active.digest, course_id, roles, type_name, action)
-        rules = self._rules.get(key)
-        if rules is None:
-            policy = self.in_course(active, snapshot)
-            rules = self._rules[key] = policy.rules_for(roles, course_id, type_name, action)
-        return rules
 
     def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
         """The platform's policy with the one that is active in a course, as of a snapshot.
@@ -64,14 +45,6 @@ class CoursePolicies:
         if version is None or version.digest != active.digest:
             raise UnusablePolicyError(f"the replica has no files of the {active.key}")
         return compile_course_version(self._platform, version)
-
-
-class OneCoursePolicy(CoursePolicies):
-    """A policy of one course, compiled with that of the platform, in place of the active one."""
-
-    def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
-        """The policy, whichever is active."""
-        return self._platform
 
 
 def _size(policy: CompiledPolicy) -> int:

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from authz.domain.consistency import Consistency
+from authz.domain.context import ScopeContext
 from authz.domain.entities import PolicyActivation, PolicyVersion
 from authz.domain.errors import UnusablePolicyError
 from authz.domain.ports import Snapshot
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.course_policies import OneCoursePolicy
 from authz.policy.compile import CompiledPolicy
 from authz.policy.versions import compile_version
 
@@ -62,6 +62,13 @@ class CompiledPolicies:
         return (found if isinstance(found, CompiledPolicy) else self.compiled(read())).vocabulary
 
 
+class _CourseChecker(Checker):
+    """Decides in one course by a policy that has the rules of the course."""
+
+    def policy_in(self, snapshot: Snapshot, scope: ScopeContext) -> CompiledPolicy:
+        return self.policy
+
+
 class ActiveChecker:
     """Gives each call a snapshot, and the checker of the version that is active in it. For the event loop.
 
@@ -101,7 +108,7 @@ class ActiveChecker:
 
     def course_checker(self, policy: CompiledPolicy) -> Checker:
         """A checker of any policy of one course, in place of the policy that is active there."""
-        return Checker(policy, inline_types=self._inline_types, courses=OneCoursePolicy(policy))
+        return _CourseChecker(policy, inline_types=self._inline_types)
 
     def close(self) -> None:
         """End the thread."""

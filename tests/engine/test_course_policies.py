@@ -12,7 +12,6 @@ from authz.domain.files import files_digest
 from authz.domain.ids import course_scope
 from authz.engine import course_policies
 from authz.engine.course_policies import CoursePolicies
-from authz.policy.compile import CompiledRules
 from authz.policy.course import course_files
 from authz.policy.load import compile_files
 from authz.policy.versions import FORMAT
@@ -75,27 +74,17 @@ def test_a_bounded_number_of_policies_is_kept(
     assert versions.asked == compiled
 
 
-def rules_of(kept: CoursePolicies, versions: Versions, course_id: str) -> CompiledRules:
-    digest = files_digest(versions.files(course_id))
-    active = PolicyActivation(scope=course_scope(course_id), number=1, digest=digest)
-    return kept.rules_for(active, cast("Any", versions), frozenset({"student"}), "notebook", "read")
-
-
-def test_rules_are_those_of_the_policy_of_the_course_also_when_they_are_found_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(course_policies, "_MAX_RULES", 2)
-    versions, kept = Versions(), CoursePolicies(POLICY)
-    for course_id in "aabbcabc":
-        denies = {str(clause.rule.scope) for clause in rules_of(kept, versions, course_id).denies}
-        assert denies == {"*", f"course:{course_id}"}
-
-
 def test_of_courses_with_equal_files_each_has_the_exceptions_that_the_platform_made_for_it() -> None:
-    files = with_rows("p, student, course:a, notebook, read, , deny")
-    versions, kept = Versions("# none"), CoursePolicies(compile_files(files))
-    denied = [rules_of(kept, versions, course_id).verdict(0).reason for course_id in "abab"]
-    assert denied == [Reason.EXPLICIT_DENY, Reason.CONDITION_NOT_MET] * 2
+    platform = compile_files(with_rows("p, student, course:a, notebook, read, , deny"))
+    versions, kept = Versions("# none"), CoursePolicies(platform)
+
+    def reason_in(course_id: str) -> Reason:
+        digest = files_digest(versions.files(course_id))
+        active = PolicyActivation(scope=course_scope(course_id), number=1, digest=digest)
+        policy = kept.in_course(active, cast("Any", versions))
+        return policy.rules_for(frozenset({"student"}), course_id, "notebook", "read").verdict(0).reason
+
+    assert [reason_in(each) for each in "abab"] == [Reason.EXPLICIT_DENY, Reason.CONDITION_NOT_MET] * 2
 
 
 def test_courses_share_the_compiled_rules_that_they_do_not_change() -> None:
