@@ -13,8 +13,7 @@ from authz.domain.mutations import Mutation, Operation, update
 app = typer.Typer(help="Suspend or restore an account.", no_args_is_help=True)
 
 
-@app.command("suspend")
-@on_server(writes=True)
+@on_server(app, writes=True)
 def suspend(context: Context, who: Who, until: Until = "") -> None:
     """Take every role away, in every course and on the platform, until a time or without end."""
     end = suspension_end(until)
@@ -23,8 +22,7 @@ def suspend(context: Context, who: Who, until: Until = "") -> None:
     context.write(suspended, AccountFilter(subject=who))
 
 
-@app.command("restore")
-@on_server(writes=True)
+@on_server(app, writes=True)
 def restore(context: Context, who: Who) -> None:
     """End the suspension of an account. Memberships that are suspended stay so."""
     if next(iter(context.client.read(AccountFilter(subject=who))), None) is None:

@@ -53,8 +53,7 @@ OldestFirst = Annotated[bool, typer.Option("--oldest-first", help="Print the old
 Limit = Annotated[int, typer.Option(min=0, help="Maximum number to print. 0: all.")]
 
 
-@app.command("changes")
-@on_server()
+@on_server(app)
 def changes(
     context: Context,
     subject: OnlySubject = None,
@@ -89,8 +88,7 @@ def changes(
         print_rows(_COLUMNS, map(_cells, shown))
 
 
-@app.command("decisions")
-@on_server()
+@on_server(app)
 def decisions(
     context: Context,
     subject: OnlySubject = None,

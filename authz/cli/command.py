@@ -98,12 +98,18 @@ Command: TypeAlias = "Callable[Concatenate[Context, ...], None]"
 
 
 def on_server(
-    *, writes: bool = False, creates: bool = False, prints_json: bool = True
+    app: typer.Typer | None = None,
+    name: str | None = None,
+    *,
+    writes: bool = False,
+    creates: bool = False,
+    prints_json: bool = True,
 ) -> Callable[[Command], Callable[..., None]]:
     """Give a command a `Context` as its first argument, from the options that this adds to its own.
 
-    One that `writes` may say why. One that `creates` makes the database of `--database` if there is none.
-    One that only says what it did has no `--json`.
+    Adds it to `app`, if there is one, under `name`, by default that of the function. One that `writes` may
+    say why. One that `creates` makes the database of `--database` if there is none. One that only says what
+    it did has no `--json`.
     """
     left_out = {"reason": not writes, "as_json": not prints_json}
 
@@ -121,20 +127,21 @@ def on_server(
                 command(context, **given)
 
         _, *own = _parameters_of(command)
+        invoked, *more = _parameters_of(_options)
         reaching = _parameters_of(server_options)
-        parameters = [
-            inspect.Parameter("invoked", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
-            *own,
-            *(each for each in _parameters_of(_options) if not left_out.get(each.name)),
-            *reaching,
-        ]
-        run.__name__ = command.__name__
-        run.__doc__ = inspect.getdoc(command)
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # for typer
-        return run
+        shared = [each for each in more if not left_out[each.name]] + reaching
+        _describe(run, command, [invoked, *own, *shared])
+        return run if app is None else app.command(name)(run)
 
     return decorate
+
+
+def _describe(run: Any, command: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> None:
+    """Give a function what typer reads: the name and the help of a command, and its parameters."""
+    run.__name__ = command.__name__
+    run.__doc__ = inspect.getdoc(command)
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__signature__ = inspect.Signature(parameters)
 
 
 @contextmanager
@@ -148,6 +155,7 @@ def _naming_flags(invoked: typer.Context) -> Iterator[None]:
 
 
 def _options(
+    invoked: typer.Context,
     reason: Reason = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: a line for an answer, or for each item of a list.")

@@ -28,8 +28,7 @@ def _values(state: CourseState | None, ai: bool | None, edit_window_s: int | Non
     return given(state=state, ai_enabled=ai, edit_window_us=window_us)
 
 
-@app.command("create")
-@on_server(writes=True, creates=True)
+@on_server(app, writes=True, creates=True)
 def create(
     context: Context, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
 ) -> None:
@@ -39,8 +38,7 @@ def create(
     context.write(created, CourseFilter(ids=(course,)))
 
 
-@app.command("update")
-@on_server(writes=True)
+@on_server(app, "update", writes=True)
 def change(
     context: Context, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
 ) -> None:
@@ -49,8 +47,7 @@ def change(
     context.write([mutation], CourseFilter(ids=(course,)))
 
 
-@app.command("delete")
-@on_server(writes=True, prints_json=False)
+@on_server(app, writes=True, prints_json=False)
 def delete(context: Context, course: Id, yes: Yes = False) -> None:
     """Delete a course with its sessions, members and content. To keep these, set its state to ARCHIVED."""
     context.delete(CourseKey(course), confirmed=yes)

@@ -16,11 +16,10 @@ from authz.importers.report import ParsedSource
 app = typer.Typer(
     help="Import a roster, a list of resources, or an export of a subject.", no_args_is_help=True
 )
-app.command("oneroster")(on_server(creates=True, prints_json=False)(oneroster))
+on_server(app, creates=True, prints_json=False)(oneroster)
 
 
-@app.command("resources")
-@on_server(creates=True, prints_json=False)
+@on_server(app, creates=True, prints_json=False)
 def resources(
     context: Context,
     path: Annotated[
@@ -37,8 +36,7 @@ def resources(
     _import(context, parsed, path)
 
 
-@app.command("subject")
-@on_server(creates=True, prints_json=False)
+@on_server(app, creates=True, prints_json=False)
 def subject(
     context: Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The JSON of `authz privacy export`.")],

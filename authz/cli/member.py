@@ -39,8 +39,7 @@ Everything = Annotated[
 _ACTIVE, _SUSPENDED = MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED
 
 
-@app.command("add")
-@on_server(writes=True)
+@on_server(app, writes=True)
 def add(
     context: Context,
     who: Who,
@@ -57,8 +56,7 @@ def add(
     context.write([Mutation(Operation.CREATE, new)], wanted)
 
 
-@app.command("update")
-@on_server(writes=True)
+@on_server(app, "update", writes=True)
 def change(
     context: Context,
     who: Who,
@@ -76,8 +74,7 @@ def change(
     context.write([mutation], wanted)
 
 
-@app.command("suspend")
-@on_server(writes=True)
+@on_server(app, writes=True)
 def suspend(context: Context, who: Who, where: Where, until: Until = "", role: OnlyRole = "") -> None:
     """Take every role in a scope, and in the sessions of a course, away: until a time or without end."""
     wanted, end = _membership_filter(who, where, role), suspension_end(until)
@@ -99,8 +96,7 @@ def _suspended_without_end(held: list[Membership]) -> list[Mutation]:
     return [update(each.key, status=_SUSPENDED) for each in held if each.status is _ACTIVE]
 
 
-@app.command("restore")
-@on_server(writes=True)
+@on_server(app, writes=True)
 def restore(context: Context, who: Who, where: Where, role: OnlyRole = "") -> None:
     """End every suspension of a subject in a scope. That of an account stays."""
     wanted = _membership_filter(who, where, role)
@@ -111,8 +107,7 @@ def restore(context: Context, who: Who, where: Where, role: OnlyRole = "") -> No
     context.write(mutations, wanted)
 
 
-@app.command("remove")
-@on_server(writes=True, prints_json=False)
+@on_server(app, writes=True, prints_json=False)
 def remove(
     context: Context, who: Who, where: Where, role: OnlyRole = "", everything: Everything = False
 ) -> None:

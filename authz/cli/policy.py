@@ -21,8 +21,7 @@ from authz.domain.vocabulary import MAX_RANK, suggest
 app = typer.Typer(help="Validate, compare, prove, test, publish and revert policies.", no_args_is_help=True)
 
 
-@app.command("validate")
-@on_server()
+@on_server(app)
 def validate(
     context: Context,
     folder: Folder = None,
@@ -93,8 +92,7 @@ def format_file(
     print(format_policy(file.read_bytes(), file=file.name), end="")
 
 
-@app.command("show")
-@on_server()
+@on_server(app)
 def show(
     context: Context,
     folder: Folder = None,
@@ -125,8 +123,7 @@ def _require_known(what: str, name: str, known: Collection[str]) -> None:
         raise ValueError(f"unknown {what} `{name}`; {suggest(name, known)}")
 
 
-@app.command("copy-role")
-@on_server(prints_json=False)
+@on_server(app, "copy-role", prints_json=False)
 def copy(
     context: Context,
     original: Annotated[str, typer.Argument(metavar="ROLE", help="The role to copy.")],

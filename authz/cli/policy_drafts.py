@@ -24,8 +24,7 @@ app = typer.Typer(help="Make, list and delete drafts of policies.", no_args_is_h
 Etag = Annotated[str | None, typer.Option("--etag", help="Refuse unless the draft has this etag.")]
 
 
-@app.command("create")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def create(
     context: Context,
     name: DraftName,
@@ -42,8 +41,7 @@ def create(
     print(f"draft `{draft.id}` is {copied}")
 
 
-@app.command("list")
-@on_server()
+@on_server(app, "list")
 def list_drafts(context: Context, course: PolicyCourse = None) -> None:
     """List the drafts of the platform's policy, or of the policy of a course."""
     fields = ("id", "base_number", "etag", "author", "edited_at", "publication")
@@ -62,8 +60,7 @@ def _cell_of(value: object, name: str) -> str:
     return f"not at {at}: {value.error}" if value.error else at
 
 
-@app.command("cancel")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def cancel(context: Context, name: DraftName, course: PolicyCourse = None) -> None:
     """Do not publish a draft at the time that `publish --at` has named. It stays a draft."""
     drafts = context.client.policies.drafts
@@ -71,8 +68,7 @@ def cancel(context: Context, name: DraftName, course: PolicyCourse = None) -> No
     print(f"draft `{name}` is not published")
 
 
-@app.command("delete")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def delete(context: Context, name: DraftName, course: PolicyCourse = None) -> None:
     """Delete a draft."""
     drafts = context.client.policies.drafts

@@ -22,8 +22,7 @@ from authz.domain.shadow import PolicyShadow, ShadowExample, ShadowState
 app = typer.Typer(help="Try a policy on live checks, without affecting any answer.", no_args_is_help=True)
 
 
-@app.command("start")
-@on_server()
+@on_server(app)
 def start(
     context: Context,
     version: Annotated[
@@ -58,8 +57,7 @@ def start(
     _print_heading(context, report)
 
 
-@app.command("show")
-@on_server()
+@on_server(app)
 def show(context: Context, course: PolicyCourse = None) -> None:
     """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
     report = context.client.policies.shadow.read(course_id=course)
@@ -68,8 +66,7 @@ def show(context: Context, course: PolicyCourse = None) -> None:
     _print(report, context.as_json)
 
 
-@app.command("stop")
-@on_server()
+@on_server(app)
 def stop(context: Context, course: PolicyCourse = None) -> None:
     """End the shadow on all servers. `show` has the final counts some seconds later."""
     _print_heading(context, context.client.policies.shadow.stop(course_id=course))

@@ -48,8 +48,7 @@ class Format(StrEnum):
     HTML = "html"
 
 
-@app.command("export")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def export(
     context: Context,
     who: Who,
@@ -73,8 +72,7 @@ def schema() -> None:
     print(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(SubjectExport))).decode())
 
 
-@app.command("erase")
-@on_server()
+@on_server(app)
 def erase(
     context: Context,
     who: Who,
@@ -95,7 +93,7 @@ def erase(
             "what becomes of resources", "is not clear; give --resources-to or --orphan-resources"
         )
     if not yes:
-        typer.confirm(f"Erase {who} for good?", abort=True, err=True)
+        typer.confirm(f"Erase {who} permanently?", abort=True, err=True)
     certificate = context.client.privacy.erase(
         who, reason=why, resources_to=resources_to or "", orphan_resources=orphan_resources
     )
@@ -118,8 +116,7 @@ def _confirmed(client: Client, who: Subject, certificate: ErasureCertificate) ->
     return certificate
 
 
-@app.command("erasures")
-@on_server()
+@on_server(app)
 def erasures(
     context: Context,
     subject: OnlySubject = None,
@@ -137,8 +134,7 @@ def erasures(
         _show(certificate, as_json=context.as_json)
 
 
-@app.command("forget-replica")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def forget_replica(
     context: Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the machine in certificates.")],
@@ -148,27 +144,24 @@ def forget_replica(
     print(f"{name} is in no certificate any more")
 
 
-@app.command("forget-watcher")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def forget_watcher(
     context: Context,
     caller: Annotated[str, typer.Argument(metavar="CALLER", help="The watcher in certificates.")],
 ) -> None:
-    """Remove a watcher that is gone for good, and keeps no data, from all certificates."""
+    """Remove a watcher that will not return, and keeps no data, from all certificates."""
     context.client.privacy.forget_watcher(caller)
     print(f"{caller} is in no certificate any more, unless it watches again")
 
 
-@app.command("release")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def release(context: Context, who: Who, why: Reason) -> None:
     """Allow writes to name an erased id again, for somebody new."""
     context.client.privacy.release(who, reason=why)
     print(f"{who} may be written again; nothing of the erased subject is under this id")
 
 
-@app.command("rename")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def rename(
     context: Context,
     who: Who,
@@ -183,24 +176,21 @@ def rename(
     print(f"{who} is {to} now; {what}")
 
 
-@app.command("hold")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def hold(context: Context, who: Who, why: Reason) -> None:
     """Block the erasure of a subject, for a legal claim or a court order."""
     context.client.privacy.hold(who, reason=why)
     print(f"{who} is held: {why}")
 
 
-@app.command("release-hold")
-@on_server(prints_json=False)
+@on_server(app, prints_json=False)
 def release_hold(context: Context, who: Who) -> None:
     """End the hold on a subject, so that it can be erased."""
     context.client.privacy.release_hold(who)
     print(f"{who} is held no more")
 
 
-@app.command("holds")
-@on_server()
+@on_server(app)
 def holds(context: Context) -> None:
     """List all holds, with their reasons."""
     context.show(

@@ -26,16 +26,14 @@ def _parse_days(text: str) -> int | None:
     return int(text)
 
 
-@app.command("show")
-@on_server()
+@on_server(app)
 def show(context: Context) -> None:
     """Print every retention period, its minimum, and what has been purged."""
     rules = (each.entity for each in context.client.privacy.retention())
     context.show(("data", "kept", "at least", "purged so far", "complete since"), rules, _row)
 
 
-@app.command("set")
-@on_server(prints_json=False)
+@on_server(app, "set", prints_json=False)
 def set_period(
     context: Context,
     data: Annotated[RetainedData, typer.Argument(metavar="DATA", case_sensitive=False, help="Which data.")],

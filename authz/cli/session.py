@@ -25,8 +25,7 @@ Open = Annotated[
 ]
 
 
-@app.command("create")
-@on_server(writes=True)
+@on_server(app, writes=True)
 def create(
     context: Context,
     session: Id,
@@ -42,8 +41,7 @@ def create(
     context.write([new], SessionFilter(ids=(session,)))
 
 
-@app.command("update")
-@on_server(writes=True)
+@on_server(app, "update", writes=True)
 def change(
     context: Context,
     session: Id,
@@ -58,8 +56,7 @@ def change(
     context.write([mutation], SessionFilter(ids=(session,)))
 
 
-@app.command("delete")
-@on_server(writes=True, prints_json=False)
+@on_server(app, writes=True, prints_json=False)
 def delete(context: Context, session: Id, yes: Yes = False) -> None:
     """Delete a session with its members and content. To keep these, set its state to ENDED."""
     context.delete(SessionKey(session), confirmed=yes)

@@ -23,8 +23,7 @@ Awaits = Annotated[
 ]
 
 
-@app.command("add")
-@on_server(writes=True)
+@on_server(app, writes=True)
 def add(
     context: Context, what: What, who: Who, level: Level = ShareLevel.VIEWER, awaits: Awaits = False
 ) -> None:
@@ -33,8 +32,7 @@ def add(
     context.write([Mutation(Operation.TOUCH, share)], ShareFilter(resource=what, subject=who))
 
 
-@app.command("remove")
-@on_server(writes=True, prints_json=False)
+@on_server(app, writes=True, prints_json=False)
 def remove(context: Context, what: What, who: Who) -> None:
     """Stop sharing a resource with a subject."""
     key = ShareKey(what, who)

@@ -22,8 +22,7 @@ Expires = Annotated[str, typer.Option("--expires", metavar="TIME", help=f"End, {
 Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token, or the token itself.")]
 
 
-@app.command("create")
-@on_server(writes=True, creates=True)
+@on_server(app, writes=True, creates=True)
 def create(context: Context, who: Who, expires: Expires = "") -> None:
     """Print a new token of service:<id>, which nothing can show again."""
     ends_at = future_time(expires, option="--expires") if expires else _default_end()
@@ -36,15 +35,13 @@ def create(context: Context, who: Who, expires: Expires = "") -> None:
     print(f"{told}; end it sooner with: authz token revoke {token_id(token)}", file=sys.stderr)
 
 
-@app.command("list")
-@on_server()
+@on_server(app, "list")
 def list_(context: Context, subject: OnlySubject = None) -> None:
     """List tokens, also those that have ended."""
     context.list(AccessTokenFilter(subject=subject))
 
 
-@app.command("revoke")
-@on_server(writes=True, prints_json=False)
+@on_server(app, writes=True, prints_json=False)
 def revoke(context: Context, token: Token) -> None:
     """End a token now."""
     id_ = token_id(token) or token
