@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,12 @@ def restore(
         clock=system_clock,
     )
     print(f"the database holds revision {revision}; start the servers")
+    if erasures is None:
+        print(
+            "note: people who were erased after this backup are in the database again; to erase them again,"
+            " restore with --erasures",
+            file=sys.stderr,
+        )
 
 
 def _read_erasures(file: Path) -> ErasureList:

@@ -44,6 +44,7 @@ def test_a_restore_erases_again_and_keeps_everybody_else(
     folder, maya = erased_since
     url = restored_into(request, target, tmp_path)
     done = run("restore", folder / "backup.db", "--database", url, "--erasures", folder / "erasures.json")
+    assert "in the database again" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert files_with(maya, tmp_path) == []
     with served(url) as address, Client(address) as client:
