@@ -149,7 +149,9 @@ def _attending_denies(
 
     For an override, the pairs in which one of the two is its own.
     """
-    indexes = [book.own.denies] if book.course_id is None else [book.own.denies, _beside_own_allows(book)]
+    indexes = (
+        [book.own.denies] if book.course_id is None else [book.own.denies, _platform_denies_for_allows(book)]
+    )
     for index in indexes:
         for (role, *cell), denies in index.items():
             needing = [deny for deny in denies if deny.condition.required & ATTENDING]
@@ -166,8 +168,8 @@ def _attending_denies(
                 yield (role, type_name, action), deny, allows
 
 
-def _beside_own_allows(book: _Book) -> Mapping[tuple[str, str, str], tuple[Clause, ...]]:
-    """The platform's denies of every type and action of which an allow of the override speaks."""
+def _platform_denies_for_allows(book: _Book) -> Mapping[tuple[str, str, str], tuple[Clause, ...]]:
+    """The platform's denies for every type and action that an allow of the override is about."""
     cells = dict.fromkeys((type_name, action) for _, type_name, action in book.own.allows)
     keys = ((role, *cell) for cell in cells for role in book.roles)
     return {key: found for key in keys if (found := book.policy.platform.denies.get(key))}

@@ -22,7 +22,7 @@ import structlog
 import uvloop
 
 from authz.domain.errors import AuthzError
-from authz.runtime.folder_lock import keep_from_cleaners
+from authz.runtime.folder_lock import lock_temporary_folder
 from authz.runtime.lifecycle import in_background
 from authz.runtime.liveness import MAX_MISSED_BEATS, MAX_MISSED_BEATS_AT_START, beat_forever
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
@@ -46,7 +46,7 @@ def start_forkserver() -> None:
         tempfile.tempdir = "/tmp"  # noqa: S108  multiprocessing makes a folder of its own in it
     forkserver.ensure_running()
     # It listens in there: without the folder, no process would ever start again.
-    keep_from_cleaners(Path(get_temp_dir()))
+    lock_temporary_folder(Path(get_temp_dir()))
 
 
 FAILED_START = 3

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-def keep_from_cleaners(folder: Path) -> None:
+def lock_temporary_folder(folder: Path) -> None:
     """Lock a folder until this process ends, whatever program it runs then.
 
     systemd-tmpfiles deletes what is old in /tmp, but nothing in a folder that somebody has locked.

@@ -19,7 +19,7 @@ from authz.domain.errors import UnavailableError
 from authz.domain.instants import US_PER_S
 from authz.domain.ports import View
 from authz.engine.clock import DecisionClock
-from authz.runtime.folder_lock import keep_from_cleaners
+from authz.runtime.folder_lock import lock_temporary_folder
 from authz.runtime.lifecycle import in_background
 from authz.runtime.liveness import Heartbeat, beat_forever
 from authz.runtime.probes import Probes, serving_probes
@@ -152,7 +152,7 @@ def multiprocess_counts(*, wanted: bool) -> Iterator[str]:
         yield ""
         return
     with tempfile.TemporaryDirectory(prefix="authz-metrics-", ignore_cleanup_errors=True) as folder:
-        keep_from_cleaners(Path(folder))
+        lock_temporary_folder(Path(folder))
         os.environ[_FOLDER] = folder
         try:
             yield folder

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from authz.runtime.folder_lock import keep_from_cleaners
+from authz.runtime.folder_lock import lock_temporary_folder
 from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles, Certificates
 from authz.telemetry.metrics import count_reload_failure
@@ -43,7 +43,7 @@ class Secrets:
         """A new folder, with the certificates of the settings. Raises `InvalidArgumentError`."""
         found = CertificateFiles(settings).load()
         created = cls(Path(tempfile.mkdtemp(prefix="authz-envoy-")))
-        keep_from_cleaners(created.folder)
+        lock_temporary_folder(created.folder)
         created._show(found)
         return created
 

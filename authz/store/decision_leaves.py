@@ -60,7 +60,7 @@ def extent_of(entries: Sequence[DecisionEntry | Row[Any]]) -> tuple[int, Instant
 
 def append_leaf(connection: Connection, entries: Sequence[DecisionEntry]) -> int:
     """Store the next leaf, in the transaction that stores its entries; return its number."""
-    number: int = hold_tree(connection).size + 1
+    number: int = lock_tree(connection).size + 1
     hashed = leaf_hash(leaf_content(LeafMaker(connection), number, entries))
     tree = resume(connection, DECISIONS, number - 1)
     part = None if tree is None else tree.add(hashed)
@@ -95,7 +95,7 @@ def purge_batches(
 
     The leaves stay. A batch with an entry by or about somebody in `held` stays until `release_batches`.
     """
-    hold_tree(connection)
+    lock_tree(connection)
     kept = select(_leaves).where(_leaves.c.state == BatchState.KEPT.value).order_by(_leaves.c.number)
     deleted = through = 0
     batches = connection.execute(kept.limit(_MAX_BATCHES_A_PURGE)).all()
@@ -119,7 +119,7 @@ def release_batches(connection: Connection) -> None:
     connection.execute(held.values(state=BatchState.KEPT.value))
 
 
-def hold_tree(connection: Connection) -> Row[Any]:
+def lock_tree(connection: Connection) -> Row[Any]:
     """The size of the tree. No other transaction appends meanwhile."""
     return connection.execute(select(_tree).with_for_update()).one()
 

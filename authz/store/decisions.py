@@ -20,7 +20,7 @@ from authz.domain.decision_log import (
 from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
 from authz.store.bulk import select_by_key, upsert_rows
-from authz.store.decision_leaves import append_leaf, hold_tree
+from authz.store.decision_leaves import append_leaf, lock_tree
 from authz.store.engine import bounded_read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of, require_not_erased_since
 from authz.store.log_reader import read_head
@@ -43,7 +43,7 @@ class SqlDecisions(DecisionTable):
         with write_transaction(self._engine) as connection:
             if select_by_key(connection, table, [(entries[0].at, entries[0].decision_id)]):
                 return
-            hold_tree(connection)  # so that no erasure searches the log between this look and the commit
+            lock_tree(connection)  # so that no erasure searches the log between this look and the commit
             named = {name for each in entries for name in (each.subject, each.person, each.caller)}
             if erased := pseudonyms_of(connection, named):
                 entries = [_without(each, erased) for each in entries]

@@ -96,7 +96,7 @@ class SqlDirectory(Directory):
             revision = IdempotencyKeys(connection, keys, now=head.committed_at).recall(request)
             if revision is None:
                 return None
-            self.learn_key(connection, head.database_id)
+            self.add_token_key(connection, head.database_id)
             # A state whose revision was compacted is in the head.
             return log_reader.read_state(connection, head.database_id, revision) or head
 
@@ -139,7 +139,7 @@ class SqlDirectory(Directory):
             transaction = Transaction(
                 connection, self._vocabularies, self._clock, contents_at_once=self._contents_at_once
             )
-            self.learn_key(connection, transaction.head.database_id)
+            self.add_token_key(connection, transaction.head.database_id)
             yield transaction
         committed = transaction.log.committed()
         if committed.changes:
@@ -164,7 +164,7 @@ class SqlDirectory(Directory):
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
         with bounded_read_transaction(self._engine) as connection:
             read_at = log_reader.read_head(connection)
-            self.learn_key(connection, read_at.database_id)
+            self.add_token_key(connection, read_at.database_id)
             return list_entities(connection, wanted, page, read_at, self._keys)
 
     def course_policies(
@@ -187,7 +187,7 @@ class SqlDirectory(Directory):
             if subject is not None:
                 require_not_erased_since(connection, [str(subject)], time)
             past = read_past(connection, time, record, wanted, likely)
-            self.learn_key(connection, past.state.database_id)
+            self.add_token_key(connection, past.state.database_id)
             return past
 
     def follow(self, after: int, limit: int) -> LogTail:
@@ -199,12 +199,12 @@ class SqlDirectory(Directory):
     def head(self) -> ConsistencyToken:
         with read_transaction(self._engine) as connection:
             head = log_reader.read_head(connection)
-            self.learn_key(connection, head.database_id)
+            self.add_token_key(connection, head.database_id)
             return head
 
-    def learn_key(self, connection: Connection, database_id: str) -> None:
+    def add_token_key(self, connection: Connection, database_id: str) -> None:
         """Add the key for the tokens of a database, given one of its states."""
-        log_reader.learn_token_key(connection, database_id, self._keys)
+        log_reader.add_token_key(connection, database_id, self._keys)
 
     def require_serving(self) -> None:
         self.head()

@@ -13,7 +13,7 @@ from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPrecondit
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.instants import Instant
 from authz.store.engine import read_transaction, write_transaction
-from authz.store.log_reader import hold_head
+from authz.store.log_reader import lock_head
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import policy_drafts as table
 
@@ -28,7 +28,7 @@ class SqlDrafts(Drafts):
 
     def create(self, draft: PolicyDraft) -> None:
         with write_transaction(self._engine) as connection:
-            hold_head(connection)  # one at a time: so no two are the last that may be kept
+            lock_head(connection)  # one at a time: so no two are the last that may be kept
             if connection.execute(select(table.c.id).where(_is(draft.key))).first() is not None:
                 raise AlreadyExistsError(
                     ErrorReason.ENTITY_EXISTS,

@@ -27,7 +27,7 @@ from authz.domain.ids import Subject
 from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subjects, without_mentions
 from authz.domain.mutations import Mutation
 from authz.store import tables
-from authz.store.decision_leaves import hold_tree
+from authz.store.decision_leaves import lock_tree
 from authz.store.engine import read_transaction, stream
 from authz.store.mutation_json import decode_mutation, encode_mutation
 from authz.store.personal_texts import (
@@ -147,7 +147,7 @@ def _is(table: Table, row: Row[Any]) -> ColumnElement[bool]:
 
 def erase_decisions(connection: Connection, subject: Subject, pseudonym: Subject, at_once: int) -> int:
     """Rewrite a part of the decisions by or about the subject; return how many."""
-    hold_tree(connection)  # an entry that is being appended may name the subject
+    lock_tree(connection)  # an entry that is being appended may name the subject
     table, named = tables.decisions, str(subject)
     key = tuple_(table.c.at, table.c.decision_id)
     for name in ("subject", "person", "caller"):

@@ -32,7 +32,7 @@ class ErasedSubjects:
         self._erased: set[Subject] = set()
         self._pseudonyms: set[Subject] = set()
 
-    def learn(self, mutations: Iterable[Mutation]) -> None:
+    def prefetch(self, mutations: Iterable[Mutation]) -> None:
         """Look up the subjects that mutations name, together."""
         if self._are_none is None:
             self._are_none = self._connection.execute(_ANY).first() is None
@@ -47,7 +47,7 @@ class ErasedSubjects:
     def require_none(self, mutation: Mutation) -> None:
         """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a mutation names an erased subject and is no
         deletion. A pseudonym may only own a resource, which gives nobody access."""
-        self.learn([mutation])
+        self.prefetch([mutation])
         if self._are_none:
             return
         for subject in _named(mutation):

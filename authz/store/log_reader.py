@@ -44,13 +44,13 @@ def read_token_key(connection: Connection) -> bytes:
     return bytes.fromhex(connection.execute(_TOKEN_KEY).scalar_one())
 
 
-def learn_token_key(connection: Connection, database_id: str, keys: TokenKeys) -> None:
+def add_token_key(connection: Connection, database_id: str, keys: TokenKeys) -> None:
     """Let `keys` know the key of the database's tokens."""
     if database_id not in keys:
         keys.add(database_id, read_token_key(connection))
 
 
-def hold_head(connection: Connection) -> ConsistencyToken:
+def lock_head(connection: Connection) -> ConsistencyToken:
     """The last committed state. No other transaction writes until this one ends.
 
     SQLite has no row locks, and needs none: a write transaction has the only write lock from its start.

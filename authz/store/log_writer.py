@@ -18,7 +18,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import delete_by_key, insert_rows, upsert_rows
 from authz.store.leaves import append_leaves
-from authz.store.log_reader import hold_head, read_state
+from authz.store.log_reader import lock_head, read_state
 from authz.store.mutation_json import encode_mutation
 
 _NONCE_BITS = 63
@@ -52,7 +52,7 @@ class ChangeLog:
     def __init__(self, connection: Connection, clock: Callable[[], Instant]) -> None:
         self._connection = connection
         self._notifies = connection.dialect.name == "postgresql"
-        self._held = self.head = hold_head(connection)
+        self._held = self.head = lock_head(connection)
         self.clock_time = clock()
         # Commit times never decrease, although the clocks of two servers may differ.
         self.now = max(self.clock_time, self._held.committed_at)

@@ -17,7 +17,7 @@ from authz.domain.kinds.fields import Field
 from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken, PageToken, TokenKeys, malformed_token, query_digest
 from authz.store.contents import is_in_existing
-from authz.store.log_reader import learn_token_key
+from authz.store.log_reader import add_token_key
 from authz.store.removals import removal_progress
 from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of
@@ -52,7 +52,7 @@ def read_page(
     connection: Connection, paged: PagedRows, page: Page, *, database_id: str, keys: TokenKeys, query: object
 ) -> tuple[Sequence[Row[Any]], str]:
     """The rows of a page of a query, and the token of the next page; empty exactly on the last."""
-    learn_token_key(connection, database_id, keys)
+    add_token_key(connection, database_id, keys)
     digest = query_digest(type(query).__name__, query)
     ordered = paged.rows.order_by(*_directed(paged, paged.order))
     if page.token:

@@ -53,7 +53,7 @@ from authz.store.erasure_steps import (
 )
 from authz.store.exports import SqlExport
 from authz.store.holds import end_hold, read_holds
-from authz.store.log_reader import hold_head, read_head, read_token_key
+from authz.store.log_reader import lock_head, read_head, read_token_key
 from authz.store.log_writer import Origin
 from authz.store.recipients import askers, watchers
 from authz.store.renames import MAX_RECORDS, other_ids, rename
@@ -84,7 +84,7 @@ class SqlPersonalData(PersonalData):
     def export(self, subject: Subject) -> Iterator[SqlExport]:
         with read_transaction(self._engine) as connection, expecting_long_statements(connection):
             found = SqlExport(connection, subject)
-            self._directory.learn_key(connection, found.state.database_id)
+            self._directory.add_token_key(connection, found.state.database_id)
             yield found
 
     def begin_erasure(self, request: ErasureRequest) -> Subject:
@@ -127,7 +127,7 @@ class SqlPersonalData(PersonalData):
         if not revisions and through is None:
             return self._if_still(step, self._erase_decisions)
         with write_transaction(self._engine) as connection:
-            hold_head(connection)  # one at a time
+            lock_head(connection)  # one at a time
             if next_step(connection) != step:
                 return head
             counts = erase_revisions(connection, step.subject, step.pseudonym, revisions, step.origin.reason)
@@ -220,13 +220,13 @@ class SqlPersonalData(PersonalData):
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
         row = (subject.type.value, subject.id, reason, actor, self._clock())
         with write_transaction(self._engine) as connection:
-            hold_head(connection)  # so that no erasure or purge that has read the holds is under way
+            lock_head(connection)  # so that no erasure or purge that has read the holds is under way
             require_not_erased(connection, subject)
             upsert_rows(connection, _HOLDS, [row])
 
     def release_hold(self, subject: Subject) -> None:
         with write_transaction(self._engine) as connection:
-            hold_head(connection)  # a purge would keep something for a hold that has ended
+            lock_head(connection)  # a purge would keep something for a hold that has ended
             if not end_hold(connection, subject):
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,

@@ -13,7 +13,7 @@ from authz.domain.instants import Instant, format_instant
 from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, Shadows, ShadowTally
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
-from authz.store.log_reader import hold_head
+from authz.store.log_reader import lock_head
 from authz.store.tables import policy_shadows as table
 
 _COLUMNS = [column for column in table.c if column not in {table.c.files, table.c.tally}]
@@ -27,7 +27,7 @@ class SqlShadows(Shadows):
 
     def start(self, shadow: PolicyShadow) -> None:
         with write_transaction(self._engine) as connection:
-            hold_head(connection)  # one at a time: so no two are started at once
+            lock_head(connection)  # one at a time: so no two are started at once
             _require_free(connection, shadow)
             connection.execute(delete(table).where(table.c.course_id == shadow.scope.id))
             row = msgspec.structs.asdict(shadow)

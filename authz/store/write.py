@@ -78,7 +78,7 @@ class Transaction:
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
         mutations = [mutation for request in requests for mutation in request.mutations]
         self._batch.prefetch_lapsed(_well_formed(_written(mutations)))
-        self._batch.erased.learn(mutations)
+        self._batch.erased.prefetch(mutations)
         outcomes: list[ConsistencyToken | AuthzError] = []
         for request in requests:
             try:
@@ -96,7 +96,7 @@ class Transaction:
         read = [each for each in mutations if isinstance(each, Mutation)]
         self._batch.prefetch(_well_formed(key for mutation in read for key in touched_keys(mutation)))
         self._batch.prefetch_lapsed(_well_formed(_written(read)))
-        self._batch.erased.learn(read)
+        self._batch.erased.prefetch(read)
         written = unchanged = 0
         faults: list[ImportFault] = []
         with self.revision(origin):

@@ -112,7 +112,7 @@ class BackgroundWriter(Generic[T]):
 
 
 def pieces_of(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines joined, as far as a pipe takes them as a whole: those of several processes do not mix in it.
+    """Lines joined into pieces that a pipe takes as a whole, so that lines of several processes do not mix.
 
     Source: https://man7.org/linux/man-pages/man7/pipe.7.html, PIPE_BUF.
     """
