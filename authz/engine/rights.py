@@ -237,8 +237,7 @@ def _memberships_of(mutation: Mutation, snapshot: Snapshot) -> Iterator[Membersh
                 kinds = {ScopeKind.PLATFORM} if is_platform else {ScopeKind.COURSE, ScopeKind.SESSION}
                 yield from _held(snapshot, subject, scope, kinds)
         case AccountKey() | AccessTokenKey() as key:
-            holder = _holder(key, mutation, snapshot)
-            if holder is not None:
+            for holder in _holders(key, mutation, snapshot):
                 yield from _held(snapshot, holder, PLATFORM, {ScopeKind.PLATFORM})
         case _:
             pass
@@ -266,12 +265,13 @@ def _is_suspension(status: object, suspended_until: object) -> bool:
     return status is MembershipStatus.SUSPENDED or suspended_until is not None
 
 
-def _holder(key: AccountKey | AccessTokenKey, mutation: Mutation, snapshot: Snapshot) -> Subject | None:
-    """Whose account or access token a mutation writes; None for a token that is not there."""
+def _holders(key: AccountKey | AccessTokenKey, mutation: Mutation, snapshot: Snapshot) -> set[Subject]:
+    """Whose account or access token a mutation writes; of a token, who had it and who gets it."""
     if isinstance(key, AccountKey):
-        return key.subject
-    token = mutation.target if isinstance(mutation.target, AccessToken) else snapshot.access_token(key.id)
-    return None if token is None else token.subject
+        return {key.subject}
+    tokens = (snapshot.access_token(key.id), mutation.target)
+    holders = {each.subject for each in tokens if isinstance(each, AccessToken)}
+    return holders | {value for name, value in mutation.values if name == "subject"}
 
 
 def _held(

@@ -145,6 +145,15 @@ def suspended(name: str) -> dpb.Mutation:
     return touch(account=pb.Account(subject=user(name), status=pb.ACCOUNT_STATUS_SUSPENDED))
 
 
+async def refuse_to_move_the_token(service: str, taught: Service) -> None:
+    """Of two holders of the token, one has a role of the person's own rank."""
+    moved = token_of(service).access_token
+    for mutation in (touch(access_token=moved), change("subject", access_token=moved)):
+        error = await refused(write(taught, mutation, person="root"))
+        assert reason_of(error) == "PERMISSION_MISSING"
+        assert "rank" in (error.details() or "")
+
+
 async def test_a_person_reaches_no_role_of_the_own_rank_by_an_account_or_a_token(taught: Service) -> None:
     await write(
         taught,
@@ -163,10 +172,13 @@ async def test_a_person_reaches_no_role_of_the_own_rank_by_an_account_or_a_token
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_MISSING")
         assert "rank" in (error.details() or "")
     await write(taught, suspended("sue"), token_of("notebooks"), person="root")
+    await refuse_to_move_the_token("ops", taught)
     revoked = delete(access_token=token_of("notebooks").access_token)
     await write(taught, revoked, person="root")
     await write(taught, token_of("ops"))
-    await refused(write(taught, delete(access_token=token_of("ops").access_token), person="root"))
+    for named in ("ops", "notebooks"):
+        await refused(write(taught, delete(access_token=token_of(named).access_token), person="root"))
+    await refuse_to_move_the_token("notebooks", taught)
     await write(taught, suspended("boss"))
 
 
