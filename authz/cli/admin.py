@@ -13,7 +13,10 @@ from authz.domain.entities import Membership
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
 
-app = typer.Typer(help="Let in the first callers.", no_args_is_help=True)
+app = typer.Typer(
+    help="Give roles on the platform, without a server, on the machine with the database.",
+    no_args_is_help=True,
+)
 
 
 PlatformRole = Annotated[str, typer.Argument(metavar="ROLE", help="Such as operator.")]
@@ -21,7 +24,7 @@ PlatformRole = Annotated[str, typer.Argument(metavar="ROLE", help="Such as opera
 
 @app.callback()
 def group() -> None:
-    """Let in the first callers."""
+    """Give roles on the platform, without a server, on the machine with the database."""
 
 
 @app.command("grant")

@@ -1,4 +1,4 @@
-"""What a command says of an error: one message that names the input and the remedy."""
+"""The message of a command for an error: it names the input and the remedy."""
 
 from __future__ import annotations
 

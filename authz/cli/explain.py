@@ -21,7 +21,7 @@ def explain(
     purpose: Purpose = "",
     as_of: AsOf = None,
 ) -> None:
-    """Check one action on one resource, and tell why, and what would allow it. Exit codes as `check`."""
+    """Explain one check: why it is allowed or denied, and what would allow it. Exit codes as `check`."""
     told = context.client.explain(
         subject,
         action,

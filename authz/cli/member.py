@@ -76,7 +76,7 @@ def change(
 
 @on_server(app, writes=True)
 def suspend(context: Context, who: Who, where: Where, until: Until = "", role: OnlyRole = "") -> None:
-    """Take every role in a scope, and in the sessions of a course, away: until a time or without end."""
+    """Take away every role in a scope, and in the sessions of a course, until a time or without end."""
     wanted, end = _membership_filter(who, where, role), suspension_end(until)
     held = _memberships_of(context.client, wanted)
     if end is not None:

@@ -35,7 +35,7 @@ def create(
     author: Author = "",
     course: PolicyCourse = None,
 ) -> None:
-    """Make a draft: a copy of a version, by which nothing decides."""
+    """Create a draft: a copy of a version, which decides nothing until you publish it."""
     draft = context.client.policies.drafts.create(name, base=base or 0, author=author, course_id=course)
     copied = f"a copy of version {draft.base_number}" if draft.base_number else "without rules"
     print(f"draft `{draft.id}` is {copied}")
@@ -62,7 +62,7 @@ def _cell_of(value: object, name: str) -> str:
 
 @on_server(app, prints_json=False)
 def cancel(context: Context, name: DraftName, course: PolicyCourse = None) -> None:
-    """Do not publish a draft at the time that `publish --at` has named. It stays a draft."""
+    """Cancel a publication that `publish --at` has scheduled. The draft stays."""
     drafts = context.client.policies.drafts
     drafts.cancel(drafts.read(name, course_id=course))
     print(f"draft `{name}` is not published")

@@ -47,7 +47,7 @@ def preview(
         int, typer.Option(min=1, max=MAX_LARGEST, help="How many rows to print, the largest first.")
     ] = 20,
 ) -> None:
-    """Show who gains and who loses what if a policy were active. Exit code: 0 nobody, 1 somebody.
+    """Show who would gain and lose access if a policy were active. Exit code: 0 nobody, 1 somebody.
 
     With --json, prints every row as it is found, a subject a line, and the totals last.
     """

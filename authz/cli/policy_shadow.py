@@ -39,7 +39,7 @@ def start(
     author: Author = "",
     course: PolicyCourse = None,
 ) -> None:
-    """Evaluate a candidate policy for a sample of the checks, too. No answer is affected.
+    """Evaluate a candidate policy on a sample of the live checks. No answer is affected.
 
     A shadow ends in an hour, unless --until says when.
     """

@@ -41,7 +41,7 @@ def apply(
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Change nothing.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make a folder the next version of the policy, active on every server. An equal one changes nothing.
+    """Make a folder the next version of the policy, active on every server. Equal files change nothing.
 
     With --course, make a file the next version of the policy that the course has of its own.
 

@@ -24,7 +24,7 @@ Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token
 
 @on_server(app, writes=True, creates=True)
 def create(context: Context, who: Who, expires: Expires = "") -> None:
-    """Print a new token of service:<id>, which nothing can show again."""
+    """Create a token for service:<id>, and print it. It cannot be shown again."""
     ends_at = future_time(expires, option="--expires") if expires else _default_end()
     token = context.client.create_access_token(who, ends_at=ends_at, reason=context.reason)
     if context.as_json:

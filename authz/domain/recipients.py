@@ -54,4 +54,4 @@ class Recipients(Protocol):
         before stays."""
 
     def forget(self, caller: str) -> None:
-        """Forget a watcher that is gone for good. Raises `FailedPreconditionError` for an unknown one."""
+        """Forget a watcher that will not return. Raises `FailedPreconditionError` for an unknown one."""

@@ -130,7 +130,7 @@ class AsyncAuditClient:
     async def consistency_proof(
         self, first_size: int, second_size: int, *, log: AuditLog = AuditLog.CHANGES
     ) -> ConsistencyProof:
-        """A proof that the tree of one checkpoint begins that of another."""
+        """A proof that the tree of one checkpoint is the beginning of that of another."""
         sizes = {"first_size": first_size, "second_size": second_size}
         request = message_of(
             pb.ReadConsistencyProofRequest,

@@ -1,4 +1,4 @@
-"""Makes the calls of a client: within its time, with what it shows of itself, and again where that helps."""
+"""Makes the calls of a client, with its timeout, its credentials, and retries."""
 
 from __future__ import annotations
 

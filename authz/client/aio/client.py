@@ -147,7 +147,7 @@ class AsyncClient(AsyncQuestions, AsyncDirectory):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection, at the end of its use without `async with`."""
+        """Close the connection. A context manager does this by itself."""
         if self._feed is not None:
             self._feed.end()
         await self._channel.close()

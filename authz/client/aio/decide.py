@@ -22,8 +22,8 @@ _UNDECIDED = {
 
 
 async def decide(client: AsyncClient, question: Callable[[], CheckRequest]) -> Answer:
-    """Ask, and raise `RefusedError` unless it is allowed. It does not say why: who sent the request may not
-    be one who may know. The decision id leads to it."""
+    """Ask, and raise `RefusedError` unless it is allowed. The error does not say why, because the sender
+    of the request may not be allowed to know. The decision id leads to the reason."""
     try:
         answer = await client.ask(question())
     except InvalidArgumentError as error:

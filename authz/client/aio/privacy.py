@@ -77,7 +77,7 @@ class AsyncPrivacyClient:
         return self._calls.pages(self._stub.ReadErasures, request)
 
     async def forget_watcher(self, caller: str) -> None:
-        """Remove a watcher that is gone for good from all certificates."""
+        """Remove a watcher that will not return from all certificates."""
         await self._calls.call(
             self._stub.ForgetWatcher, message_of(privacy_pb2.ForgetWatcherRequest, caller=caller)
         )

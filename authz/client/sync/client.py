@@ -148,7 +148,7 @@ class Client(Questions, Directory):
         self.close()
 
     def close(self) -> None:
-        """Close the connection, at the end of its use without `with`."""
+        """Close the connection. A context manager does this by itself."""
         if self._feed is not None:
             self._feed.end()
         self._channel.close()

@@ -23,8 +23,8 @@ _UNDECIDED = {
 
 
 def decide(client: Client, question: Callable[[], CheckRequest]) -> Answer:
-    """Ask, and raise `RefusedError` unless it is allowed. It does not say why: who sent the request may not
-    be one who may know. The decision id leads to it."""
+    """Ask, and raise `RefusedError` unless it is allowed. The error does not say why, because the sender
+    of the request may not be allowed to know. The decision id leads to the reason."""
     try:
         answer = client.ask(question())
     except InvalidArgumentError as error:

@@ -133,7 +133,7 @@ class Directory:
     def create_access_token(
         self, caller: str | Subject, *, ends_at: dt.datetime | Instant, reason: str = ""
     ) -> str:
-        """Let a service prove itself with a new token until a time. Returns the token, which is kept nowhere.
+        """Create a token with which a service authenticates until `ends_at`, and return it. It is not stored.
 
         A token gives its holder every right of the service. To end it sooner: `revoke_access_token`.
         """
