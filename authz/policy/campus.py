@@ -44,26 +44,35 @@ def campus_data(entities: Iterable[Entity]) -> dict[str, list[dict[str, Any]]]:
 
 
 def read_campus(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Entity, ...]:
-    """The entities of the data, containers first. Raises `InvalidArgumentError` that names the record."""
-    for plural in data:
-        if plural not in _PLURALS:
-            raise _malformed(f"unknown table `{plural}`; {suggest(plural, _PLURALS)}")
-    entities = tuple(
-        entity
-        for plural, kind in _PLURALS.items()
-        for entity in _entities(kind, data.get(plural, ()), vocabulary)
-    )
-    keys = {entity.key for entity in entities}
-    for entity in entities:
-        container = container_of(entity)
-        if container is not None and container not in keys:
-            raise _malformed(f"{entity.key} is in {container}, which is not in the directory; add it")
+    """As `parse_campus`. Raises `InvalidArgumentError` that names each record at fault."""
+    entities, faults = parse_campus(data, vocabulary)
+    if faults:
+        raise _malformed("\n".join(faults))
     return entities
 
 
-def _entities(kind: Kind, rows: object, vocabulary: Vocabulary) -> Iterator[Entity]:
+def parse_campus(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[tuple[Entity, ...], list[str]]:
+    """The entities of the data, containers first, but for those at fault; and each fault, which names its
+    record."""
+    faults = [f"unknown table `{name}`; {suggest(name, _PLURALS)}" for name in data if name not in _PLURALS]
+    entities = tuple(
+        entity
+        for plural, kind in _PLURALS.items()
+        for entity in _entities(kind, data.get(plural, ()), vocabulary, faults)
+    )
+    if not faults:
+        keys = {entity.key for entity in entities}
+        for entity in entities:
+            container = container_of(entity)
+            if container is not None and container not in keys:
+                faults.append(f"{entity.key} is in {container}, which is not in the directory; add it")
+    return entities, faults
+
+
+def _entities(kind: Kind, rows: object, vocabulary: Vocabulary, faults: list[str]) -> Iterator[Entity]:
     if not isinstance(rows, Sequence) or isinstance(rows, str):
-        raise _malformed(f"`{kind.plural}` is not a list of tables; write `{kind.plural} = [{{ … }}]`")
+        faults.append(f"`{kind.plural}` is not a list of tables; write `{kind.plural} = [{{ … }}]`")
+        return
     for number, row in enumerate(rows, 1):
         try:
             entity = kind.entity(**_values(kind, row))
@@ -71,8 +80,9 @@ def _entities(kind: Kind, rows: object, vocabulary: Vocabulary) -> Iterator[Enti
             kind.validate(entity, vocabulary)
         except InvalidArgumentError as error:
             error.locate(f"{kind.name} {number}")
-            raise
-        yield entity
+            faults.append(error.message)
+        else:
+            yield entity
 
 
 def _values(kind: Kind, row: object) -> dict[str, Any]:

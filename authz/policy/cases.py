@@ -18,7 +18,7 @@ from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
 from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
-from authz.policy.campus import campus_data, read_campus
+from authz.policy.campus import campus_data, parse_campus
 from authz.policy.counterexample import Counterexample
 
 TESTS_FOLDER = "tests"
@@ -99,24 +99,26 @@ def _line_of(text: str, case: str) -> int:
 
 
 def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
-    """The cases of one file. Raises `PolicyError`: with one fault that names the record if the directory has
-    one, else with the fault of each case, at its line."""
+    """The cases of one file. Raises `PolicyError` with the faults of the directory, which name their records,
+    and the fault of each case, at its line."""
     try:
         table = msgspec.convert(parse_toml(text), _FileTable, str_keys=True)
-        entities = read_campus(table.directory, vocabulary)
         now = parse_instant(table.now, field="now")
     except ValueError as error:
         problem = f"cannot be read: {error}; see docs/policies.md"
         raise PolicyError((PolicyFault(path, 1, 1, problem),)) from None
     except AuthzError as error:
         raise PolicyError((PolicyFault(path, 1, 1, error.message),)) from None
-    keys = {entity.key for entity in entities}
+    entities, in_directory = parse_campus(table.directory, vocabulary)
+    # Of a directory with faults nobody knows what is in it.
+    keys = None if in_directory else {entity.key for entity in entities}
     cases: list[Case] = []
-    faults: list[PolicyFault] = []
+    faults = [PolicyFault(path, 1, 1, each) for each in in_directory]
     for name, each in table.cases.items():
         try:
             cases.append(_case(name, each, now, vocabulary))
-            _require_registered(cases[-1], keys)
+            if keys is not None:
+                _require_registered(cases[-1], keys)
         except AuthzError as error:
             faults.append(PolicyFault(path, _line_of(text, name), 1, f"`{name}`: {error.message}"))
     if faults:

@@ -107,7 +107,7 @@ def test_a_file_with_a_mistake_is_refused_with_its_place(change: tuple[str, str]
     assert change[0] in text
     with pytest.raises(PolicyError) as caught:
         read_case_file("some.toml", text.replace(*change), POLICY.vocabulary)
-    (fault,) = caught.value.faults
+    fault = caught.value.faults[0]
     assert fault.file == "some.toml"
     assert message in fault.text
 
@@ -122,6 +122,14 @@ def test_each_case_with_a_mistake_is_refused_at_its_line() -> None:
     first = FILE.count("\n") + 1
     found = [(fault.line, fault.text.partition(":")[0]) for fault in caught.value.faults]
     assert found == [(first, "`raeds`"), (first + 2, "`lost`")]
+
+
+def test_each_record_with_a_mistake_is_named_beside_each_case_with_one() -> None:
+    text = FILE.replace("ACTIVE", "ACTVE").replace('"student"', '"studnet"').replace("published", "publishd")
+    with pytest.raises(PolicyError) as caught:
+        read_case_file("some.toml", f'{text}{READS}allowed = true, reason = "NO" }}\n', POLICY.vocabulary)
+    named = [fault.text.partition(":")[0] for fault in caught.value.faults]
+    assert named == ["course 1", "membership 1", "resource 1", "resource 2", "`reads`"]
 
 
 def test_the_shipped_tests_pass_and_ask_for_every_role_that_has_rules() -> None:
