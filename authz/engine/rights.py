@@ -194,6 +194,22 @@ class PersonRights:
             if refused is not None:
                 raise refused
 
+    async def require_rank(self, person: Subject | None, subjects: Iterable[Subject]) -> None:
+        """Raise `PermissionDeniedError` unless a person may give and take every role that other subjects have
+        on the platform."""
+        if person is None:
+            return
+        snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
+        others = [each for each in subjects if each != person]
+        held = [key for each in others for key in _held(snapshot, each, PLATFORM, {ScopeKind.PLATFORM})]
+        if not held:
+            return
+        authority = await self._authority(person, EDIT_POLICY, PLATFORM)
+        for key in held:
+            refused = _outranked(person, key, authority)
+            if refused is not None:
+                raise refused
+
     async def _managing(self, person: Subject, scope: Scope) -> _Authority | PermissionDeniedError:
         try:
             return await self._authority(person, EDIT_POLICY if scope == PLATFORM else MANAGE_MEMBERS, scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
@@ -153,6 +154,27 @@ def test_a_privacy_officer_does_not_become_the_holder_of_a_role_on_the_platform(
     assert [*client.read(MembershipFilter(subject=admin))]
     client.with_options(acting_for=str(admin)).privacy.rename(admin, new, reason=REASON)
     assert [*client.read(MembershipFilter(subject=admin))] == []
+
+
+def test_a_person_moves_no_role_of_the_own_rank_to_another_id(client: Client) -> None:
+    admin, other, support, new = (*names(), *names())
+    high, low = (Subject(SubjectType.SERVICE, f"{name}-{admin.id}") for name in ("high", "low"))
+    by_admin = client.with_options(acting_for=str(admin))
+    for who, role in (
+        (admin, "platform_admin"),
+        (other, "platform_admin"),
+        (support, "support_agent"),
+        (high, "platform_admin"),
+        (low, "checker"),
+    ):
+        client.write([Mutation(Operation.CREATE, Membership(who, PLATFORM, role))])
+    client.create_access_token(low, ends_at=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    for old, to in ((other, new), (high, Subject(SubjectType.SERVICE, new.id)), (low, high)):
+        with pytest.raises(CallError, match="rank 100 is not below 100") as refused:
+            by_admin.privacy.rename(old, to, reason=REASON)
+        assert refused.value.reason == ErrorReason.PERMISSION_MISSING
+        assert [*client.read(MembershipFilter(subject=old))]
+    by_admin.privacy.rename(support, new, reason=REASON)
 
 
 def test_a_held_person_is_not_renamed_to_escape_the_hold(client: Client) -> None:

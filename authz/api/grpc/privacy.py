@@ -10,6 +10,7 @@ from authz.api.grpc.answers import token_message
 from authz.api.permissions import require_of_person
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import malformed
+from authz.domain.ids import SubjectType
 from authz.domain.personal_data import PersonalData
 from authz.domain.recipients import Recipients
 from authz.domain.vocabulary import GRANT_ROLES
@@ -120,16 +121,25 @@ class PrivacyServicer:
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
         """Move all records of a subject to another id, or none.
 
-        A caller that may not grant roles moves none on the platform: the new holder could be the caller.
+        A caller that may not grant roles moves none on the platform: the new holder could be the caller. A
+        person moves only those below the own rank.
         """
         await require_of_person(call, self._rights)
         person = call.principal.on_behalf_of
         grants = call.rights.has(GRANT_ROLES) and (
             person is None or await self._rights.has_permission(person, GRANT_ROLES)
         )
+        subject, to = (
+            parse_subject(request, "subject", field="subject"),
+            parse_subject(request, "to", field="to"),
+        )
+        if grants:
+            # The tokens of a service would give the roles of the other one, too.
+            gains = [subject, to] if subject.type is SubjectType.SERVICE else [subject]
+            await self._rights.require_rank(person, gains)
         renaming = RenameRequest(
-            subject=parse_subject(request, "subject", field="subject"),
-            to=parse_subject(request, "to", field="to"),
+            subject=subject,
+            to=to,
             reason=parse_given_reason(request.reason),
             moves_roles=grants,
             actor=call.principal.actor,
