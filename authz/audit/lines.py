@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
+import re
 import select
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from authz.audit.decision_log import DecisionSink
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.ids import Subject
 from authz.domain.instants import to_datetime
+from authz.domain.mentions import mentions, without_mentions
 from authz.telemetry.background import pieces_of
 
 _MODE = 0o600
 _GATHER_S = 0.05
+_REQUEST_ID = re.compile(r'"request_id":"(?:[^"\\]|\\.)*"')
 _encoder = msgspec.json.Encoder()
 
 
@@ -47,6 +53,16 @@ class LinesFile(DecisionSink):
                     _append(descriptor, lines, size_bytes)
                     return
                 self._rotate()
+
+    def replace(self, subject: Subject, pseudonym: Subject) -> int:
+        """Write the file and its rotated files anew, with a pseudonym in the place of a subject, and without
+        the request ids of these lines; return how many lines. Meanwhile no process writes to them.
+
+        Raises `OSError`; the files that it has not come to are then as they were.
+        """
+        with self._locked():
+            files = itertools.takewhile(Path.exists, map(self._numbered, itertools.count()))
+            return sum(_replaced(file, subject, pseudonym) for file in [*files])
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -110,6 +126,31 @@ def _append(descriptor: int, content: bytes, size_bytes: int) -> None:
         with suppress(OSError):
             os.ftruncate(descriptor, size_bytes)
         raise
+
+
+def _replaced(path: Path, subject: Subject, pseudonym: Subject) -> int:
+    """As `LinesFile.replace`, of one file. A reader sees the old file or the new one, each as a whole."""
+    lines, fresh = 0, path.with_name(f"{path.name}.new")
+    status = path.stat()
+    text = partial(open, encoding="utf-8", errors="surrogateescape", newline="")
+    try:
+        with text(path) as old, text(fresh, "x") as new:
+            os.fchmod(new.fileno(), status.st_mode)
+            os.fchown(new.fileno(), status.st_uid, status.st_gid)
+            for line in old:
+                if not mentions(line, subject):
+                    new.write(line)
+                    continue
+                renamed = without_mentions(line, subject, str(pseudonym))
+                new.write(_REQUEST_ID.sub('"request_id":""', renamed))
+                lines += 1
+            new.flush()
+            os.fsync(new.fileno())
+        if lines:
+            fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return lines
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

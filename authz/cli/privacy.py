@@ -135,6 +135,34 @@ def erasures(
 
 
 @on_server(app, prints_json=False)
+def erase_log(
+    context: Context,
+    who: Who,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="The file of `AUTHZ_DECISION_LOG`.", exists=True, dir_okay=False),
+    ],
+) -> None:
+    """Replace an erased subject by its pseudonym in a file of decisions, and in its rotated files.
+
+    Servers may write to the file meanwhile. Run it on each machine.
+    """
+    from authz.audit.lines import LinesFile
+
+    found = max(
+        (each.erasure for each in context.client.privacy.erasures(who)),
+        key=lambda each: each.started_at,
+        default=None,
+    )
+    if found is None or found.released:
+        raise malformed(
+            "SUBJECT", f"`{who}` {'was not erased' if found is None else 'may belong to somebody else now'}"
+        )
+    lines = LinesFile(file, max_bytes=0, kept=0).replace(who, found.pseudonym)
+    print(f"{file} and its rotated files: {lines} lines have {found.pseudonym} now")
+
+
+@on_server(app, prints_json=False)
 def forget_replica(
     context: Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the machine in certificates.")],

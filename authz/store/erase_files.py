@@ -23,8 +23,8 @@ _LEFT = (
 )
 _WAIT_MS = 100
 _ALWAYS = (
-    "log files and decision logs have the subject until they are rotated away, and collectors until you"
-    " delete it",
+    "files of decisions have the subject until they are rotated away, or until you run"
+    " `authz privacy erase-log` on each machine; other logs and collectors until you delete it",
     "backups from before this have the subject: delete them; to restore one, first run"
     " `authz privacy erasures --export FILE`, then `authz restore BACKUP --erasures FILE`",
 )

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
@@ -18,6 +19,7 @@ from authz.audit.decision_log import DecisionLog
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.errors import malformed
+from authz.domain.ids import parse_subject
 from authz.telemetry.metrics import REGISTRY
 
 AT_ONCE = 40
@@ -62,6 +64,38 @@ def test_writers_that_share_a_file_lose_and_tear_nothing_as_it_rotates(tmp_path:
     assert sorted(ids_in(*files)) == sorted(f"d-{number}" for number in range(WRITERS * BATCHES * AT_ONCE))
     assert max(file.stat().st_size for file in files) <= 65_536
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def test_a_subject_is_replaced_in_all_files_while_others_write_and_no_line_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    maya, pseudonym = parse_subject("user:maya"), parse_subject("user:erased-7")
+    write_many(path, 0)
+    writer = threading.Thread(target=write_many, args=(path, BATCHES * AT_ONCE))
+    writer.start()
+    replaced = 0
+    while writer.is_alive():
+        replaced += LinesFile(path, max_bytes=0, kept=0).replace(maya, pseudonym)
+    replaced += LinesFile(path, max_bytes=0, kept=0).replace(maya, pseudonym)
+    files = [*tmp_path.iterdir()]
+    assert len(files) > 3
+    assert sorted(ids_in(*files)) == sorted(f"d-{number}" for number in range(2 * BATCHES * AT_ONCE))
+    assert replaced == 2 * BATCHES * AT_ONCE
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert [file for file in files if b"maya" in file.read_bytes()] == []
+
+
+def test_only_the_lines_of_the_subject_are_changed(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    hers = replace(entry(1), person="user:maya", subject="user:omar", request_id='her "call"')
+    others = [replace(entry(2), subject="user:maya.khan", request_id="r"), replace(entry(3), subject="")]
+    LinesFile(path, max_bytes=65_536, kept=1).write([hers, *others])
+    first, *rest = path.read_text().splitlines()
+    maya, pseudonym = parse_subject("user:maya"), parse_subject("user:erased-7")
+    assert LinesFile(path, max_bytes=0, kept=0).replace(maya, pseudonym) == 1
+    changed = {"person": "user:erased-7", "request_id": ""}
+    now, *still = path.read_text().splitlines()
+    assert json.loads(now) == json.loads(first) | changed
+    assert still == rest
 
 
 def test_as_many_old_files_are_kept_as_asked_for(tmp_path: Path) -> None:
