@@ -131,6 +131,7 @@ def _append(descriptor: int, content: bytes, size_bytes: int) -> None:
 def _replaced(path: Path, subject: Subject, pseudonym: Subject) -> int:
     """As `LinesFile.replace`, of one file. A reader sees the old file or the new one, each as a whole."""
     lines, fresh = 0, path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)  # of a call that was killed
     status = path.stat()
     text = partial(open, encoding="utf-8", errors="surrogateescape", newline="")
     try:

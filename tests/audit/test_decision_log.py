@@ -90,12 +90,14 @@ def test_only_the_lines_of_the_subject_are_changed(tmp_path: Path) -> None:
     others = [replace(entry(2), subject="user:maya.khan", request_id="r"), replace(entry(3), subject="")]
     LinesFile(path, max_bytes=65_536, kept=1).write([hers, *others])
     first, *rest = path.read_text().splitlines()
+    path.with_name("decisions.jsonl.new").write_text("left by a call that was killed")
     maya, pseudonym = parse_subject("user:maya"), parse_subject("user:erased-7")
     assert LinesFile(path, max_bytes=0, kept=0).replace(maya, pseudonym) == 1
     changed = {"person": "user:erased-7", "request_id": ""}
     now, *still = path.read_text().splitlines()
     assert json.loads(now) == json.loads(first) | changed
     assert still == rest
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_as_many_old_files_are_kept_as_asked_for(tmp_path: Path) -> None:
