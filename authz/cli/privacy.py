@@ -16,7 +16,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import OnlySubject, Reason, Who, Yes, parsed_option
 from authz.cli.output import print_json
 from authz.client import Client
-from authz.domain.erasures import ErasureCertificate
+from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureCertificate
 from authz.domain.errors import malformed
 from authz.domain.exports import SubjectExport
 from authz.domain.ids import Subject, parse_subject
@@ -134,10 +134,15 @@ def erasures(
         _show(certificate, as_json=context.as_json)
 
 
-@on_server(app, prints_json=False)
+@app.command("erase-log")
 def erase_log(
-    context: Context,
     who: Who,
+    pseudonym: Annotated[
+        Subject,
+        typer.Argument(
+            metavar="PSEUDONYM", parser=parse_subject, help="user:erased-<id>, as the certificate has it."
+        ),
+    ],
     file: Annotated[
         Path,
         typer.Argument(metavar="FILE", help="The file of `AUTHZ_DECISION_LOG`.", exists=True, dir_okay=False),
@@ -145,21 +150,14 @@ def erase_log(
 ) -> None:
     """Replace an erased subject by its pseudonym in a file of decisions, and in its rotated files.
 
-    Servers may write to the file meanwhile. Run it on each machine.
+    Needs no server. Servers may write to the file meanwhile. Run it on each machine.
     """
     from authz.audit.lines import LinesFile
 
-    found = max(
-        (each.erasure for each in context.client.privacy.erasures(who)),
-        key=lambda each: each.started_at,
-        default=None,
-    )
-    if found is None or found.released:
-        raise malformed(
-            "SUBJECT", f"`{who}` {'was not erased' if found is None else 'may belong to somebody else now'}"
-        )
-    lines = LinesFile(file, max_bytes=0, kept=0).replace(who, found.pseudonym)
-    print(f"{file} and its rotated files: {lines} lines have {found.pseudonym} now")
+    if not pseudonym.id.startswith(PSEUDONYM_PREFIX):
+        raise malformed("PSEUDONYM", f"is `{pseudonym}`; see it with `authz privacy erasures`")
+    lines = LinesFile(file, max_bytes=0, kept=0).replace(who, pseudonym)
+    print(f"{file} and its rotated files: {lines} lines have {pseudonym} now")
 
 
 @on_server(app, prints_json=False)

@@ -294,26 +294,6 @@ def test_the_command_prints_a_certificate_and_lists_it(maya: Person, address: st
     assert REASON in listed.stdout
 
 
-def test_an_erased_person_is_replaced_in_files_of_decisions(
-    maya: Person, address: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "decisions.jsonl"
-    file.write_text(f'{{"subject":"{maya.subject}","request_id":"hers"}}\n')
-    command = ("privacy", "erase-log", str(maya.subject), str(file), "--address", address)
-    refused = run(*command)
-    assert refused.returncode == 2
-    assert "was not erased" in refused.stderr
-    pseudonym = maya.erased().erasure.pseudonym
-    done = run(*command)
-    assert done.returncode == 0, done.stderr
-    assert f"1 lines have {pseudonym} now" in done.stdout
-    assert file.read_text() == f'{{"subject":"{pseudonym}","request_id":""}}\n'
-    maya.client.privacy.release(maya.subject, reason="a namesake starts here")
-    late = run(*command)
-    assert late.returncode == 2
-    assert "may belong to somebody else now" in late.stderr
-
-
 def test_the_certificate_of_an_id_that_nobody_has_says_that_nothing_was_found(address: str) -> None:
     options = ("--reason", REASON, "--orphan-resources", "--yes", "--address", address)
     done = run("privacy", "erase", "user:mistyped", *options)

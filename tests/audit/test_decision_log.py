@@ -21,6 +21,7 @@ from authz.domain.decision_log import DecisionEntry
 from authz.domain.errors import malformed
 from authz.domain.ids import parse_subject
 from authz.telemetry.metrics import REGISTRY
+from tests.cli.commands import run
 
 AT_ONCE = 40
 WRITERS, BATCHES = 3, 25
@@ -98,6 +99,18 @@ def test_only_the_lines_of_the_subject_are_changed(tmp_path: Path) -> None:
     assert json.loads(now) == json.loads(first) | changed
     assert still == rest
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_the_command_replaces_a_person_and_needs_the_pseudonym_of_the_certificate(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    LinesFile(path, max_bytes=65_536, kept=1).write([entry(1)])
+    wrong = run("privacy", "erase-log", "user:maya", "user:omar", path)
+    assert wrong.returncode == 2
+    assert "see it with `authz privacy erasures`" in wrong.stderr
+    done = run("privacy", "erase-log", "user:maya", "user:erased-7", path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{path} and its rotated files: 1 lines have user:erased-7 now\n"
+    assert json.loads(path.read_text())["subject"] == "user:erased-7"
 
 
 def test_as_many_old_files_are_kept_as_asked_for(tmp_path: Path) -> None:
