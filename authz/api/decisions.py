@@ -34,14 +34,18 @@ class DecisionRecorder:
         self._ids = new_ids()
         self._second = self._unauthenticated = 0
 
-    def record(self, call: Call, request: object, *, code: str, reason: str, duration_s: float) -> None:
-        """Log the decisions of a call that has ended, or the call itself."""
+    def record(
+        self, call: Call, request: object, *, code: str, reason: str, duration_s: float, is_ended: bool
+    ) -> None:
+        """Log the decisions of a call that is over, or the call itself. For `is_ended` see
+        `AuthzError.ended_call`: the entry says that such a call was allowed."""
         method = call.method
         kept = [each for each in call.decided or () if method.is_privileged or self._keeps(each)]
         is_unauthenticated = call.principal.caller is None and call.rights is NO_RIGHTS
-        is_refused = code in REFUSED_CODES or is_unauthenticated
+        is_refused = is_unauthenticated or (code in REFUSED_CODES and not is_ended)
         is_kept = (
-            method.is_privileged
+            is_ended
+            or method.is_privileged
             or method.short_name in UNLOGGED_WRITES
             or (method.is_decision and self._log.keeps_questions)
         )

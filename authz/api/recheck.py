@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from authz.domain.errors import UnavailableError
+from authz.domain.errors import AuthzError, UnavailableError
 
 ResultT = TypeVar("ResultT")
 
@@ -56,8 +56,10 @@ class Recheck:
     async def _check(self) -> None:
         try:
             await self._require()
-        except UnavailableError:
-            if time.monotonic() - self._permitted_at > MAX_UNKNOWN_S:
+        except AuthzError as error:
+            is_unknown = isinstance(error, UnavailableError)
+            if not is_unknown or time.monotonic() - self._permitted_at > MAX_UNKNOWN_S:
+                error.ended_call = True
                 raise
         else:
             self._permitted_at = time.monotonic()

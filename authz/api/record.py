@@ -30,12 +30,14 @@ def is_debug_enabled() -> bool:
 class Outcome(msgspec.Struct, frozen=True):
     """How a call ended: the name of its status code, and the reason of its error, if it had one.
 
-    `cause` is what the operator alone may see of an error, such as the message of a driver.
+    `cause` is what the operator alone may see of an error, such as the message of a driver; `ended_call` is
+    that of the error.
     """
 
     code: str
     reason: str = ""
     cause: str = ""
+    ended_call: bool = False
 
 
 OK = Outcome("OK")
@@ -46,7 +48,7 @@ CANCELLED = Outcome("CANCELLED")
 def outcome_of(error: Exception) -> Outcome:
     """How a call ended that raised."""
     if isinstance(error, AuthzError):
-        return Outcome(code_name(error), error.reason.value, "; ".join(error.notes))
+        return Outcome(code_name(error), error.reason.value, "; ".join(error.notes), error.ended_call)
     return Outcome("INTERNAL", ErrorReason.INTERNAL.value)
 
 
@@ -85,7 +87,12 @@ class Recorder:
         count_call(call.method.name, outcome.code, call.principal.kind, duration_s)
         if self._decisions is not None:
             self._decisions.record(
-                call, request, code=outcome.code, reason=outcome.reason, duration_s=duration_s
+                call,
+                request,
+                code=outcome.code,
+                reason=outcome.reason,
+                duration_s=duration_s,
+                is_ended=outcome.ended_call,
             )
         if _threshold.level > logging.INFO or _is_silent(call, outcome):
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy import Connection, Engine, delete, func, or_, select
 
 from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES
 from authz.domain.errors import ErrorReason, FailedPreconditionError
@@ -66,7 +66,7 @@ def askers(connection: Connection, subject: Subject) -> Iterator[AskerReport]:
     times = (func.count(), func.min(columns.at), func.max(columns.at))
     wanted = select(columns.caller, *times).where(
         columns.subject == str(subject),
-        columns.code.not_in(REFUSED_CODES),
+        or_(columns.allowed, columns.code.not_in(REFUSED_CODES)),
         columns.method.not_in(_TELLS_NOTHING),
     )
     for row in connection.execute(wanted.group_by(columns.caller).order_by(columns.caller)):

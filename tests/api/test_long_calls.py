@@ -11,6 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from authz.domain.ids import Subject, SubjectType
+from authz.store.engine import opened, read_transaction
+from authz.store.recipients import askers
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import privacy_pb2 as ppb
@@ -28,8 +31,15 @@ async def secured(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server with one caller, which watches and imports."""
     for role in ("watcher", "roster_importer"):
         grant(sqlite_url, {"service:sync": role})
-    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
+    settings = {"decision_log": "table", **ISSUER.settings(tmp_path)}
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **settings) as each:
         yield each
+
+
+def told_of(url: str, name: str) -> set[str]:
+    """The callers that were told something of a user, by the decision log."""
+    with opened(url) as engine, read_transaction(engine) as connection:
+        return {each.caller for each in askers(connection, Subject(SubjectType.USER, name))}
 
 
 async def test_a_watch_ends_when_its_caller_loses_the_role(secured: Service, sqlite_url: str) -> None:
@@ -110,3 +120,7 @@ async def test_an_export_ends_when_its_caller_loses_the_role(secured: Service, s
             while await export.read() is not grpc.aio.EOF:
                 pass
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    # Part of the data has reached the caller.
+    async with asyncio.timeout(20):
+        while "service:sync" not in told_of(sqlite_url, "maya"):  # noqa: ASYNC110  the log is written later
+            await asyncio.sleep(0.05)
