@@ -56,11 +56,12 @@ class Recheck:
     async def _check(self) -> None:
         try:
             await self._require()
-        except AuthzError as error:
-            is_unknown = isinstance(error, UnavailableError)
-            if not is_unknown or time.monotonic() - self._permitted_at > MAX_UNKNOWN_S:
-                error.ended_call = True
+        except UnavailableError:
+            if time.monotonic() - self._permitted_at > MAX_UNKNOWN_S:
                 raise
+        except AuthzError as error:
+            error.ended_call = True
+            raise
         else:
             self._permitted_at = time.monotonic()
         self._next_at = time.monotonic() + INTERVAL_S

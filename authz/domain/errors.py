@@ -80,7 +80,7 @@ class AuthzError(Exception):
     """Root of the tree. `str(error)` may be shown to a client: it names the input and the remedy."""
 
     ended_call = False
-    """Whether it ended a call that was permitted at first, and may have told its caller something."""
+    """Whether it refused a call that was permitted at first, and may have told its caller something."""
 
     def __init__(self, reason: ErrorReason, message: str, **metadata: str) -> None:
         super().__init__(message)
