@@ -62,7 +62,8 @@ class LinesFile(DecisionSink):
         """
         with self._locked():
             files = itertools.takewhile(Path.exists, map(self._numbered, itertools.count()))
-            return sum(_replaced(file, subject, pseudonym) for file in [*files])
+            # The locked file last: once another one is at its path, others write to it and rotate it.
+            return sum(_replaced(file, subject, pseudonym) for file in reversed([*files]))
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
