@@ -26,7 +26,11 @@ _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
 _TOKEN_KEY_KEY = b"token key"
 _DATA_FILE = "data.mdb"
-_MAX_READERS = 1024
+_MAX_READERS = 65_536
+"""Snapshots that the processes of a machine may hold at once, each of 64 bytes in a sparse file.
+
+A batch, a list or a write for a person holds one while it takes turns with others: some hundreds in each
+of up to 256 workers. Without a free place, no process could answer any check."""
 
 
 class ReplicaHeader(msgspec.Struct, frozen=True):
