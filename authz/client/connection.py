@@ -154,6 +154,6 @@ def _require_private(target: str, *, is_encrypted: bool) -> None:
     if not is_encrypted and not is_local(target):
         raise malformed(
             "token",
-            f"would be sent unencrypted to `{target}`; set tls_ca_file"
-            " (`--tls-ca-file`), or allow it (`--allow-plaintext-token`) if the network is encrypted",
+            f"would be sent unencrypted to `{target}`; set `tls_ca_file`,"
+            " or `allow_plaintext_token` if the network is encrypted",
         )

@@ -20,19 +20,19 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 _NOT_CONNECTED = "failed to connect"
 _REMEDIES = {
-    "WRONG_VERSION_NUMBER": "the server has no TLS; leave `tls_ca_file` (`--tls-ca-file`) out, or start the"
-    " server with AUTHZ_TLS_CERTIFICATE_FILE",
+    "WRONG_VERSION_NUMBER": "the server has no TLS; leave `tls_ca_file` out, or start the server"
+    " with AUTHZ_TLS_CERTIFICATE_FILE",
     "Hostname Verification Check failed": "the certificate of the server is for another name; connect to a"
     " name that it has, or give the server one with this name as a subjectAltName",
-    "CERTIFICATE_VERIFY_FAILED": "the certificate of the server is not from the authority in `tls_ca_file`"
-    " (`--tls-ca-file`), or has expired",
-    "Socket closed": "the server closed the connection at once; if it has TLS, set `tls_ca_file`"
-    " (`--tls-ca-file`), and if it wants a client certificate, `tls_certificate_file` and `tls_key_file`",
+    "CERTIFICATE_VERIFY_FAILED": "the certificate of the server is not from the authority in `tls_ca_file`,"
+    " or has expired",
+    "Socket closed": "the server closed the connection at once; if it has TLS, set `tls_ca_file`,"
+    " and if it wants a client certificate, `tls_certificate_file` and `tls_key_file`",
     "Handshake read failed (Socket closed)": "the server ended the TLS handshake; if the server has no TLS,"
-    " leave `tls_ca_file` (`--tls-ca-file`) out, and if it wants a client certificate, set"
+    " leave `tls_ca_file` out, and if it wants a client certificate, set `tls_certificate_file` and"
+    " `tls_key_file`",
+    "Failed to create security handshaker": "the PEM files for TLS cannot be used; check `tls_ca_file`,"
     " `tls_certificate_file` and `tls_key_file`",
-    "Failed to create security handshaker": "the PEM files for TLS cannot be used; check `tls_ca_file`"
-    " (`--tls-ca-file`), `tls_certificate_file` and `tls_key_file`",
     "Unwrap failed": "the server ended the TLS connection; if it wants a client certificate, set"
     " `tls_certificate_file` and `tls_key_file` to one from an authority that it trusts",
 }
