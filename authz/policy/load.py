@@ -37,6 +37,10 @@ _MODEL = {
         "&& has_role(r.roles, p.role) && holds(r.facts, p.condition)",
     ),
 }
+_NO_DECLARATIONS = (
+    "declares no role and no type, as a file that Casbin has saved; add the `role`, `type` and `lock` rows of"
+    " the active version, which `authz policy export` writes"
+)
 
 
 def policy_directory() -> Path:
@@ -97,6 +101,9 @@ def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
     if model_text is not None:
         _check_model(model_text, faults)
     rows = [] if text is None else trim_padding(list(read_rows(POLICY_FILE, text, faults)), faults)
+    if rows and not {row.fields[0].text for row in rows} & {"role", "type"}:
+        faults.add(POLICY_FILE, 1, 1, _NO_DECLARATIONS)
+        raise PolicyError(faults.sorted())
     for row in rows:
         kind = row.fields[0].text
         if kind not in WIDTHS:

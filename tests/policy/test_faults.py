@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import casbin
 import pytest
 
 from authz.domain.errors import PolicyError
+from authz.policy.diff import diff
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 
 FAULTS = Path(__file__).parent / "faults"
@@ -20,6 +22,22 @@ def test_a_faulty_policy_is_refused_with_its_faults(name: str, tmp_path: Path) -
     with pytest.raises(PolicyError) as caught:
         load_policy(tmp_path)
     assert "\n".join(map(str, caught.value.faults)) + "\n" == (FAULTS / f"{name}.txt").read_text()
+
+
+def test_a_file_that_casbin_saved_is_the_same_policy_once_its_declarations_are_back(tmp_path: Path) -> None:
+    shipped, saved = policy_directory(), tmp_path / POLICY_FILE
+    for name in (MODEL_FILE, POLICY_FILE):
+        (tmp_path / name).write_bytes((shipped / name).read_bytes())
+    enforcer = casbin.Enforcer(str(tmp_path / MODEL_FILE), str(saved))
+    declarations = [
+        line for line in saved.read_text().splitlines() if line.startswith(("role,", "type,", "lock,"))
+    ]
+    enforcer.save_policy()
+    with pytest.raises(PolicyError, match="declares no role and no type"):
+        load_policy(tmp_path)
+    saved.write_text("\n".join([*declarations, saved.read_text()]))
+    before, after = load_policy(shipped), load_policy(tmp_path)
+    assert not diff(before, after)
 
 
 def test_a_missing_folder_is_an_error_that_names_both_files(tmp_path: Path) -> None:
