@@ -9,7 +9,7 @@ allows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import combinations
+from itertools import chain, product
 
 import msgspec
 
@@ -110,26 +110,36 @@ def nearest_grants(policy: CompiledPolicy, denial: Denial) -> tuple[tuple[Step, 
 def _changes_of_roles(policy: CompiledPolicy, denial: Denial) -> Iterator[tuple[Step, ...]]:
     """Sets of changes to the account, the course and the memberships, at most one new among them; the
     smallest first."""
-    repairs, additions = _repairs(denial), _additions(policy, denial)
+    repairs = _repairs(denial)
+    additions = _additions(policy, denial)
     for size in range(MAX_CHANGES + 1):
-        yield from combinations(repairs, size)
-        for some in combinations(repairs, size - 1) if size else ():
-            yield from ((*some, added) for added in additions)
+        yield from (some for some in repairs if len(some) == size)
+        for some in repairs:
+            if len(some) == size - 1:
+                yield from ((*some, added) for added in additions)
 
 
-def _repairs(denial: Denial) -> list[Step]:
-    """What may change of the account, of the course and of the memberships that are there."""
-    found = []
+def _repairs(denial: Denial) -> list[tuple[Step, ...]]:
+    """Sets of changes to the account, to the course and to the memberships that are there.
+
+    Suspensions in a scope end all together, since one of them takes all roles there. Of the other memberships
+    that give no role, one in each scope is enough: what several roles allow, one of them allows.
+    """
+    ways: list[list[tuple[Step, ...]]] = []
     if denial.is_suspended:
-        found.append(Step(ChangeKind.ACCOUNT))
+        ways.append([(Step(ChangeKind.ACCOUNT),)])
     if denial.course_state not in (None, CourseState.ACTIVE):
-        found.append(Step(ChangeKind.COURSE_STATE, ScopeKind.COURSE))
-    found += [
-        Step(ChangeKind.MEMBERSHIP, membership.kind, (membership.role,))
-        for membership in denial.memberships
-        if membership.status is not MembershipStatus.ACTIVE
-    ]
-    return found
+        ways.append([(Step(ChangeKind.COURSE_STATE, ScopeKind.COURSE),)])
+    for kind in ScopeKind:
+        without_role = {
+            Step(ChangeKind.MEMBERSHIP, kind, (each.role,)): each.status is MembershipStatus.SUSPENDED
+            for each in denial.memberships
+            if each.kind is kind and each.status is not MembershipStatus.ACTIVE
+        }
+        ways.append([(step,) for step, is_suspended in without_role.items() if not is_suspended])
+        ways.append([tuple(step for step, is_suspended in without_role.items() if is_suspended)])
+    sets = (tuple(chain.from_iterable(some)) for some in product(*([(), *way] for way in ways)))
+    return list(dict.fromkeys(each for each in sets if len(each) <= MAX_CHANGES))
 
 
 def _additions(policy: CompiledPolicy, denial: Denial) -> list[Step]:
