@@ -24,7 +24,7 @@ from authz.domain.entities import Course, CourseFilter
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.forkserver import AUTHZ
 from tests.runtime.test_server import campus_of
-from tests.serving import served, serving
+from tests.serving import find_free_port, served, serving
 from tests.store.directory import open_with, touch, write
 from tests.tokens import moved
 
@@ -148,6 +148,7 @@ def test_sigterm_during_the_start_ends_it(
 ) -> None:
     prefix = in_a_container() if contained else []
     variables = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
+        "AUTHZ_ADDRESS": f"127.0.0.1:{find_free_port()}",
         "AUTHZ_DATABASE_URL": f"postgresql://authz@127.0.0.1:{silent_database.getsockname()[1]}/authz",
         "AUTHZ_REPLICA_DIR": str(tmp_path / "replica"),
     }
