@@ -55,10 +55,10 @@ class LinesFile(DecisionSink):
                 self._rotate()
 
     def replace(self, subject: Subject, pseudonym: Subject) -> int:
-        """Write the file and its rotated files anew, with a pseudonym in the place of a subject, and without
-        the request ids of these lines; return how many lines. Meanwhile no process writes to them.
+        """Replace a subject by a pseudonym in the file and its rotated files, and remove the request ids of
+        these lines. Return the number of lines replaced. No process writes to the files meanwhile.
 
-        Raises `OSError`; the files that it has not come to are then as they were.
+        Raises `OSError`; the remaining files are then unchanged.
         """
         with self._locked():
             files = itertools.takewhile(Path.exists, map(self._numbered, itertools.count()))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -368,13 +369,17 @@ def test_a_checkpoint_within_a_change_does_not_make_an_older_state_good_enough(t
     assert cast(tuple[int, str], cache.asking())[1] == tokens[3]
 
 
-def test_a_watch_with_a_backlog_keeps_no_answer_good(tokens: list[str]) -> None:
+def test_a_watch_with_a_backlog_keeps_no_answer_good(
+    tokens: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("authz.client.cache.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     cache = cache_of(max_staleness_s=0.5)
     for token in tokens[:2]:
         cache.confirm(token, True)
     cache.keep(b"q", QUESTION, ANSWER, 0)
     assert cache.find(b"q") is ANSWER
-    time.sleep(0.6)
+    now_s[0] = 0.6
     for _ in range(3):
         cache.confirm(tokens[2], False)
         assert cache.find(b"q") is None
