@@ -10,10 +10,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from sqlalchemy import select
 
 from authz.domain.ids import Subject, SubjectType
 from authz.store.engine import opened, read_transaction
 from authz.store.recipients import askers
+from authz.store.tables import ENTITY_TABLES
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import privacy_pb2 as ppb
@@ -42,6 +44,12 @@ def told_of(url: str, name: str) -> set[str]:
         return {each.caller for each in askers(connection, Subject(SubjectType.USER, name))}
 
 
+def has_course(url: str, course_id: str) -> bool:
+    table = ENTITY_TABLES["course"]
+    with opened(url) as engine, read_transaction(engine) as connection:
+        return bool(connection.scalar(select(table.c.id).where(table.c.id == course_id)))
+
+
 async def test_a_watch_ends_when_its_caller_loses_the_role(secured: Service, sqlite_url: str) -> None:
     watch = secured.watch.Watch(wpb.WatchRequest(), metadata=bearer(ISSUER.jwt("sync")))
     await watch.read()
@@ -62,6 +70,10 @@ async def test_an_import_ends_when_its_caller_is_no_longer_known(
     async def messages() -> AsyncIterator[dpb.ImportRequest]:
         course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id="algebra"))
         yield dpb.ImportRequest(mutations=[course])
+        async with asyncio.timeout(20):
+            # The client asks for the next message before the server has the first one.
+            while not has_course(sqlite_url, "algebra"):  # noqa: ASYNC110  another connection tells
+                await asyncio.sleep(0.05)
         (tmp_path / "keys.json").write_bytes(Issuer().jwks())
         await asyncio.Event().wait()
 
