@@ -45,9 +45,10 @@ def _exit_at_stop_signals() -> None:
     """End the process with exit code 0 at SIGTERM or SIGINT, until an event loop handles them.
 
     The imports take a second, and the kernel drops a signal that process 1 of a container does not handle.
+    No exception ends them: code in C that imports would swallow it, or turn it into another one.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 if __name__ == "__main__":

@@ -161,3 +161,27 @@ def test_sigterm_during_the_start_ends_it(
     _, log = started.communicate(timeout=60)
     connection.close()
     assert (started.returncode, b"Traceback" in log) == (0, False)
+
+
+STOPPED_WHILE_IMPORTING = """
+import signal, sys
+
+class Stopping:
+    def find_spec(self, name, *_):
+        if name == "authz.cli.main":
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except BaseException:  # as code in C that imports
+                pass
+
+sys.meta_path.insert(0, Stopping())
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "follow"])
+def test_sigterm_in_an_import_that_swallows_exceptions_ends_the_start(tmp_path: Path, command: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STOPPED_WHILE_IMPORTING)
+    given = [f"--database=sqlite:///{tmp_path}/authz.db", f"--replica-dir={tmp_path}/replica"]
+    variables = os.environ | {"PYTHONPATH": str(tmp_path), "AUTHZ_ADDRESS": f"127.0.0.1:{find_free_port()}"}
+    started = subprocess.run([AUTHZ, command, *given], env=variables, timeout=60, check=False)
+    assert (started.returncode, (tmp_path / "authz.db").exists()) == (0, False)
