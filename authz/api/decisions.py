@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from authz.access.permission import NO_RIGHTS
-from authz.api.call import AnsweredQuestion, Call, new_ids
+from authz.access.principal import Principal
+from authz.api.call import AnsweredQuestion, Call, Method, new_ids
 from authz.audit.decision_log import DecisionLog
 from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES, DecisionEntry
 from authz.domain.facts import PURPOSE_AI_RESPONSE
@@ -39,31 +41,39 @@ class DecisionRecorder:
     ) -> None:
         """Log the decisions of a call that is over, or the call itself. For `is_ended` see
         `AuthzError.ended_call`: the entry says that such a call was allowed."""
-        method = call.method
-        kept = [each for each in call.decided or () if method.is_privileged or self._keeps(each)]
+        method, decided = call.method, call.decided
+        if decided:
+            keeps_all = method.is_privileged or self._log.samples_all
+            if kept := decided if keeps_all else [each for each in decided if self._keeps(each)]:
+                logged = _LoggedCall(call.principal, method, call.request_id, self._now(), code, duration_s)
+                for each in kept:
+                    self._log.put(partial(_decision_entry, logged, each, each.id or next(self._ids)))
+                return
         is_unauthenticated = call.principal.caller is None and call.rights is NO_RIGHTS
         is_refused = is_unauthenticated or (code in REFUSED_CODES and not is_ended)
-        is_kept = (
+        if not (is_refused or (self._keeps_call(method, is_ended=is_ended) and not decided)):
+            return
+        at = self._now()
+        if is_unauthenticated and not self._has_room(at):
+            return
+        logged = _LoggedCall(call.principal, method, call.request_id, at, code, duration_s)
+        entry = msgspec.structs.replace(
+            _call_entry(logged, next(self._ids)),
+            subject=subject_named(request),
+            action=action_named(request),
+            resource=resource_named(request),
+            allowed=not is_refused,
+            reason=reason,
+        )
+        self._log.put(lambda: entry)
+
+    def _keeps_call(self, method: Method, *, is_ended: bool) -> bool:
+        return (
             is_ended
             or method.is_privileged
             or method.short_name in UNLOGGED_WRITES
             or (method.is_decision and self._log.keeps_questions)
         )
-        if not (kept or is_refused or (is_kept and not call.decided)):
-            return
-        at = self._now()
-        if is_unauthenticated and not self._has_room(at):
-            return
-        entry = _entry(call, at, code, round(duration_s * US_PER_S), allowed=not is_refused)
-        for each in kept:
-            self._log.put(_with_decision(entry, each, each.id or next(self._ids)))
-        if not kept:
-            asked = {
-                "subject": subject_named(request),
-                "action": action_named(request),
-                "resource": resource_named(request),
-            }
-            self._log.put(msgspec.structs.replace(entry, decision_id=next(self._ids), reason=reason, **asked))
 
     def _has_room(self, at: Instant) -> bool:
         """Whether one more call without an authenticated caller is logged in this second."""
@@ -82,28 +92,37 @@ class DecisionRecorder:
         )
 
 
-def _entry(call: Call, at: Instant, code: str, duration_us: int, *, allowed: bool) -> DecisionEntry:
-    """The fields that all entries of a call have in common."""
+class _LoggedCall(msgspec.Struct, frozen=True, gc=False):
+    """What all entries of a call have in common."""
+
+    principal: Principal
+    method: Method
+    request_id: str
+    at: Instant
+    code: str
+    duration_s: float
+
+
+def _call_entry(call: _LoggedCall, decision_id: str) -> DecisionEntry:
     principal = call.principal
     return DecisionEntry(
-        at=at,
-        decision_id="",
+        at=call.at,
+        decision_id=decision_id,
         method=call.method.short_name,
-        code=code,
+        code=call.code,
         caller="unauthenticated" if principal.caller is None else str(principal.caller),
         person="" if principal.on_behalf_of is None else str(principal.on_behalf_of),
         request_id=call.request_id,
-        allowed=allowed,
-        duration_us=duration_us,
+        allowed=False,
+        duration_us=round(call.duration_s * US_PER_S),
     )
 
 
-def _with_decision(entry: DecisionEntry, decided: AnsweredQuestion, decision_id: str) -> DecisionEntry:
-    question, decision, verdict = decided.question, decided.decision, decided.decision.verdict
+def _decision_entry(call: _LoggedCall, answered: AnsweredQuestion, decision_id: str) -> DecisionEntry:
+    question, decision, verdict = answered.question, answered.decision, answered.decision.verdict
     ref, rule = question.resource, verdict.rule
     return msgspec.structs.replace(
-        entry,
-        decision_id=decision_id,
+        _call_entry(call, decision_id),
         subject=str(question.subject),
         action=question.action,
         resource=f"{ref.type}:{ref.id}" if ref.id else ref.type,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -15,7 +15,7 @@ from authz.telemetry.background import BackgroundWriter
 from authz.telemetry.metrics import count_logged
 
 MAX_WAITING = 100_000
-"""Maximum entries that wait for one sink, about 60 MB. Further entries are lost and counted."""
+"""Maximum entries that wait for one sink, about 80 MB. Further entries are lost and counted."""
 _RETRY_S = 1.0
 _FLUSH_TIMEOUT_S = 2.0
 _ABORT_TIMEOUT_S = 0.5
@@ -48,15 +48,18 @@ class DecisionLog:
     def __init__(self, sinks: Sequence[DecisionSink], *, sample_rate: float) -> None:
         self._deliveries = [_Delivery(sink) for sink in sinks]
         self._sample_rate = sample_rate
+        self.samples_all = sample_rate >= 1
+        """Whether the sample includes every allowed decision."""
 
     def samples(self) -> bool:
         """Whether the sample includes this allowed decision."""
-        return self._sample_rate >= 1 or random.random() < self._sample_rate  # noqa: S311  a sample, not a secret
+        return self.samples_all or random.random() < self._sample_rate  # noqa: S311  a sample, not a secret
 
-    def put(self, entry: DecisionEntry) -> None:
-        """Queue an entry for every sink. Neither waits nor raises."""
+    def put(self, make: Callable[[], DecisionEntry]) -> None:
+        """Queue an entry for every sink. Neither waits nor raises. The thread of the sink makes it, so that
+        the answer does not wait for that."""
         for delivery in self._deliveries:
-            delivery.writer.put(entry)
+            delivery.writer.put(make)
 
     def close(self) -> None:
         """Write the waiting entries, at most two seconds for each sink; the rest is lost and counted."""
@@ -72,9 +75,9 @@ class _Delivery:
         self._closing = threading.Event()
         self._is_failing = False
         self._told = 0
-        self.writer = BackgroundWriter[DecisionEntry](
+        self.writer = BackgroundWriter[Callable[[], DecisionEntry]](
             f"decisions-{sink.name}",
-            self._write,
+            lambda waiting: self._write([make() for make in waiting]),
             max_items=MAX_WAITING,
             gather_s=sink.gather_s,
             on_loss=lambda lost: count_logged(sink.name, lost=lost),

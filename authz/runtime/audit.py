@@ -33,8 +33,8 @@ class SynchronousDecisionLog(DecisionLog):
         super().__init__((), sample_rate=1)
         self._on_question = on_question
 
-    def put(self, entry: DecisionEntry) -> None:
-        self._on_question(entry)
+    def put(self, make: Callable[[], DecisionEntry]) -> None:
+        self._on_question(make())
 
 
 def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog | None:

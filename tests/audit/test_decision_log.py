@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,7 @@ def test_entries_wait_while_the_disk_is_full_and_none_is_lost(
     with capture_logs() as lines:
         log = DecisionLog([LinesFile(path, max_bytes=1 << 20, kept=1)], sample_rate=1)
         for number in range(3):
-            log.put(entry(number))
+            log.put(partial(entry, number))
         while not lines:
             threading.Event().wait(0.001)
         path.unlink()
@@ -210,10 +211,10 @@ def test_what_a_slow_sink_loses_is_counted_and_no_other_sink_loses_any(
     with capture_logs() as lines:
         log = DecisionLog([slow, LinesFile(path, max_bytes=1 << 20, kept=1)], sample_rate=1)
         before = counted("written"), counted("lost")
-        log.put(entry(0))
+        log.put(partial(entry, 0))
         slow.entered.wait()
         for number in range(1, 31):
-            log.put(entry(number))
+            log.put(partial(entry, number))
             if number % 10 == 0:
                 while path.read_bytes().count(b"\n") <= number:  # as fast as the file takes them
                     threading.Event().wait(0.001)
@@ -249,7 +250,7 @@ def test_only_the_entries_that_a_sink_can_never_write_are_lost_and_counted(error
         log = DecisionLog([picky], sample_rate=1)
         before = counted("written"), counted("lost")
         for number in range(20):
-            log.put(entry(number))
+            log.put(partial(entry, number))
         log.close()
     assert picky.written == [f"d-{number}" for number in range(20) if number not in (3, 4, 19)]
     assert (counted("written") - before[0], counted("lost") - before[1]) == (17, 3)
@@ -263,9 +264,9 @@ def test_a_stop_does_not_wait_for_a_sink_that_hangs(monkeypatch: pytest.MonkeyPa
     slow = Slow()
     with capture_logs() as lines:
         log = DecisionLog([slow], sample_rate=1)
-        log.put(entry(0))
+        log.put(partial(entry, 0))
         slow.entered.wait()
-        log.put(entry(1))
+        log.put(partial(entry, 1))
         log.close()
         slow.may.set()
     assert [line["event"] for line in lines] == ["decisions lost at the end"]

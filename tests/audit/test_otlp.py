@@ -78,7 +78,7 @@ def test_entries_wait_while_the_collector_refuses_them(store: Store, collector: 
     collector.status = 400
     log = open_decision_log(load_settings({"decision_log": "otlp"}, environ={}), store.decisions)
     assert log is not None
-    log.put(ENTRY)
+    log.put(lambda: ENTRY)
     until(lambda: collector.refused, "nothing is sent")
     assert collector.records == []
     collector.status = 200
