@@ -67,8 +67,8 @@ METHODS: Mapping[str, tuple[CallKind, str]] = {
     "ReadChanges": (CallKind.READ, "read_changes"),
     "ReadDecisions": (CallKind.READ, "read_decisions"),
     "ReadCheckpoint": (CallKind.READ, "read_changes"),
-    "ReadInclusionProof": (CallKind.READ, "read_changes"),
-    "ReadConsistencyProof": (CallKind.READ, "read_changes"),
+    "ReadInclusionProof": (CallKind.READ, ""),
+    "ReadConsistencyProof": (CallKind.READ, ""),
 }
 """By name. A permission is an action of the type `api`. An empty one depends on what the request says, and
 the servicer asks for it. A server does not start if it has a method that is not listed here.

@@ -88,12 +88,12 @@ def permission_to_read(kind: EntityKind) -> str:
     return f"read_{KINDS[kind].plural}" if kind in _READ else ""
 
 
-async def require_of_person(call: Call, rights: PersonRights) -> None:
-    """Raise `PermissionDeniedError` unless the person on whose behalf the call is made, if any, has the
-    permission of the method, too."""
+async def require_of_person(call: Call, rights: PersonRights, permission: str = "") -> None:
+    """Raise `PermissionDeniedError` unless the person on whose behalf the call is made, if any, has a
+    permission, too: by default that of the method."""
     person = call.principal.on_behalf_of
     if person is not None:
-        await rights.require_permission(person, call.method.permission)
+        await rights.require_permission(person, permission or call.method.permission)
 
 
 class PolicyPermissions(Permissions):

@@ -96,6 +96,14 @@ REQUESTS: dict[str, list[tuple[str, Any]]] = {
         *((name, dpb.WriteRequest(mutations=[touch(**record)])) for name, record in WRITES),
         ("write_courses", dpb.WriteRequest(preconditions=[COURSE_EXISTS])),
     ],
+    "ReadInclusionProof": [
+        ("read_changes", aupb.ReadInclusionProofRequest()),
+        ("read_decisions", aupb.ReadInclusionProofRequest(log=aupb.AUDIT_LOG_DECISIONS)),
+    ],
+    "ReadConsistencyProof": [
+        ("read_changes", aupb.ReadConsistencyProofRequest()),
+        ("read_decisions", aupb.ReadConsistencyProofRequest(log=aupb.AUDIT_LOG_DECISIONS)),
+    ],
 }
 """Of the calls whose permission depends on what they say: each permission, and a request that needs it."""
 
@@ -306,3 +314,26 @@ async def test_no_call_tells_of_an_ai_response_to_who_may_not_ask_about_it(
             error = await outcome_of(secured, name, request, ISSUER.jwt("asker"))
             assert error is not None and error.code() is grpc.StatusCode.PERMISSION_DENIED, name
             assert info_of(error).metadata["permission"] == "check_ai_process", name
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_proof_shows_nothing_of_a_log_that_its_caller_may_not_read(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    roles = {"service:auditor": "compliance_auditor", "service:officer": "privacy_officer"}
+    grant(sqlite_url, {**roles, "service:root": "platform_admin"})
+    settings = ISSUER.settings(tmp_path)
+    async with serve(sqlite_url, now=time.time_ns() // 1000, decision_log="table", **settings) as secured:
+        rows = with_rows(
+            "p, compliance_auditor, *, api, read_decisions, , deny",
+            "p, privacy_officer, *, api, read_changes, , deny",
+        )
+        policy = ppb.ApplyPolicyRequest(files=messages(rows))
+        await secured.policy.ApplyPolicy(policy, metadata=bearer(ISSUER.jwt("root")))
+        for name in ("ReadInclusionProof", "ReadConsistencyProof"):
+            for permission, request in requests_of(name):
+                for caller, lacks in (("auditor", "read_decisions"), ("officer", "read_changes")):
+                    error = await outcome_of(secured, name, request, ISSUER.jwt(caller))
+                    assert error is not None, "a proof about nothing is malformed"
+                    denied = error.code() is grpc.StatusCode.PERMISSION_DENIED
+                    assert denied == (permission == lacks), (name, permission, caller)

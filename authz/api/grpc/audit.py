@@ -23,6 +23,8 @@ from authz.wire.audit import (
     parse_read_decisions,
 )
 
+_PERMISSIONS = {AuditLog.CHANGES: "read_changes", AuditLog.DECISIONS: "read_decisions"}
+
 
 class AuditServicer:
     """Reads the change log, its tree, and the decision log in the database.
@@ -92,8 +94,8 @@ class AuditServicer:
         self, request: pb.ReadInclusionProofRequest, call: Call
     ) -> pb.ReadInclusionProofResponse:
         """Prove that a signed tree has a leaf."""
-        await require_of_person(call, self._rights)
         log = parse_audit_log(request.log)
+        await self._require_reader(call, log)
         wanted = partial(self._proofs.inclusion, log, request.number, request.tree_size)
         proof = await self._gate.run(wanted)
         return pb.ReadInclusionProofResponse(
@@ -104,8 +106,14 @@ class AuditServicer:
         self, request: pb.ReadConsistencyProofRequest, call: Call
     ) -> pb.ReadConsistencyProofResponse:
         """Prove that a signed tree begins another."""
-        await require_of_person(call, self._rights)
         log = parse_audit_log(request.log)
+        await self._require_reader(call, log)
         wanted = partial(self._proofs.consistency, log, request.first_size, request.second_size)
         proof = await self._gate.run(wanted)
         return pb.ReadConsistencyProofResponse(hashes=proof.hashes)
+
+    async def _require_reader(self, call: Call, log: AuditLog) -> None:
+        """Raise `PermissionDeniedError` unless caller and person may read the log that a proof is about."""
+        permission = _PERMISSIONS[log]
+        call.require(permission)
+        await require_of_person(call, self._rights, permission)
