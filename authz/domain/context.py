@@ -12,7 +12,7 @@ from authz.domain.entities import (
     Resource,
     Session,
 )
-from authz.domain.facts import OWN, TIMED_FACTS, Times, resource_facts, scope_facts
+from authz.domain.facts import OWN, TIMED_FACTS, Times, resource_facts, scope_facts, times_of
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.instants import Instant
 
@@ -113,8 +113,7 @@ def resource_context_of(resource: Resource, scope: ScopeContext, subject: Subjec
     facts = resource_facts(resource) & scope.state.possible | scope.state.facts
     if resource.owner is not None and resource.owner == subject:
         facts |= OWN
-    times = Times(resource.available_from, resource.available_until, resource.created_at)
-    return ResourceContext(scope, facts, times)
+    return ResourceContext(scope, facts, times_of(resource))
 
 
 def facts_at(now: Instant, context: ResourceContext, required_facts: int) -> tuple[int, Instant | None]:

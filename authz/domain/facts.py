@@ -25,7 +25,7 @@ PURPOSE_AI_RESPONSE = "ai_response"
 """The one purpose besides plain use (the empty string) that the service knows."""
 
 
-class Times(msgspec.Struct, frozen=True, gc=False):
+class Times(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the timed facts are computed from."""
 
     available_from: Instant | None = None
@@ -276,6 +276,11 @@ def consequences(required: int, forbidden: int) -> tuple[int, int] | None:
 def resource_facts(resource: Resource) -> int:
     """The facts whose resource part holds: a scope may rule some of them out, time others."""
     return reduce(or_, (bit for bit, holds in _RESOURCE_FACTS if holds(resource)), _UNCONDITIONAL)
+
+
+def times_of(resource: Resource) -> Times:
+    """What the timed facts of a resource are computed from."""
+    return Times(resource.available_from, resource.available_until, resource.created_at)
 
 
 def scope_facts(course: Course | None, session: Session | None) -> tuple[int, int]:

@@ -10,15 +10,15 @@ from authz.domain.entities import KINDS, Membership, Resource, RetainedData, Ret
 from authz.domain.ports import Dump
 from authz.replica.codec import Codec, Databases, Pair
 from authz.replica.layout import (
-    is_shared,
-    join_memberships,
-    membership_record,
+    StoredMembership,
+    decode_memberships,
+    decode_resource,
+    encode_memberships,
+    encode_resource,
     read_ref,
-    read_resource,
     read_tombstone,
     ref_key,
-    resource_record,
-    split_memberships,
+    stored_membership,
     tombstone_record,
     with_shared,
 )
@@ -32,19 +32,17 @@ class _MembershipCodec(Codec):
     """All memberships of a subject in one scope are one record, by role."""
 
     def record_of(self, entity: Membership, before: bytes) -> bytes:
-        return join_memberships(split_memberships(before) | {entity.role: membership_record(entity)})
+        return encode_memberships([*self._others_in(entity, before), stored_membership(entity)])
 
     def rest_of(self, entity: Membership, before: bytes) -> bytes:
-        memberships = split_memberships(before)
-        memberships.pop(entity.role, None)
-        return join_memberships(memberships)
+        return encode_memberships(self._others_in(entity, before))
 
     def pairs(self, dump: Dump) -> Iterator[Pair]:
         for key, held in groupby(dump.entities(self.kind, by="subject"), self.key_of):
-            yield (
-                key,
-                join_memberships({membership.role: membership_record(membership) for membership in held}),
-            )
+            yield key, encode_memberships(map(stored_membership, held))
+
+    def _others_in(self, entity: Membership, record: bytes) -> list[StoredMembership]:
+        return [each for each in decode_memberships(record) if each[0] != entity.role]
 
 
 class _ResourceCodec(Codec):
@@ -60,10 +58,11 @@ class _ResourceCodec(Codec):
         databases.put(TOMBSTONES, self.key_of(entity), tombstone_record(databases.committed_at))
 
     def record_of(self, entity: Resource, before: bytes) -> bytes:
-        return resource_record(entity, shared=is_shared(before))
+        is_shared = bool(before) and decode_resource(before).is_shared
+        return encode_resource(entity, is_shared=is_shared)
 
     def read(self, key: bytes, record: bytes) -> Resource:
-        return read_resource(read_ref(key, 0)[0], record)
+        return decode_resource(record).resource(read_ref(key, 0)[0])
 
     def pairs(self, dump: Dump) -> Iterator[Pair]:
         # Both come in the order of type and id.
@@ -73,7 +72,7 @@ class _ResourceCodec(Codec):
             ref = resource.key
             while next_shared is not None and next_shared < ref:
                 next_shared = next(shared, None)
-            yield ref_key(ref), resource_record(resource, shared=ref == next_shared)
+            yield ref_key(ref), encode_resource(resource, is_shared=ref == next_shared)
 
 
 class _ShareCodec(Codec):
@@ -90,8 +89,8 @@ class _ShareCodec(Codec):
 
     def _mark(self, databases: Databases, ref: bytes, *, shared: bool) -> None:
         """Let the resource's record say whether there are shares of it."""
-        record = databases.get("resources", ref)
-        if record and is_shared(record) is not shared:
+        raw = databases.get("resources", ref)
+        if raw and (record := decode_resource(raw)).is_shared is not shared:
             databases.put("resources", ref, with_shared(record, shared))
 
 

@@ -5,23 +5,27 @@ Every key begins with the fields by which it is looked up, so a check needs one 
 which no id contains; a UUID in its usual form is packed into 17 bytes instead of 37. So no key is a prefix of
 another, and packing is one to one.
 
-The records that nearly every check reads, memberships and resources, are written here byte by byte,
-memberships without their source and reference. Other kinds are written by `authz.replica.codec`.
+A record is MessagePack. Those that nearly every check reads, memberships and resources, have a form of their
+own here; those of other kinds are written by `authz.replica.codec`.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
+from typing import TypeAlias
+
+import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Memberships, MembershipTerms
 from authz.domain.entities import Membership, MembershipStatus, Resource, Visibility
-from authz.domain.facts import OWN, Times, resource_facts
+from authz.domain.facts import OWN, Times, resource_facts, times_of
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 15
+FORMAT = 16
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 END = b"\0"
@@ -40,38 +44,15 @@ _SCOPE_KINDS = {
     PLATFORM_KEY[0]: ScopeKind.PLATFORM,
 }
 
-_STATUSES = tuple(MembershipStatus)
-_STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES)}
-_MEMBERSHIP_TIMES = (16, 32, 64)
-"""The flags of `starts_at`, `ends_at` and `suspended_until`."""
-_MEMBERSHIP_TIMED = sum(_MEMBERSHIP_TIMES)
-_VISIBILITIES = tuple(Visibility)
-
-_PUBLISHED, _LOCKED, _AI, _SHARED = 1, 2, 4, 64
-_CREATED = 32
-_RESOURCE_TIMES = (8, 16, _CREATED)
-"""The flags of `available_from`, `available_until` and `created_at`."""
-_TIMED = sum(_RESOURCE_TIMES)
-_HEAD = 4
 _NO_TIMES = Times()
-_FACTS = tuple(
-    resource_facts(
-        Resource(
-            type="",
-            id="",
-            scope=PLATFORM,
-            visibility=_VISIBILITIES[min(number & 3, len(_VISIBILITIES) - 1)],
-            published=bool(number >> 2 & _PUBLISHED),
-            locked=bool(number >> 2 & _LOCKED),
-            ai_allowed=bool(number >> 2 & _AI),
-        )
-    )
-    for number in range(32)
-)
-"""The facts whose resource part holds, by the three lowest flags and the number of the visibility."""
-
 _instant = struct.Struct("<q")
 _number = struct.Struct(">Q")
+
+StoredMembership: TypeAlias = tuple[str, MembershipStatus, Instant | None, Instant | None, Instant | None]
+"""Role, status, and when it starts, when it ends and until when it is suspended. The source and its reference
+are left out."""
+_memberships = msgspec.msgpack.Decoder(list[StoredMembership])
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def pack_id(text: str) -> bytes:
@@ -161,146 +142,106 @@ def read_number(raw: bytes, start: int) -> tuple[int, int]:
     return _number.unpack_from(raw, start)[0], start + _number.size
 
 
-def membership_record(membership: Membership) -> bytes:
-    """One membership of a subject in a scope: its length, then its fields, the role last."""
-    instants = (membership.starts_at, membership.ends_at, membership.suspended_until)
-    flags, times = _pack_times(_MEMBERSHIP_TIMES, instants)
-    body = bytes((_STATUS_NUMBERS[membership.status] | flags,)) + times + membership.role.encode()
-    return bytes((len(body),)) + body
+def stored_membership(membership: Membership) -> StoredMembership:
+    """What the replica has of a membership."""
+    m = membership
+    return m.role, m.status, m.starts_at, m.ends_at, m.suspended_until
 
 
-def split_memberships(raw: bytes) -> dict[str, bytes]:
-    """The records of a subject's memberships in one scope, by role."""
-    found: dict[str, bytes] = {}
-    start = 0
-    while start < len(raw):
-        end = start + 1 + raw[start]
-        flags = raw[start + 1]
-        times = (flags & _MEMBERSHIP_TIMED).bit_count() * _instant.size
-        found[raw[start + 2 + times : end].decode()] = raw[start:end]
-        start = end
-    return found
+def encode_memberships(held: Iterable[StoredMembership]) -> bytes:
+    """The record of a subject's memberships in one scope, by role, so that equal sets are equal bytes; empty
+    for none."""
+    by_role = sorted(held)
+    return _encode(by_role) if by_role else b""
 
 
-def join_memberships(records: dict[str, bytes]) -> bytes:
-    """All of them as one value, in the order of the roles, so that equal sets are equal bytes."""
-    return b"".join(records[role] for role in sorted(records))
+def decode_memberships(record: bytes) -> list[StoredMembership]:
+    """The memberships of a record; none for an empty one."""
+    return _memberships.decode(record) if record else []
 
 
 def read_memberships(raw: bytes) -> Memberships:
-    """The memberships of a value of `join_memberships` that follows the first byte of its scope."""
+    """The memberships of a record that follows the first byte of its scope."""
     kind = _SCOPE_KINDS[raw[0]]
-    return tuple(_read_membership(kind, role, record) for role, record in split_memberships(raw[1:]).items())
+    return tuple(MembershipTerms(kind, *each) for each in decode_memberships(raw[1:]))
 
 
-def _read_membership(kind: ScopeKind, role: str, record: bytes) -> MembershipTerms:
-    flags = record[1]
-    return MembershipTerms(
-        kind, role, _STATUSES[flags & 15], *_unpack_times(_MEMBERSHIP_TIMES, flags, record, 2)
-    )
+class ResourceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A resource without its type and id. `scope` and `owner` are their keys; no owner is an empty one.
 
-
-def resource_record(resource: Resource, *, shared: bool = False) -> bytes:
-    """A resource without type and id: flags, visibility, lengths, scope, owner, times.
-
-    `shared` says whether the resource has any share, so that a check without one skips the lookup.
+    `is_shared` says whether the resource has any share, so that a check without one skips the lookup.
     """
-    instants = (resource.available_from, resource.available_until, resource.created_at)
-    flags, times = _pack_times(_RESOURCE_TIMES, instants)
-    flags |= (
-        (_SHARED if shared else 0)
-        | (_PUBLISHED if resource.published else 0)
-        | (_LOCKED if resource.locked else 0)
-        | (_AI if resource.ai_allowed else 0)
-    )
-    scope = scope_key(resource.scope)
-    owner = b"" if resource.owner is None else subject_key(resource.owner)
-    head = (flags, _VISIBILITIES.index(resource.visibility), len(scope), len(owner))
-    return bytes(head) + scope + owner + times
 
+    scope: bytes
+    owner: bytes
+    visibility: Visibility
+    published: bool
+    locked: bool
+    ai_allowed: bool
+    times: Times
+    is_shared: bool
 
-def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
-    """The resource of a record."""
-    flags, visibility, scope_length, owner_length = raw[:_HEAD]
-    times = _read_times(raw, flags, _HEAD + scope_length + owner_length)
-    return Resource(
-        type=ref.type,
-        id=ref.id,
-        scope=read_scope(raw, _HEAD)[0],
-        owner=read_subject(raw, _HEAD + scope_length)[0] if owner_length else None,
-        visibility=_VISIBILITIES[visibility],
-        published=flags & _PUBLISHED != 0,
-        available_from=times.available_from,
-        available_until=times.available_until,
-        created_at=times.created_at,
-        locked=flags & _LOCKED != 0,
-        ai_allowed=flags & _AI != 0,
-    )
+    def resource(self, ref: ResourceRef) -> Resource:
+        """The resource with this name."""
+        return Resource(
+            type=ref.type,
+            id=ref.id,
+            scope=read_scope(self.scope, 0)[0],
+            owner=whole_subject(self.owner) if self.owner else None,
+            visibility=self.visibility,
+            published=self.published,
+            locked=self.locked,
+            ai_allowed=self.ai_allowed,
+            **msgspec.structs.asdict(self.times),
+        )
 
-
-def is_shared(raw: bytes) -> bool:
-    """Whether the resource of a record has any share. False for an empty record."""
-    return raw != b"" and raw[0] & _SHARED != 0
-
-
-def with_shared(raw: bytes, shared: bool) -> bytes:
-    """The same record, saying whether there is any share of the resource."""
-    return bytes((raw[0] & ~_SHARED | (_SHARED if shared else 0),)) + raw[1:]
-
-
-def read_context(raw: bytes) -> tuple[bytes, bytes, int, Times, bool]:
-    """What a decision needs of a resource's record: the key of its scope, the key of its owner (empty for
-    none), the facts whose resource part holds, its times, and whether there is any share of it."""
-    flags, visibility, scope_length, owner_length = raw[:_HEAD]
-    scope_end = _HEAD + scope_length
-    owner_end = scope_end + owner_length
-    facts = _FACTS[(flags & 7) << 2 | visibility]
-    times = _read_times(raw, flags, owner_end)
-    return raw[_HEAD:scope_end], raw[scope_end:owner_end], facts, times, flags & _SHARED != 0
-
-
-def read_contents(
-    records: Iterable[tuple[bytes, bytes]], start: int, scope: ScopeContext, asker: bytes, *, timed: bool
-) -> Iterator[tuple[str, ResourceContext]]:
-    """The ids of resources in a scope, which begin at `start` of the keys of their records, and how the
-    subject with the key `asker` finds each. Without `timed`, their times are left out."""
-    possible, everywhere, times = scope.state.possible, scope.state.facts, _NO_TIMES
-    for key, raw in records:
-        flags, owner_start = raw[0], _HEAD + raw[2]
-        facts = _FACTS[(flags & 7) << 2 | raw[1]] & possible | everywhere
-        if raw[3] and raw.startswith(asker, owner_start):  # no key is a prefix of another
+    def context(self, scope: ScopeContext, asker: bytes = b"", *, timed: bool = True) -> ResourceContext:
+        """The resource in its scope, as the subject with the key `asker` finds it. Without `timed`, its times
+        are left out."""
+        facts = _facts(self.visibility, self.published, self.locked, self.ai_allowed)
+        facts = facts & scope.state.possible | scope.state.facts
+        if self.owner and self.owner == asker:
             facts |= OWN
-        if timed:
-            times = _read_times(raw, flags, owner_start + raw[3])
-        yield whole_id(key, start), ResourceContext(scope, facts, times, flags & _SHARED != 0)
+        return ResourceContext(scope, facts, self.times if timed else _NO_TIMES, self.is_shared)
 
 
-def _read_times(raw: bytes, flags: int, place: int) -> Times:
-    timed = flags & _TIMED
-    if timed == _CREATED:  # by far the most frequent, and a list reads thousands
-        return Times(None, None, _instant.unpack_from(raw, place)[0])
-    if not timed:
-        return _NO_TIMES
-    return Times(*_unpack_times(_RESOURCE_TIMES, flags, raw, place))
+decode_resource = msgspec.msgpack.Decoder(ResourceRecord).decode
 
 
-def _pack_times(names: tuple[int, ...], instants: Iterable[Instant | None]) -> tuple[int, bytes]:
-    """A flag for each of the instants that there are, and these one after the other."""
-    flags, packed = 0, b""
-    for flag, instant in zip(names, instants, strict=True):
-        if instant is not None:
-            flags |= flag
-            packed += _instant.pack(instant)
-    return flags, packed
+def encode_resource(resource: Resource, *, is_shared: bool = False) -> bytes:
+    """The record of a resource."""
+    record = ResourceRecord(
+        scope=scope_key(resource.scope),
+        owner=b"" if resource.owner is None else subject_key(resource.owner),
+        visibility=resource.visibility,
+        published=resource.published,
+        locked=resource.locked,
+        ai_allowed=resource.ai_allowed,
+        times=times_of(resource),
+        is_shared=is_shared,
+    )
+    return _encode(record)
 
 
-def _unpack_times(names: tuple[int, ...], flags: int, raw: bytes, place: int) -> Iterator[Instant | None]:
-    for flag in names:
-        if flags & flag:
-            yield _instant.unpack_from(raw, place)[0]
-            place += _instant.size
-        else:
-            yield None
+def with_shared(record: ResourceRecord, is_shared: bool) -> bytes:
+    """The same record, saying whether there is any share of the resource."""
+    return _encode(msgspec.structs.replace(record, is_shared=is_shared))
+
+
+@cache
+def _facts(visibility: Visibility, published: bool, locked: bool, ai_allowed: bool) -> int:
+    """The facts whose resource part holds."""
+    return resource_facts(
+        Resource(
+            type="",
+            id="",
+            scope=PLATFORM,
+            visibility=visibility,
+            published=published,
+            locked=locked,
+            ai_allowed=ai_allowed,
+        )
+    )
 
 
 def tombstone_record(deleted_at: Instant) -> bytes:

@@ -23,7 +23,6 @@ from authz.domain.entities import (
     ShareLevel,
     kind_of,
 )
-from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
@@ -36,10 +35,9 @@ from authz.replica.layout import (
     END,
     PLATFORM_KEY,
     SESSION_KIND,
+    ResourceRecord,
+    decode_resource,
     pack_id,
-    read_contents,
-    read_context,
-    read_resource,
     ref_key,
     scope_key,
     subject_key,
@@ -76,7 +74,7 @@ class ReplicaSnapshot(Snapshot):
         self._grants_key: tuple[bytes, bytes, bytes] | None = None
         self._memberships = _NO_MEMBERSHIPS
         self._ref_key = b""
-        self._resource: bytes | None = None
+        self._resource: ResourceRecord | None = None
         self._subject: Subject | None = None
         self._subject_key = b""
         self._suspension: Suspension | None = None
@@ -108,35 +106,23 @@ class ReplicaSnapshot(Snapshot):
 
     def resource(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
         key = ref_key(ref)
-        raw = self._record_of(key)
-        if raw is None:
+        record = self._record_of(key)
+        if record is None:
             return None if self._get(key, None, self._environment.tombstones) is None else DELETED
-        in_scope, owner, facts, times, shared = read_context(raw)
-        scope = self._scopes.get(in_scope) or self._scope(in_scope)
-        if scope is None:
-            return SCOPE_MISSING
-        facts = facts & scope.state.possible | scope.state.facts
-        if owner == self._key_of(subject):
-            facts |= OWN
-        return ResourceContext(scope, facts, times, shared)
+        scope = self._scopes.get(record.scope) or self._scope(record.scope)
+        return SCOPE_MISSING if scope is None else record.context(scope, self._key_of(subject))
 
     def record(self, key: CourseKey | SessionKey | ResourceRef) -> Course | Session | Resource | None:
         if isinstance(key, ResourceRef):
-            name = ref_key(key)
-            raw = (
-                self._resource
-                if name == self._ref_key
-                else self._get(name, None, self._environment.resources)
-            )
-            return None if raw is None else read_resource(key, raw)
+            record = self._record_of(ref_key(key))
+            return None if record is None else record.resource(key)
         codec = CODECS[kind_of(key).name]
         found: Course | Session | Resource | None = self._read(codec, codec.key_of(key))
         return found
 
     def owner(self, ref: ResourceRef) -> Subject | None:
-        raw = self._record_of(ref_key(ref))
-        owner = b"" if raw is None else read_context(raw)[1]
-        return whole_subject(owner) if owner else None
+        record = self._record_of(ref_key(ref))
+        return whole_subject(record.owner) if record is not None and record.owner else None
 
     def memberships(self, subject: Subject, scope: ScopeContext) -> Memberships:
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
@@ -208,7 +194,9 @@ class ReplicaSnapshot(Snapshot):
         while part := list(islice(keys, _PART)):
             with transaction.cursor(env.resources) as cursor:
                 records: list[Any] = cursor.getmulti(part)
-            yield from read_contents(records, len(type_key), scope, own_key, timed=timed)
+            for key, raw in records:
+                context = decode_resource(raw).context(scope, own_key, timed=timed)
+                yield whole_id(key, len(type_key)), context
 
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None
@@ -224,9 +212,8 @@ class ReplicaSnapshot(Snapshot):
     def scan_holders(self, ref: ResourceRef, *, after: Subject | None = None) -> Iterator[Subject]:
         head, last = ref_key(ref), b"" if after is None else subject_key(after)
         shares = scan_prefix(self._transaction, self._environment.shares, head, last)
-        raw = self._get(head, None, self._environment.resources)
-        owner = b"" if raw is None else read_context(raw)[1]
-        owners = [owner] if owner > last else []
+        record = self._record_of(head)
+        owners = [record.owner] if record is not None and record.owner > last else []
         yield from self._subjects(merge_sorted([owners, shares]))
 
     def scan_memberships(self, scope: ScopeContext) -> Iterator[tuple[Subject, Memberships]]:
@@ -240,14 +227,12 @@ class ReplicaSnapshot(Snapshot):
         self, scope: ScopeContext, type_name: str
     ) -> Iterator[tuple[ResourceRef, Subject | None, ResourceContext]]:
         env, get, type_key = self._environment, self._get, type_name.encode() + END
-        possible, everywhere = scope.state.possible, scope.state.facts
         for key in scan_prefix(self._transaction, env.resources_in, _own_key(scope) + type_key):
             raw = get(type_key + key, None, env.resources)
             if raw is not None:
-                _, owner, facts, times, shared = read_context(raw)
-                context = ResourceContext(scope, facts & possible | everywhere, times, shared)
-                ref = ResourceRef(type_name, whole_id(key))
-                yield ref, whole_subject(owner) if owner else None, context
+                record = decode_resource(raw)
+                owner = whole_subject(record.owner) if record.owner else None
+                yield ResourceRef(type_name, whole_id(key)), owner, record.context(scope)
 
     def scan_shares(self, ref: ResourceRef) -> Iterator[tuple[Subject, ShareLevel]]:
         head, shares = ref_key(ref), self._environment.shares
@@ -339,10 +324,11 @@ class ReplicaSnapshot(Snapshot):
         raw = self._get(key, None, self._environment.databases[codec.database])
         return None if raw is None else codec.read(key, raw)
 
-    def _record_of(self, key: bytes) -> bytes | None:
+    def _record_of(self, key: bytes) -> ResourceRecord | None:
         """The record of a resource, None for none. The last one is kept."""
         if key != self._ref_key:
-            self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
+            raw = self._get(key, None, self._environment.resources)
+            self._ref_key, self._resource = key, None if raw is None else decode_resource(raw)
         return self._resource
 
     def _memberships_in(self, subject: bytes, scope: bytes) -> Memberships:

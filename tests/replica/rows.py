@@ -11,7 +11,7 @@ from authz.domain.ids import Scope
 from authz.replica.environment import Environment
 from authz.replica.kinds import CODECS
 from authz.replica.layout import (
-    is_shared,
+    decode_resource,
     read_memberships,
     read_ref,
     read_scope,
@@ -33,7 +33,7 @@ def all_rows(environment: Environment) -> Iterator[Row]:
             scope, _ = read_scope(key, end)
             yield "memberships", (subject, scope), _memberships(scope, raw)
         for key, raw in _pairs(transaction, env.resources):
-            if is_shared(raw):
+            if decode_resource(raw).is_shared:
                 yield "shared", read_ref(key, 0)[0], None
         for name in sorted(CODECS.keys() - {"membership"}):
             codec = CODECS[name]

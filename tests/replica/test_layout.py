@@ -23,6 +23,7 @@ from authz.domain.entities import (
     Visibility,
     kind_of,
 )
+from authz.domain.facts import OWN, Times
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.replica import layout
@@ -102,42 +103,40 @@ def test_only_a_uuid_in_its_usual_form_is_packed(text: str, length: int) -> None
     assert layout.unpack_id(packed, 0) == (text, length)
 
 
-@given(RESOURCES, SUBJECTS)
-def test_a_resource_reads_back_whole_and_as_a_context(resource: Resource, other: Subject) -> None:
-    raw = layout.resource_record(resource)
-    assert layout.read_resource(resource.key, raw) == resource
-    owner = resource.owner
+@given(RESOURCES, SUBJECTS, st.booleans())
+def test_a_resource_reads_back_whole_and_as_a_context(
+    resource: Resource, other: Subject, is_shared: bool
+) -> None:
+    record = layout.decode_resource(layout.encode_resource(resource, is_shared=is_shared))
+    assert record.resource(resource.key) == resource
+    assert record.scope == layout.scope_key(resource.scope)
     place = scope_context_of(Course(id="c", ai_enabled=True), Session(id="s"))
-    item = resource_context_of(resource, place, other)
-    scope, owner_key, facts, times, shared = layout.read_context(raw)
-    assert scope == layout.scope_key(resource.scope)
-    assert owner_key == (b"" if owner is None else layout.subject_key(owner))
-    assert (owner_key == layout.subject_key(other)) is (owner == other)
-    if owner != other:
-        assert facts & place.state.possible | place.state.facts == item.facts
-    assert (times, shared) == (item.times, False)
+    for asker in (other, resource.owner):
+        if asker is not None:
+            expected = resource_context_of(resource, place, asker)
+            found = record.context(place, layout.subject_key(asker))
+            assert (found.facts, found.times) == (expected.facts, expected.times)
+            assert found.is_shared is is_shared
+    assert not record.context(place).facts & OWN
+    assert record.context(place, timed=False).times == Times()
 
 
 @given(RESOURCES)
 def test_a_record_says_whether_it_is_shared_and_all_else_stays(resource: Resource) -> None:
-    alone, shared = layout.resource_record(resource), layout.resource_record(resource, shared=True)
-    assert (layout.is_shared(alone), layout.is_shared(shared)) == (False, True)
-    assert layout.with_shared(alone, True) == shared
-    assert layout.with_shared(shared, False) == alone
-    assert layout.read_resource(resource.key, shared) == resource
-    assert layout.read_context(shared)[:-1] == layout.read_context(alone)[:-1]
-    assert layout.read_context(shared)[-1]
+    alone, shared = (layout.encode_resource(resource, is_shared=each) for each in (False, True))
+    assert layout.with_shared(layout.decode_resource(alone), True) == shared
+    assert layout.with_shared(layout.decode_resource(shared), False) == alone
 
 
 @given(st.lists(MEMBERSHIPS, max_size=4, unique_by=lambda membership: membership.role))
-def test_the_grants_of_a_scope_read_back_in_whatever_order_they_came(held: list[Membership]) -> None:
+def test_the_memberships_of_a_scope_read_back_in_whatever_order_they_came(held: list[Membership]) -> None:
     held = [membership for membership in held if membership.scope.kind is ScopeKind.COURSE]
-    forth = layout.join_memberships({m.role: layout.membership_record(m) for m in held})
-    back = layout.join_memberships({m.role: layout.membership_record(m) for m in reversed(held)})
-    assert forth == back
-    read = layout.read_memberships(layout.COURSE_KIND + forth)
+    stored = [*map(layout.stored_membership, held)]
+    record = layout.encode_memberships(stored)
+    assert layout.encode_memberships(reversed(stored)) == record
+    assert sorted(layout.decode_memberships(record)) == sorted(stored)
+    read = layout.read_memberships(layout.COURSE_KIND + record)
     assert sorted(map(str, read)) == sorted(str(terms_of(m)) for m in held)
-    assert layout.join_memberships(layout.split_memberships(forth)) == forth
 
 
 COURSES = st.builds(
