@@ -1,7 +1,7 @@
 """Group commit: one thread writes, and commits the writes that wait in one transaction.
 
-The commit delay follows PostgreSQL: if enough other writes are in progress, a group waits once for a fixed
-time, and then commits whatever has arrived.
+The commit delay follows PostgreSQL: if enough writes are in progress, a group waits for more. It ends as soon
+as all of them wait, so callers that write one after another share each commit.
 Source: https://www.postgresql.org/docs/current/wal-configuration.html
 """
 
@@ -42,9 +42,10 @@ class GroupCommitter:
     Commits writes in the order of their arrival, in groups; groups and batches of imports and removals take
     turns, so that neither starves the other. Writes that only take access away go before all that wait, but
     between two groups of them something else has its turn. If at least `commit_siblings` writes were in
-    progress when a group was committed, the next group waits `commit_delay_s` for more. A write or batch that
-    has begun is finished even when its caller has gone; one that still waits is dropped with its caller, so
-    that no more can wait than there are calls.
+    progress when a group was committed, the next group is delayed until as many wait: for at most
+    `commit_delay_s`, and not while other work waits. A write or batch that has begun is finished even when
+    its caller has gone; one that still waits is dropped with its caller, so that no more can wait than there
+    are calls.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class GroupCommitter:
         self._batches: deque[_Waiting[Callable[[], Any]]] = deque()
         self._batch_next = False
         self._in_progress = 0
-        """Writes in the last group and those that waited when it ended; 0 after a delay or a batch."""
+        """Writes in the last group and those that waited when it ended, up to the size of a group; 0 after a
+        delay or a batch."""
+        self._delay: asyncio.TimerHandle | None = None
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,6 +97,10 @@ class GroupCommitter:
         if self._idle.is_set():
             self._idle.clear()
             loop.call_soon(self._start_next, loop)
+        elif self._delay is not None and (queue is not self._writes or len(queue) >= self._in_progress):
+            self._delay.cancel()
+            self._delay = None
+            loop.call_soon(self._end_delay, loop)
         try:
             return await waiting.answer
         except asyncio.CancelledError:
@@ -111,12 +118,15 @@ class GroupCommitter:
             self._pool.submit(self._run_batch, loop, self._batches.popleft())
         elif not self._writes:
             self._idle.set()
-        elif self._in_progress >= self._commit_siblings and not self._batches:
-            self._in_progress = 0
-            loop.call_later(self._commit_delay_s, self._start_next, loop)
+        elif self._commit_siblings <= self._in_progress > len(self._writes) and not self._batches:
+            self._delay = loop.call_later(self._commit_delay_s, self._end_delay, loop)
         else:
             self._batch_next, self._revocations_last = True, False
             self._pool.submit(self._write, loop, _next_group(self._writes))
+
+    def _end_delay(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._delay, self._in_progress = None, 0
+        self._start_next(loop)
 
     def _finish(
         self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]
@@ -134,7 +144,7 @@ class GroupCommitter:
     def _finish_group(
         self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]], outcomes: Sequence[object]
     ) -> None:
-        self._in_progress = len(group) + len(self._writes)
+        self._in_progress = min(len(group) + len(self._writes), MAX_WRITES_PER_GROUP)
         self._finish(loop, group, outcomes)
 
     def _run_batch(self, loop: asyncio.AbstractEventLoop, batch: _Waiting[Callable[[], Any]]) -> None:

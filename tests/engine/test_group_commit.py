@@ -184,18 +184,61 @@ async def test_what_breaks_a_group_is_found_and_fails_alone(
     assert recorder.calls == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
-async def test_a_group_waits_for_more_once_enough_wrote_together(recorder: Recorder) -> None:
-    writing = committer(recorder, commit_delay_s=3)
+async def in_progress(writing: GroupCommitter, recorder: Recorder) -> list[asyncio.Task[ConsistencyToken]]:
+    """Three writes that wait once a group of one was committed: four were in progress."""
     first = await held(writing, recorder)
     together = await handed_over(writing, *(request_of(name) for name in "abc"))
     recorder.go_on.set()
     await first
+    return together
+
+
+async def test_a_group_waits_until_as_many_write_as_before(recorder: Recorder) -> None:
+    writing = committer(recorder, commit_delay_s=3600)
+    together = await in_progress(writing, recorder)
     together += await handed_over(writing, request_of("d"))
-    await asyncio.sleep(0.1)
-    assert not any(task.done() for task in together)
-    together += await handed_over(writing, request_of("e"))
-    assert await asyncio.gather(*together) == [state(2)] * 5
-    assert recorder.calls == [["first"], list("abcde")]
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*together) == [state(2)] * 4
+    assert recorder.calls == [["first"], list("abcd")]
+    await writing.close()
+
+
+async def test_a_group_does_not_wait_longer_than_the_delay(
+    writing: GroupCommitter, recorder: Recorder
+) -> None:
+    together = await in_progress(writing, recorder)
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*together) == [state(2)] * 3
+
+
+async def test_an_import_ends_the_wait_of_a_group(recorder: Recorder) -> None:
+    writing = committer(recorder, commit_delay_s=3600)
+    together = await in_progress(writing, recorder)
+    async with asyncio.timeout(30):
+        await writing.run_batch(recorder.import_batch)
+        await asyncio.gather(*together)
+    assert recorder.calls == [["first"], "import", list("abc")]
+    await writing.close()
+
+
+async def test_what_takes_access_away_does_not_wait_with_a_group(recorder: Recorder) -> None:
+    writing = committer(recorder, commit_delay_s=3600)
+    together = await in_progress(writing, recorder)
+    async with asyncio.timeout(30):
+        await writing.write(revocation("urgent"))
+        await writing.write(request_of("d"))
+        await asyncio.gather(*together)
+    assert recorder.calls == [["first"], ["urgent"], list("abcd")]
+    await writing.close()
+
+
+async def test_more_writers_than_a_group_holds_wait_for_nobody(recorder: Recorder) -> None:
+    writing = committer(recorder, commit_delay_s=3600)
+    first = await held(writing, recorder)
+    tasks = await handed_over(writing, *(request_of(str(n)) for n in range(2 * MAX_WRITES_PER_GROUP)))
+    recorder.go_on.set()
+    async with asyncio.timeout(30):
+        await asyncio.gather(first, *tasks)
     await writing.close()
 
 
