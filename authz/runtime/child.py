@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import get_temp_dir
@@ -44,7 +44,14 @@ def start_forkserver() -> None:
     """Start the process that forks children, wherever TMPDIR is."""
     if len(os.fsencode(tempfile.gettempdir())) > _MAX_TEMPORARY_FOLDER_BYTES:
         tempfile.tempdir = "/tmp"  # noqa: S108  multiprocessing makes a folder of its own in it
-    forkserver.ensure_running()
+    # Ctrl-C reaches every process of a terminal; these end with the supervisor, which lets calls finish. The
+    # tracker is started first because its start unblocks the signal.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # It listens in there: without the folder, no process would ever start again.
     lock_temporary_folder(Path(get_temp_dir()))
 

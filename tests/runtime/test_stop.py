@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -161,6 +162,28 @@ def test_sigterm_during_the_start_ends_it(
     _, log = started.communicate(timeout=60)
     connection.close()
     assert (started.returncode, b"Traceback" in log) == (0, False)
+
+
+def test_ctrl_c_during_the_start_of_workers_ends_all_processes_without_a_traceback(
+    silent_database: socket.socket, tmp_path: Path
+) -> None:
+    given = [f"--address=127.0.0.1:{find_free_port()}", f"--replica-dir={tmp_path}/replica", "--workers=2"]
+    url = f"postgresql://authz@127.0.0.1:{silent_database.getsockname()[1]}/authz"
+    command = [str(AUTHZ), "serve", *given, f"--database={url}"]
+    # The terminal sends the signal to every process of the session.
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    connection, _ = silent_database.accept()  # while the fork server imports
+    os.killpg(started.pid, signal.SIGINT)
+    _, log = started.communicate(timeout=60)  # once every process has closed it
+    connection.close()
+    assert (started.returncode, b"Traceback" in log) == (0, False)
+
+
+def test_a_fork_server_whose_supervisor_has_ended_says_nothing(tmp_path: Path) -> None:
+    variables = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "deleted")}
+    command = [sys.executable, "-c", "import authz.runtime.preloaded"]
+    done = subprocess.run(command, env=variables, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 STOPPED_WHILE_IMPORTING = """
