@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -32,16 +33,14 @@ from authz.policy.versions import load_files
 _FIRST_ETAG = 1
 
 
+@dataclass(frozen=True, eq=False)
 class DraftEditor:
     """The calls about drafts. Every wait is in the pool."""
 
-    def __init__(
-        self, drafts: Drafts, publisher: Publisher, gate: ConsistencyGate, clock: DecisionClock
-    ) -> None:
-        self._drafts = drafts
-        self._publisher = publisher
-        self._gate = gate
-        self._clock = clock
+    drafts: Drafts
+    publisher: Publisher
+    gate: ConsistencyGate
+    clock: DecisionClock
 
     async def create(self, key: DraftKey, number: int, *, author: str) -> PolicyDraft:
         """A draft with the files of a version, the active one for 0; without rules, if a course has none.
@@ -49,7 +48,7 @@ class DraftEditor:
         Raises as `Drafts.create`, and `NotFoundError` for a number that no version has.
         """
         base_number, files, read_at = await self._base(number, key.scope)
-        now = self._clock.at(read_at.committed_at)
+        now = self.clock.at(read_at.committed_at)
         draft = PolicyDraft(
             id=key.id,
             scope=key.scope,
@@ -60,26 +59,26 @@ class DraftEditor:
             created_at=now,
             edited_at=now,
         )
-        await self._gate.run(partial(self._drafts.create, draft))
+        await self.gate.run(partial(self.drafts.create, draft))
         return draft
 
     async def _base(self, number: int, scope: Scope) -> tuple[int, str, ConsistencyToken]:
         """A version: its number, its files, and when it was read. 0 for a course that has none."""
         try:
-            found = await self._publisher.read(number, scope)
+            found = await self.publisher.read(number, scope)
         except NotFoundError:
             if number or scope == PLATFORM:
                 raise
-            return 0, course_files(""), (await self._publisher.read(0)).read_at
+            return 0, course_files(""), (await self.publisher.read(0)).read_at
         return found.version.number, found.version.files, found.read_at
 
     async def list(self, scope: Scope = PLATFORM) -> tuple[PolicyDraft, ...]:
         """All drafts of the platform or of a course without files, ordered by id."""
-        return await self._gate.run(partial(self._drafts.list, scope))
+        return await self.gate.run(partial(self.drafts.list, scope))
 
     async def read(self, key: DraftKey) -> PolicyDraft:
         """Read a draft. Raises `NotFoundError`."""
-        return await self._gate.run(partial(self._drafts.read, key))
+        return await self.gate.run(partial(self.drafts.read, key))
 
     async def edit(
         self, key: DraftKey, etag: int, edits: Sequence[Edit], *, rebase: bool
@@ -97,22 +96,22 @@ class DraftEditor:
         number, files, read_at = await self._base(0, key.scope)
         if rebase and number != draft.base_number:
             draft = await self._rebased(draft, number, files)
-        course = None if key.scope == PLATFORM else Course(key.scope.id, await self._publisher.platform())
-        edited = await self._gate.compute(partial(edit_files, read_files(draft.files), edits, course))
+        course = None if key.scope == PLATFORM else Course(key.scope.id, await self.publisher.platform())
+        edited = await self.gate.compute(partial(edit_files, read_files(draft.files), edits, course))
         require_files(edited, field="edits")
-        now = self._clock.at(read_at.committed_at)
+        now = self.clock.at(read_at.committed_at)
         draft = msgspec.structs.replace(
             draft, files=files_text(edited), etag=etag + 1, edited_at=now, publication=None
         )
-        await self._gate.run(partial(self._drafts.replace, draft, etag=etag))
-        return draft, await self._gate.compute(partial(_faults_of, edited, course))
+        await self.gate.run(partial(self.drafts.replace, draft, etag=etag))
+        return draft, await self.gate.compute(partial(_faults_of, edited, course))
 
     async def _rebased(self, draft: PolicyDraft, number: int, onto: str) -> PolicyDraft:
         base = course_files("")
         if draft.base_number:
-            base = (await self._publisher.read(draft.base_number, draft.scope)).version.files
+            base = (await self.publisher.read(draft.base_number, draft.scope)).version.files
         sides = map(read_files, (base, draft.files, onto))
-        files = files_text(await self._gate.compute(partial(rebase_files, *sides)))
+        files = files_text(await self.gate.compute(partial(rebase_files, *sides)))
         return msgspec.structs.replace(draft, files=files, base_number=number)
 
     async def publish(self, draft: PolicyDraft, origin: Origin) -> Published:
@@ -121,7 +120,7 @@ class DraftEditor:
         published = await self._apply(draft, origin, validate_only=False)
         if published.changed:
             with suppress(NotFoundError, FailedPreconditionError):
-                await self._gate.run(partial(self._drafts.delete, draft.key, etag=draft.etag))
+                await self.gate.run(partial(self.drafts.delete, draft.key, etag=draft.etag))
         return published
 
     async def delete_published(self, draft: PolicyDraft) -> bool:
@@ -130,13 +129,13 @@ class DraftEditor:
         _, files, _ = await self._base(0, draft.scope)
         is_active = files_digest(files) == files_digest(draft.files)
         if is_active:
-            await self._gate.run(partial(self._drafts.delete, draft.key, etag=draft.etag))
+            await self.gate.run(partial(self.drafts.delete, draft.key, etag=draft.etag))
         return is_active
 
     async def schedule(self, draft: PolicyDraft, publication: Publication) -> tuple[PolicyDraft, Published]:
         """Schedule the publication of a draft that could be published now. Returns it, with its tests and
         warnings as of now."""
-        if publication.at <= self._clock.at(0):
+        if publication.at <= self.clock.at(0):
             raise malformed("publish_at", "is in the past; name a later time, or publish the draft now")
         found = await self._apply(draft, publication, validate_only=True)
         if not found.changed:
@@ -153,12 +152,12 @@ class DraftEditor:
 
     async def _with_publication(self, draft: PolicyDraft, publication: Publication | None) -> PolicyDraft:
         changed = msgspec.structs.replace(draft, etag=draft.etag + 1, publication=publication)
-        await self._gate.run(partial(self._drafts.replace, changed, etag=draft.etag))
+        await self.gate.run(partial(self.drafts.replace, changed, etag=draft.etag))
         return changed
 
     async def _apply(self, draft: PolicyDraft, origin: Origin, *, validate_only: bool) -> Published:
         try:
-            return await self._publisher.apply(
+            return await self.publisher.apply(
                 draft.files,
                 origin,
                 scope=draft.scope,
@@ -177,14 +176,14 @@ class DraftEditor:
     async def delete(self, key: DraftKey, etag: int) -> None:
         """Delete a draft. Raises as `Drafts.delete`."""
         await self.read_at(key, etag)
-        await self._gate.run(partial(self._drafts.delete, key, etag=etag))
+        await self.gate.run(partial(self.drafts.delete, key, etag=etag))
 
     async def read_at(self, key: DraftKey, etag: int) -> PolicyDraft:
         """The draft, if it has this etag, and no server is publishing it."""
         draft = await self.read(key)
         if draft.etag != etag:
             raise draft.stale()
-        if draft.claimed_until is not None and draft.claimed_until > self._clock.at(0):
+        if draft.claimed_until is not None and draft.claimed_until > self.clock.at(0):
             raise ConflictError(
                 ErrorReason.WRITE_CONFLICT,
                 f"draft {key} is being published now; look at the versions in a minute",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -28,60 +29,56 @@ _REPORT_INTERVAL_S = 0.5
 _REPORT_AGAIN_S = 600.0
 
 
+@dataclass(frozen=True, eq=False)
 class Eraser:
     """Every erasure and rename of a server."""
 
-    def __init__(
-        self, data: PersonalData, gate: ConsistencyGate, committer: GroupCommitter, steps: BackgroundSteps
-    ) -> None:
-        self._data = data
-        self._gate = gate
-        self._committer = committer
-        self._steps = steps
+    data: PersonalData
+    gate: ConsistencyGate
+    committer: GroupCommitter
+    steps: BackgroundSteps
 
     async def erase(self, request: ErasureRequest, deadline: float | None) -> ErasureCertificate:
         """Begin an erasure; return what is done of it when it is complete, or when the caller's time is up.
 
         Raises as `PersonalData.begin_erasure`.
         """
-        pseudonym = await self._committer.run_batch(partial(self._data.begin_erasure, request))
+        pseudonym = await self.committer.run_batch(partial(self.data.begin_erasure, request))
         end_at = time.monotonic() + _WAIT_S
         if deadline is not None:
             end_at = min(end_at, (time.monotonic() + deadline) / 2)
         try:
-            pause_s = await self._steps.advance()
+            pause_s = await self.steps.advance()
             while pause_s is not None and time.monotonic() + pause_s < end_at:
                 await asyncio.sleep(pause_s)
-                pause_s = await self._steps.advance()
+                pause_s = await self.steps.advance()
         except ConflictError:
             pass  # tried again in the background
         except AuthzError as error:
             log.warning("erasure interrupted", error=error.message)
-        return await self._gate.run(partial(self._data.certificate, pseudonym))
+        return await self.gate.run(partial(self.data.certificate, pseudonym))
 
     async def release(
         self, subject: Subject, *, actor: str, reason: str, request_id: str
     ) -> ConsistencyToken:
         """As `PersonalData.release`; returns once this machine's replica has followed, or its time is up."""
         given = {"actor": actor, "reason": reason, "request_id": request_id}
-        state = await self._committer.run_batch(partial(self._data.release, subject, **given))
-        await self._gate.wait_until_replicated(state)
+        state = await self.committer.run_batch(partial(self.data.release, subject, **given))
+        await self.gate.wait_until_replicated(state)
         return state
 
     async def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, bool, dict[str, int]]:
         """As `PersonalData.rename`; also whether every process of this machine answers from the state."""
-        state, counts = await self._committer.run_batch(partial(self._data.rename, request))
-        return state, await self._gate.wait_until_replicated(state), counts
+        state, counts = await self.committer.run_batch(partial(self.data.rename, request))
+        return state, await self.gate.wait_until_replicated(state), counts
 
     async def certificates(
         self, subject: Subject | None, page: Page
     ) -> tuple[list[ErasureCertificate], Listing[Erasure]]:
         """A page of certificates, and the listing that it is of."""
-        listing = await self._gate.read(partial(self._data.erasures, subject, page))
+        listing = await self.gate.read(partial(self.data.erasures, subject, page))
         found: list[Erasure] = [each.entity for each in listing.items]
-        certificates = [
-            await self._gate.run(partial(self._data.certificate, each.pseudonym)) for each in found
-        ]
+        certificates = [await self.gate.run(partial(self.data.certificate, each.pseudonym)) for each in found]
         return certificates, listing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -94,58 +95,48 @@ def first_version(files: str, now: Instant) -> WriteRequest:
     return publication(1, files, origin, now)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Publisher:
     """Publishes versions, and reads them from the source of truth. `scope` says whose: the platform's, or a
     course's."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        gate: ConsistencyGate,
-        writer: DirectoryWriter,
-        policies: CompiledPolicies,
-        clock: DecisionClock,
-        *,
-        warnings: PolicyWarnings,
-        snapshot_of: SnapshotOf,
-    ) -> None:
-        self._directory = directory
-        self._gate = gate
-        self._writer = writer
-        self._policies = policies
-        self._clock = clock
-        self._warnings = warnings
-        self._snapshot_of = snapshot_of
+    directory: Directory
+    gate: ConsistencyGate
+    writer: DirectoryWriter
+    policies: CompiledPolicies
+    clock: DecisionClock
+    warnings: PolicyWarnings
+    snapshot_of: SnapshotOf
 
     async def validate(self, files: str, scope: Scope = PLATFORM) -> Validated:
         """What a policy is right under. Raises `PolicyError`: for the platform as `validate_files` does, and
         if the policies of courses do not pass under it; for a course as `validate_course` does. Raises
         `FailedPreconditionError` if there is no such course."""
         if scope == PLATFORM:
-            validated, proved = await self._gate.compute(partial(self._validate, files))
-            warnings = await self._warnings.of(proved.policy, proved.invariants)
+            validated, proved = await self.gate.compute(partial(self._validate, files))
+            warnings = await self.warnings.of(proved.policy, proved.invariants)
             return msgspec.structs.replace(validated, warnings=warnings)
         await self.require_course(scope)
         platform = await self.read(0)
-        warnings = await self._gate.compute(partial(self._validate_in_course, platform.version, scope, files))
+        warnings = await self.gate.compute(partial(self._validate_in_course, platform.version, scope, files))
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_REVISION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
     def _validate(self, files: str) -> tuple[Validated, ProvedPolicy]:
-        proved, report = validate_files(read_files(files), self._snapshot_of)
-        review = CoursePolicyReview(self._directory, proved.policy, proved.invariants)
+        proved, report = validate_files(read_files(files), self.snapshot_of)
+        review = CoursePolicyReview(self.directory, proved.policy, proved.invariants)
         review.advance()
         return Validated(report, review=review), proved
 
     async def platform(self) -> CompiledPolicy:
         """The active policy of the platform."""
         active = (await self.read(0)).version
-        return await self._gate.compute(partial(self._policies.compiled, active))
+        return await self.gate.compute(partial(self.policies.compiled, active))
 
     def _validate_in_course(
         self, platform: PolicyVersion, scope: Scope, files: str
     ) -> tuple[PolicyWarning, ...]:
-        policy = self._policies.compiled(platform)
+        policy = self.policies.compiled(platform)
         invariants = read_invariants(read_files(platform.files), policy.vocabulary)
         return lint_course(validate_course(policy, invariants, scope.id, read_files(files)), policy)
 
@@ -156,9 +147,9 @@ class Publisher:
         `PolicyError` if this release does not find it.
         """
         if version.scope == PLATFORM:
-            return await self._gate.compute(partial(_certificate, version))
+            return await self.gate.compute(partial(_certificate, version))
         platform = (await self.read(0)).version
-        return await self._gate.compute(partial(_certificate, platform, version))
+        return await self.gate.compute(partial(_certificate, platform, version))
 
     async def apply(
         self,
@@ -199,7 +190,7 @@ class Publisher:
         if validate_only or not changed:
             kept = None if before is None else before.version
             return Published(kept, changed, read_at, validated.tests, validated.warnings)
-        now = self._clock.at(read_at.committed_at)
+        now = self.clock.at(read_at.committed_at)
         number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
         request = publication(number + 1, files, origin, now, activated_at, scope=scope)
         return await self._publish(msgspec.structs.replace(request, draft=draft), validated)
@@ -227,8 +218,8 @@ class Publisher:
                     number="0",
                 )
             return active
-        listing = await self._gate.run(
-            partial(self._directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
+        listing = await self.gate.run(
+            partial(self.directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
         )
         if not listing.items:
             raise NotFoundError(
@@ -240,7 +231,7 @@ class Publisher:
 
     async def list(self, page: Page, scope: Scope = PLATFORM) -> Listing[PolicyVersion]:
         """A page of versions, ordered by number."""
-        return await self._gate.run(partial(self._directory.read, PolicyVersionFilter(scope=scope), page))
+        return await self.gate.run(partial(self.directory.read, PolicyVersionFilter(scope=scope), page))
 
     async def active_number(self, scope: Scope = PLATFORM) -> int:
         """The number of the active version; 0 for a course without one."""
@@ -250,7 +241,7 @@ class Publisher:
     async def _find_active(self, scope: Scope) -> tuple[_Active | None, ConsistencyToken]:
         """The active version, None for a course without one, and when it was read."""
         wanted = PolicyActivationFilter(scope=scope)
-        listing = await self._gate.run(partial(self._directory.read, wanted, Page(1)))
+        listing = await self.gate.run(partial(self.directory.read, wanted, Page(1)))
         if not listing.items:
             if scope == PLATFORM:
                 raise no_policy()
@@ -272,7 +263,7 @@ class Publisher:
     async def require_course(self, scope: Scope) -> None:
         """Raise `FailedPreconditionError` if there is no such course."""
         wanted = CourseFilter(ids=(scope.id,))
-        if not (await self._gate.run(partial(self._directory.read, wanted, Page(1)))).items:
+        if not (await self.gate.run(partial(self.directory.read, wanted, Page(1)))).items:
             raise FailedPreconditionError(
                 ErrorReason.REFERENCE_NOT_FOUND,
                 f"{scope} does not exist, so it has no policy; write the course first",
@@ -284,7 +275,7 @@ class Publisher:
         assert isinstance(version, PolicyVersion)  # noqa: S101  made so; narrows the type
         if version.scope == PLATFORM:
             # This process has it compiled when it is activated.
-            await self._gate.compute(partial(self._policies.compiled, version))
+            await self.gate.compute(partial(self.policies.compiled, version))
         try:
             report = await self._write_when_reviewed(request, validated)
         except (AlreadyExistsError, FailedPreconditionError) as error:
@@ -304,9 +295,9 @@ class Publisher:
             if review is not None:
                 request = msgspec.structs.replace(request, course_policies_at=review.revision)
             try:
-                return await self._writer.write(request)
+                return await self.writer.write(request)
             except ConflictError:
-                if review is None or not await self._gate.compute(review.advance):
+                if review is None or not await self.gate.compute(review.advance):
                     raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -36,33 +37,23 @@ _MAX_ERROR_LENGTH = 4_000
 _PASSING = (ConflictError, OverloadedError, UnavailableError)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ScheduledPublisher:
     """Publishes each draft that is due, once, however many processes have one of these.
 
     A process claims a draft first. A version is stored only if the draft's base is active still, so a claim
     that runs out while its process works on does not publish twice. The draft is proved and tested again,
     and the person who scheduled it must still have the right. What fails is noted in the draft, and logged.
+    `permission` is what the caller needs; with `requires_caller` there must be one.
     """
 
-    def __init__(
-        self,
-        drafts: Drafts,
-        draft_editor: DraftEditor,
-        rights: PersonRights,
-        gate: ConsistencyGate,
-        clock: DecisionClock,
-        *,
-        permission: str,
-        requires_caller: bool,
-    ) -> None:
-        """`permission` is what the caller needs; with `requires_caller` there must be one."""
-        self._drafts = drafts
-        self._draft_editor = draft_editor
-        self._rights = rights
-        self._gate = gate
-        self._clock = clock
-        self._permission = permission
-        self._requires_caller = requires_caller
+    drafts: Drafts
+    draft_editor: DraftEditor
+    rights: PersonRights
+    gate: ConsistencyGate
+    clock: DecisionClock
+    permission: str
+    requires_caller: bool
 
     async def run(self) -> None:
         """Publish until cancelled, through every failure."""
@@ -75,8 +66,8 @@ class ScheduledPublisher:
     async def publish_due(self) -> None:
         """Publish every draft that is due and not claimed."""
         while True:
-            now = self._clock.at(0)
-            draft = await self._gate.run(partial(self._drafts.claim, now, now + _CLAIM_US))
+            now = self.clock.at(0)
+            draft = await self.gate.run(partial(self.drafts.claim, now, now + _CLAIM_US))
             if draft is None:
                 return
             assert draft.publication is not None  # noqa: S101  it is due; narrows the type
@@ -86,7 +77,7 @@ class ScheduledPublisher:
                 log.warning(
                     "draft not published yet", draft=draft.id, scope=str(draft.scope), error=error.message
                 )
-                retry_at = self._clock.at(0) + _RETRY_US
+                retry_at = self.clock.at(0) + _RETRY_US
                 await self._replace(draft, msgspec.structs.replace(draft, claimed_until=retry_at))
             except AuthzError as error:
                 log.warning(
@@ -97,13 +88,13 @@ class ScheduledPublisher:
                 await self._replace(draft, after)
 
     async def _publish(self, draft: PolicyDraft, publication: Publication) -> None:
-        if await self._draft_editor.delete_published(draft):
+        if await self.draft_editor.delete_published(draft):
             return
-        if self._requires_caller or publication.caller is not None:
-            await self._rights.require_permission(publication.caller, self._permission)
+        if self.requires_caller or publication.caller is not None:
+            await self.rights.require_permission(publication.caller, self.permission)
         source = PolicySource(files=draft.files)
-        await self._rights.require_publication(publication.person, source, draft.scope)
-        published = await self._draft_editor.publish(draft, publication)
+        await self.rights.require_publication(publication.person, source, draft.scope)
+        published = await self.draft_editor.publish(draft, publication)
         assert published.active is not None  # noqa: S101  it was just published; narrows the type
         log.info(
             "draft published", draft=draft.id, scope=str(draft.scope), policy_version=published.active.number
@@ -112,4 +103,4 @@ class ScheduledPublisher:
     async def _replace(self, draft: PolicyDraft, after: PolicyDraft) -> None:
         changed = msgspec.structs.replace(after, etag=draft.etag + 1)
         with suppress(NotFoundError, FailedPreconditionError):  # deleted with its course, or claimed again
-            await self._gate.run(partial(self._drafts.replace, changed, etag=draft.etag))
+            await self.gate.run(partial(self.drafts.replace, changed, etag=draft.etag))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -36,25 +37,16 @@ class ShadowRequest(msgspec.Struct, frozen=True, kw_only=True):
     author: str
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ShadowControl:
     """The calls about shadows. Servers find a shadow in the database, and add their counts there."""
 
-    def __init__(
-        self,
-        shadows: Shadows,
-        publisher: Publisher,
-        draft_editor: DraftEditor,
-        gate: ConsistencyGate,
-        clock: DecisionClock,
-        *,
-        comparer: Comparer,
-    ) -> None:
-        self._shadows = shadows
-        self._publisher = publisher
-        self._comparer = comparer
-        self._draft_editor = draft_editor
-        self._gate = gate
-        self._clock = clock
+    shadows: Shadows
+    publisher: Publisher
+    draft_editor: DraftEditor
+    gate: ConsistencyGate
+    clock: DecisionClock
+    comparer: Comparer
 
     async def start(self, request: ShadowRequest) -> ShadowReport:
         """Start to evaluate a candidate alongside the version that is active now, in its scope.
@@ -62,37 +54,37 @@ class ShadowControl:
         Raises `InvalidArgumentError` for an end in the past or too late, `NotFoundError` for a candidate that
         is not there, `PolicyError` for one with faults, and `FailedPreconditionError` if a shadow is running.
         """
-        now = self._clock.at(0)
+        now = self.clock.at(0)
         ends_at = now + _DEFAULT_LENGTH_US if request.ends_at is None else request.ends_at
         if not now < ends_at <= now + MAX_LENGTH_US:
             raise malformed("ends_at", "is not within the next 30 days; name a time that is")
         scope, files = request.scope, await self._files(request)
-        active = await self._publisher.active_number()
-        await self._comparer.compiled(PolicySource(files=files), scope)
+        active = await self.publisher.active_number()
+        await self.comparer.compiled(PolicySource(files=files), scope)
         shadow = PolicyShadow(
             id=secrets.token_hex(_ID_BYTES),
             files=files,
             against_number=active,
-            against_course_number=0 if scope == PLATFORM else await self._publisher.active_number(scope),
+            against_course_number=0 if scope == PLATFORM else await self.publisher.active_number(scope),
             started_at=now,
             **msgspec.structs.asdict(request) | {"ends_at": ends_at},
         )
-        await self._gate.run(partial(self._shadows.start, shadow))
+        await self.gate.run(partial(self.shadows.start, shadow))
         return ShadowReport(shadow, ShadowState.RUNNING, ShadowTally())
 
     async def _files(self, request: ShadowRequest) -> str:
         if request.draft_id:
-            return (await self._draft_editor.read(DraftKey(request.draft_id, request.scope))).files
-        return (await self._publisher.read(request.number, request.scope)).version.files
+            return (await self.draft_editor.read(DraftKey(request.draft_id, request.scope))).files
+        return (await self.publisher.read(request.number, request.scope)).version.files
 
     async def read(self, scope: Scope = PLATFORM) -> ShadowReport | None:
         """The last shadow of a scope with its results so far; None if there is none."""
-        found = await self._gate.run(partial(self._shadows.read, scope))
+        found = await self.gate.run(partial(self.shadows.read, scope))
         if found is None:
             return None
         shadow, tally = found
         state = ShadowState.RUNNING
-        if self._clock.at(0) >= shadow.ends_at:
+        if self.clock.at(0) >= shadow.ends_at:
             state = ShadowState.ENDED
         elif not await self._is_compared(shadow):
             state = ShadowState.SUPERSEDED
@@ -100,14 +92,14 @@ class ShadowControl:
 
     async def _is_compared(self, shadow: PolicyShadow) -> bool:
         """Whether the versions that the candidate is compared with are still active."""
-        if await self._publisher.active_number() != shadow.against_number:
+        if await self.publisher.active_number() != shadow.against_number:
             return False
         scope = shadow.scope
-        return scope == PLATFORM or await self._publisher.active_number(scope) == shadow.against_course_number
+        return scope == PLATFORM or await self.publisher.active_number(scope) == shadow.against_course_number
 
     async def stop(self, scope: Scope = PLATFORM) -> ShadowReport:
         """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""
-        await self._gate.run(partial(self._shadows.stop, self._clock.at(0), scope))
+        await self.gate.run(partial(self.shadows.stop, self.clock.at(0), scope))
         found = await self.read(scope)
         assert found is not None  # noqa: S101  it was just stopped; narrows the type
         return found

@@ -104,11 +104,11 @@ class Api:
         directory, data = self.store.directory, self.store.personal_data
         removing = self._steps("removal", directory.removal_progress, directory.remove_contents)
         scheduled = ScheduledPublisher(
-            self.store.drafts,
-            self._draft_editor,
-            self._rights,
-            self._gate,
-            self.clock,
+            drafts=self.store.drafts,
+            draft_editor=self._draft_editor,
+            rights=self._rights,
+            gate=self._gate,
+            clock=self.clock,
             permission=APPLY_POLICY,
             requires_caller=bool(self.authenticators),
         )
@@ -127,17 +127,25 @@ class Api:
         eraser = Eraser(data, gate, self.committer, self._erasing)
         return (
             AuthorizationServicer(self.active, past, turns, clock, self.keys, shadow=self._shadow),
-            DirectoryServicer(store.directory, gate, turns, self._writer, rights=rights),
+            DirectoryServicer(
+                directory=store.directory, gate=gate, turns=turns, writer=self._writer, rights=rights
+            ),
             self._policy_servicer(),
             WatchServicer(self.watches),
             PrivacyServicer(
-                data, exporter, eraser, self._purger, gate, recipients=store.recipients, rights=rights
+                data=data,
+                exporter=exporter,
+                eraser=eraser,
+                purger=self._purger,
+                gate=gate,
+                recipients=store.recipients,
+                rights=rights,
             ),
             AuditServicer(
-                store.audit,
-                store.decisions,
-                gate,
-                turns,
+                trail=store.audit,
+                decisions=store.decisions,
+                gate=gate,
+                turns=turns,
                 proofs=store.proofs,
                 checkpoints=store.checkpoints,
                 rights=rights,
@@ -149,23 +157,28 @@ class Api:
         store, gate = self.store, self._gate
         comparer = Comparer(self._publisher, gate)
         previewer = Previewer(
-            comparer,
-            self.active,
-            self._turns,
-            self.clock,
+            comparer=comparer,
+            active=self.active,
+            turns=self._turns,
+            clock=self.clock,
             decisions=store.decisions,
             gate=gate,
             write_timeout_s=self.settings.watch_write_timeout_s,
         )
         shadow_control = ShadowControl(
-            store.shadows, self._publisher, self._draft_editor, gate, self.clock, comparer=comparer
+            shadows=store.shadows,
+            publisher=self._publisher,
+            draft_editor=self._draft_editor,
+            gate=gate,
+            clock=self.clock,
+            comparer=comparer,
         )
         return PolicyServicer(
-            self._publisher,
-            comparer,
-            previewer,
-            self._draft_editor,
-            gate,
+            publisher=self._publisher,
+            comparer=comparer,
+            previewer=previewer,
+            draft_editor=self._draft_editor,
+            gate=gate,
             shadow_control=shadow_control,
             rights=self._rights,
         )
@@ -246,11 +259,11 @@ class Api:
     @cached_property
     def _publisher(self) -> Publisher:
         return Publisher(
-            self.store.directory,
-            self._gate,
-            self._writer,
-            self.policies,
-            self.clock,
+            directory=self.store.directory,
+            gate=self._gate,
+            writer=self._writer,
+            policies=self.policies,
+            clock=self.clock,
             warnings=PolicyWarnings(self._gate, self.active, self._turns),
             snapshot_of=temporary_snapshot,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from authz.api.call import Call
@@ -26,6 +27,7 @@ from authz.wire.audit import (
 _PERMISSIONS = {AuditLog.CHANGES: "read_changes", AuditLog.DECISIONS: "read_decisions"}
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class AuditServicer:
     """Reads the change log, its tree, and the decision log in the database.
 
@@ -33,61 +35,49 @@ class AuditServicer:
 
     service = pb.DESCRIPTOR.services_by_name["AuditService"]
 
-    def __init__(
-        self,
-        trail: AuditTrail,
-        decisions: DecisionTable,
-        gate: ConsistencyGate,
-        turns: Turns,
-        *,
-        proofs: Proofs,
-        checkpoints: Checkpoints,
-        rights: PersonRights,
-        logs_to_database: bool,
-    ) -> None:
-        self._trail = trail
-        self._decisions = decisions
-        self._proofs = proofs
-        self._checkpoints = checkpoints
-        self._rights = rights
-        self._logs_to_database = logs_to_database
-        self._gate = gate
-        self._turns = turns
+    trail: AuditTrail
+    decisions: DecisionTable
+    gate: ConsistencyGate
+    turns: Turns
+    proofs: Proofs
+    checkpoints: Checkpoints
+    rights: PersonRights
+    logs_to_database: bool
 
     async def ReadChanges(self, request: pb.ReadChangesRequest, call: Call) -> pb.ReadChangesResponse:
         """Read a page of the change log."""
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         query, asked = parse_read_changes(request)
-        page = await self._gate.read(partial(self._trail.read_changes, query, asked))
+        page = await self.gate.read(partial(self.trail.read_changes, query, asked))
         return pb.ReadChangesResponse(
-            changes=await self._turns.collect(map(change_message, page.changes)),
+            changes=await self.turns.collect(map(change_message, page.changes)),
             next_page_token=page.next_token,
-            read_at=token_message(self._gate, page.read_at),
+            read_at=token_message(self.gate, page.read_at),
         )
 
     async def ReadDecisions(self, request: pb.ReadDecisionsRequest, call: Call) -> pb.ReadDecisionsResponse:
         """Read a page of the decision log in the database."""
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         query, asked = parse_read_decisions(request)
-        page = await self._gate.read(partial(self._decisions.read, query, asked))
+        page = await self.gate.read(partial(self.decisions.read, query, asked))
         return pb.ReadDecisionsResponse(
-            decisions=await self._turns.collect(map(decision_message, page.entries)),
+            decisions=await self.turns.collect(map(decision_message, page.entries)),
             next_page_token=page.next_token,
-            logs_to_database=self._logs_to_database,
+            logs_to_database=self.logs_to_database,
         )
 
     async def ReadCheckpoint(
         self, _request: pb.ReadCheckpointRequest, call: Call
     ) -> pb.ReadCheckpointResponse:
         """Read the newest checkpoint that a server has signed."""
-        await require_of_person(call, self._rights)
-        newest = await self._gate.run(self._checkpoints.newest)
+        await require_of_person(call, self.rights)
+        newest = await self.gate.run(self.checkpoints.newest)
         if not newest.note:
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,
                 "no server has signed a checkpoint; set AUTHZ_CHECKPOINT_KEY_FILE on the servers",
             )
-        size = await self._gate.run(partial(self._proofs.size, AuditLog.CHANGES))
+        size = await self.gate.run(partial(self.proofs.size, AuditLog.CHANGES))
         return pb.ReadCheckpointResponse(note=newest.note, signed_size=newest.size, tree_size=size)
 
     async def ReadInclusionProof(
@@ -96,8 +86,8 @@ class AuditServicer:
         """Prove that a signed tree has a leaf."""
         log = parse_audit_log(request.log)
         await self._require_reader(call, log)
-        wanted = partial(self._proofs.inclusion, log, request.number, request.tree_size)
-        proof = await self._gate.run(wanted)
+        wanted = partial(self.proofs.inclusion, log, request.number, request.tree_size)
+        proof = await self.gate.run(wanted)
         return pb.ReadInclusionProofResponse(
             leaf_hash=proof.leaf, hashes=proof.hashes, content=proof.content, changes=proof.changes
         )
@@ -108,12 +98,12 @@ class AuditServicer:
         """Prove that a signed tree begins another."""
         log = parse_audit_log(request.log)
         await self._require_reader(call, log)
-        wanted = partial(self._proofs.consistency, log, request.first_size, request.second_size)
-        proof = await self._gate.run(wanted)
+        wanted = partial(self.proofs.consistency, log, request.first_size, request.second_size)
+        proof = await self.gate.run(wanted)
         return pb.ReadConsistencyProofResponse(hashes=proof.hashes)
 
     async def _require_reader(self, call: Call, log: AuditLog) -> None:
         """Raise `PermissionDeniedError` unless caller and person may read the log that a proof is about."""
         permission = _PERMISSIONS[log]
         call.require(permission)
-        await require_of_person(call, self._rights, permission)
+        await require_of_person(call, self.rights, permission)

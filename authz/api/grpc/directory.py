@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,30 +34,22 @@ from authz.wire.writes import (
 )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DirectoryServicer:
     """Writes go to the source of truth through one thread; reads come from it in pages."""
 
     service = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
-    def __init__(
-        self,
-        directory: Directory,
-        gate: ConsistencyGate,
-        turns: Turns,
-        writer: DirectoryWriter,
-        *,
-        rights: PersonRights,
-    ) -> None:
-        self._directory = directory
-        self._turns = turns
-        self._gate = gate
-        self._writer = writer
-        self._rights = rights
+    directory: Directory
+    gate: ConsistencyGate
+    turns: Turns
+    writer: DirectoryWriter
+    rights: PersonRights
 
     async def Write(self, request: pb.WriteRequest, call: Call) -> pb.WriteResponse:
         """Apply all mutations in one revision, or none."""
-        mutations = await self._turns.collect(parse_mutations(request))
-        preconditions = await self._turns.collect(parse_preconditions(request))
+        mutations = await self.turns.collect(parse_mutations(request))
+        preconditions = await self.turns.collect(parse_preconditions(request))
         # A precondition tells whether a record exists.
         _require_right(call, [*(each.key for each in mutations), *(each.key for each in preconditions)])
         write = write_of(
@@ -68,28 +61,28 @@ class DirectoryServicer:
         )
         report = await self._written(write, call.principal.on_behalf_of)
         return pb.WriteResponse(
-            written_at=token_message(self._gate, report.state),
+            written_at=token_message(self.gate, report.state),
             replicated=report.replicated,
             revision=report.state.revision,
         )
 
     async def _written(self, write: WriteRequest, person: Subject | None) -> WriteReport:
         if person is None:
-            return await self._writer.write(write)
+            return await self.writer.write(write)
         try:
-            permitted = await self._rights.require_records(person, write.mutations)
+            permitted = await self.rights.require_records(person, write.mutations)
         except PermissionDeniedError:
             # A write may take away the right to it: who repeats a deletion must hear that it is done.
-            report = await self._writer.repeated(write)
+            report = await self.writer.repeated(write)
             if report is None:
                 raise
             return report
-        return await self._writer.write(msgspec.structs.replace(write, mutations=permitted))
+        return await self.writer.write(msgspec.structs.replace(write, mutations=permitted))
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """Apply the valid mutations, message by message, and report the invalid ones."""
         call.rights.require_any("write_", call.method.name)
-        report = await self._writer.import_parts(
+        report = await self.writer.import_parts(
             self._parts(requests, call),
             actor=call.principal.actor,
             request_id=call.request_id,
@@ -104,15 +97,15 @@ class DirectoryServicer:
             failed=report.failed,
             errors=faults,
             errors_truncated=report.failed > len(report.faults),
-            written_at=token_message(self._gate, report.head),
+            written_at=token_message(self.gate, report.head),
             replicated=report.replicated,
         )
 
     async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> pb.RemoveMemberResponse:
         """Remove the memberships and shares of a subject in a course or a session."""
         subject, scope = parse_member(request)
-        await self._rights.require_removal(call.principal.on_behalf_of, subject, scope)
-        report = await self._writer.remove_member(
+        await self.rights.require_removal(call.principal.on_behalf_of, subject, scope)
+        report = await self.writer.remove_member(
             subject,
             scope,
             actor=call.principal.actor,
@@ -120,18 +113,18 @@ class DirectoryServicer:
             reason=parse_reason(request.reason),
         )
         return pb.RemoveMemberResponse(
-            written_at=token_message(self._gate, report.state), replicated=report.replicated
+            written_at=token_message(self.gate, report.state), replicated=report.replicated
         )
 
     async def _read(self, request: Any, call: Call) -> Any:
         """Read a page of records of a kind."""
         read = READ_CALLS_BY_REQUEST[type(request)]
         wanted, page = read.parse(request)
-        await self._gate.wait_until(call.consistency, call.deadline)
-        listing = await self._gate.read(partial(self._directory.read, wanted, page))
-        records = await self._turns.collect(map(entity_message, listing.items))
+        await self.gate.wait_until(call.consistency, call.deadline)
+        listing = await self.gate.read(partial(self.directory.read, wanted, page))
+        records = await self.turns.collect(map(entity_message, listing.items))
         return read.response(
-            records, next_page_token=listing.next_token, read_at=token_message(self._gate, listing.read_at)
+            records, next_page_token=listing.next_token, read_at=token_message(self.gate, listing.read_at)
         )
 
     ReadCourses = ReadSessions = ReadMemberships = ReadResources = ReadShares = ReadAccounts = (
@@ -145,10 +138,10 @@ class DirectoryServicer:
         reason = ""
         async for request in requests:
             reason = reason or parse_reason(request.reason)
-            mutations = await self._turns.collect(parse_import(request))
+            mutations = await self.turns.collect(parse_import(request))
             _require_right(call, (each.key for each in mutations if isinstance(each, Mutation)))
             person = call.principal.on_behalf_of
-            yield ImportPart(await self._rights.permitted(person, mutations), reason)
+            yield ImportPart(await self.rights.permitted(person, mutations), reason)
 
 
 def _require_right(call: Call, keys: Iterable[Key]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from authz.api.call import Call
 from authz.engine.drafts import DraftEditor
 from authz.engine.rights import PersonRights
@@ -10,19 +12,20 @@ from authz.wire.drafts import draft_message, parse_draft_key, parse_edits, parse
 from authz.wire.policies import fault_message, parse_author, parse_number, parse_policy_scope
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DraftCalls:
     """A part of `PolicyServicer`."""
 
-    _draft_editor: DraftEditor
-    _rights: PersonRights
+    draft_editor: DraftEditor
+    rights: PersonRights
 
     async def CreatePolicyDraft(
         self, request: pb.CreatePolicyDraftRequest, call: Call
     ) -> pb.CreatePolicyDraftResponse:
         """Make a draft, as a copy of a version."""
         key = parse_draft_key(request)
-        await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
-        draft = await self._draft_editor.create(
+        await self.rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
+        draft = await self.draft_editor.create(
             key,
             parse_number(request.base_number, field="base_number"),
             author=parse_author(request.author) or call.principal.actor,
@@ -33,14 +36,14 @@ class DraftCalls:
         self, request: pb.ReadPolicyDraftsRequest, _call: Call
     ) -> pb.ReadPolicyDraftsResponse:
         """List the drafts of the platform's policy, or of a course's."""
-        found = await self._draft_editor.list(parse_policy_scope(request.course_id))
+        found = await self.draft_editor.list(parse_policy_scope(request.course_id))
         return pb.ReadPolicyDraftsResponse(drafts=map(draft_message, found))
 
     async def ReadPolicyDraft(
         self, request: pb.ReadPolicyDraftRequest, _call: Call
     ) -> pb.ReadPolicyDraftResponse:
         """Read a draft with its files."""
-        draft = await self._draft_editor.read(parse_draft_key(request))
+        draft = await self.draft_editor.read(parse_draft_key(request))
         return pb.ReadPolicyDraftResponse(draft=draft_message(draft, with_files=True))
 
     async def EditPolicyDraft(
@@ -48,8 +51,8 @@ class DraftCalls:
     ) -> pb.EditPolicyDraftResponse:
         """Apply all edits to a draft, or none."""
         key = parse_draft_key(request)
-        await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
-        draft, faults = await self._draft_editor.edit(
+        await self.rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
+        draft, faults = await self.draft_editor.edit(
             key,
             parse_etag(request.etag),
             tuple(parse_edits(request.edits)),
@@ -62,6 +65,6 @@ class DraftCalls:
     ) -> pb.DeletePolicyDraftResponse:
         """Delete a draft."""
         key = parse_draft_key(request)
-        await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
-        await self._draft_editor.delete(key, parse_etag(request.etag))
+        await self.rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
+        await self.draft_editor.delete(key, parse_etag(request.etag))
         return pb.DeletePolicyDraftResponse()

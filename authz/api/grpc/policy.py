@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,12 +19,9 @@ from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.drafts import DraftEditor
 from authz.engine.policy_cases import Report
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Published, Publisher, not_active
-from authz.engine.rights import PersonRights
-from authz.engine.shadow_control import ShadowControl
 from authz.v1 import policy_pb2 as pb
 from authz.wire.decisions import rule_message
 from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
@@ -48,36 +46,23 @@ _MAX_EXAMPLES = 100
 """Of what no test touches, in an answer."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PolicyServicer(DraftCalls, ShadowCalls):
     """Publishes through the one writer of the process; reads come from the source of truth."""
 
     service = pb.DESCRIPTOR.services_by_name["PolicyService"]
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        comparer: Comparer,
-        previewer: Previewer,
-        draft_editor: DraftEditor,
-        gate: ConsistencyGate,
-        *,
-        shadow_control: ShadowControl,
-        rights: PersonRights,
-    ) -> None:
-        self._publisher = publisher
-        self._draft_editor = draft_editor
-        self._shadow_control = shadow_control
-        self._rights = rights
-        self._comparer = comparer
-        self._previewer = previewer
-        self._gate = gate
+    publisher: Publisher
+    comparer: Comparer
+    previewer: Previewer
+    gate: ConsistencyGate
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
         """Make files the next version, unless they are those of the active one."""
         files, scope = parse_files(request.files, field="files"), parse_policy_scope(request.course_id)
         origin = _origin(request, call)
         expected = await self._expected(request, call, PolicySource(files=files), scope)
-        published = await self._publisher.apply(
+        published = await self.publisher.apply(
             files, origin, scope=scope, expected=expected, validate_only=request.validate_only
         )
         return pb.ApplyPolicyResponse(**self._outcome(published))
@@ -89,7 +74,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         number = parse_number(request.number, field="number", least=1)
         scope, origin = parse_policy_scope(request.course_id), _origin(request, call)
         expected = await self._expected(request, call, PolicySource(number=number), scope)
-        published = await self._publisher.roll_back(number, origin, scope=scope, expected=expected)
+        published = await self.publisher.roll_back(number, origin, scope=scope, expected=expected)
         return pb.RollBackPolicyResponse(**self._outcome(published))
 
     async def PublishPolicyDraft(
@@ -97,10 +82,10 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     ) -> pb.PublishPolicyDraftResponse:
         """Make a draft the next version."""
         key, etag = parse_draft_key(request), parse_etag(request.etag)
-        draft = await self._draft_editor.read_at(key, etag)
+        draft = await self.draft_editor.read_at(key, etag)
         source = PolicySource(files=draft.files)
-        await self._rights.require_publication(call.principal.on_behalf_of, source, key.scope)
-        published = await self._draft_editor.publish(draft, _origin(request, call))
+        await self.rights.require_publication(call.principal.on_behalf_of, source, key.scope)
+        published = await self.draft_editor.publish(draft, _origin(request, call))
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
 
     async def SchedulePolicyDraft(
@@ -110,12 +95,12 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         key, etag = parse_draft_key(request), parse_etag(request.etag)
         principal, at = call.principal, parse_time(request, "publish_at", field="publish_at")
         if at is None:
-            await self._rights.require_policy_edit(principal.on_behalf_of, key.scope)
-            cancelled = await self._draft_editor.cancel(key, etag)
+            await self.rights.require_policy_edit(principal.on_behalf_of, key.scope)
+            cancelled = await self.draft_editor.cancel(key, etag)
             return pb.SchedulePolicyDraftResponse(draft=draft_message(cancelled))
-        draft = await self._draft_editor.read_at(key, etag)
+        draft = await self.draft_editor.read_at(key, etag)
         source = PolicySource(files=draft.files)
-        await self._rights.require_publication(principal.on_behalf_of, source, key.scope)
+        await self.rights.require_publication(principal.on_behalf_of, source, key.scope)
         publication = Publication(
             at=at,
             author=parse_author(request.author),
@@ -125,7 +110,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             actor=principal.actor,
             request_id=call.request_id,
         )
-        draft, found = await self._draft_editor.schedule(draft, publication)
+        draft, found = await self.draft_editor.schedule(draft, publication)
         return pb.SchedulePolicyDraftResponse(
             draft=draft_message(draft),
             tests=_tests_message(found.tests),
@@ -138,7 +123,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         """Find every fault of a policy, and what is legal and surprising."""
         try:
             scope = parse_policy_scope(request.course_id)
-            validated = await self._publisher.validate(parse_files(request.files, field="files"), scope)
+            validated = await self.publisher.validate(parse_files(request.files, field="files"), scope)
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=map(fault_message, error.faults))
         return pb.ValidatePolicyResponse(
@@ -159,7 +144,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             for side in ("before", "after")
         )
         scope = parse_policy_scope(request.course_id)
-        return diff_message(await self._comparer.diff(before, after, scope))
+        return diff_message(await self.comparer.diff(before, after, scope))
 
     async def PreviewPolicy(
         self,
@@ -171,8 +156,8 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         source = parse_source(request.files, request.number, files_field="files", number_field="number")
         max_examples, max_largest = parse_limits(request)
         scope = parse_policy_scope(request.course_id)
-        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
-        await self._previewer.preview(
+        await self.rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        await self.previewer.preview(
             source,
             scope,
             call.consistency,
@@ -188,12 +173,12 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         """Read a page of versions, without their files."""
         page = Page(page_size_of(request.page_size), request.page_token)
         scope = parse_policy_scope(request.course_id)
-        await self._gate.wait_until(call.consistency, call.deadline)
-        listing = await self._publisher.list(page, scope)
+        await self.gate.wait_until(call.consistency, call.deadline)
+        listing = await self.publisher.list(page, scope)
         return pb.ReadPolicyVersionsResponse(
             policy_versions=[summary_message(each.entity, each.revision) for each in listing.items],
             next_page_token=listing.next_token,
-            read_at=token_message(self._gate, listing.read_at),
+            read_at=token_message(self.gate, listing.read_at),
         )
 
     async def ReadPolicyVersion(
@@ -201,15 +186,15 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     ) -> pb.ReadPolicyVersionResponse:
         """Read a version with its files."""
         number, scope = parse_number(request.number, field="number"), parse_policy_scope(request.course_id)
-        await self._gate.wait_until(call.consistency, call.deadline)
-        found, certificate = await self._publisher.read(number, scope), None
+        await self.gate.wait_until(call.consistency, call.deadline)
+        found, certificate = await self.publisher.read(number, scope), None
         if request.include_certificate:
-            proved = await self._publisher.certificate(found.version)
+            proved = await self.publisher.certificate(found.version)
             certificate = pb.PolicyCertificate(**msgspec.structs.asdict(proved))
         return pb.ReadPolicyVersionResponse(
             policy_version=version_message(found.version, found.revision),
-            active_number=await self._publisher.active_number(scope),
-            read_at=token_message(self._gate, found.read_at),
+            active_number=await self.publisher.active_number(scope),
+            read_at=token_message(self.gate, found.read_at),
             certificate=certificate,
         )
 
@@ -225,7 +210,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         expected = None
         if request.HasField("expected_active_number"):
             expected = parse_number(request.expected_active_number, field="expected_active_number")
-        held_to = await self._rights.require_publication(call.principal.on_behalf_of, source, scope)
+        held_to = await self.rights.require_publication(call.principal.on_behalf_of, source, scope)
         if held_to is not None and expected not in (None, held_to):
             raise not_active(held_to, expected, scope)
         return expected if held_to is None else held_to
@@ -234,7 +219,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         return {
             "active": None if published.active is None else summary_message(published.active),
             "changed": published.changed,
-            "written_at": token_message(self._gate, published.state),
+            "written_at": token_message(self.gate, published.state),
             "replicated": published.replicated,
             "tests": _tests_message(published.tests),
             "warnings": warning_messages(published.warnings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 from authz.api.call import Call
@@ -36,29 +37,19 @@ _MAX_NAME_LENGTH = 4096
 """Of the name of a replica: a host name and a path."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PrivacyServicer:
     """Each call needs its permission for the caller, and for the person on whose behalf it is made."""
 
     service = pb.DESCRIPTOR.services_by_name["PrivacyService"]
 
-    def __init__(
-        self,
-        data: PersonalData,
-        exporter: Exporter,
-        eraser: Eraser,
-        purger: Purger,
-        gate: ConsistencyGate,
-        *,
-        recipients: Recipients,
-        rights: PersonRights,
-    ) -> None:
-        self._data = data
-        self._exporter = exporter
-        self._eraser = eraser
-        self._purger = purger
-        self._gate = gate
-        self._recipients = recipients
-        self._rights = rights
+    data: PersonalData
+    exporter: Exporter
+    eraser: Eraser
+    purger: Purger
+    gate: ConsistencyGate
+    recipients: Recipients
+    rights: PersonRights
 
     async def ExportSubject(
         self,
@@ -69,20 +60,20 @@ class PrivacyServicer:
         """Stream everything that the database holds about a subject. People may export their own data."""
         subject = parse_subject(request, "subject", field="subject")
         if call.principal.on_behalf_of != subject:
-            await require_of_person(call, self._rights)
-        await self._exporter.export(subject, export_messages, send)
+            await require_of_person(call, self.rights)
+        await self.exporter.export(subject, export_messages, send)
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
         """Begin the erasure of a subject; any running server continues it."""
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         erasure = parse_erasure(request, actor=call.principal.actor, request_id=call.request_id)
-        certificate = await self._eraser.erase(erasure, call.deadline)
+        certificate = await self.eraser.erase(erasure, call.deadline)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
     async def ReadErasures(self, request: pb.ReadErasuresRequest, call: Call) -> pb.ReadErasuresResponse:
         """List the certificates of erasures, page by page."""
-        await require_of_person(call, self._rights)
-        certificates, listing = await self._eraser.certificates(*parse_erasures(request))
+        await require_of_person(call, self.rights)
+        certificates, listing = await self.eraser.certificates(*parse_erasures(request))
         return pb.ReadErasuresResponse(
             certificates=map(certificate_message, certificates),
             next_page_token=listing.next_token,
@@ -91,31 +82,31 @@ class PrivacyServicer:
 
     async def ForgetReplica(self, request: pb.ForgetReplicaRequest, call: Call) -> pb.ForgetReplicaResponse:
         """Remove a machine, whose disk is destroyed, from all certificates."""
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         name = request.name
         if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
             raise malformed("name", "is not the name of a replica; `authz privacy erasures` shows them")
-        await self._gate.run(partial(self._data.forget_replica, name))
+        await self.gate.run(partial(self.data.forget_replica, name))
         return pb.ForgetReplicaResponse()
 
     async def ForgetWatcher(self, request: pb.ForgetWatcherRequest, call: Call) -> pb.ForgetWatcherResponse:
         """Remove a watcher, which keeps nothing, from all certificates."""
-        await require_of_person(call, self._rights)
-        await self._gate.run(partial(self._recipients.forget, request.caller))
+        await require_of_person(call, self.rights)
+        await self.gate.run(partial(self.recipients.forget, request.caller))
         return pb.ForgetWatcherResponse()
 
     async def ReleaseErasedSubject(
         self, request: pb.ReleaseErasedSubjectRequest, call: Call
     ) -> pb.ReleaseErasedSubjectResponse:
         """Release the id of an erased subject for somebody new."""
-        await require_of_person(call, self._rights)
-        state = await self._eraser.release(
+        await require_of_person(call, self.rights)
+        state = await self.eraser.release(
             parse_subject(request, "subject", field="subject"),
             actor=call.principal.actor,
             reason=parse_given_reason(request.reason),
             request_id=call.request_id,
         )
-        token = token_message(self._gate, state)
+        token = token_message(self.gate, state)
         return pb.ReleaseErasedSubjectResponse(written_at=token)
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
@@ -124,10 +115,10 @@ class PrivacyServicer:
         A caller that may not grant roles moves none on the platform: the new holder could be the caller. A
         person moves only those below the own rank.
         """
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         person = call.principal.on_behalf_of
         grants = call.rights.has(GRANT_ROLES) and (
-            person is None or await self._rights.has_permission(person, GRANT_ROLES)
+            person is None or await self.rights.has_permission(person, GRANT_ROLES)
         )
         subject, to = (
             parse_subject(request, "subject", field="subject"),
@@ -136,7 +127,7 @@ class PrivacyServicer:
         if grants:
             # The tokens of a service would give the roles of the other one, too.
             gains = [subject, to] if subject.type is SubjectType.SERVICE else [subject]
-            await self._rights.require_rank(person, gains)
+            await self.rights.require_rank(person, gains)
         renaming = RenameRequest(
             subject=subject,
             to=to,
@@ -145,42 +136,42 @@ class PrivacyServicer:
             actor=call.principal.actor,
             request_id=call.request_id,
         )
-        state, replicated, counts = await self._eraser.rename(renaming)
+        state, replicated, counts = await self.eraser.rename(renaming)
         return pb.RenameSubjectResponse(
-            written_at=token_message(self._gate, state),
+            written_at=token_message(self.gate, state),
             replicated=replicated,
             records=(pb.RenamedRecords(kind=kind, count=count) for kind, count in counts.items()),
         )
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
         """Block the erasure of a subject until the hold is released."""
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         subject = parse_subject(request, "subject", field="subject")
         reason = parse_given_reason(request.reason)
-        await self._gate.run(partial(self._data.hold, subject, reason, call.principal.actor))
+        await self.gate.run(partial(self.data.hold, subject, reason, call.principal.actor))
         return pb.HoldSubjectResponse()
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
         """End a hold, so that the subject can be erased."""
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         subject = parse_subject(request, "subject", field="subject")
-        await self._gate.run(partial(self._data.release_hold, subject))
+        await self.gate.run(partial(self.data.release_hold, subject))
         return pb.ReleaseHoldResponse()
 
     async def ReadHolds(self, _request: pb.ReadHoldsRequest, call: Call) -> pb.ReadHoldsResponse:
         """List all holds."""
-        await require_of_person(call, self._rights)
-        return pb.ReadHoldsResponse(holds=map(hold_message, await self._gate.run(self._data.holds)))
+        await require_of_person(call, self.rights)
+        return pb.ReadHoldsResponse(holds=map(hold_message, await self.gate.run(self.data.holds)))
 
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
         """List the retention rules of all data."""
-        await require_of_person(call, self._rights)
-        return pb.ReadRetentionResponse(periods=map(period_message, await self._purger.rules()))
+        await require_of_person(call, self.rights)
+        return pb.ReadRetentionResponse(periods=map(period_message, await self.purger.rules()))
 
     async def SetRetention(self, request: pb.SetRetentionRequest, call: Call) -> pb.SetRetentionResponse:
         """Set the period of one kind of data on all servers."""
-        await require_of_person(call, self._rights)
+        await require_of_person(call, self.rights)
         wanted = parse_period_request(request, actor=call.principal.actor, request_id=call.request_id)
-        rule, state = await self._purger.set_period(wanted)
-        token = token_message(self._gate, state)
+        rule, state = await self.purger.set_period(wanted)
+        token = token_message(self.gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)

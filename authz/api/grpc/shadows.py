@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from authz.api.call import Call
 from authz.domain.ids import parse_id
 from authz.engine.rights import PersonRights
@@ -12,11 +14,12 @@ from authz.wire.shadows import parse_trial, shadow_message
 from authz.wire.values import parse_time
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ShadowCalls:
     """A part of `PolicyServicer`."""
 
-    _shadow_control: ShadowControl
-    _rights: PersonRights
+    shadow_control: ShadowControl
+    rights: PersonRights
 
     async def StartPolicyShadow(
         self, request: pb.StartPolicyShadowRequest, call: Call
@@ -34,16 +37,16 @@ class ShadowCalls:
             ends_at=parse_time(request, "ends_at", field="ends_at"),
             author=parse_author(request.author) or call.principal.actor,
         )
-        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
-        return pb.StartPolicyShadowResponse(shadow=shadow_message(await self._shadow_control.start(wanted)))
+        await self.rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        return pb.StartPolicyShadowResponse(shadow=shadow_message(await self.shadow_control.start(wanted)))
 
     async def ReadPolicyShadow(
         self, request: pb.ReadPolicyShadowRequest, call: Call
     ) -> pb.ReadPolicyShadowResponse:
         """Read the last shadow and its results, whose examples name people."""
         scope = parse_policy_scope(request.course_id)
-        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
-        found = await self._shadow_control.read(scope)
+        await self.rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        found = await self.shadow_control.read(scope)
         return pb.ReadPolicyShadowResponse(shadow=None if found is None else shadow_message(found))
 
     async def StopPolicyShadow(
@@ -51,5 +54,5 @@ class ShadowCalls:
     ) -> pb.StopPolicyShadowResponse:
         """End the shadow on all servers."""
         scope = parse_policy_scope(request.course_id)
-        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
-        return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadow_control.stop(scope)))
+        await self.rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        return pb.StopPolicyShadowResponse(shadow=shadow_message(await self.shadow_control.stop(scope)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 from authz.domain.consistency import Consistency
@@ -24,27 +25,17 @@ from authz.policy.diff import diff
 _ROWS_A_PART = 50
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Previewer:
     """Every preview of a server."""
 
-    def __init__(
-        self,
-        comparer: Comparer,
-        active: ActiveChecker,
-        turns: Turns,
-        clock: DecisionClock,
-        *,
-        decisions: DecisionTable,
-        gate: ConsistencyGate,
-        write_timeout_s: float,
-    ) -> None:
-        self._decisions = decisions
-        self._gate = gate
-        self._comparer = comparer
-        self._active = active
-        self._turns = turns
-        self._clock = clock
-        self._write_timeout_s = write_timeout_s
+    comparer: Comparer
+    active: ActiveChecker
+    turns: Turns
+    clock: DecisionClock
+    decisions: DecisionTable
+    gate: ConsistencyGate
+    write_timeout_s: float
 
     async def preview(
         self,
@@ -64,15 +55,15 @@ class Previewer:
         """
         in_course, entries = None, list[DecisionEntry]()
         if scope == PLATFORM:
-            entries = await self._gate.read(partial(read_recent, self._decisions))
-            after = Checker(await self._comparer.compiled(source))
-            snapshot, before = await self._active.get(consistency, deadline)
+            entries = await self.gate.read(partial(read_recent, self.decisions))
+            after = Checker(await self.comparer.compiled(source))
+            snapshot, before = await self.active.get(consistency, deadline)
         else:
-            snapshot, before = await self._active.get(consistency, deadline)
+            snapshot, before = await self.active.get(consistency, deadline)
             after = before
-            in_course = scope.id, await self._comparer.in_course(before.policy, source, scope)
-        now = self._clock.at(snapshot.state.committed_at)
-        changes = await self._turns.collect(changed_answers(snapshot, before, after, now, entries))
+            in_course = scope.id, await self.comparer.in_course(before.policy, source, scope)
+        now = self.clock.at(snapshot.state.committed_at)
+        changes = await self.turns.collect(changed_answers(snapshot, before, after, now, entries))
         preview = Preview(
             snapshot,
             before,
@@ -84,7 +75,7 @@ class Previewer:
             in_course=in_course,
         )
         differ = partial(diff, before.policy, after.policy)
-        nothing = in_course is None and not await self._gate.compute(differ)
+        nothing = in_course is None and not await self.gate.compute(differ)
         await self._write(iter((preview.totals(),)) if nothing else preview.events(), write)
 
     async def _write(
@@ -93,11 +84,11 @@ class Previewer:
         write: Callable[[list[PreviewEvent]], Awaitable[None]],
     ) -> None:
         part: list[PreviewEvent] = []
-        async for some in self._turns.parts(events):
+        async for some in self.turns.parts(events):
             for event in some:
                 if event is None:
                     continue
                 part.append(event)
                 if isinstance(event, PreviewProgress | PreviewTotals) or len(part) >= _ROWS_A_PART:
-                    await write_within(self._write_timeout_s, write(part), what="preview")
+                    await write_within(self.write_timeout_s, write(part), what="preview")
                     part = []
