@@ -23,7 +23,7 @@ from authz import https
 from authz.access.authentication import unverifiable
 from authz.access.watched_file import WatchedFile
 from authz.domain.errors import InvalidArgumentError, malformed
-from authz.telemetry.metrics import count_reload_failure
+from authz.telemetry.metrics import RELOAD_FAILURES
 
 log = structlog.get_logger()
 
@@ -113,11 +113,11 @@ class AddressKeys(Keys):
         try:
             keys = _keys_of(https.fetch(self._url))
         except (ConnectionError, InvalidArgumentError) as error:
-            count_reload_failure("keys")
+            RELOAD_FAILURES.labels("keys").inc()
             log.warning("keys of JWTs not refreshed; the last ones stay", address=self._url, cause=str(error))
             return
         if not keys:
-            count_reload_failure("keys")
+            RELOAD_FAILURES.labels("keys").inc()
             log.warning("no JWT is accepted: the address has no usable key", address=self._url)
         elif keys != self._keys:
             log.info("keys of JWTs refreshed", address=self._url, ids=[key.id for key in keys])

@@ -12,7 +12,7 @@ import structlog
 
 from authz.access.authentication import unverifiable
 from authz.domain.errors import InvalidArgumentError, malformed
-from authz.telemetry.metrics import count_reload_failure
+from authz.telemetry.metrics import RELOAD_FAILURES
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class WatchedFile(Generic[T]):
         try:
             self._value = self._read()
         except InvalidArgumentError as error:
-            count_reload_failure(self._holds)
+            RELOAD_FAILURES.labels(self._holds).inc()
             if self._keeps_last:
                 log.error("file not read again; what it said before holds", error=error.message)  # noqa: TRY400  says all
                 return

@@ -18,7 +18,7 @@ from authz.api.call import Call, CallKind
 from authz.domain.errors import ErrorReason, OverloadedError, malformed
 from authz.domain.ids import Subject, SubjectType, parse_subject
 from authz.domain.toml import parse_toml
-from authz.telemetry.metrics import count_shed
+from authz.telemetry.metrics import SHED_CALLS
 
 _MAX_KEPT = 4096
 _RETRY_IN_FLIGHT_S = 0.1
@@ -110,8 +110,8 @@ class Limiter:
         self._sweep_at = _MAX_KEPT
         self._in_flight: Counter[tuple[_Holder, CallKind]] = Counter()
         for kind in CallKind:
-            count_shed(kind, _RATE, 0)
-            count_shed(kind, _IN_FLIGHT, 0)
+            SHED_CALLS.labels(kind, _RATE)
+            SHED_CALLS.labels(kind, _IN_FLIGHT)
 
     def admit(self, call: Call) -> None:
         """Count a call, which is in flight until its transport has sent the answer.
@@ -167,7 +167,7 @@ def _exceeded(
     else:
         problem = f"more than {named.limit.in_flight} {kind} in flight"
         name = f"{named.name}.in_flight"
-    count_shed(kind, reason)
+    SHED_CALLS.labels(kind, reason).inc()
     retry_after_s = max(retry_after_s, 0.001)
     return OverloadedError(
         f"{problem} of {who}, which `{name}` in AUTHZ_LIMITS_FILE forbids;"

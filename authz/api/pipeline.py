@@ -27,12 +27,15 @@ from authz.domain.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from authz.telemetry.metrics import count_shed
+from authz.telemetry.metrics import SHED_CALLS
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 log = structlog.get_logger()
+
+_CONCURRENCY = "concurrency"
+"""Why a call is shed, as the metrics have it."""
 
 
 class Pipeline:
@@ -57,7 +60,7 @@ class Pipeline:
         }
         self._limiter = limiter
         for kind in concurrency_limits:
-            count_shed(kind, "concurrency", 0)
+            SHED_CALLS.labels(kind, _CONCURRENCY)
         self._stopping = False
         self._keeps_decisions = decisions is not None
         self._recorder = Recorder(decisions)
@@ -154,7 +157,7 @@ class Pipeline:
         try:
             concurrency.acquire(clients)
         except OverloadedError:
-            count_shed(kind, "concurrency")
+            SHED_CALLS.labels(kind, _CONCURRENCY).inc()
             raise
         release = concurrency.release_clients if kind is CallKind.WATCH else concurrency.release
         call.transport.when_sent(partial(release, clients))

@@ -12,7 +12,7 @@ from authz.api.call import Call, new_ids
 from authz.api.decisions import DecisionRecorder
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import is_id, parse_id
-from authz.telemetry.metrics import count_call
+from authz.telemetry.metrics import CALL_DURATION
 from authz.wire.errors import code_name
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -84,7 +84,9 @@ class Recorder:
     def record(self, call: Call, request: object, outcome: Outcome, started: float) -> None:
         """Count, and log, how a call ended that started at a time of `time.perf_counter`."""
         duration_s = time.perf_counter() - started
-        count_call(call.method.name, outcome.code, call.principal.kind, duration_s)
+        CALL_DURATION.labels(call.method.name.removeprefix("/"), outcome.code, call.principal.kind).observe(
+            duration_s
+        )
         if self._decisions is not None:
             self._decisions.record(
                 call,

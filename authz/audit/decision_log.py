@@ -12,7 +12,7 @@ import structlog
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.errors import InvalidArgumentError
 from authz.telemetry.background import BackgroundWriter
-from authz.telemetry.metrics import count_logged
+from authz.telemetry.metrics import LOGGED_DECISIONS
 
 MAX_WAITING = 100_000
 """Maximum entries that wait for one sink, about 80 MB. Further entries are lost and counted."""
@@ -72,6 +72,7 @@ class _Delivery:
 
     def __init__(self, sink: DecisionSink) -> None:
         self._sink = sink
+        self._written, lost = (LOGGED_DECISIONS.labels(sink.name, each) for each in ("written", "lost"))
         self._closing = threading.Event()
         self._is_failing = False
         self._told = 0
@@ -80,9 +81,8 @@ class _Delivery:
             lambda waiting: self._write([make() for make in waiting]),
             max_items=MAX_WAITING,
             gather_s=sink.gather_s,
-            on_loss=lambda lost: count_logged(sink.name, lost=lost),
+            on_loss=lost.inc,
         )
-        count_logged(sink.name)
 
     def close(self) -> None:
         """Write the waiting entries, or discard them after a timeout."""
@@ -113,7 +113,7 @@ class _Delivery:
         if self._is_failing:
             self._is_failing = False
             log.info("decisions are written again", sink=self._sink.name)
-        count_logged(self._sink.name, written=len(entries))
+        self._written.inc(len(entries))
         self._tell_loss()
 
     def _write_halves(self, entries: list[DecisionEntry], error: Exception) -> None:

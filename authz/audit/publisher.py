@@ -12,13 +12,15 @@ from authz.audit.notes import Checkpoint, NoteSigner, NoteVerifier
 from authz.domain.errors import AuthzError, FailedPreconditionError
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.proofs import AuditLog, Checkpoints, Proofs, SignedCheckpoint
-from authz.telemetry.metrics import CheckpointOutcome, count_checkpoint
+from authz.telemetry.metrics import CHECKPOINTS
 
 log = structlog.get_logger()
 
 _CLAIM_US = 60 * US_PER_S
 """How long the others wait for the server that signs, which may have been killed."""
 _RETRY_US = 10 * US_PER_S
+_PUBLISHED, _FAILED, _REFUSED = "published", "failed", "refused"
+"""The outcomes that are counted."""
 
 
 class CheckpointPublisher:
@@ -47,8 +49,8 @@ class CheckpointPublisher:
         self._clock = clock
         self._interval_us = interval_us
         self._failing: frozenset[str] = frozenset()
-        for outcome in CheckpointOutcome:
-            count_checkpoint(outcome, 0)
+        for outcome in (_PUBLISHED, _FAILED, _REFUSED):
+            CHECKPOINTS.labels(outcome)
 
     def publish_due(self) -> None:
         """Sign and publish a checkpoint if one is due and no other server does. Blocks for as long as the
@@ -73,7 +75,7 @@ class CheckpointPublisher:
         """A checkpoint of the tree now; None if it must not be signed."""
         try:
             if not self._continues(claimed):
-                count_checkpoint(CheckpointOutcome.REFUSED)
+                CHECKPOINTS.labels(_REFUSED).inc()
                 log.error(
                     "checkpoint refused: the logs are not those that were signed before;"
                     " compare them with `authz audit verify`",
@@ -84,7 +86,7 @@ class CheckpointPublisher:
             roots = map(self._proofs.root, AuditLog, sizes)
             (size, root), (decisions_size, decisions_root) = zip(sizes, roots, strict=True)
         except FailedPreconditionError as error:
-            count_checkpoint(CheckpointOutcome.REFUSED)
+            CHECKPOINTS.labels(_REFUSED).inc()
             log.error("checkpoint refused", error=error.message)  # noqa: TRY400  says all
             return None
         checkpoint = Checkpoint(self._signer.name, size, root, decisions_size, decisions_root)
@@ -127,5 +129,5 @@ class CheckpointPublisher:
         for name in sorted(self._failing - failing):
             log.info("checkpoints are published again", destination=name)
         self._failing = frozenset(failing)
-        count_checkpoint(CheckpointOutcome.FAILED if failing else CheckpointOutcome.PUBLISHED)
+        CHECKPOINTS.labels(_FAILED if failing else _PUBLISHED).inc()
         return not failing

@@ -21,7 +21,7 @@ from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
 from authz.domain.mutations import WriteRequest
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
-from authz.telemetry.metrics import count_group_commit
+from authz.telemetry.metrics import GROUP_COMMIT_WRITES
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ class GroupCommitter:
 
     def _write(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]]) -> None:
         requests = [waiting.work for waiting in group]
-        count_group_commit(len(requests))
+        GROUP_COMMIT_WRITES.observe(len(requests))
         shared = _outcome(lambda: self._directory.write_group(requests))
         outcomes: Sequence[object]
         if not isinstance(shared, BaseException):

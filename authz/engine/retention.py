@@ -10,7 +10,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
-from authz.telemetry.metrics import count_purged
+from authz.telemetry.metrics import PURGED
 
 _INTERVAL_S = 60.0
 """A purge may be a day late, so it need not be looked for more often."""
@@ -27,7 +27,7 @@ class Purger:
             "purge", retention.purge_progress, self._advance, gate, committer, interval_s=_INTERVAL_S
         )
         for data in RetainedData:
-            count_purged(data.lower(), 0)
+            PURGED.labels(data.lower())
 
     async def run(self) -> None:
         """Purge until cancelled, through every failure."""
@@ -44,5 +44,5 @@ class Purger:
     def _advance(self) -> ConsistencyToken:
         purged = self._retention.advance_purge()
         if purged.data is not None:
-            count_purged(purged.data.lower(), purged.removed)
+            PURGED.labels(purged.data.lower()).inc(purged.removed)
         return purged.state

@@ -31,7 +31,7 @@ from authz.replica.generations import (
 )
 from authz.replica.shared_state import REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.writer import apply_changes, require_same_history
-from authz.telemetry.metrics import count_replication_lag
+from authz.telemetry.metrics import REPLICATION_LAG
 
 log = structlog.get_logger()
 
@@ -304,7 +304,7 @@ class Follower:
         self._state.advance(reached)
         now_s = time.time()
         for change in changes:
-            count_replication_lag(now_s - change.committed_at / US_PER_S)
+            REPLICATION_LAG.observe(max(now_s - change.committed_at / US_PER_S, 0.0))  # clocks may differ
         return reached
 
     def _open_or_build(self) -> Environment:

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from authz.telemetry.background import BackgroundWriter, pieces_of
-from authz.telemetry.metrics import count_lost_log_lines
+from authz.telemetry.metrics import LOG_LINES_LOST
 
 _MAX_QUEUED_LINES = 4096
 _FLUSH_TIMEOUT_S = 1.0
@@ -32,7 +32,7 @@ class LineWriter:
 
     def __init__(self) -> None:
         self._lines = BackgroundWriter[bytes](
-            "log", self._write_lines, max_items=_MAX_QUEUED_LINES, on_loss=count_lost_log_lines
+            "log", self._write_lines, max_items=_MAX_QUEUED_LINES, on_loss=LOG_LINES_LOST.inc
         )
         self._told = 0
 

@@ -20,7 +20,7 @@ import structlog
 from authz.runtime.folder_lock import lock_temporary_folder
 from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles, Certificates
-from authz.telemetry.metrics import count_reload_failure
+from authz.telemetry.metrics import RELOAD_FAILURES
 
 log = structlog.get_logger()
 
@@ -71,7 +71,7 @@ class Secrets:
             self._show(found)
         except OSError as error:
             # Envoy watches this folder, and would see no other.
-            count_reload_failure("certificate")
+            RELOAD_FAILURES.labels("certificate").inc()
             log.error(  # noqa: TRY400  says all
                 "certificate not renewed; restart the server",
                 error=f"the folder by which Envoy knows its certificates cannot be written: {error}",

@@ -11,7 +11,7 @@ import structlog
 
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.settings import Settings, invalid_setting
-from authz.telemetry.metrics import count_reload_failure
+from authz.telemetry.metrics import RELOAD_FAILURES
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class CertificateFiles:
         try:
             return self.load()
         except InvalidArgumentError as error:
-            count_reload_failure("certificate")
+            RELOAD_FAILURES.labels("certificate").inc()
             log.error("certificate not renewed; the old one stays", error=error.message)  # noqa: TRY400  says all
             return None
 

@@ -13,7 +13,7 @@ from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question, Reason, Verdict
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
-from authz.telemetry.metrics import count_decision
+from authz.telemetry.metrics import DECISIONS
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import fill_check_response
@@ -68,7 +68,7 @@ class Answers:
         if call.decided is not None:
             call.decided.append(AnsweredQuestion(question, decision, decision_id))
         verdict, type_name = decision.verdict, question.resource.type
-        count_decision(verdict.reason, type_name, question.action, allowed=verdict.allowed)
+        DECISIONS.labels(str(verdict.allowed).lower(), verdict.reason, type_name, question.action).inc()
         if is_debug_enabled():
             log.debug(
                 "decision",
