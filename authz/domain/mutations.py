@@ -13,7 +13,6 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
-from authz.domain.vocabulary import Vocabulary
 
 MAX_MUTATIONS_PER_WRITE = 1000
 MAX_PRECONDITIONS_PER_WRITE = 1000
@@ -66,11 +65,11 @@ class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """The kind of the entity."""
         return EntityKind(kind_of(self.target).name)
 
-    def validate(self, vocabulary: Vocabulary) -> None:
-        """Raise `InvalidArgumentError`, which names the invalid field, if the mutation is invalid in itself.
+    def validate(self) -> None:
+        """Raise `InvalidArgumentError`, which names the malformed field, if the mutation is malformed.
 
-        The values of an UPDATE are validated with the entity that it leads to. A DELETE needs only
-        well-formed ids, so that records whose role or type the policy no longer declares can be deleted.
+        Whether an entity is valid by a policy is for `Kind.validate_rule`. The values of an UPDATE are
+        validated with the entity that it leads to.
         """
         kind = kind_of(self.target)
         kind.validate_key(self.key)
@@ -84,7 +83,7 @@ class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
                 ErrorReason.MISSING_FIELD,
                 f"{self.operation.value.lower()} of {self.key} carries a key; send the whole entity",
             )
-        kind.validate(self.target, vocabulary)
+        kind.validate_fields(self.target)
 
 
 def update(key: Key, **values: Any) -> Mutation:

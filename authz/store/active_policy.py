@@ -18,7 +18,6 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import ConflictError, ErrorReason, UnusablePolicyError
 from authz.domain.ids import ScopeKind
-from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.domain.vocabulary import Vocabulary
 from authz.store.rows import ENTITY_ROWS
@@ -56,13 +55,13 @@ def require_no_course_policy_since(connection: Connection, revision: int) -> Non
         )
 
 
-def vocabulary_for(
-    mutation: Mutation, vocabularies: Vocabularies, find: Callable[[Key], Versioned[Entity] | None]
-) -> Vocabulary:
-    """The vocabulary that a mutation is validated by, if it needs one; `find` reads records."""
-    if mutation.operation is Operation.DELETE or not kind_of(mutation.target).uses_vocabulary:
-        return _NO_NAMES
-    return active_vocabulary(vocabularies, find)
+def validate_by_policy(
+    entity: Entity, vocabularies: Vocabularies, find: Callable[[Key], Versioned[Entity] | None]
+) -> None:
+    """Raise `InvalidArgumentError` for a well-formed entity that is not valid, also by the version that is
+    active; `find` reads records."""
+    kind = kind_of(entity)
+    kind.validate_rule(entity, active_vocabulary(vocabularies, find) if kind.uses_vocabulary else _NO_NAMES)
 
 
 def active_vocabulary(

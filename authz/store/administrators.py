@@ -32,21 +32,15 @@ from authz.domain.entities import (
     Key,
     Membership,
     MembershipKey,
-    kind_of,
 )
-from authz.domain.errors import (
-    ErrorReason,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    UnusablePolicyError,
-)
+from authz.domain.errors import ErrorReason, FailedPreconditionError, UnusablePolicyError
 from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.domain.vocabulary import GRANT_ROLES, Vocabulary
 from authz.store import tables
-from authz.store.active_policy import active_vocabulary, vocabulary_for
+from authz.store.active_policy import active_vocabulary
 from authz.store.batch import Batch
 from authz.store.rows import ENTITY_ROWS, subject_of
 
@@ -161,7 +155,6 @@ class Administrators:
 
     def require_kept_by(self, mutation: Mutation) -> None:
         """As `require_kept`, for a mutation that is applied next."""
-        mutation.validate(vocabulary_for(mutation, self._vocabularies, self._batch.find))
         key = mutation.key
         after: Any = mutation.target
         if mutation.operation is Operation.DELETE:
@@ -178,10 +171,6 @@ class Administrators:
             self.require_kept(self.coverage(), dict.fromkeys(held))
 
     def _may_lower(self, key: Key) -> bool:
-        try:
-            kind_of(key).validate_key(key)
-        except InvalidArgumentError:
-            return False  # it is refused when it is applied
         if isinstance(key, MembershipKey) and key.scope == PLATFORM:
             self._memberships().add(key)
             return True

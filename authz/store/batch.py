@@ -29,7 +29,7 @@ from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import Vocabularies
-from authz.store.active_policy import vocabulary_for
+from authz.store.active_policy import validate_by_policy
 from authz.store.bulk import select_by_key
 from authz.store.contents import CONTAINERS, Locator, read_contents, require_container, require_same_container
 from authz.store.erased import ErasedSubjects
@@ -104,6 +104,8 @@ class Batch:
             if key not in self._state:
                 wanted[kind_of(key).name].append(key)
                 self._state[key] = None
+        if not wanted:
+            return
         for name, missing in wanted.items():
             stored = ENTITY_ROWS[name]
             rows = select_by_key(self._connection, stored.table, [stored.key_values(key) for key in missing])
@@ -176,12 +178,11 @@ class Batch:
         return self._state[key]
 
     def apply(self, mutation: Mutation) -> bool:
-        """Apply one mutation to the write that is being planned; return whether it changes anything.
+        """Apply a well-formed mutation to the planned write; return whether it changes anything.
 
         Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError or RemovalPendingError, and
         then changes nothing.
         """
-        mutation.validate(vocabulary_for(mutation, self._vocabularies, self.find))
         if mutation.operation is Operation.DELETE:
             return self._delete(mutation.key)
         self.erased.require_none(mutation)
@@ -189,7 +190,8 @@ class Batch:
         if mutation.operation is Operation.UPDATE:
             mutation = self._resolve(mutation, before)
         entity = mutation.target
-        assert isinstance(entity, Entity)  # noqa: S101  validated above; narrows for the type checker
+        assert isinstance(entity, Entity)  # noqa: S101  well-formed; narrows for the type checker
+        validate_by_policy(entity, self._vocabularies, self.find)
         if before is not None:
             if mutation.operation is Operation.CREATE:
                 raise AlreadyExistsError(
@@ -211,7 +213,7 @@ class Batch:
             self._memberships.add(entity)
             if has_ended(entity, self._now):
                 self._planned_left[entity.key] = None
-            elif before is None or has_ended(before.entity, self._now):
+            elif self._lapsed and (before is None or has_ended(before.entity, self._now)):
                 self._end_lapsed(entity.key)
         self._put(mutation, self._locator.scope_of(entity), Versioned(entity, self._revision))
         return True
@@ -225,7 +227,7 @@ class Batch:
                 key=str(update.key),
             )
         touch = Mutation(Operation.TOUCH, msgspec.structs.replace(before.entity, **dict(update.values)))
-        touch.validate(vocabulary_for(touch, self._vocabularies, self.find))
+        touch.validate()
         return touch
 
     def flush(self) -> None:
@@ -317,6 +319,8 @@ class Batch:
     def _end_shares(self) -> None:
         """Delete what is shared with those who have just lost their last membership there, as far as
         `max_deletions` allows; leave the rest to a removal."""
+        if not self._planned_left:
+            return
         left = [key for key in self._planned_left if key.scope != PLATFORM]
         self._memberships.prefetch((key.scope, key.subject) for key in left)
         gone = (key for key in left if not self._memberships.has_one(key.scope, key.subject))

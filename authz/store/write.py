@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import msgspec
 from sqlalchemy import Connection, delete
@@ -75,16 +76,16 @@ class Transaction:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
         keys = {(each.actor, each.idempotency_key) for each in requests if each.idempotency_key}
         known = IdempotencyKeys(self.connection, keys, now=self.now)
-        self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
-        mutations = [mutation for request in requests for mutation in request.mutations]
-        self._batch.prefetch_lapsed(_well_formed(_written(mutations)))
-        self._batch.erased.prefetch(mutations)
-        outcomes: list[ConsistencyToken | AuthzError] = []
-        for request in requests:
-            try:
-                outcomes.append(self._plan(request, known))
-            except AuthzError as error:
-                outcomes.append(error)
+        faults = [*map(_fault_of, requests)]
+        sound = [request for request, fault in zip(requests, faults, strict=True) if fault is None]
+        self._prefetch(
+            [mutation for request in sound for mutation in request.mutations],
+            (precondition.key for request in sound for precondition in request.preconditions),
+        )
+        outcomes = [
+            self._outcome(request, known) if fault is None else fault
+            for request, fault in zip(requests, faults, strict=True)
+        ]
         self._store()
         known.store()
         return outcomes
@@ -93,14 +94,12 @@ class Transaction:
         self, mutations: Sequence[Mutation | AuthzError], *, offset: int, origin: Origin
     ) -> ImportBatchResult:
         """Store the valid mutations, under one revision."""
-        read = [each for each in mutations if isinstance(each, Mutation)]
-        self._batch.prefetch(_well_formed(key for mutation in read for key in touched_keys(mutation)))
-        self._batch.prefetch_lapsed(_well_formed(_written(read)))
-        self._batch.erased.prefetch(read)
+        validated = [*map(_validated, mutations)]
+        self._prefetch([each for each in validated if isinstance(each, Mutation)])
         written = unchanged = 0
         faults: list[ImportFault] = []
         with self.revision(origin):
-            for position, mutation in enumerate(mutations, offset):
+            for position, mutation in enumerate(validated, offset):
                 try:
                     if isinstance(mutation, AuthzError):
                         raise mutation
@@ -145,10 +144,21 @@ class Transaction:
         store_progress(self.connection, done, begun)
         return self.head
 
+    def _prefetch(self, mutations: Sequence[Mutation], others: Iterable[Key] = ()) -> None:
+        """Read in bulk what well-formed mutations need, and other records."""
+        self._batch.prefetch(chain(others, chain.from_iterable(map(touched_keys, mutations))))
+        self._batch.prefetch_lapsed(
+            mutation.key for mutation in mutations if mutation.operation is not Operation.DELETE
+        )
+        self._batch.erased.prefetch(mutations)
+
+    def _outcome(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken | AuthzError:
+        try:
+            return self._plan(request, known)
+        except AuthzError as error:
+            return error
+
     def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken:
-        _require_shape(request)
-        for precondition in request.preconditions:
-            kind_of(precondition.key).validate_key(precondition.key)
         revision = known.recall(request)
         if revision is not None:
             return self.log.state_at(revision)
@@ -195,25 +205,23 @@ def _delete_policy_work(connection: Connection, mutations: Iterable[Mutation]) -
         connection.execute(delete(table).where(table.c.course_id.in_(course_ids)))
 
 
-def _looked_at(request: WriteRequest) -> Iterator[Key]:
-    for precondition in request.preconditions:
-        yield precondition.key
-    for mutation in request.mutations:
-        yield from touched_keys(mutation)
-
-
-def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
-    """The well-formed keys. Planning rejects the others, each with its own write."""
-    for key in keys:
+def _validated(mutation: Mutation | AuthzError) -> Mutation | AuthzError:
+    """The mutation if it is well-formed, else its error."""
+    if isinstance(mutation, Mutation):
         try:
-            kind_of(key).validate_key(key)
-        except InvalidArgumentError:
-            continue
-        yield key
+            mutation.validate()
+        except InvalidArgumentError as error:
+            return error
+    return mutation
 
 
-def _written(mutations: Iterable[Mutation]) -> Iterator[Key]:
-    return (each.key for each in mutations if each.operation is not Operation.DELETE)
+def _fault_of(request: WriteRequest) -> AuthzError | None:
+    """Why a write is malformed; None if it is not."""
+    try:
+        _require_well_formed(request)
+    except InvalidArgumentError as error:
+        return error
+    return None
 
 
 def _application_order(placed: tuple[int, Mutation]) -> tuple[bool, int]:
@@ -224,7 +232,7 @@ def _application_order(placed: tuple[int, Mutation]) -> tuple[bool, int]:
     return (not deletes, -place if deletes else place)
 
 
-def _require_shape(request: WriteRequest) -> None:
+def _require_well_formed(request: WriteRequest) -> None:
     count = len(request.mutations)
     if not 1 <= count <= MAX_MUTATIONS_PER_WRITE:
         raise InvalidArgumentError(
@@ -233,8 +241,15 @@ def _require_shape(request: WriteRequest) -> None:
             field="mutations",
             limit=str(MAX_MUTATIONS_PER_WRITE),
         )
+    for precondition in request.preconditions:
+        kind_of(precondition.key).validate_key(precondition.key)
     seen = set()
-    for mutation in request.mutations:
+    for place, mutation in enumerate(request.mutations):
+        try:
+            mutation.validate()
+        except InvalidArgumentError as error:
+            error.locate(f"mutations[{place}]")
+            raise
         if mutation.key in seen:
             raise InvalidArgumentError(
                 ErrorReason.DUPLICATE_MUTATION,

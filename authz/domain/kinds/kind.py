@@ -96,20 +96,17 @@ class Kind:
             for asked in fields_of(filter_type)
         )
         """The fields of the filter, each with the field of the entity that it is compared with."""
-        self.updatable = {
-            f.name: f for f in self.other_fields if container is None or f.name != container.field
-        }
+        fixed = None if container is None else container.field
+        self.updatable = {field.name: field for field in self.other_fields if field.name != fixed}
         """By name, the fields that an update can change: none of the key, and not the container."""
         self.validate_container = container_rule
         """Raise `InvalidArgumentError` for an entity that the second argument, its container, cannot hold."""
-        self._rule = rule
+        self.validate_rule = rule
+        """Raise `InvalidArgumentError` for an entity whose fields do not fit each other or the policy."""
+        self.uses_vocabulary = any(field.type in _POLICY_NAME_TYPES for field in self.fields)
+        """Whether the policy says which entities are valid."""
         self._key_checks = self._checks(self.key_fields)
         self._other_checks = self._checks(self.other_fields)
-
-    @property
-    def uses_vocabulary(self) -> bool:
-        """Whether the policy says which entities are valid."""
-        return any(field.type in _POLICY_NAME_TYPES for field in self.fields)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -132,11 +129,15 @@ class Kind:
 
     def validate(self, entity: Any, vocabulary: Vocabulary) -> None:
         """Raise `InvalidArgumentError` for an entity that no directory can hold; its key is not validated."""
+        self.validate_fields(entity)
+        self.validate_rule(entity, vocabulary)
+
+    def validate_fields(self, entity: Any) -> None:
+        """Raise `InvalidArgumentError` for a field outside the key that is not well-formed."""
         for name, check in self._other_checks:
             value = getattr(entity, name)
             if value is not None:
                 check(value)
-        self._rule(entity, vocabulary)
 
     def validate_update(self, values: Sequence[tuple[str, Any]]) -> None:
         """Raise `InvalidArgumentError` unless there are values, each for a field that can change."""

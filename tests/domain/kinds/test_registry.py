@@ -17,7 +17,6 @@ from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.domain.kinds.fields import MAX_NUMBER, Field, FieldType
 from authz.domain.mutations import Mutation, Operation
 from tests.records import chains, entities
-from tests.store.directory import VOCABULARY
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 MALFORMED = "a\x00b"
@@ -90,15 +89,15 @@ def test_a_malformed_field_is_refused_and_named(kind: Kind, data: st.DataObject)
     for field, bad in bad_fields(kind, kind.fields):
         broken = Mutation(Operation.TOUCH, msgspec.structs.replace(entity, **{field.name: bad}))
         with pytest.raises(InvalidArgumentError) as caught:
-            broken.validate(VOCABULARY)
+            broken.validate()
         assert caught.value.reason in (ErrorReason.MALFORMED_ID, ErrorReason.MALFORMED_FIELD)
         assert caught.value.metadata["field"]
         deletion = Mutation(Operation.DELETE, broken.key)
         if field in kind.key_fields:
             with pytest.raises(InvalidArgumentError):
-                deletion.validate(VOCABULARY)
+                deletion.validate()
         else:
-            deletion.validate(VOCABULARY)
+            deletion.validate()
 
 
 @each_kind
@@ -106,7 +105,7 @@ def test_a_malformed_field_is_refused_and_named(kind: Kind, data: st.DataObject)
 @given(data=st.data())
 def test_only_a_deletion_may_carry_a_key_alone(kind: Kind, data: st.DataObject) -> None:
     key = data.draw(entities(kind)).key
-    Mutation(Operation.DELETE, key).validate(VOCABULARY)
+    Mutation(Operation.DELETE, key).validate()
     with pytest.raises(InvalidArgumentError, match="send the whole entity") as caught:
-        Mutation(Operation.TOUCH, key).validate(VOCABULARY)
+        Mutation(Operation.TOUCH, key).validate()
     assert caught.value.reason is ErrorReason.MISSING_FIELD
