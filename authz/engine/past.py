@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from authz.domain.decisions import COURSE_TYPE, SESSION_TYPE, Question
@@ -33,24 +34,17 @@ from authz.engine.policy_cases import SnapshotOf
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PastQuestions:
     """Puts a question to the state that was current at a time. Needs the database, and reads the whole change
     log of a course: one such question at a time."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        gate: ConsistencyGate,
-        policies: CompiledPolicies,
-        keys: TokenKeys,
-        snapshot_of: SnapshotOf,
-    ) -> None:
-        self._directory = directory
-        self._gate = gate
-        self._policies = policies
-        self._keys = keys
-        self._snapshot_of = snapshot_of
-        self._turn = asyncio.Lock()
+    directory: Directory
+    gate: ConsistencyGate
+    policies: CompiledPolicies
+    keys: TokenKeys
+    snapshot_of: SnapshotOf
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def ask(
         self,
@@ -72,12 +66,12 @@ class PastQuestions:
         likely = _scope_of(present, record)
 
         def answered() -> tuple[T, str]:
-            past = self._directory.records_at(time, record, wanted, likely=likely, subject=subject)
-            with self._snapshot_of(past.entities, revision=past.state.revision) as snapshot:
-                return answer(snapshot, self._checker(snapshot, time)), self._keys.sign(past.state)
+            past = self.directory.records_at(time, record, wanted, likely=likely, subject=subject)
+            with self.snapshot_of(past.entities, revision=past.state.revision) as snapshot:
+                return answer(snapshot, self._checker(snapshot, time)), self.keys.sign(past.state)
 
         async with self._turn:
-            return await self._gate.run(answered)
+            return await self.gate.run(answered)
 
     def _checker(self, snapshot: Snapshot, time: Instant) -> Checker:
         version = snapshot.policy
@@ -87,7 +81,7 @@ class PastQuestions:
                 f"is {format_instant(time)}, when no policy was active; name a time after the first in"
                 " `authz policy history`",
             )
-        return Checker(self._policies.compiled(version), version=version)
+        return Checker(self.policies.compiled(version), version=version)
 
 
 def _record_of(question: Question) -> CourseKey | SessionKey | ResourceRef:

@@ -7,6 +7,7 @@ with everything that was committed before the call.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 import msgspec
@@ -53,23 +54,16 @@ class _Authority(msgspec.Struct, frozen=True):
     """The rank of every declared role."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PersonRights:
     """Decides as `Check` does, by the policy that is active."""
 
-    def __init__(
-        self,
-        active: ActiveChecker,
-        publisher: Publisher,
-        gate: ConsistencyGate,
-        clock: DecisionClock,
-        turns: Turns,
-    ) -> None:
-        self._active = active
-        self._publisher = publisher
-        self._comparer = Comparer(publisher, gate)
-        self._gate = gate
-        self._turns = turns
-        self._clock = clock
+    active: ActiveChecker
+    publisher: Publisher
+    comparer: Comparer
+    gate: ConsistencyGate
+    clock: DecisionClock
+    turns: Turns
 
     async def require_permission(self, caller: Subject | None, permission: str) -> None:
         """Raise `PermissionDeniedError` unless a caller has a permission of the API."""
@@ -83,8 +77,8 @@ class PersonRights:
 
     async def has_permission(self, caller: Subject, permission: str) -> bool:
         """Whether a caller has a permission of the API."""
-        snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
+        now = self.clock.at(snapshot.state.committed_at)
         return permission in checker.permissions_of(snapshot, caller, now)[0]
 
     async def require_policy_edit(self, person: Subject | None, scope: Scope = PLATFORM) -> None:
@@ -104,10 +98,10 @@ class PersonRights:
         if person is None:
             return None
         authority = await self._authority(person, EDIT_POLICY, scope)
-        number = await self._publisher.active_number(scope)
-        before, changed = await self._comparer.both(PolicySource(number=number), after, scope)
-        platform = None if scope == PLATFORM else await self._publisher.platform()
-        given = await self._gate.compute(
+        number = await self.publisher.active_number(scope)
+        before, changed = await self.comparer.both(PolicySource(number=number), after, scope)
+        platform = None if scope == PLATFORM else await self.publisher.platform()
+        given = await self.gate.compute(
             lambda: list(
                 excesses(
                     before,
@@ -164,8 +158,8 @@ class PersonRights:
     ) -> list[tuple[int, Scope, MembershipKey]]:
         """The memberships that mutations give or take, each with the position of the mutation, and the scope
         whose manager may make that."""
-        snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
-        return await self._turns.collect(
+        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
+        return await self.turns.collect(
             (position, each.key.scope if isinstance(each.key, MembershipKey) else PLATFORM, key)
             for position, each in enumerate(mutations)
             if isinstance(each, Mutation)
@@ -178,9 +172,9 @@ class PersonRights:
         """As `permitted`, for the records that are no memberships."""
         if all(isinstance(each, AuthzError) or isinstance(each.key, MembershipKey) for each in mutations):
             return [*mutations]
-        snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
-        rights = RecordRights(snapshot, checker, self._clock.at(snapshot.state.committed_at), person)
-        return await self._turns.collect(_permitted(rights, each) for each in mutations)
+        snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
+        rights = RecordRights(snapshot, checker, self.clock.at(snapshot.state.committed_at), person)
+        return await self.turns.collect(_permitted(rights, each) for each in mutations)
 
     async def require_removal(self, person: Subject | None, subject: Subject, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may remove a subject from a course with its
@@ -188,7 +182,7 @@ class PersonRights:
         if person is None:
             return
         authority = await self._authority(person, MANAGE_MEMBERS, scope)
-        snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
+        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
         for key in _held(snapshot, subject, scope, {ScopeKind.SESSION, scope.kind}):
             refused = _outranked(person, key, authority)
             if refused is not None:
@@ -199,7 +193,7 @@ class PersonRights:
         on the platform."""
         if person is None:
             return
-        snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
+        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
         others = [each for each in subjects if each != person]
         held = [key for each in others for key in _held(snapshot, each, PLATFORM, {ScopeKind.PLATFORM})]
         if not held:
@@ -217,8 +211,8 @@ class PersonRights:
             return error
 
     async def _authority(self, person: Subject, action: str, scope: Scope) -> _Authority:
-        snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
-        now, trace = self._clock.at(snapshot.state.committed_at), Trace()
+        snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
+        now, trace = self.clock.at(snapshot.state.committed_at), Trace()
         if scope == PLATFORM:
             decision = checker.check_on_platform(snapshot, person, action, now, trace)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, NoReturn, Protocol, TypeVar
 
@@ -46,29 +47,19 @@ class WatchMessages(Protocol[M]):
         """Make a message of `changes` say that the change ends with it."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Watches(Generic[M]):
     """Every watch of a server. Each reads the log for itself, from its own position, in chunks of bounded
     size."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        gate: ConsistencyGate,
-        messages: WatchMessages[M],
-        turns: Turns,
-        *,
-        recipients: Recipients,
-        write_timeout_s: float,
-        max_watch_s: float,
-    ) -> None:
-        self._max_watch_s = max_watch_s
-        self._directory = directory
-        self._recipients = recipients
-        self.gate = gate
-        self.messages = messages
-        self.turns = turns
-        self.write_timeout_s = write_timeout_s
-        self._stopping = asyncio.Event()
+    directory: Directory
+    gate: ConsistencyGate
+    messages: WatchMessages[M]
+    turns: Turns
+    recipients: Recipients
+    write_timeout_s: float
+    max_watch_s: float
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def stop(self) -> None:
         """End every watch, and each that comes later, with `UnavailableError`."""
@@ -92,14 +83,14 @@ class Watches(Generic[M]):
         if after is not None:
             position = await self.gate.state_of(after, field="after")
         else:
-            position = await self.gate.run(self._directory.head)
+            position = await self.gate.run(self.directory.head)
         watch = _Watch(self, position, write, caller)
         acknowledged = 0 if after is None else position.revision
         running = asyncio.ensure_future(watch.run(wanted, checkpoint_interval_s, acknowledged))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait(
-                {running, stopping}, timeout=self._max_watch_s, return_when=asyncio.FIRST_COMPLETED
+                {running, stopping}, timeout=self.max_watch_s, return_when=asyncio.FIRST_COMPLETED
             )
             if running.done():
                 running.result()
@@ -116,14 +107,14 @@ class Watches(Generic[M]):
         """As `Recipients.record`. A failure is logged, and the watch continues; certificates then report too
         little."""
         try:
-            told = partial(self._recipients.record, caller, sent=sent, acknowledged=acknowledged)
+            told = partial(self.recipients.record, caller, sent=sent, acknowledged=acknowledged)
             await self.gate.run(told)
         except AuthzError as error:
             log.warning("watcher not recorded", caller=caller, cause=error.message)
 
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
         """As `Directory.read_log`, without blocking."""
-        read = partial(self._directory.read_log, after, skip, MUTATIONS_A_READ)
+        read = partial(self.directory.read_log, after, skip, MUTATIONS_A_READ)
         return await self.gate.read(read, max_wait_s=_MAX_WAIT_S)
 
 

@@ -21,6 +21,7 @@ from authz.api.call import CallKind
 from authz.api.decisions import DecisionRecorder
 from authz.api.endpoints import Servicer, endpoints_of
 from authz.api.grpc.adapter import add_endpoints
+from authz.api.grpc.answers import Answers
 from authz.api.grpc.audit import AuditServicer
 from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
@@ -120,13 +121,12 @@ class Api:
         return tuple(found)
 
     def _servicers(self) -> tuple[Servicer, ...]:
-        store, gate, turns, clock = self.store, self._gate, self._turns, self.clock
+        store, gate, turns = self.store, self._gate, self._turns
         data, rights = store.personal_data, self._rights
-        past = PastQuestions(store.directory, gate, self.policies, self.keys, temporary_snapshot)
         exporter = Exporter(data, gate, write_timeout_s=self.settings.watch_write_timeout_s)
         eraser = Eraser(data, gate, self.committer, self._erasing)
         return (
-            AuthorizationServicer(self.active, past, turns, clock, self.keys, shadow=self._shadow),
+            self._authorization_servicer(),
             DirectoryServicer(
                 directory=store.directory, gate=gate, turns=turns, writer=self._writer, rights=rights
             ),
@@ -153,11 +153,28 @@ class Api:
             ),
         )
 
+    def _authorization_servicer(self) -> AuthorizationServicer:
+        past = PastQuestions(
+            directory=self.store.directory,
+            gate=self._gate,
+            policies=self.policies,
+            keys=self.keys,
+            snapshot_of=temporary_snapshot,
+        )
+        return AuthorizationServicer(
+            active=self.active,
+            past=past,
+            turns=self._turns,
+            clock=self.clock,
+            keys=self.keys,
+            shadow=self._shadow,
+            answers=Answers(),
+        )
+
     def _policy_servicer(self) -> PolicyServicer:
         store, gate = self.store, self._gate
-        comparer = Comparer(self._publisher, gate)
         previewer = Previewer(
-            comparer=comparer,
+            comparer=self._comparer,
             active=self.active,
             turns=self._turns,
             clock=self.clock,
@@ -171,11 +188,11 @@ class Api:
             draft_editor=self._draft_editor,
             gate=gate,
             clock=self.clock,
-            comparer=comparer,
+            comparer=self._comparer,
         )
         return PolicyServicer(
             publisher=self._publisher,
-            comparer=comparer,
+            comparer=self._comparer,
             previewer=previewer,
             draft_editor=self._draft_editor,
             gate=gate,
@@ -220,10 +237,10 @@ class Api:
     def watches(self) -> Watches[watch_pb2.WatchResponse]:
         """Every watch of the server."""
         return Watches(
-            self.store.directory,
-            self._gate,
-            WatchMessages(max_message_bytes=self.settings.max_message_bytes),
-            self._turns,
+            directory=self.store.directory,
+            gate=self._gate,
+            messages=WatchMessages(max_message_bytes=self.settings.max_message_bytes),
+            turns=self._turns,
             recipients=self.store.recipients,
             write_timeout_s=self.settings.watch_write_timeout_s,
             max_watch_s=self.settings.max_watch_s,
@@ -269,8 +286,19 @@ class Api:
         )
 
     @cached_property
+    def _comparer(self) -> Comparer:
+        return Comparer(self._publisher, self._gate)
+
+    @cached_property
     def _rights(self) -> PersonRights:
-        return PersonRights(self.active, self._publisher, self._gate, self.clock, self._turns)
+        return PersonRights(
+            active=self.active,
+            publisher=self._publisher,
+            comparer=self._comparer,
+            gate=self._gate,
+            clock=self.clock,
+            turns=self._turns,
+        )
 
     @cached_property
     def _draft_editor(self) -> DraftEditor:

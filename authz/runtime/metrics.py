@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -31,20 +32,14 @@ _MAX_ATTEMPTS = 100
 _RETRY_S = 0.01
 
 
+@dataclass(frozen=True, eq=False)
 class ReplicaCollector(Collector):
     """Reads the gauges when they are scraped, so that a check counts nothing."""
 
-    def __init__(
-        self,
-        view: View,
-        clock: DecisionClock,
-        workers: Callable[[], int] | None = None,
-        restarts: Mapping[tuple[str, str], int] | None = None,
-    ) -> None:
-        self._view = view
-        self._clock = clock
-        self._workers = workers
-        self._restarts = restarts
+    view: View
+    clock: DecisionClock
+    workers: Callable[[], int] | None = None
+    restarts: Mapping[tuple[str, str], int] | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Staleness in seconds (infinite while it is not known), revision, whether an acknowledged write is
@@ -53,12 +48,12 @@ class ReplicaCollector(Collector):
         yield GaugeMetricFamily(
             "authz_clock_behind_seconds",
             "By how much the machine's clock is behind the newest commit, or was set back.",
-            value=self._clock.behind_us / US_PER_S,
+            value=self.clock.behind_us / US_PER_S,
         )
         yield CounterMetricFamily(
             "authz_clock_behind",
             "How often the clock was found behind by more than a second; it is read twice a second.",
-            value=self._clock.times_behind,
+            value=self.clock.times_behind,
         )
         yield from self._processes()
 
@@ -66,10 +61,10 @@ class ReplicaCollector(Collector):
         yield GaugeMetricFamily(
             "authz_replica_staleness_seconds",
             "Time since the replica was known to hold the last committed revision.",
-            value=self._view.staleness_s(),
+            value=self.view.staleness_s(),
         )
         try:
-            revision = self._view.revision()
+            revision = self.view.revision()
         except UnavailableError:
             revision = -1
         yield GaugeMetricFamily(
@@ -78,24 +73,24 @@ class ReplicaCollector(Collector):
         yield GaugeMetricFamily(
             "authz_replica_behind",
             "1 while checks are refused because a write that this machine acknowledged is missing.",
-            value=self._view.is_behind(),
+            value=self.view.is_behind(),
         )
         yield GaugeMetricFamily(
             "authz_policy_version",
             "The number of the platform's policy that this machine decides by; 0 for none.",
-            value=self._view.policy_number,
+            value=self.view.policy_number,
         )
 
     def _processes(self) -> Iterator[Metric]:
-        if self._workers is not None:
-            yield GaugeMetricFamily("authz_workers", "Processes that serve.", value=self._workers())
-        if self._restarts is not None:
+        if self.workers is not None:
+            yield GaugeMetricFamily("authz_workers", "Processes that serve.", value=self.workers())
+        if self.restarts is not None:
             restarts = CounterMetricFamily(
                 "authz_process_restarts",
                 "Processes that the supervisor has started again, by cause: hung or ended.",
                 labels=("process", "cause"),
             )
-            for labels, count in self._restarts.items():
+            for labels, count in self.restarts.items():
                 restarts.add_metric(labels, count)
             yield restarts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -62,41 +63,34 @@ from authz.store.write import Transaction
 _STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
 
 
+@dataclass(frozen=True, eq=False)
 class SqlPersonalData(PersonalData):
     """A `PersonalData` in SQLite or PostgreSQL."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        directory: SqlDirectory,
-        clock: Callable[[], Instant],
-        *,
-        grace_us: int,
-    ) -> None:
-        self._engine = engine
-        self._directory = directory
-        self._clock = clock
-        self._grace_us = grace_us
-        self._waits_since: dict[Subject, Instant] = {}
-        """When this process found an erasure waiting, by pseudonym."""
+    engine: Engine
+    directory: SqlDirectory
+    clock: Callable[[], Instant]
+    grace_us: int
+    _waits_since: dict[Subject, Instant] = field(default_factory=dict, init=False)
+    """When this process found an erasure waiting, by pseudonym."""
 
     @contextmanager
     def export(self, subject: Subject) -> Iterator[SqlExport]:
-        with read_transaction(self._engine) as connection, expecting_long_statements(connection):
+        with read_transaction(self.engine) as connection, expecting_long_statements(connection):
             found = SqlExport(connection, subject)
-            self._directory.add_token_key(connection, found.state.database_id)
+            self.directory.add_token_key(connection, found.state.database_id)
             yield found
 
     def begin_erasure(self, request: ErasureRequest) -> Subject:
-        with self._directory.transaction() as transaction:
+        with self.directory.transaction() as transaction:
             return begin(transaction, request)
 
     def erasure_progress(self) -> object | None:
-        with read_transaction(self._engine) as connection:
+        with read_transaction(self.engine) as connection:
             return next_step(connection)
 
     def advance_erasure(self) -> ConsistencyToken:
-        with read_transaction(self._engine) as connection:
+        with read_transaction(self.engine) as connection:
             step, head = next_step(connection), read_head(connection)
         if step is None:
             return head
@@ -104,29 +98,29 @@ class SqlPersonalData(PersonalData):
             case Phase.RECORDS:
                 return self._if_still(step, erase_records)
             case Phase.WAIT:
-                waited_us = self._clock() - self._waits_since.setdefault(step.pseudonym, self._clock())
-                act = partial(begin_history, grace_us=self._grace_us, waited_us=waited_us)
+                waited_us = self.clock() - self._waits_since.setdefault(step.pseudonym, self.clock())
+                act = partial(begin_history, grace_us=self.grace_us, waited_us=waited_us)
                 return self._if_still(step, act)
             case Phase.HISTORY:
                 return self._erase_history(step, head)
             case Phase.FILES:
                 return self._rewrite_file()
             case Phase.LOG | Phase.DONE:
-                truncate_log(self._engine)
+                truncate_log(self.engine)
                 return self._if_still(step, self._complete)
 
     def _if_still(self, step: Step, act: Callable[[Transaction, Step], None]) -> ConsistencyToken:
         """Act, unless another process has taken this step meanwhile: the next one may be of somebody else."""
-        with self._directory.transaction() as transaction:
+        with self.directory.transaction() as transaction:
             if next_step(transaction.connection) == step:
                 act(transaction, step)
             return transaction.head
 
     def _erase_history(self, step: Step, head: ConsistencyToken) -> ConsistencyToken:
-        revisions, through = find_revisions(self._engine, step.subject, step.position)
+        revisions, through = find_revisions(self.engine, step.subject, step.position)
         if not revisions and through is None:
             return self._if_still(step, self._erase_decisions)
-        with write_transaction(self._engine) as connection:
+        with write_transaction(self.engine) as connection:
             lock_head(connection)  # one at a time
             if next_step(connection) != step:
                 return head
@@ -156,10 +150,10 @@ class SqlPersonalData(PersonalData):
         )
 
     def _rewrite_file(self) -> ConsistencyToken:
-        with read_transaction(self._engine) as connection:
+        with read_transaction(self.engine) as connection:
             covered = steps_in(connection, Phase.FILES)
-        rewrite_file(self._engine)
-        with self._directory.transaction() as transaction:
+        rewrite_file(self.engine)
+        with self.directory.transaction() as transaction:
             for step in steps_in(transaction.connection, Phase.FILES):
                 if step in covered:
                     advance_step(transaction.connection, step, phase=Phase.LOG)
@@ -175,7 +169,7 @@ class SqlPersonalData(PersonalData):
             batch.rewrite([record])
 
     def certificate(self, pseudonym: Subject) -> ErasureCertificate:
-        with read_transaction(self._engine) as connection:
+        with read_transaction(self.engine) as connection:
             same = tables.has_subject(_STEPS, "pseudonym", pseudonym)
             row = connection.execute(select(_STEPS).where(same)).one()
             replicas = connection.execute(select(_REPLICAS).order_by(_REPLICAS.c.name)).all()
@@ -185,21 +179,21 @@ class SqlPersonalData(PersonalData):
                 finished_at=row.finished_at,
                 removed=msgspec.json.decode(row.counts, type=dict[str, int]),
                 kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
-                left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(self._engine)),
+                left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(self.engine)),
                 replicas=tuple(_report(each, row.erased_at) for each in replicas),
                 askers=tuple(askers(connection, pseudonym)),
                 watchers=tuple(_report_of_watcher(each, row.erased_at) for each in watchers(connection)),
             )
 
     def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
-        with read_transaction(self._engine) as connection:
+        with read_transaction(self.engine) as connection:
             key = read_token_key(connection)
-        return self._directory.read(
+        return self.directory.read(
             ErasureFilter(mac=None if subject is None else subject_mac(key, subject)), page
         )
 
     def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
-        with self._directory.transaction() as transaction:
+        with self.directory.transaction() as transaction:
             connection = transaction.connection
             found = unreleased(connection, subject_mac(read_token_key(connection), subject))
             if not found or any(each.status is ErasureStatus.ERASING for each in found):
@@ -214,18 +208,18 @@ class SqlPersonalData(PersonalData):
             return transaction.head
 
     def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
-        with self._directory.transaction() as transaction:
+        with self.directory.transaction() as transaction:
             return rename(transaction, request, MAX_RECORDS)
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
-        row = (subject.type.value, subject.id, reason, actor, self._clock())
-        with write_transaction(self._engine) as connection:
+        row = (subject.type.value, subject.id, reason, actor, self.clock())
+        with write_transaction(self.engine) as connection:
             lock_head(connection)  # so that no erasure or purge that has read the holds is under way
             require_not_erased(connection, subject)
             upsert_rows(connection, _HOLDS, [row])
 
     def release_hold(self, subject: Subject) -> None:
-        with write_transaction(self._engine) as connection:
+        with write_transaction(self.engine) as connection:
             lock_head(connection)  # a purge would keep something for a hold that has ended
             if not end_hold(connection, subject):
                 raise FailedPreconditionError(
@@ -235,15 +229,15 @@ class SqlPersonalData(PersonalData):
                 )
 
     def holds(self) -> tuple[Hold, ...]:
-        with read_transaction(self._engine) as connection:
+        with read_transaction(self.engine) as connection:
             return tuple(read_holds(connection))
 
     def report_replica(self, name: str, cleared: int) -> None:
-        with write_transaction(self._engine) as connection:
-            upsert_rows(connection, _REPLICAS, [(name, cleared, self._clock())])
+        with write_transaction(self.engine) as connection:
+            upsert_rows(connection, _REPLICAS, [(name, cleared, self.clock())])
 
     def forget_replica(self, name: str) -> None:
-        with write_transaction(self._engine) as connection:
+        with write_transaction(self.engine) as connection:
             if not connection.execute(delete(_REPLICAS).where(_REPLICAS.c.name == name)).rowcount:
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,

@@ -5,10 +5,11 @@ The lists and plans are in `lists`, calls that combine several questions in `com
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import starmap
 
 from authz.api.call import Call
-from authz.api.grpc.answers import Answers, note_actions, redacted
+from authz.api.grpc.answers import note_actions, redacted
 from authz.api.grpc.combined import CombinedCalls
 from authz.api.grpc.lists import ListCalls
 from authz.api.permissions import permission_to_ask, require_to_learn, require_to_learn_all
@@ -16,14 +17,8 @@ from authz.domain.decisions import Question
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
-from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
-from authz.engine.clock import DecisionClock
 from authz.engine.explain import explain
-from authz.engine.past import PastQuestions
-from authz.engine.policies import ActiveChecker
-from authz.engine.shadow_runner import ShadowRunner
-from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import actions_message, parse_check, parse_list_actions, require_no_consistency
@@ -32,49 +27,32 @@ from authz.wire.explain import explanation_message, parse_explain
 from authz.wire.values import missing
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class AuthorizationServicer(ListCalls, CombinedCalls):
     """Answers questions. Knows no transport; errors go up to the pipeline."""
 
     service = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
 
-    def __init__(
-        self,
-        active: ActiveChecker,
-        past: PastQuestions,
-        turns: Turns,
-        clock: DecisionClock,
-        keys: TokenKeys,
-        *,
-        shadow: ShadowRunner,
-    ) -> None:
-        self._active = active
-        self._shadow = shadow
-        self._past = past
-        self._turns = turns
-        self._clock = clock
-        self._keys = keys
-        self._answers = Answers()
-
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """Decide one question."""
         question = parse_check(request)
         call.require(permission_to_ask(question))
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        now = self._clock.at(snapshot.state.committed_at)
-        decision = self._shadow.check(checker, snapshot, question, now)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        now = self.clock.at(snapshot.state.committed_at)
+        decision = self.shadow.check(checker, snapshot, question, now)
         response = pb.CheckResponse()
-        self._answers.fill(response, call, question, decision, snapshot.token)
+        self.answers.fill(response, call, question, decision, snapshot.token)
         return response
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, call: Call) -> pb.BatchCheckResponse:
         """Decide many questions on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
-        questions = await self._turns.collect(starmap(_parsed, enumerate(request.items)))
+        questions = await self.turns.collect(starmap(_parsed, enumerate(request.items)))
         for permission in {permission_to_ask(each) for each in questions if isinstance(each, Question)}:
             call.require(permission)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        now = self.clock.at(snapshot.state.committed_at)
         token = snapshot.token
         response = pb.BatchCheckResponse()
         response.checked_at.token = token
@@ -85,27 +63,27 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
                 result.error.CopyFrom(status_of(question))
                 return
             try:
-                decision = self._shadow.check(checker, snapshot, question, now)
+                decision = self.shadow.check(checker, snapshot, question, now)
             except (InvalidArgumentError, UnusablePolicyError) as error:  # the latter is of one course alone
                 result.error.CopyFrom(status_of(error))
             else:
-                self._answers.fill(result.response, call, question, decision, token)
+                self.answers.fill(result.response, call, question, decision, token)
 
-        await self._turns.collect(map(add_result, questions))
+        await self.turns.collect(map(add_result, questions))
         return response
 
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
         """Decide every action of a type on one resource."""
         question = parse_list_actions(request)
         require_to_learn_all(call, question.purpose)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        now = self.clock.at(snapshot.state.committed_at)
         return self._listed(checker, snapshot, question, now, call)
 
     def _listed(
         self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant, call: Call
     ) -> pb.ListActionsResponse:
-        found = self._shadow.list_actions(checker, snapshot, question, now)
+        found = self.shadow.list_actions(checker, snapshot, question, now)
         note_actions(call, question, found)
         answers = {action: redacted(decision, call) for action, decision in found.items()}
         return actions_message(answers, token=snapshot.token, policy_version=checker.version)
@@ -118,8 +96,8 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
             raise missing("items")
         for item in request.items:
             require_to_learn_all(call, item.purpose)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        now = self.clock.at(snapshot.state.committed_at)
 
         def result(position: int, item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
             try:
@@ -129,7 +107,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
                 return pb.BatchListActionsResult(error=status_of(error))
             return pb.BatchListActionsResult(response=answer)
 
-        results = await self._turns.collect(starmap(result, enumerate(request.items)))
+        results = await self.turns.collect(starmap(result, enumerate(request.items)))
         token = common_pb2.ConsistencyToken(token=snapshot.token)
         return pb.BatchListActionsResponse(results=results, checked_at=token)
 
@@ -137,20 +115,20 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide one question, and return what led to the answer."""
         question, as_of = parse_explain(request)
         require_to_learn(call, question.action, question.purpose)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        now = self.clock.at(snapshot.state.committed_at)
         if as_of is None or as_of >= now:
             token = snapshot.token
             explained = explain(checker, snapshot, question, now if as_of is None else as_of)
         else:
-            explained, token = await self._past.ask(
+            explained, token = await self.past.ask(
                 question,
                 as_of,
                 question.subject,
                 snapshot,
                 lambda snapshot, checker: explain(checker, snapshot, question, as_of),
             )
-        decision_id = self._answers.decision_id(call, question, explained.decision)
+        decision_id = self.answers.decision_id(call, question, explained.decision)
         return explanation_message(explained, checked_at=token, decision_id=decision_id)
 
 

@@ -6,6 +6,7 @@ All questions of a call are decided on one snapshot and at one instant.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -32,27 +33,28 @@ _AI_REQUEST_QUESTIONS = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
 """The subject of an AI response must be allowed to read each source, and the source must be open to AI."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CombinedCalls:
     """A part of `AuthorizationServicer`."""
 
-    _active: ActiveChecker
-    _shadow: ShadowRunner
-    _turns: Turns
-    _clock: DecisionClock
-    _answers: Answers
+    active: ActiveChecker
+    shadow: ShadowRunner
+    turns: Turns
+    clock: DecisionClock
+    answers: Answers
 
     async def AuthorizeSession(
         self, request: pb.AuthorizeSessionRequest, call: Call
     ) -> pb.AuthorizeSessionResponse:
         """Decide what a subject may do in a live session, and until when."""
         question = parse_session(request)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        now = self.clock.at(snapshot.state.committed_at)
         joining = msgspec.structs.replace(question, action=_JOIN)
-        found = self._shadow.list_actions(checker, snapshot, question, now)
+        found = self.shadow.list_actions(checker, snapshot, question, now)
         join = found[_JOIN] if _JOIN in found else checker.check(snapshot, joining, now)
         response = pb.AuthorizeSessionResponse()
-        self._answers.fill(response.join, call, joining, join, snapshot.token)
+        self.answers.fill(response.join, call, joining, join, snapshot.token)
         if not join.allowed:
             return response
         in_session = {each: found[each] for each in _IN_SESSION if each in found and found[each].allowed}
@@ -75,8 +77,8 @@ class CombinedCalls:
     ) -> pb.AuthorizeSourcesResponse:
         """Decide which of several sources an AI response to a subject may be made from."""
         asked = parse_sources(request)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        now = self.clock.at(snapshot.state.committed_at)
         response = pb.AuthorizeSourcesResponse()
         response.checked_at.token = snapshot.token
         changes_at: list[Instant | None] = []
@@ -88,12 +90,12 @@ class CombinedCalls:
             except (InvalidArgumentError, UnusablePolicyError) as error:
                 result.error.CopyFrom(status_of(error))
                 return
-            self._answers.fill(result.response, call, question, decision, snapshot.token)
+            self.answers.fill(result.response, call, question, decision, snapshot.token)
             changes_at.append(decision.valid_until)
             if not decision.allowed:
                 result.denied_action = question.action
 
-        await self._turns.collect(map(add, asked))
+        await self.turns.collect(map(add, asked))
         set_valid_until(response, _earliest(changes_at))
         return response
 
@@ -106,7 +108,7 @@ class CombinedCalls:
         earliest: list[Instant | None] = []
         for action, purpose in _AI_REQUEST_QUESTIONS:
             question = msgspec.structs.replace(source, action=action, purpose=purpose)
-            decision = self._shadow.check(checker, snapshot, question, now)
+            decision = self.shadow.check(checker, snapshot, question, now)
             earliest.append(decision.valid_until)
             if not decision.allowed:
                 return question, decision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -44,26 +45,27 @@ _RESOURCE_PARTS, _SUBJECT_PARTS = 4, 2
 """Of a position in a list of resources, and of subjects."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ListCalls:
     """A part of `AuthorizationServicer`."""
 
-    _active: ActiveChecker
-    _past: PastQuestions
-    _turns: Turns
-    _clock: DecisionClock
-    _keys: TokenKeys
+    active: ActiveChecker
+    past: PastQuestions
+    turns: Turns
+    clock: DecisionClock
+    keys: TokenKeys
 
     async def ListResources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
         """List a page of the resources that a subject may act upon."""
         query, asked = parse_list_resources(request), parse_page(request)
         require_to_learn(call, query.action, query.purpose)
         digest = query_digest("ListResources", query)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)
         page = ResourcePage(
             checker,
             snapshot,
-            self._clock.at(snapshot.state.committed_at),
+            self.clock.at(snapshot.state.committed_at),
             msgspec.structs.replace(query, types=types),
             asked.size,
             self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
@@ -79,21 +81,21 @@ class ListCalls:
         (question, as_of), asked = parse_list_subjects(request), parse_page(request)
         require_to_learn(call, question.action, question.purpose)
         digest = query_digest("ListSubjects", question, as_of)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
         position = self._open(snapshot, asked.token, digest, _SUBJECT_PARTS)
         after = Subject(SubjectType(position[0]), position[1]) if position else None
-        now = self._clock.at(snapshot.state.committed_at)
+        now = self.clock.at(snapshot.state.committed_at)
         response = pb.ListSubjectsResponse()
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
             page = SubjectPage(checker, snapshot, at, question, asked.size, after)
             found = await self._page_items(page)
-            await self._turns.collect(map(partial(add_subject, response), found), slice_size=LIGHT_SLICE)
+            await self.turns.collect(map(partial(add_subject, response), found), slice_size=LIGHT_SLICE)
             token, version = snapshot.token, checker.version
         else:
             # In a thread, where it need not take turns.
             list_past = partial(_list_past_subjects, response, question, as_of, asked.size, after)
-            (page, version), token = await self._past.ask(question, as_of, None, snapshot, list_past)
+            (page, version), token = await self.past.ask(question, as_of, None, snapshot, list_past)
         response.reason = REASONS.number(page.unlisted if call.rights.has(LEARN_REASONS) else None)
         self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
@@ -102,11 +104,11 @@ class ListCalls:
         """Return what a subject may act upon, as a condition."""
         query = parse_plan_resources(request)
         require_to_learn(call, query.action, query.purpose)
-        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        snapshot, checker = await self.active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)
         query = msgspec.structs.replace(query, types=types)
-        planner = Planner(checker, snapshot, self._clock.at(snapshot.state.committed_at), query)
-        await self._turns.collect(planner)
+        planner = Planner(checker, snapshot, self.clock.at(snapshot.state.committed_at), query)
+        await self.turns.collect(planner)
         response = pb.PlanResourcesResponse(
             kind=PLAN_KINDS.number(planner.kind),
             groups=map(group_message, planner.groups),
@@ -118,13 +120,13 @@ class ListCalls:
 
     async def _page_items(self, page: ListPage[ItemT]) -> list[ItemT]:
         """The items of a page."""
-        candidates = await self._turns.collect(page, slice_size=LIGHT_SLICE)
+        candidates = await self.turns.collect(page, slice_size=LIGHT_SLICE)
         return [each for each in candidates if each is not None]
 
     def _open(self, snapshot: Snapshot, token: str, query: str, parts: int) -> Position:
         if not token:
             return ()
-        last = self._keys.verify_page(snapshot.state.database_id, token, query=query).last_key
+        last = self.keys.verify_page(snapshot.state.database_id, token, query=query).last_key
         if len(last) != parts:
             raise malformed_token("page_token")
         return tuple(map(str, last))
@@ -141,7 +143,7 @@ class ListCalls:
     ) -> None:
         if page.position is not None:
             position = PageToken(query, page.position)
-            response.next_page_token = self._keys.sign_page(snapshot.state.database_id, position)
+            response.next_page_token = self.keys.sign_page(snapshot.state.database_id, position)
         response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=token))
         response.policy_version = version
         set_valid_until(response, page.valid_until)
