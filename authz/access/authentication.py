@@ -15,14 +15,16 @@ ACTING_FOR_HEADER = "authz-acting-for"
 class Transport(Protocol):
     """What carried a call. Each face implements it, and reads nothing before a step asks for it."""
 
+    __slots__ = ()
+
     def certificate(self) -> bytes:
         """The client's verified certificate as PEM; empty without one."""
 
     def connection(self) -> str:
-        """Tells the connection of the call from others; empty if the transport cannot."""
+        """Tells the connection of the call from others; empty if it cannot, as at a Unix socket."""
 
     def header(self, name: str) -> str:
-        """The value of a header, by its name in lower case; empty when the call has none."""
+        """The value of a header, by its name in lower case: of several the last, empty without one."""
 
     def header_values(self, name: str) -> tuple[str, ...]:
         """All values of a header, by its name in lower case; none when the call has none."""

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import grpc
 
+from authz.access.authentication import Transport
 from authz.api.asgi.framing import (
     Compressed,
     Event,
@@ -47,8 +48,8 @@ MAX_SILENCE_S = 10.0
 """Seconds within a request without a part of it. Envoy's limit for headers is as long."""
 
 
-class AsgiContext:
-    """One call: a `Transport`, and what the adapter uses of `grpc.aio.ServicerContext`."""
+class AsgiContext(Transport):
+    """One call, with what the adapter uses of `grpc.aio.ServicerContext`."""
 
     __slots__ = (
         "_begun",
@@ -98,25 +99,20 @@ class AsgiContext:
         return left_s
 
     def certificate(self) -> bytes:
-        """As `Transport.certificate`."""
         stated = self._named.get(_CERTIFICATE_HEADER)
         return b"" if stated is None else _certificate(stated)
 
     def connection(self) -> str:
-        """As `Transport.connection`. Clients at a Unix socket have no address."""
         return f"ip:{self.client[0]}:{self.client[1]}" if self.client and self.client[1] else ""
 
     def header(self, name: str) -> str:
-        """As `Transport.header`; of several values the last."""
         return self._named.get(name.encode(), b"").decode("latin-1")
 
     def header_values(self, name: str) -> tuple[str, ...]:
-        """As `Transport.header_values`."""
         wanted = name.encode()
         return tuple(value.decode("latin-1") for each, value in self._headers if each == wanted)
 
     def when_sent(self, release: Callable[[], None]) -> None:
-        """As `Transport.when_sent`."""
         self._releases.append(release)
 
     def time_remaining(self) -> float | None:

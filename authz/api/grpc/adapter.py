@@ -32,7 +32,7 @@ Context: TypeAlias = GrpcContext | AsgiContext
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class GrpcTransport:
+class GrpcTransport(Transport):
     """What gRPC says of a call. To ask it for headers takes as long as to decide."""
 
     __slots__ = ("_context",)
@@ -41,28 +41,24 @@ class GrpcTransport:
         self._context = context
 
     def certificate(self) -> bytes:
-        """As `Transport.certificate`."""
         for pem in (self._context.auth_context() or {}).get("x509_pem_cert", ()):
             return bytes(pem)
         return b""
 
     def connection(self) -> str:
-        """As `Transport.connection`. Clients at a Unix socket have no address."""
         peer = self._context.peer()
-        return "" if peer.startswith("unix") else str(peer)
+        return "" if peer.startswith("unix") else str(peer)  # clients at a Unix socket have no address
 
     def when_sent(self, release: Callable[[], None]) -> None:
-        """As `Transport.when_sent`. A client that does not read has not been sent its answer."""
         context: Any = self._context
+        # A client that does not read has not been sent its answer.
         context.add_done_callback(lambda _: release())
 
     def header(self, name: str) -> str:
-        """As `Transport.header`; of several values the last."""
         found = self.header_values(name)
         return found[-1] if found else ""
 
     def header_values(self, name: str) -> tuple[str, ...]:
-        """As `Transport.header_values`."""
         return tuple(
             value if isinstance(value, str) else value.decode("ascii", "replace")
             for key, value in self._context.invocation_metadata() or ()
