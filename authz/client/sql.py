@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, DateTime, Integer, and_, false, not_, or_, true
+from sqlalchemy import ColumnElement, DateTime, Integer, String, TypeDecorator, and_, false, not_, or_, true
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.exc import CompileError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import Null, SQLCoreOperations
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 from authz.client.arguments import as_instant, as_result
 from authz.client.plans import ResourcePlan
@@ -23,13 +23,6 @@ from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
 
 Column: TypeAlias = "SQLCoreOperations[Any]"
-_NEVER_ABSENT = (
-    ResourceField.VISIBILITY,
-    ResourceField.PUBLISHED,
-    ResourceField.LOCKED,
-    ResourceField.AI_ALLOWED,
-)
-"""A row with null in such a field is denied, whatever the plan says."""
 _BINARY_COLLATIONS = ("_bin", "_bin2", "_bin2_utf8")
 """How the names of the collations of MySQL and SQL Server end that compare byte by byte."""
 
@@ -48,7 +41,8 @@ def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Colu
     Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970.
 
     Raises `ValueError` for a plan whose `valid_until` is over and for a column that the plan needs and that
-    is not given, and `InvalidArgumentError` for an argument of another type or a `now` without a time zone.
+    is not given, and `InvalidArgumentError` for an argument or a column of another type, such as an id that
+    is not text, or a `now` without a time zone.
     """
     plan = as_result(plan, ResourcePlan, field="plan", call="plan_resources")
     at = dt.datetime.now(dt.UTC) if now is None else to_datetime(as_instant(now, field="now"))
@@ -156,7 +150,11 @@ class _Clauses:
                 holds = column > self._time(comparison)
         if not comparison.negated:
             return holds
-        return not_(holds) if comparison.field in _NEVER_ABSENT else or_(column.is_(None), not_(holds))
+        if isinstance(comparison.value, bool):  # a row that has neither, such as null, is denied
+            return column == (not comparison.value)
+        if comparison.field is ResourceField.VISIBILITY:  # a resource always has one: null is denied
+            return not_(holds)
+        return or_(column.is_(None), not_(holds))
 
     def _time(self, comparison: Comparison) -> Any:
         at = self._now + dt.timedelta(microseconds=comparison.from_now_us or 0)
@@ -168,13 +166,21 @@ class _Clauses:
             case NullType():  # such as `null()`, which compares with nothing
                 return at
             case other:
-                raise ValueError(
-                    f"`{comparison.field}` is of the type {other!r}; give a DateTime or an integer"
+                raise malformed(
+                    comparison.field,
+                    f"is of the type {other!r}; give a DateTime or an integer, such as"
+                    " `type_coerce(column, DateTime)`",
                 )
 
     def _text(self, field: str) -> Column:
         column = self._column(field)
-        return column if isinstance(column, Null) else _Exact(column)
+        if isinstance(column, Null):
+            return column
+        kind: TypeEngine[Any] = column.type  # type: ignore[attr-defined]
+        stored = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+        if not isinstance(stored, String | NullType):  # to SQLite, `012` is the integer 12
+            raise malformed(field, f"is of the type {kind!r}; give text, such as `cast(column, String)`")
+        return _Exact(column)
 
     def _column(self, field: str) -> Column:
         if field not in self._columns:

@@ -255,7 +255,7 @@ def test_a_column_that_the_plan_needs_is_named(plan: Plan) -> None:
         where(found, **given)
     with pytest.raises(ValueError, match="`ower` is no field"):
         where(found, ower=ROWS.c.owner, **given)
-    with pytest.raises(ValueError, match="available_from"):
+    with pytest.raises(InvalidArgumentError, match=r"^available_from is of the type"):
         where(plan("user:maya", "read", "material"), **{**FIELDS, "available_from": ROWS.c.owner})
 
 

@@ -7,12 +7,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, MetaData, String, Table, make_url, null, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Uuid,
+    cast,
+    create_engine,
+    literal,
+    make_url,
+    null,
+    select,
+)
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.exc import CompileError
 from sqlalchemy.types import TypeEngine
 
-from authz.client import ResourcePlan
+from authz.client import InvalidArgumentError, ResourcePlan
 from authz.client.sql import where
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AnyOf, Comparison, Operator, ResourceField
@@ -114,3 +129,28 @@ def test_each_dialect_compares_by_bytes(dialect: str, kind: TypeEngine[str], exp
 def test_a_dialect_that_is_not_known_to_compare_by_bytes_is_refused() -> None:
     with pytest.raises(CompileError, match="`oracle`"):
         compiled("oracle", String())
+
+
+@pytest.mark.parametrize("kind", [Integer(), Uuid()])
+@pytest.mark.parametrize("field", ["course_id", "session_id", "owner"])
+def test_an_id_is_not_compared_with_what_is_no_text(kind: TypeEngine[Any], field: str) -> None:
+    """To an integer column of SQLite, the course `012` would be the course 12."""
+    column = Column("c", kind)
+    fields: dict[str, Any] = {name: null() for name in FIELDS} | {field: column}
+    with pytest.raises(InvalidArgumentError, match=f"^{field} is of the type .*; give text, such as `cast"):
+        where(plan_of(OWNER), **fields)
+    assert where(plan_of(OWNER), **fields | {field: cast(column, String)}) is not None
+
+
+@pytest.mark.parametrize("negated", [True, False])
+def test_a_flag_that_is_neither_true_nor_false_is_denied(negated: bool) -> None:
+    """As in a database whose other programs write null, or 2 for true."""
+    table = Table("flags", MetaData(), Column("locked", Boolean(), primary_key=True, nullable=True))
+    condition = Comparison(ResourceField.LOCKED, Operator.EQUALS, True, negated=negated)
+    found = where(plan_of(condition), course_id=literal("C1"), session_id=null(), locked=table.c.locked)
+    with create_engine("sqlite://").begin() as connection:
+        table.create(connection)
+        connection.exec_driver_sql("INSERT INTO flags VALUES (NULL), (0), (1), (2)")
+        assert connection.scalars(select(cast(table.c.locked, Integer)).where(found)).all() == [
+            int(not negated)
+        ]
