@@ -11,7 +11,7 @@ import typer
 
 from authz.cli.check import Course, Purpose, Session
 from authz.cli.command import Context, on_server
-from authz.cli.options import Action, AskedResource, AsOf, OnlyWithin, Who
+from authz.cli.options import Action, AskedResource, AsOf, OnlyContentWithin, Who
 from authz.cli.output import print_json, time_text
 from authz.domain.ids import course_scope, session_scope
 
@@ -28,7 +28,7 @@ def list_resources(
         list[str] | None,
         typer.Argument(metavar="TYPE", help="Such as notebook. Default: every type with the action."),
     ] = None,
-    scope: OnlyWithin = None,
+    scope: OnlyContentWithin = None,
     purpose: Purpose = "",
 ) -> None:
     """List the resources on which a subject may perform an action: all that `check` allows."""
@@ -42,7 +42,7 @@ def plan(
     subject: Who,
     action: Action,
     type_name: Annotated[str, typer.Argument(metavar="TYPE", help="Such as notebook.")],
-    scope: OnlyWithin = None,
+    scope: OnlyContentWithin = None,
     purpose: Purpose = "",
 ) -> None:
     """Print the result of `list-resources` as a condition on the fields of resources."""

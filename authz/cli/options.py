@@ -70,6 +70,12 @@ _WITHIN = parsed_option(
     "--scope", "SCOPE", parse_scope, "Only in course:<id>, with its sessions, session:<id> or platform."
 )
 OnlyWithin = Annotated[Scope | None, _WITHIN]
+OnlyContentWithin = Annotated[
+    Scope | None,
+    parsed_option(
+        "--scope", "SCOPE", parse_scope, "Only what is in course:<id>, with its sessions, or session:<id>."
+    ),
+]
 OnlyWithinAny = Annotated[list[Scope] | None, _WITHIN]
 OnlyKinds = Annotated[
     list[EntityKind] | None, typer.Option("--kind", help="Only records of this kind. May be repeated.")

@@ -30,6 +30,7 @@ DIFFERENT = {
         "The id of a course, for its own policy",
     },
     "--scope": {
+        "Only what is in course:<id>, with its sessions, or session:<id>",
         "Only in course:<id>, with its sessions",
         "Only in course:<id>, without its sessions",
     },
