@@ -24,7 +24,8 @@ def access_changes(
 
     A falsy one must be ejected; the others get the rights that it says. `present` is asked at each change:
     from the webhooks of the video service, or its presence call. Goes on without end, like `watch`, from the
-    token `after` or from now on. What time alone ends, the end of a meeting token ends.
+    token `after` or from now on. What time alone ends, the end of a meeting token ends; if an access that is
+    yielded has an earlier `valid_until` or `ends_at` than the token, eject then.
 
     Raises `CallError` like `watch`, if the caller may not read a kind of record that decides, and if the
     server does not say what somebody may do. A change may then be lost: begin again, and call
