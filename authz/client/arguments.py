@@ -7,8 +7,10 @@ What is neither raises `InvalidArgumentError`, which names the argument.
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
@@ -41,6 +43,9 @@ MessageT = TypeVar("MessageT", bound=Message)
 P = ParamSpec("P")
 
 _MAX_SHOWN = 80
+_NUMBER_BITS = 64
+_MAX_SECONDS = 10**9
+"""Some 30 years; gRPC takes what is much longer for a time that is over."""
 
 
 def as_subject(given: str | Subject, *, field: str = "subject") -> Subject:
@@ -102,20 +107,47 @@ def as_text(given: str, *, field: str) -> str:
     """Text as it is."""
     if not isinstance(given, str):
         raise _unusable(field, given, "text")
+    try:
+        given.encode()
+    except UnicodeEncodeError:  # such as a half of a surrogate pair, which JSON may have
+        raise _unusable(field, given, "text that UTF-8 can encode") from None
     return given
 
 
 def as_number(given: int, *, field: str) -> int:
     """A whole number as it is."""
-    if type(given) is not int:
-        raise _unusable(field, given, "a whole number")
+    if type(given) is not int or given.bit_length() >= _NUMBER_BITS:
+        raise _unusable(field, given, "a whole number of less than 64 bits")
     return given
+
+
+def as_flag(given: bool, *, field: str) -> bool:
+    """True or false as it is."""
+    if not isinstance(given, bool):
+        raise _unusable(field, given, "true or false")
+    return given
+
+
+def as_path(given: str | os.PathLike[str], *, field: str) -> Path:
+    """The path of a file."""
+    if not isinstance(given, str | os.PathLike):
+        raise _unusable(field, given, "the path of a file")
+    return Path(given)
+
+
+def contents_of(given: str | os.PathLike[str], *, field: str) -> bytes:
+    """What is in a file. Raises `InvalidArgumentError` if it cannot be read."""
+    try:
+        return as_path(given, field=field).read_bytes()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise malformed(field, f"is `{given}`, which cannot be read: {why}") from error
 
 
 def as_seconds(given: float, *, field: str) -> float:
     """A length of time that ends."""
-    if not isinstance(given, int | float) or not 0 < given < float("inf"):
-        raise _unusable(field, given, "a number of seconds above 0")
+    if not isinstance(given, int | float) or not 0 < given < _MAX_SECONDS:
+        raise _unusable(field, given, "a number of seconds above 0, below a billion")
     return given
 
 
@@ -148,12 +180,12 @@ def message_of(make: Callable[P, MessageT], /, *args: P.args, **fields: P.kwargs
     """A message with these fields. Raises `InvalidArgumentError` that names one of another type."""
     try:
         return make(*args, **fields)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         anything: Callable[..., MessageT] = make
         for name, value in fields.items():
             try:
                 anything(**{name: value})
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise malformed(name, f"is {_shown(value)}, of a type that it cannot have") from error
         raise
 
@@ -231,19 +263,13 @@ def _duration_us(given: dt.timedelta | int, *, field: str) -> int:
     return as_number(given, field=field)
 
 
-def _flag(given: bool, *, field: str) -> bool:
-    if not isinstance(given, bool):
-        raise _unusable(field, given, "true or false")
-    return given
-
-
 _CONVERSIONS: dict[FieldType, Callable[..., Any]] = {
     FieldType.SUBJECT: as_subject,
     FieldType.SCOPE: as_scope,
     FieldType.RESOURCE: as_resource,
     FieldType.INSTANT: as_instant,
     FieldType.DURATION: _duration_us,
-    FieldType.FLAG: _flag,
+    FieldType.FLAG: as_flag,
     FieldType.NUMBER: as_number,
 }
 

@@ -9,8 +9,10 @@ from collections import OrderedDict
 
 import msgspec
 
+from authz.client.arguments import as_number, as_seconds
 from authz.client.questions import Answer
 from authz.domain.entities import AccountKey, EntityKind, Key, MembershipKey, ShareKey
+from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, SubjectType
 from authz.domain.tokens import latest
 from authz.v1 import authorization_pb2 as pb
@@ -44,8 +46,10 @@ class DecisionCache:
     """
 
     def __init__(self, *, max_entries: int = 10_000, max_staleness_s: float = 5.0) -> None:
-        if max_entries < 1 or max_staleness_s < _MIN_STALENESS_S:
-            raise ValueError(f"keep at least 1 entry, for a max_staleness_s of {_MIN_STALENESS_S} or more")
+        if as_number(max_entries, field="max_entries") < 1:
+            raise malformed("max_entries", f"is {max_entries}; give 1 or more")
+        if as_seconds(max_staleness_s, field="max_staleness_s") < _MIN_STALENESS_S:
+            raise malformed("max_staleness_s", f"is {max_staleness_s}; give {_MIN_STALENESS_S} or more")
         self.checkpoint_interval_s = min(max_staleness_s / _CHECKPOINTS_IN_BOUND, _MAX_INTERVAL_S)
         self._max_entries = max_entries
         self._max_staleness_s = max_staleness_s
@@ -63,10 +67,10 @@ class DecisionCache:
         """Until when the watch has reported every change."""
 
     def claim(self) -> None:
-        """Take the cache for a client. Raises `ValueError` if another one has it."""
+        """Take the cache for a client. Raises `InvalidArgumentError` if another one has it."""
         with self._lock:
             if self._is_used:
-                raise ValueError("a DecisionCache is for one client; make another one")
+                raise malformed("cache", "is that of another client; make another one")
             self._is_used = True
 
     def find(self, question: bytes) -> Answer | None:

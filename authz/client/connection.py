@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import msgspec
 
-from authz.client.arguments import as_subject
+from authz.client.arguments import as_flag, as_path, as_subject, contents_of
 from authz.domain.addresses import is_local
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
@@ -61,7 +60,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     tls_key_file: str
 
     def __post_init__(self) -> None:
-        """Raise `InvalidArgumentError` for a target that is none."""
+        """Raise `InvalidArgumentError` for a target that is none, or an option of another type."""
+        as_flag(self.use_proxy, field="use_proxy")
         if not isinstance(self.target, str) or not self.target:
             raise malformed("target", f"is `{self.target}`; give text like `127.0.0.1:50051`")
         port = _PORT.search(self.target)
@@ -77,14 +77,22 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """The files of TLS, read; None without TLS. Raises `ValueError` for files that do not go together."""
+        """The files of TLS, read; None without TLS.
+
+        Raises `InvalidArgumentError` for files that do not go together, or that cannot be read.
+        """
         pair = (self.tls_certificate_file, self.tls_key_file)
         if any(pair) and not (all(pair) and self.tls_ca_file):
-            raise ValueError("tls_certificate_file and tls_key_file go together, and with tls_ca_file")
+            raise malformed(
+                "tls_certificate_file", "and tls_key_file go together, and with tls_ca_file; give all three"
+            )
         if not self.tls_ca_file:
             return None
-        certificate, key = (Path(file).read_bytes() if file else None for file in pair)
-        return grpc.ssl_channel_credentials(Path(self.tls_ca_file).read_bytes(), key, certificate)
+        authority, certificate, key = (
+            contents_of(getattr(self, name), field=name) if getattr(self, name) else None
+            for name in ("tls_ca_file", "tls_certificate_file", "tls_key_file")
+        )
+        return grpc.ssl_channel_credentials(authority, key, certificate)
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +104,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of the next call.
 
-        Raises `OSError` if the file of the token cannot be read, `InvalidArgumentError` if there is no token.
+        Raises `InvalidArgumentError` if there is no token.
         """
         person = (("authz-acting-for", self.acting_for),) if self.acting_for else ()
         return (*person, ("authorization", _bearer(self.token()))) if self.token else person
@@ -128,6 +136,8 @@ def identity_of(
 
 def _bearer(token: str) -> str:
     """The header that shows a token. Raises `InvalidArgumentError` for text that cannot be one."""
+    if not isinstance(token, str):
+        raise malformed("token", f"is a {type(token).__name__}; give text, or a function that returns it")
     if not _TOKEN.fullmatch(token):
         raise malformed(
             "token", "is empty, or is more than a token or a JWT; give exactly what its issuer printed"
@@ -136,17 +146,29 @@ def _bearer(token: str) -> str:
 
 
 def _token_source(token: str | Callable[[], str], token_file: str) -> Callable[[], str] | None:
-    """What gives the token for a call; None without one. Raises `InvalidArgumentError` for two of them.
+    """What gives the token for a call, or raises `InvalidArgumentError`; None without one.
 
-    A file is read for each call, so that one that is renewed counts from the next call on.
+    A file is read for each call, so that one that is renewed counts from the next call on. Raises
+    `InvalidArgumentError` for a file and a token, and for a token that is none.
     """
-    if token and token_file:
-        raise malformed("token", "is given twice; give a token or a file")
     if token_file:
-        return lambda: Path(token_file).read_text().strip()
+        if token:
+            raise malformed("token", "is given twice; give a token or a file")
+        file = as_path(token_file, field="token_file")
+        return lambda: contents_of(file, field="token_file").decode(errors="replace").strip()
     if callable(token):
-        return token
-    return (lambda: token) if token else None
+        return lambda: _returned_by(token)
+    if token == "":
+        return None
+    _bearer(token)
+    return lambda: token
+
+
+def _returned_by(token: Callable[[], str]) -> str:
+    try:
+        return token()
+    except Exception as error:
+        raise malformed("token", f"is a function that raised {type(error).__name__}") from error
 
 
 def _require_private(target: str, *, is_encrypted: bool) -> None:

@@ -17,6 +17,7 @@ from authz.client import (
     AuthzError,
     CallError,
     Client,
+    DecisionCache,
     InvalidArgumentError,
     ResourcePlan,
     SessionAccess,
@@ -121,10 +122,13 @@ def called(method: Callable[..., Any], changed: str, value: object) -> None:
         next(answer, None)
 
 
+@pytest.mark.parametrize("value", [object(), "\ud800", 10**400], ids=["object", "half of a pair", "large"])
 @pytest.mark.parametrize(("method", "argument"), [*arguments()])
-def test_an_argument_of_another_type_is_named_and_nothing_is_called(method: str, argument: str) -> None:
+def test_an_argument_that_cannot_be_sent_is_named_and_nothing_is_called(
+    method: str, argument: str, value: object
+) -> None:
     with Client(NOBODY, timeout_s=0.5) as client, pytest.raises(InvalidArgumentError):
-        called(attrgetter(method)(client), argument, object())
+        called(attrgetter(method)(client), argument, value)
 
 
 def test_of_two_subjects_the_malformed_one_is_named() -> None:
@@ -245,14 +249,45 @@ def test_an_answer_of_another_type_is_named(
         {"timeout_s": "1"},
         {"timeout_s": 0},
         {"timeout_s": float("inf")},
+        {"timeout_s": 1e300},
         {"hedge_after_s": -1},
         {"acting_for": "maya"},
         {"cache": True},
+        {"use_proxy": "no"},
+        {"token": None},
+        {"token": b"secret"},
+        {"token": "one two"},
+        {"token_file": 3},
+        {"tls_ca_file": 3},
+        {"tls_ca_file": "nowhere.pem"},
+        {"tls_key_file": "key.pem"},
     ],
 )
 def test_a_client_that_could_not_call_is_not_made(arguments: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgumentError):
+    with pytest.raises(InvalidArgumentError) as caught:
         Client(**{"target": NOBODY, **arguments})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_entries": 0},
+        {"max_entries": 1.5},
+        {"max_staleness_s": "5"},
+        {"max_staleness_s": 0.1},
+        {"max_staleness_s": float("nan")},
+        {"max_staleness_s": float("inf")},
+    ],
+)
+def test_a_cache_without_a_bound_is_not_made(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=next(iter(arguments))):
+        DecisionCache(**arguments)
+
+
+def test_a_request_id_that_cannot_be_sent_is_named() -> None:
+    with Client(NOBODY) as client, pytest.raises(InvalidArgumentError, match="request_id"):
+        client.with_options(request_id="\ud800")
 
 
 @pytest.fixture(scope="module")

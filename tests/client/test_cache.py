@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from authz.client import Answer, CallError, Client, DecisionCache, check_request
+from authz.client import Answer, CallError, Client, DecisionCache, InvalidArgumentError, check_request
 from authz.domain.entities import (
     Account,
     AccountStatus,
@@ -260,6 +260,25 @@ def test_a_client_that_may_not_watch_all_that_decides_asks_each_time_and_says_wh
     assert len({*answers}) == 3
 
 
+def test_a_client_keeps_answers_again_after_it_had_no_token(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while the file of a secret is replaced."""
+    url, issuer, file = create_sqlite(tmp_path / "authz.db"), Issuer(), tmp_path / "token"
+    grant(url, {"service:shop": "platform_admin"})
+    with (
+        served(url, **issuer.settings(tmp_path)) as address,
+        connect(address, token_file=str(file), cache=cache_of()) as client,
+    ):
+        end_at = time.monotonic() + TIMEOUT_S
+        while "keeps no answers" not in caplog.text and time.monotonic() < end_at:
+            with pytest.raises(InvalidArgumentError, match="token_file"):
+                client.check(*READS)
+            time.sleep(0.005)
+        file.write_text(issuer.jwt("shop"))
+        assert kept(client).reason == "RESOURCE_UNKNOWN"
+
+
 def test_only_so_many_answers_are_kept(server: str, writer: Client, connect: Connect) -> None:
     questions = [("user:maya", "read", f"notebook:n{number}") for number in range(3)]
     with connect(server, cache=cache_of(max_entries=2)) as client:
@@ -402,7 +421,5 @@ def test_what_changed_too_long_ago_to_be_remembered_ends_older_answers(tokens: l
 
 def test_a_cache_is_for_one_client() -> None:
     cache = DecisionCache()
-    with Client("127.0.0.1:1", cache=cache), pytest.raises(ValueError, match="for one client"):
+    with Client("127.0.0.1:1", cache=cache), pytest.raises(InvalidArgumentError, match="of another client"):
         Client("127.0.0.1:1", cache=cache)
-    with pytest.raises(ValueError, match=r"0\.5"):
-        DecisionCache(max_staleness_s=0.1)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,34 @@ def test_a_file_that_holds_no_token_is_told_before_a_call(content: str, tmp_path
     client = Client("127.0.0.1:1", token_file=str(file))
     with client, pytest.raises(InvalidArgumentError, match="is empty, or is more than a token"):
         client.check("user:maya", "read", "material:m-1")
+
+
+def no_token() -> str:
+    raise ConnectionError("no route to the issuer, with the secret s3cr3t")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            {"token_file": "/nowhere/token"},
+            "token_file is `/nowhere/token`, which cannot be read: No such file",
+        ),
+        ({"token_file": "/"}, "token_file is `/`, which cannot be read: Is a directory"),
+        ({"token": no_token}, "token is a function that raised ConnectionError"),
+        ({"token": lambda: None}, "token is a NoneType; give text"),
+    ],
+)
+def test_what_gives_no_token_is_told_before_a_call(arguments: dict[str, Any], told: str) -> None:
+    with Client("127.0.0.1:1", **arguments) as client:
+        for call in (
+            lambda: client.check("user:maya", "read", "material:m-1"),
+            lambda: client.import_mutations([COURSE]),
+            lambda: next(client.watch()),
+        ):
+            with pytest.raises(InvalidArgumentError, match=told) as caught:
+                call()
+            assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_token_goes_to_another_machine_with_tls_only() -> None:

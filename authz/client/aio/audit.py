@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from authz.client.aio.calls import Calls
 from authz.client.arguments import (
     as_choice,
+    as_flag,
     as_instant,
     as_kinds,
     as_resource,
@@ -61,7 +62,7 @@ class AsyncAuditClient:
             principal=as_text(principal, field="principal"),
             since=None if since is None else as_instant(since, field="since"),
             until=None if until is None else as_instant(until, field="until"),
-            oldest_first=oldest_first,
+            oldest_first=as_flag(oldest_first, field="oldest_first"),
         )
         request = CHANGE_QUERIES.format(query, Page(_PAGE_SIZE))
         async for page in self._calls.pages(self._stub.ReadChanges, request):
@@ -89,10 +90,10 @@ class AsyncAuditClient:
             resource=None if resource is None else as_resource(resource),
             principal=as_text(principal, field="principal"),
             action=as_text(action, field="action"),
-            allowed=allowed,
+            allowed=None if allowed is None else as_flag(allowed, field="allowed"),
             since=None if since is None else as_instant(since, field="since"),
             until=None if until is None else as_instant(until, field="until"),
-            oldest_first=oldest_first,
+            oldest_first=as_flag(oldest_first, field="oldest_first"),
         )
         request = DECISION_QUERIES.format(query, Page(_PAGE_SIZE))
         async for page in self._calls.pages(self._stub.ReadDecisions, request):

@@ -23,6 +23,7 @@ from authz.client.arguments import (
     as_precondition,
     as_record,
     as_subject,
+    as_text,
     message_of,
     sent_scope,
     sent_subject,
@@ -147,7 +148,7 @@ class AsyncDirectory:
 
         Raises `CallError` (PRECONDITION_FAILED) if there is none.
         """
-        key = AccessTokenKey(token_id)
+        key = AccessTokenKey(as_text(token_id, field="token_id"))
         there = Precondition(key, Expectation.EXISTS)
         return await self.write([Mutation(Operation.DELETE, key)], preconditions=[there], reason=reason)
 

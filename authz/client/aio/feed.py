@@ -10,7 +10,7 @@ from typing import Any
 from authz.client.aio.transport import Background, sleep
 from authz.client.aio.watch import ResumingWatch
 from authz.client.cache import DECIDING_KINDS, DecisionCache
-from authz.client.errors import CallError
+from authz.domain.errors import AuthzError
 from authz.domain.instants import US_PER_S
 from authz.v1 import watch_pb2
 from authz.wire.changes import ENTITY_KINDS
@@ -48,7 +48,7 @@ class CacheFeed:
         while not self._is_closed:
             try:
                 await self._follow()
-            except CallError as error:
+            except AuthzError as error:
                 if not self._is_closed:
                     log.warning("the client keeps no answers until its watch works: %s", error)
             finally:

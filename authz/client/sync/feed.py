@@ -9,9 +9,9 @@ from contextlib import closing
 from typing import Any
 
 from authz.client.cache import DECIDING_KINDS, DecisionCache
-from authz.client.errors import CallError
 from authz.client.sync.transport import Background, sleep
 from authz.client.sync.watch import ResumingWatch
+from authz.domain.errors import AuthzError
 from authz.domain.instants import US_PER_S
 from authz.v1 import watch_pb2
 from authz.wire.changes import ENTITY_KINDS
@@ -49,7 +49,7 @@ class CacheFeed:
         while not self._is_closed:
             try:
                 self._follow()
-            except CallError as error:
+            except AuthzError as error:
                 if not self._is_closed:
                     log.warning("the client keeps no answers until its watch works: %s", error)
             finally:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from authz.client.arguments import as_text
 from authz.client.errors import CallError
 from authz.client.sync.calls import Calls
 from authz.client.sync.transport import Method
@@ -59,9 +60,8 @@ class FreshCalls:
         the last committed state."""
         if at_least_as_fresh and fully_consistent:
             raise malformed("at_least_as_fresh", "is set, and fully_consistent, too; set one of them")
-        if at_least_as_fresh and not isinstance(at_least_as_fresh, str):
-            raise malformed("at_least_as_fresh", "is no text; give a token that this service has sent")
-        least = self._calls.last_write.or_later(at_least_as_fresh)
+        token = as_text(at_least_as_fresh, field="at_least_as_fresh") if at_least_as_fresh else ""
+        least = self._calls.last_write.or_later(token)
         asked = copy(request)  # which may be the caller's
         if fully_consistent:
             asked.consistency.fully_consistent = True
@@ -70,7 +70,7 @@ class FreshCalls:
         try:
             return self._calls.call(method, asked)
         except CallError as error:
-            if error.reason != ErrorReason.MALFORMED_TOKEN or fully_consistent or least == at_least_as_fresh:
+            if error.reason != ErrorReason.MALFORMED_TOKEN or fully_consistent or least == token:
                 raise
         # The server has another database than the one that was written to.
         self._calls.last_write.forget()

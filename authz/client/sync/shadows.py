@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from authz.client.arguments import as_text, message_of, sent_course, sent_time
+from authz.client.arguments import as_number, as_text, message_of, sent_course, sent_time
 from authz.client.sync.calls import Calls
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
@@ -45,7 +45,7 @@ class ShadowClient:
             ends_at=sent_time(ends_at, field="ends_at"),
         )
         if isinstance(candidate, int):
-            request.number = candidate
+            request.number = as_number(candidate, field="candidate")
         else:
             request.draft_id = as_text(candidate, field="candidate")
         return parse_shadow((self._calls.call(self._stub.StartPolicyShadow, request)).shadow)
