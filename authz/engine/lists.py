@@ -158,7 +158,9 @@ class ResourcePage(ListPage[ListedResource]):
                 if not (is_timed or resource.is_shared):  # then its facts alone decide
                     known[resource.facts] = allowed
             yield ListedResource(type_name, id_, course_id, session_id) if allowed else None
-            if self._ends(found=allowed):
+            self._left -= allowed
+            self._candidates_left -= 1
+            if not (self._left and self._candidates_left):
                 return id_
         return None
 

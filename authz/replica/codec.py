@@ -84,26 +84,32 @@ class Databases:
 
 class Index:
     """A database by which records are found: a key is one of their fields and then the others of their key.
-    Its values are empty."""
+    The values of a covering index are the records, so that a scan of it reads no other database; those of
+    any other index are empty."""
 
-    def __init__(self, database: str, fields: Sequence[str], encoders: Mapping[str, Encoder]) -> None:
+    def __init__(
+        self, database: str, fields: Sequence[str], encoders: Mapping[str, Encoder], *, covering: bool
+    ) -> None:
         self.database = database
         self.fields = fields
+        self.is_covering = covering
         self.value_of = attrgetter(fields[0])
         """Of an entity, what it is found by; None for an entity that is not in the index."""
         self.key_of = _concatenation((attrgetter(name), encoders[name]) for name in fields)
         self._encode = encoders[fields[0]]
         self._rest_of = _concatenation((itemgetter(n), encoders[fields[n]]) for n in range(1, len(fields)))
 
-    def pairs(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Pair]:
-        """The index of entities whose `fields` come sorted, nearly in order, without repeats in a row."""
+    def pairs(self, rows: Iterable[tuple[Any, ...]], record_of: Callable[[bytes], bytes]) -> Iterator[Pair]:
+        """The index of entities whose `fields` come sorted, nearly in order, without repeats in a row.
+        `record_of` gives the record of a key, which is what follows the field in a covering index."""
         last = b""
         for value, found in groupby(rows, itemgetter(0)):
             head = self._encode(value)
             for row in found:
-                key = head + self._rest_of(row)
+                rest = self._rest_of(row)
+                key = head + rest
                 if key != last:
-                    yield key, b""
+                    yield key, record_of(rest) if self.is_covering else b""
                 last = key
 
 
@@ -111,7 +117,8 @@ class Codec:
     """One database that holds the records of a kind by key, and one for each index.
 
     A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `lookups` are
-    the fields by which records are found besides the first of the key; each has an index.
+    the fields by which records are found besides the first of the key; each has an index. That of `covering`,
+    which is no field of the key, has the records, too.
     """
 
     def __init__(
@@ -120,6 +127,7 @@ class Codec:
         *,
         key: tuple[str, ...] = (),
         lookups: tuple[str, ...] = (),
+        covering: str = "",
     ) -> None:
         self.kind = kind
         self.database = kind.plural
@@ -130,12 +138,18 @@ class Codec:
         self.key_of = _concatenation((attrgetter(name), encoders[name]) for name in key)
         """The key of an entity, or of the key of one."""
         self.indexes = [
-            Index(f"{kind.plural}_by_{name}", [name, *(other for other in key if other != name)], encoders)
+            Index(
+                f"{kind.plural}_by_{name}",
+                [name, *(other for other in key if other != name)],
+                encoders,
+                covering=name == covering,
+            )
             for name in lookups
         ]
         self._key_decoders = [(f.name, _DECODERS.get(f.type, unpack_id)) for f in kind.key_fields]
-        self._moves = not set(lookups) <= key_fields | {kind.container.field if kind.container else ""}
-        """Whether an entity can change its place in an index."""
+        is_fixed = set(lookups) <= key_fields | {kind.container.field if kind.container else ""}
+        self._reindexes = bool(covering) or not is_fixed
+        """Whether a change of an entity may change an index."""
         self._others = [field.name for field in kind.other_fields]
         hints = {info.name: info.type for info in msgspec.structs.fields(kind.entity)}
         values: Any = tuple
@@ -162,14 +176,15 @@ class Codec:
         """Store an entity in place of the one with its key."""
         key = self.key_of(entity)
         before = databases.get(self.database, key)
-        databases.put(self.database, key, self.record_of(entity, before))
+        record = self.record_of(entity, before)
+        databases.put(self.database, key, record)
         if before:
-            if not self._moves:
+            if not self._reindexes:
                 return
             self._unindex(databases, self.read(key, before))
         for index in self.indexes:
             if index.value_of(entity) is not None:
-                databases.put(index.database, index.key_of(entity))
+                databases.put(index.database, index.key_of(entity), record if index.is_covering else b"")
 
     def remove(self, databases: Databases, entity: Any) -> None:
         """Delete an entity, if it is there."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import msgspec
@@ -104,7 +105,7 @@ def build_replica(
     """
     environment = Environment(folder, max_bytes=max_bytes)
     with closing(environment.lmdb):
-        for name, pairs in _parts(dump):
+        for name, pairs in _parts(dump, environment):
             _fill(environment, environment.databases[name], _until(stopped, pairs))
         with environment.lmdb.begin(write=True) as transaction:
             state = dump.state
@@ -124,12 +125,15 @@ def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]
         yield from page
 
 
-def _parts(dump: Dump) -> Iterator[tuple[str, Iterable[Pair]]]:
+def _parts(dump: Dump, environment: Environment) -> Iterator[tuple[str, Iterable[Pair]]]:
+    """The content of each database. When one is asked for, those before are written."""
     yield TOMBSTONES, ((ref_key(ref), tombstone_record(at)) for ref, at in dump.tombstones())
     for codec in CODECS.values():
         yield codec.database, codec.pairs(dump)
         for index in codec.indexes:
-            yield index.database, index.pairs(dump.values(codec.kind, index.fields))
+            with environment.lmdb.begin(environment.databases[codec.database]) as written:
+                record_of: Any = written.get
+                yield index.database, index.pairs(dump.values(codec.kind, index.fields), record_of)
 
 
 def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pair]) -> None:

@@ -91,7 +91,9 @@ class _ShareCodec(Codec):
         """Let the resource's record say whether there are shares of it."""
         raw = databases.get("resources", ref)
         if raw and (record := decode_resource(raw)).is_shared is not shared:
-            databases.put("resources", ref, with_shared(record, shared))
+            marked = with_shared(record, shared)
+            databases.put("resources", ref, marked)
+            databases.put("resources_by_scope", record.scope + ref, marked)
 
 
 class _RetentionRuleCodec(Codec):
@@ -106,7 +108,7 @@ class _RetentionRuleCodec(Codec):
 
 CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {
     "membership": _MembershipCodec(_MEMBERSHIP, key=("subject", "scope"), lookups=("scope",)),
-    "resource": _ResourceCodec(_RESOURCE),
+    "resource": _ResourceCodec(_RESOURCE, covering="scope"),
     "share": _ShareCodec(_SHARE),
     "retention_rule": _RetentionRuleCodec(KINDS["retention_rule"]),
 }

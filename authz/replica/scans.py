@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
+
+T = TypeVar("T", bytes, tuple[bytes, bytes])
 
 
 def scan_prefix(
@@ -26,13 +28,30 @@ def scan_prefix(
                 yield key[length:]
 
 
+def scan_records(
+    transaction: lmdb.Transaction, database: lmdb._Database, prefix: bytes, after: bytes = b""
+) -> Iterator[tuple[bytes, bytes]]:
+    """As `scan_prefix`, each with its value."""
+    start, length = prefix + after, len(prefix)
+    with transaction.cursor(database) as cursor:
+        if not cursor.set_range(start):
+            return
+        records: Iterator[Any] = cursor.iternext()
+        for key, value in records:
+            if not key.startswith(prefix):
+                return
+            if key != start:
+                yield key[length:], value
+
+
 def scan_both(
     transaction: lmdb.Transaction,
     one: tuple[lmdb._Database, bytes],
     other: tuple[lmdb._Database, bytes],
     after: bytes,
-) -> Iterator[bytes]:
-    """The suffixes that two prefixes, each in its database, have in common: ascending, greater than `after`.
+) -> Iterator[tuple[bytes, bytes]]:
+    """The suffixes that two prefixes, each in its database, have in common: ascending, greater than `after`,
+    each with its value in the other database.
 
     Leaps over what only one of them has, so it costs no more than the shorter of the two.
     """
@@ -48,10 +67,10 @@ def scan_both(
                 return
             wanted = key[len(other_prefix) :]
             if wanted == suffix:
-                yield suffix
+                yield suffix, bytes(second.value())
                 wanted = suffix + b"\0"
 
 
-def merge_sorted(suffixes: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+def merge_sorted(suffixes: Iterable[Iterable[T]]) -> Iterator[T]:
     """The union of ascending iterables, ascending, without repeats."""
     return (each for each, _ in groupby(heapq.merge(*suffixes)))

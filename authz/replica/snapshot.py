@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import lmdb
@@ -44,13 +43,11 @@ from authz.replica.layout import (
     whole_id,
     whole_subject,
 )
-from authz.replica.scans import merge_sorted, scan_both, scan_prefix
+from authz.replica.scans import merge_sorted, scan_both, scan_prefix, scan_records
 
 _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
 _NO_COURSE = bytes((COURSE_KIND[0] + 1,))
 """Stands for the place of the sessions without a course: behind every course."""
-_PART = 64
-"""Records that a scan reads at once."""
 _NO_MEMBERSHIPS: Memberships = ()
 _COURSES, _SESSIONS, _ACTIVATIONS = CODECS["course"], CODECS["session"], CODECS["policy_activation"]
 _ACCESS_TOKENS = CODECS["access_token"]
@@ -187,16 +184,11 @@ class ReplicaSnapshot(Snapshot):
         here = (env.resources_in, (scope.session_key or scope.course_key) + type_key)
         if only_own:
             indexes = ((env.resources_of, own_key + type_key), (env.shares_with, own_key + type_key))
-            ids = merge_sorted([scan_both(transaction, index, here, last) for index in indexes])
+            records = merge_sorted([scan_both(transaction, index, here, last) for index in indexes])
         else:
-            ids = scan_prefix(transaction, *here, last)
-        keys = (type_key + id_ for id_ in ids)
-        while part := list(islice(keys, _PART)):
-            with transaction.cursor(env.resources) as cursor:
-                records: list[Any] = cursor.getmulti(part)
-            for key, raw in records:
-                context = decode_resource(raw).context(scope, own_key, timed=timed)
-                yield whole_id(key, len(type_key)), context
+            records = scan_records(transaction, *here, last)
+        for key, raw in records:
+            yield whole_id(key), decode_resource(raw).context(scope, own_key, timed=timed)
 
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None
@@ -226,18 +218,15 @@ class ReplicaSnapshot(Snapshot):
     def scan_owned(
         self, scope: ScopeContext, type_name: str
     ) -> Iterator[tuple[ResourceRef, Subject | None, ResourceContext]]:
-        env, get, type_key = self._environment, self._get, type_name.encode() + END
-        for key in scan_prefix(self._transaction, env.resources_in, _own_key(scope) + type_key):
-            raw = get(type_key + key, None, env.resources)
-            if raw is not None:
-                record = decode_resource(raw)
-                owner = whole_subject(record.owner) if record.owner else None
-                yield ResourceRef(type_name, whole_id(key)), owner, record.context(scope)
+        here = self._environment.resources_in, _own_key(scope) + type_name.encode() + END
+        for key, raw in scan_records(self._transaction, *here):
+            record = decode_resource(raw)
+            owner = whole_subject(record.owner) if record.owner else None
+            yield ResourceRef(type_name, whole_id(key)), owner, record.context(scope)
 
     def scan_shares(self, ref: ResourceRef) -> Iterator[tuple[Subject, ShareLevel]]:
-        head, shares = ref_key(ref), self._environment.shares
-        for key in scan_prefix(self._transaction, shares, head):
-            yield whole_subject(key), _read_share(self._get(head + key, None, shares))[0]
+        for key, raw in scan_records(self._transaction, self._environment.shares, ref_key(ref)):
+            yield whole_subject(key), _read_share(raw)[0]
 
     def count_members(self) -> int:
         return int(self._transaction.stat(self._environment.members_in)["entries"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import lmdb
 import msgspec
+import pytest
 
 from authz.domain.ids import PLATFORM, Scope, Subject, course_scope, parse_subject
 from authz.domain.kinds.kind import Filter, Kind, RecordKey
@@ -41,8 +43,9 @@ class SeatFilter(Filter[Seat], frozen=True):
 SEAT = Kind(Seat, SeatKey, SeatFilter, key_order=("subject",), lookups=("scope",))
 
 
-def test_a_record_moves_in_its_index_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    codec = Codec(SEAT)
+@pytest.mark.parametrize("covering", ["", "scope"])
+def test_a_record_moves_in_its_index_and_leaves_nothing_behind(tmp_path: Path, covering: str) -> None:
+    codec = Codec(SEAT, covering=covering)
     assert codec.database == "seats"
     (index,) = codec.indexes
     assert index.database == "seats_by_scope"
@@ -51,15 +54,19 @@ def test_a_record_moves_in_its_index_and_leaves_nothing_behind(tmp_path: Path) -
 
     def found() -> tuple[list[Seat], list[bytes]]:
         with environment.begin() as transaction:
-            seats = [codec.read(bytes(k), bytes(v)) for k, v in transaction.cursor(names["seats"])]
-            return seats, [bytes(key) for key, _ in transaction.cursor(names["seats_by_scope"])]
+            records = {bytes(k): bytes(v) for k, v in transaction.cursor(names["seats"])}
+            seats = [codec.read(key, record) for key, record in records.items()]
+            keys = [bytes(key) for key, _ in transaction.cursor(names["seats_by_scope"])]
+            values = {bytes(value) for _, value in transaction.cursor(names["seats_by_scope"])}
+            assert values == ({*records.values()} if covering and keys else {b""} if keys else set())
+            return seats, keys
 
     def put(seat: Seat) -> None:
         with environment.begin(write=True) as transaction:
             codec.put(Databases(transaction, names), seat)
 
-    for scope in (course_scope("a"), course_scope("b"), PLATFORM):
-        seat = Seat(MAYA, scope, is_reserved=True)
+    for scope, is_reserved in product((course_scope("a"), course_scope("b"), PLATFORM), (True, False)):
+        seat = Seat(MAYA, scope, is_reserved=is_reserved)
         put(seat)
         assert found() == ([seat], [scope_key(scope) + subject_key(MAYA)])
     put(Seat(MAYA))
@@ -72,7 +79,9 @@ def test_a_record_moves_in_its_index_and_leaves_nothing_behind(tmp_path: Path) -
 
 
 def test_an_index_has_each_value_once_and_only_where_there_is_one() -> None:
-    (index,) = Codec(SEAT).indexes
     rows = [(PLATFORM, MAYA), (PLATFORM, MAYA), (course_scope("a"), MAYA)]
     key = subject_key(MAYA)
-    assert [pair[0] for pair in index.pairs(rows)] == [scope_key(PLATFORM) + key, scope_key(rows[2][0]) + key]
+    for covering, value in (("", b""), ("scope", b"record")):
+        (index,) = Codec(SEAT, covering=covering).indexes
+        expected = [(scope_key(scope) + key, value) for scope in (PLATFORM, course_scope("a"))]
+        assert [*index.pairs(rows, {key: b"record"}.__getitem__)] == expected
