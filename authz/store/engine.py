@@ -210,6 +210,7 @@ def _open_postgresql(url: URL, password_file: str) -> Engine:
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
         pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
     )
     if password_file:
         event.listen(
@@ -293,10 +294,7 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     committed before it: lock rows first that must not change. Raises `UnavailableError` (STORE_REPLACED) if
     the file that was committed to is no longer that of the database.
     """
-    options: dict[str, Any] = {_WRITES: True}
-    if engine.dialect.name == "postgresql":
-        options = {"isolation_level": "READ COMMITTED"}
-    with translated(), engine.connect() as pooled, pooled.execution_options(**options).begin():
+    with translated(), engine.connect() as pooled, pooled.execution_options(**{_WRITES: True}).begin():
         if engine.dialect.name == "postgresql":
             is_set = "lock_timeout" in str(engine.url.query.get("options"))
             timeout = "" if is_set else f"; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"

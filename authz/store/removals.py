@@ -23,7 +23,7 @@ Root: TypeAlias = Key | Member
 """What is removed: the contents of a record that was deleted, or what is shared with a former member."""
 
 _RETRY_AFTER_S = 0.1
-_OLDEST = select(removals).order_by(removals.c.since, removals.c.root)
+_OLDEST = select(removals).order_by(removals.c.since, removals.c.root).limit(bindparam("most"))
 _STEP = update(removals).where(removals.c.root == bindparam("of_root")).values(steps=removals.c.steps + 1)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Root)
@@ -40,7 +40,7 @@ class Removal(msgspec.Struct, frozen=True):
 
 def oldest_removals(connection: Connection, limit: int) -> list[Removal]:
     """The first deletions that are not complete."""
-    rows = connection.execute(_OLDEST.limit(limit))
+    rows = connection.execute(_OLDEST, {"most": limit})
     return [
         Removal(
             _decoder.decode(row.root),
@@ -54,7 +54,7 @@ def oldest_removals(connection: Connection, limit: int) -> list[Removal]:
 
 def removal_progress(connection: Connection) -> RemovalProgress | None:
     """How far the oldest removal has come; None without one."""
-    row = connection.execute(_OLDEST.limit(1)).one_or_none()
+    row = connection.execute(_OLDEST, {"most": 1}).one_or_none()
     return None if row is None else RemovalProgress(row.root, row.steps)
 
 

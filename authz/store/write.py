@@ -96,8 +96,9 @@ class Transaction:
         """Store the valid mutations, under one revision."""
         validated = [*map(_validated, mutations)]
         self._prefetch([each for each in validated if isinstance(each, Mutation)])
-        written = unchanged = 0
+        applied: list[Mutation] = []
         faults: list[ImportFault] = []
+        written = 0
         with self.revision(origin):
             for position, mutation in enumerate(validated, offset):
                 try:
@@ -105,14 +106,15 @@ class Transaction:
                         raise mutation
                     if self.administrators.may_lower([mutation]):
                         self.administrators.require_kept_by(mutation)
-                    changed = self._batch.apply(_as_seen(self._batch, mutation))
+                    written += self._batch.apply(_as_seen(self._batch, mutation))
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
                 else:
-                    _delete_policy_work(self.connection, [mutation])
-                    written += changed
-                    unchanged += not changed
-        return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=self.head)
+                    applied.append(mutation)
+        _delete_policy_work(self.connection, applied)
+        return ImportBatchResult(
+            written=written, unchanged=len(applied) - written, faults=tuple(faults), head=self.head
+        )
 
     def remove_member(self, member: Member, origin: Origin) -> tuple[ConsistencyToken, bool]:
         """Remove a part of what a member has there, under one revision; return whether that is all."""
