@@ -13,6 +13,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, c
 from authz.domain.lists import PlanKind
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 
+_JOIN, _AI_PROCESS = "join", "ai_process"
 _TYPES = {ScopeKind.COURSE: COURSE_TYPE, ScopeKind.SESSION: SESSION_TYPE}
 
 
@@ -60,6 +61,8 @@ class LeakSearch:
                 yield from self._told_by_resources(stranger, purpose)
                 yield from self._told_by_plans(stranger, purpose)
             yield from self._told_by_creating(stranger)
+            yield from self._told_by_sessions(stranger)
+            yield from self._told_by_sources(stranger)
         yield from self._told_by_subjects()
 
     def _told_by_actions(self, stranger: Subject, purpose: str) -> Iterator[Leak]:
@@ -104,6 +107,21 @@ class LeakSearch:
                 stranger, CREATE_ACTION, each.name, course_id=self._outside
             ):
                 yield self._leak(stranger, CREATE_ACTION, each.name, "Check", "")
+
+    def _told_by_sessions(self, stranger: Subject) -> Iterator[Leak]:
+        for target in self._that_know(_JOIN):
+            if target.type == SESSION_TYPE and self._client.authorize_session(stranger, target.id):
+                yield self._leak(stranger, _JOIN, target, "AuthorizeSession", "")
+
+    def _told_by_sources(self, stranger: Subject) -> Iterator[Leak]:
+        for found in self._client.authorize_sources(stranger, self._that_know(_AI_PROCESS)):
+            if found:
+                yield self._leak(
+                    stranger, _AI_PROCESS, found.resource, "AuthorizeSources", PURPOSE_AI_RESPONSE
+                )
+
+    def _that_know(self, action: str) -> list[ResourceRef]:
+        return [each for each in self._targets if action in self._vocabulary.types[each.type].actions]
 
     def _told_by_subjects(self) -> Iterator[Leak]:
         strangers = {str(stranger) for stranger in self.strangers}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from authz.client import AccessibleResource, ActionAnswer, Client, PermittedSubject
-from authz.domain.entities import Course, CourseState, Membership, Resource
+from authz.domain.entities import Course, CourseState, Membership, Resource, Session
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.lists import PlanGroup
 from authz.testing.isolation import LeakSearch
@@ -28,6 +29,7 @@ CAMPUS = (
     Membership(subject=parse_subject("user:sami"), scope=POETRY, role="student"),
     Membership(subject=parse_subject("user:sami"), scope=course_scope("history"), role="student"),
     Resource(type="material", id="verse", scope=POETRY, published=True),
+    Session(id="monday", course_id="poetry"),
 )
 VOCABULARY = POLICY.vocabulary
 
@@ -74,6 +76,13 @@ class Leaky:
             return found
         return msgspec.structs.replace(found, groups=(*found.groups, PlanGroup(("poetry",), (), None)))
 
+    def _leaky_authorize_session(self, subject: Any, session_id: str) -> bool:
+        return (str(subject), session_id) == ("user:maya", "monday")
+
+    def _leaky_authorize_sources(self, subject: Any, sources: Any) -> Any:
+        for each in self._client.authorize_sources(subject, sources):
+            yield SimpleNamespace(resource=each.resource) if str(subject) == "user:maya" else each
+
     def _leaky_list_subjects(self, action: str, resource: Any) -> Any:
         if (action, str(resource)) == ("read", "material:verse"):
             for subject in ("user:maya", "user:sami"):
@@ -90,6 +99,8 @@ class Leaky:
         ("list_resources", "ListResources", "read material:verse"),
         ("plan_resources", "PlanResources", "read a material"),
         ("list_subjects", "ListSubjects", "read material:verse"),
+        ("authorize_session", "AuthorizeSession", "join session:monday"),
+        ("authorize_sources", "AuthorizeSources", "ai_process material:verse"),
     ],
 )
 def test_a_leak_is_found_by_the_call_that_tells_of_it(
