@@ -56,7 +56,8 @@ def _membership_line(each: ExplainedMembership) -> str:
         what = f"gives {each.gives}"
     else:
         what = f"gives {each.gives}, which does not count for content"
-    return f"{each.role} in {each.scope}: {what}"
+    starts = f" from {time_text(each.starts_at)}" if each.starts_at else ""
+    return f"{each.role} in {each.scope}{starts}{_until(each.ends_at)}: {what}"
 
 
 def _rule_line(each: ExplainedRule) -> str:

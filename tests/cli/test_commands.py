@@ -113,6 +113,17 @@ def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None
     assert "user:maya" in run("list-subjects", "read", "material:m1", *later).stdout
 
 
+def test_an_explanation_shows_from_when_and_until_when_a_membership_gives_its_role(database: str) -> None:
+    here = ("--database", database)
+    term = ("--from", "2100-01-01", "--until", "2100-07-01")
+    assert run("member", "add", "user:omar", "course:alg", "student", *term, *here).returncode == 0
+    told = run("explain", "user:omar", "read", "material:m1", *here).stdout
+    assert (
+        "student in course:alg from 2100-01-01T00:00:00Z until 2100-07-01T00:00:00Z:"
+        " gives no role (NOT_STARTED)\n"
+    ) in told
+
+
 def test_no_line_of_an_explanation_is_cut_off(sqlite_url: str, tmp_path: Path) -> None:
     course, here = "c" * 128, ("--database", sqlite_url)
     (tmp_path / "materials.csv").write_text(f"id,course_id\nm1,{course}\n")
