@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import datetime as dt
 import inspect
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -411,6 +413,40 @@ async def test_a_closed_asynchronous_client_says_so() -> None:
         await client.import_mutations([])
     with pytest.raises(CallError, match="the client is closed"):
         await anext(client.watch())
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def first(items: AsyncIterator[object]) -> object:
+    return await anext(items)
+
+
+@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
+async def test_a_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge_after_s: float) -> None:
+    client = AsyncClient(mute, timeout_s=60.0, hedge_after_s=hedge_after_s)
+    asked: list[Coroutine[Any, Any, Any]] = [
+        client.check("user:maya", "read", "notebook:n"),
+        client.write([Mutation(Operation.TOUCH, Course(id="algebra", state=CourseState.ACTIVE))]),
+        client.import_mutations([]),
+        first(client.list_resources("user:maya", "read")),
+        first(client.watch()),
+        first(client.privacy.export("user:maya")),
+    ]
+    calls = [asyncio.create_task(each) for each in asked]
+    cancelled = asyncio.create_task(client.check("user:maya", "read", "notebook:n"))
+    await asyncio.sleep(0.05)  # under way, whether or not they are sent
+    cancelled.cancel()
+    await client.close()
+    for call in calls:
+        with pytest.raises(CallError, match="the client is closed"):
+            await call
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
 
 
 async def test_an_import_that_reaches_no_server_fails_like_any_call() -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from authz.client.aio.transport import CLOSED, Method, sleep
+from authz.client.aio.transport import CLOSED, Method, sleep, telling_of_close
 from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
 from authz.client.errors import CallError, closed, error_of
@@ -61,7 +61,8 @@ class Calls:
         while True:
             metadata = self.identity.metadata()
             try:
-                return await method(request, timeout=end_at - time.monotonic(), metadata=metadata)
+                with telling_of_close():
+                    return await method(request, timeout=end_at - time.monotonic(), metadata=metadata)
             except CLOSED:
                 raise closed() from None
             except grpc.RpcError as failure:
@@ -94,8 +95,11 @@ class Calls:
         """The answers of a method that answers many times; no time limit. Raises `CallError`."""
         answers = self.open_stream(method, request)
         try:
-            async for answer in answers:
-                yield answer
+            with telling_of_close():
+                async for answer in answers:
+                    yield answer
+        except CLOSED:
+            raise closed() from None
         except grpc.RpcError as failure:
             raise error_of(failure) from None
         finally:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from authz.client.connection import Connection
-from authz.client.errors import error_of, silence
+from authz.client.errors import closed, error_of, silence
 from authz.client.hedging import HedgeBudget
 from authz.v1 import watch_pb2
 from authz.v1.authorization_pb2 import CheckResponse
@@ -26,6 +26,21 @@ ServerInterceptor = grpc.aio.ServerInterceptor
 sleep = asyncio.sleep
 CLOSED = grpc.aio.UsageError
 """By which gRPC says that a channel is closed."""
+
+
+@contextmanager
+def telling_of_close() -> Iterator[None]:
+    """Raise `CLOSED` for a call that gRPC cancels because its channel is closed.
+
+    Its caller is not cancelled, and must not seem to be.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise CLOSED("the channel is closed") from None
 
 
 def open_channel(connection: Connection, *, is_separate: bool = False) -> Channel:
@@ -55,7 +70,8 @@ async def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> A
         await asyncio.wait((sending,))
         if not sending.cancelled():
             sending.result()
-        return await call
+        with telling_of_close():
+            return await call
     finally:
         call.cancel()
 
@@ -108,7 +124,8 @@ class Hedge:
 
 
 async def _answer(method: Method[T], request: object, options: dict[str, Any]) -> T:
-    return await method(request, **options)
+    with telling_of_close():
+        return await method(request, **options)
 
 
 class Background:
@@ -142,10 +159,13 @@ class GuardedStream:
         try:
             while True:
                 # Only waiting counts: a slow reader is not a silent server.
-                message = await asyncio.wait_for(self._stream.read(), self._idle_timeout_s)
+                with telling_of_close():
+                    message = await asyncio.wait_for(self._stream.read(), self._idle_timeout_s)
                 if message is grpc.aio.EOF:
                     return
                 yield message
+        except CLOSED:
+            raise closed() from None
         except TimeoutError:
             raise silence(self._idle_timeout_s) from None
         except grpc.RpcError as failure:

@@ -15,7 +15,7 @@ from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
 from authz.client.errors import CallError, closed, error_of
 from authz.client.last_write import LastWrite
-from authz.client.sync.transport import CLOSED, Method, sleep
+from authz.client.sync.transport import CLOSED, Method, sleep, telling_of_close
 from authz.domain.errors import ErrorReason
 
 T = TypeVar("T")
@@ -62,7 +62,8 @@ class Calls:
         while True:
             metadata = self.identity.metadata()
             try:
-                return method(request, timeout=end_at - time.monotonic(), metadata=metadata)
+                with telling_of_close():
+                    return method(request, timeout=end_at - time.monotonic(), metadata=metadata)
             except CLOSED:
                 raise closed() from None
             except grpc.RpcError as failure:
@@ -95,8 +96,11 @@ class Calls:
         """The answers of a method that answers many times; no time limit. Raises `CallError`."""
         answers = self.open_stream(method, request)
         try:
-            for answer in answers:
-                yield answer
+            with telling_of_close():
+                for answer in answers:
+                    yield answer
+        except CLOSED:
+            raise closed() from None
         except grpc.RpcError as failure:
             raise error_of(failure) from None
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ ServerInterceptor = grpc.ServerInterceptor
 sleep = time.sleep
 CLOSED = ValueError
 """By which gRPC says that a channel is closed."""
+telling_of_close = nullcontext
+"""A call that ends because its channel is closed raises a `grpc.RpcError`."""
 
 _POLL_S = 0.5
 
