@@ -50,7 +50,7 @@ class CompiledRules:
     the facts that they name, negated or not; no other fact changes its verdict.
     """
 
-    __slots__ = ("_traces", "_verdicts", "allows", "denies", "required_facts")
+    __slots__ = ("_verdicts", "allows", "denies", "required_facts")
 
     def __init__(self, denies: Iterable[Clause], allows: Iterable[Clause]) -> None:
         self.denies = tuple(sorted(denies, key=lambda clause: clause.position))
@@ -59,7 +59,6 @@ class CompiledRules:
         self.required_facts = reduce(or_, (clause.condition.named for clause in clauses), 0)
         # At most one for each combination of the required facts.
         self._verdicts: dict[int, Verdict] = {}
-        self._traces: dict[int, tuple[RuleTrace, ...]] = {}
 
     @property
     def conditions(self) -> tuple[frozenset[Condition], frozenset[Condition]]:
@@ -88,14 +87,8 @@ class CompiledRules:
 
     def trace(self, facts: int) -> tuple[RuleTrace, ...]:
         """Every rule with what of its condition is not met: denies first, then allows."""
-        facts &= self.required_facts
-        known = self._traces.get(facts)
-        if known is None:
-            clauses = (*self.denies, *self.allows)
-            known = self._traces[facts] = tuple(
-                [RuleTrace(clause.rule, clause.condition.unmet(facts)) for clause in clauses]
-            )
-        return known
+        clauses = (*self.denies, *self.allows)
+        return tuple([RuleTrace(clause.rule, clause.condition.unmet(facts)) for clause in clauses])
 
     def _decide(self, facts: int) -> Verdict:
         for clause in self.denies:
