@@ -23,7 +23,7 @@ class CoursePolicies:
     def __init__(self, platform: CompiledPolicy) -> None:
         self._platform = platform
         self._kept: dict[str, CompiledPolicy] = {}
-        """The compiled policies, by digest, the least recently used first."""
+        """The compiled policies, by digest, the oldest first."""
         self._size = 0
 
     def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
@@ -31,13 +31,12 @@ class CoursePolicies:
 
         Raises `UnusablePolicyError` if this release cannot read it.
         """
-        found = self._kept.pop(active.digest, None)
+        found = self._kept.get(active.digest)
         if found is None:
-            found = self._compiled(active, snapshot)
+            found = self._kept[active.digest] = self._compiled(active, snapshot)
             self._size += _size(found)
-        self._kept[active.digest] = found
-        while self._size > _MAX_KEPT:
-            self._size -= _size(self._kept.pop(next(iter(self._kept))))
+            while self._size > _MAX_KEPT:
+                self._size -= _size(self._kept.pop(next(iter(self._kept))))
         return found
 
     def _compiled(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:

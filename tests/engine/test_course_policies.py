@@ -54,13 +54,13 @@ class Versions:
     ("row", "max_kept", "asked", "compiled"),
     [
         (ROW, 2 * SIZE, "abab", "ab"),
-        (ROW, 2 * SIZE, "abacab", "abcb"),
+        (ROW, 2 * SIZE, "abacab", "abcab"),
         (ROW, SIZE - 1, "aab", "aab"),
-        ("# {}\n", 2, "abacab", "abcb"),
+        ("# {}\n", 2, "abacab", "abcab"),
     ],
     ids=[
         "what is kept is not compiled again",
-        "the least recently used makes room",
+        "the oldest makes room",
         "what is larger than all that may be kept is compiled each time",
         "a policy without rules takes room, too",
     ],
