@@ -74,8 +74,6 @@ class ReplicaSnapshot(Snapshot):
         self._resource: ResourceRecord | None = None
         self._subject: Subject | None = None
         self._subject_key = b""
-        self._suspension: Suspension | None = None
-        self._suspension_key = b""
         if self._transaction.id() != caches.transaction_id:
             caches.update(environment, self._transaction)
         # This state's own: the next state may have others.
@@ -137,9 +135,11 @@ class ReplicaSnapshot(Snapshot):
 
     def suspension(self, subject: Subject) -> Suspension | None:
         key = self._key_of(subject)
-        if key != self._suspension_key:
-            self._suspension_key, self._suspension = key, self._read_suspension(key)
-        return self._suspension
+        raw = self._get(key, None, self._accounts)
+        if raw is None:
+            return None
+        account = CODECS["account"].read(key, raw)
+        return Suspension(account.suspended_until) if account.status is AccountStatus.SUSPENDED else None
 
     def access_token(self, id_: str) -> AccessToken | None:
         found: AccessToken | None = self._read(_ACCESS_TOKENS, pack_id(id_))
@@ -326,13 +326,6 @@ class ReplicaSnapshot(Snapshot):
             return _NO_MEMBERSHIPS
         name = scope[:1] + raw
         return self._known_memberships.get(name) or self._caches.read_memberships(name)
-
-    def _read_suspension(self, key: bytes) -> Suspension | None:
-        raw = self._get(key, None, self._accounts)
-        if raw is None:
-            return None
-        account = CODECS["account"].read(key, raw)
-        return Suspension(account.suspended_until) if account.status is AccountStatus.SUSPENDED else None
 
     def _key_of(self, subject: Subject) -> bytes:
         # A decision asks up to three times, and a batch is often about one subject.
