@@ -72,7 +72,7 @@ class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         validated with the entity that it leads to.
         """
         kind = kind_of(self.target)
-        kind.validate_key(self.key)
+        kind.validate_key(self.target)
         if self.operation is Operation.DELETE:
             return
         if self.operation is Operation.UPDATE:

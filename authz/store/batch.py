@@ -242,10 +242,11 @@ class Batch:
         dirty.clear()
 
     def _put(self, mutation: Mutation, scope: ChangeScope, versioned: Versioned[Entity] | None) -> None:
-        before = self._row(mutation.key)
+        key = mutation.key
+        before = self._row(key)
         self._effects.append(Effect(mutation, scope, 0 if before is None else before.revision))
-        self._planned[mutation.key] = versioned
-        self._planned_dirty[mutation.key] = None
+        self._planned[key] = versioned
+        self._planned_dirty[key] = None
 
     def _delete(self, key: Key) -> bool:
         before = self.find(key)

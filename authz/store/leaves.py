@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import blake2b, sha256
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
@@ -31,6 +32,9 @@ _MAC_BYTES = 16
 _MAX_NAMES = 100_000
 _SUBJECT = re.compile(r'\{"type":"(user|service)","id":"([^"\\]*)"\}')
 """A subject in the JSON of a mutation. In a text of a record, the quotes would be escaped."""
+_TRANSACTION = itemgetter("revision", "committed_at", "nonce")
+_EFFECT = itemgetter("kind", "operation", "course_id", "session_id", "previous")
+"""What a leaf has of a revision, and of a change, as it is."""
 _ACTOR = re.compile(r"(user|service):(.+)")
 _ERASABLE = {
     "membership": re.compile(r'"(source_ref)":"([^"\\]*(?:\\.[^"\\]*)*)"'),
@@ -104,7 +108,7 @@ class LeafMaker:
         changes = [*self._hashes(rows, purged, macs)]
         fields = [
             _FORMAT,
-            *(head[name] for name in ("revision", "committed_at", "nonce")),
+            *_TRANSACTION(head),
             self.named(head["actor"]),
             reason,
             request_id,
@@ -147,7 +151,7 @@ class LeafMaker:
         erasable = _ERASABLE.get(row["kind"])
         if erasable is not None:
             text = erasable.sub(lambda found: f'"{found[1]}":"{macs.mac_of(found[2])}"', text)
-        return [*(row[name] for name in ("kind", "operation", "course_id", "session_id", "previous")), text]
+        return [*_EFFECT(row), text]
 
     def _named_in(self, found: re.Match[str]) -> str:
         return f'{{"type":"{found[1]}","id":"{self._name(found[1], found[2])}"}}'

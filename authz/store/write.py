@@ -252,13 +252,14 @@ def _require_well_formed(request: WriteRequest) -> None:
         except InvalidArgumentError as error:
             error.locate(f"mutations[{place}]")
             raise
-        if mutation.key in seen:
+        key = mutation.key
+        if key in seen:
             raise InvalidArgumentError(
                 ErrorReason.DUPLICATE_MUTATION,
-                f"mutations name {mutation.key} twice; send one mutation for each entity",
-                key=str(mutation.key),
+                f"mutations name {key} twice; send one mutation for each entity",
+                key=str(key),
             )
-        seen.add(mutation.key)
+        seen.add(key)
 
 
 def _as_seen(batch: Batch, mutation: Mutation) -> Mutation:
