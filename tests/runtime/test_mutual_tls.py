@@ -15,6 +15,7 @@ import pytest
 
 from authz.client import Client
 from authz.domain.entities import Course
+from authz.domain.errors import InvalidArgumentError
 from authz.domain.mutations import Mutation, Operation
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
@@ -149,5 +150,5 @@ async def test_the_client_and_the_command_line_show_their_certificate(address: s
             partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
         )
         assert (ended.returncode, told in ended.stdout + ended.stderr) == (code, True)
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(InvalidArgumentError, match="go together"):
         Client(address, tls_ca_file=ca, tls_key_file=key)
