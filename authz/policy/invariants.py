@@ -16,6 +16,7 @@ from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.rows import Faults
 from authz.policy.situations import together
+from authz.policy.size import MAX_INVARIANTS
 
 INVARIANTS_FILE = "invariants.toml"
 
@@ -85,6 +86,9 @@ def _resolve(text: str, vocabulary: Vocabulary, faults: Faults) -> tuple[Invaria
         tables = msgspec.convert(parse_toml(text), _File)
     except ValueError as error:
         faults.add(INVARIANTS_FILE, 1, 1, f"cannot be read: {str(error).lower()}; see docs/policies.md")
+        return ()
+    if len(tables.never) + len(tables.gaining) > MAX_INVARIANTS:
+        faults.add(INVARIANTS_FILE, 1, 1, f"has more than {MAX_INVARIANTS} invariants; write fewer")
         return ()
     found: list[Invariant] = []
     for kind, name, table in (

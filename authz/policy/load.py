@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import casbin
@@ -20,8 +20,9 @@ from authz.domain.vocabulary import suggest
 from authz.policy.compile import CompiledPolicy
 from authz.policy.declarations import read_inheritance, read_vocabulary
 from authz.policy.locks import read_locks
-from authz.policy.rows import WIDTHS, Faults, read_rows, trim_padding
+from authz.policy.rows import WIDTHS, Faults, Row, read_rows, trim_padding
 from authz.policy.rules import read_rules
+from authz.policy.size import check_cells, has_few_rows
 
 MODEL_FILE = "model.conf"
 POLICY_FILE = "default.csv"
@@ -104,23 +105,31 @@ def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
     if rows and not {row.fields[0].text for row in rows} & {"role", "type"}:
         faults.add(POLICY_FILE, 1, 1, _NO_DECLARATIONS)
         raise PolicyError(faults.sorted())
-    for row in rows:
-        kind = row.fields[0].text
-        if kind not in WIDTHS:
-            faults.at(row, 0, f"unknown kind of line `{kind}`; {suggest(kind, WIDTHS)}")
-            faults.skip_declaration(row)
+    if not has_few_rows(rows, faults):
+        raise PolicyError(faults.sorted())
+    _check_kinds(rows, faults)
     vocabulary = read_vocabulary(rows, faults)
     inherited = read_inheritance(rows, vocabulary, faults)
     rules = read_rules(rows, vocabulary, inherited, faults)
     locks = read_locks(rows, vocabulary, faults)
     if text is not None and not rules and not faults:
         faults.add(POLICY_FILE, 1, 1, "has no rule; a policy needs at least one `p` line")
+    if not faults:
+        check_cells(rules, rows, vocabulary, inherited, faults)
     if faults:
         raise PolicyError(faults.sorted())
     assert text is not None and model_text is not None  # noqa: S101  else there were faults
     require_same_as_casbin(text, rules, file=POLICY_FILE)
     version = hashlib.sha256(f"{model_text}\0{text}".encode()).hexdigest()[:12]
     return CompiledPolicy(version, vocabulary, inherited, rules, locks)
+
+
+def _check_kinds(rows: Sequence[Row], faults: Faults) -> None:
+    for row in rows:
+        kind = row.fields[0].text
+        if kind not in WIDTHS:
+            faults.at(row, 0, f"unknown kind of line `{kind}`; {suggest(kind, WIDTHS)}")
+            faults.skip_declaration(row)
 
 
 def _check_model(text: str, faults: Faults) -> None:

@@ -442,8 +442,8 @@ class ValidatePolicyResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
-        """All faults, ordered by position; of the faults in the policies of courses only the first 100. Empty for a policy
-        that can be applied.
+        """The first 1,000 faults, ordered by position; of the faults in the policies of courses only the first 100. Empty
+        for a policy that can be applied.
         """
 
     @_builtins.property
@@ -1631,7 +1631,7 @@ class EditPolicyDraftResponse(_message.Message):
 
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
-        """The faults of its rows. A draft may have faults between two edits, but not when it is published."""
+        """The first 1,000 faults of its rows. A draft may have faults between two edits, but not when it is published."""
 
     def __init__(
         self,

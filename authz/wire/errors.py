@@ -94,9 +94,8 @@ def _first_faults(error: PolicyError) -> tuple[PolicyFault, ...]:
 def _shortened(error: PolicyError, faults: tuple[PolicyFault, ...]) -> str:
     head, _, _ = error.message.partition("\n")
     shown = "\n".join(str(fault)[:_MAX_FAULTS_BYTES] for fault in faults)
-    return (
-        f"{head}\n{shown}\n… and {len(error.faults) - len(faults)} more; `ValidatePolicy` lists all of them"
-    )
+    more = len(error.faults) - len(faults)
+    return f"{head}\n{shown}\n… and {more} more; `ValidatePolicy` lists the first 1,000"
 
 
 def _violations(faults: tuple[PolicyFault, ...]) -> error_details_pb2.BadRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import islice
 
 import msgspec
 
@@ -18,6 +19,7 @@ from authz.wire.fields import parse_files
 
 MAX_VERSIONS_PER_PAGE = 100
 _MAX_AUTHOR_LENGTH = 256
+_MAX_FAULTS = 1000
 _NO_FILES = "{}"
 
 
@@ -101,6 +103,9 @@ def warning_messages(warnings: Iterable[PolicyWarning]) -> list[pb.PolicyWarning
     ]
 
 
-def fault_message(fault: PolicyFault) -> pb.PolicyFault:
-    """A fault as a message."""
-    return pb.PolicyFault(file=fault.file, line=fault.line, column=fault.column, message=fault.text)
+def fault_messages(faults: Iterable[PolicyFault]) -> list[pb.PolicyFault]:
+    """The first faults as messages."""
+    return [
+        pb.PolicyFault(file=fault.file, line=fault.line, column=fault.column, message=fault.text)
+        for fault in islice(faults, _MAX_FAULTS)
+    ]

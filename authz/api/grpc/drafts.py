@@ -9,7 +9,7 @@ from authz.engine.drafts import DraftEditor
 from authz.engine.rights import PersonRights
 from authz.v1 import policy_pb2 as pb
 from authz.wire.drafts import draft_message, parse_draft_key, parse_edits, parse_etag
-from authz.wire.policies import fault_message, parse_author, parse_number, parse_policy_scope
+from authz.wire.policies import fault_messages, parse_author, parse_number, parse_policy_scope
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +58,7 @@ class DraftCalls:
             tuple(parse_edits(request.edits)),
             rebase=request.rebase,
         )
-        return pb.EditPolicyDraftResponse(draft=draft_message(draft), faults=map(fault_message, faults))
+        return pb.EditPolicyDraftResponse(draft=draft_message(draft), faults=fault_messages(faults))
 
     async def DeletePolicyDraft(
         self, request: pb.DeletePolicyDraftRequest, call: Call

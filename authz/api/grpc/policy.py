@@ -28,7 +28,7 @@ from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
 from authz.wire.fields import parse_files
 from authz.wire.policies import (
     diff_message,
-    fault_message,
+    fault_messages,
     page_size_of,
     parse_author,
     parse_number,
@@ -125,7 +125,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             scope = parse_policy_scope(request.course_id)
             validated = await self.publisher.validate(parse_files(request.files, field="files"), scope)
         except PolicyError as error:
-            return pb.ValidatePolicyResponse(faults=map(fault_message, error.faults))
+            return pb.ValidatePolicyResponse(faults=fault_messages(error.faults))
         return pb.ValidatePolicyResponse(
             tests=_tests_message(validated.tests), warnings=warning_messages(validated.warnings)
         )
