@@ -23,6 +23,7 @@ from tests.service import Service
 from tests.serving import find_free_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples/grpc_service.py"
+ACTION = "read"
 SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
@@ -30,7 +31,7 @@ def question(request: Any, context: Any) -> Any:
     """May who calls read the notebook? A stream says nothing before it is served."""
     name = "nb-7" if request is None else request.decode()
     metadata = dict(context.invocation_metadata())
-    return check_request(metadata["x-user"], "read", f"notebook:{name}", course_id=metadata.get("x-course"))
+    return check_request(metadata["x-user"], ACTION, f"notebook:{name}", course_id=metadata.get("x-course"))
 
 
 async def echo(request: bytes, context: Any) -> bytes:
@@ -175,6 +176,22 @@ async def test_nothing_is_served_while_nobody_knows_the_answer(serving: Any) -> 
     async with serving("127.0.0.1:1") as channel:
         code, details = await refusal(call(channel, "unary_unary", "maya"))
     assert (code, "cannot be decided now" in details) == (grpc.StatusCode.UNAVAILABLE, True)
+
+
+@pytest.mark.parametrize("serving", SERVERS)
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_mistake_in_the_application_is_told_to_its_log_alone(
+    campus: Service,
+    shape: str,
+    serving: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"{__name__}.ACTION", "raed")
+    async with serving(campus.address) as channel:
+        told = await refusal(call(channel, shape, "maya"))
+    assert told == (grpc.StatusCode.INTERNAL, "the check before this method failed")
+    assert "did you mean `read`" in caplog.text
 
 
 async def test_the_example_asks_before_it_serves(campus: Service, monkeypatch: pytest.MonkeyPatch) -> None:

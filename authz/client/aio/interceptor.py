@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +13,10 @@ from authz.client.aio.client import AsyncClient
 from authz.client.aio.decide import decide
 from authz.client.aio.transport import ServerInterceptor
 from authz.client.errors import RefusedError
+from authz.domain.errors import AuthzError
 from authz.v1 import authorization_pb2
+
+log = logging.getLogger("authz.client")
 
 Question = Callable[[Any, Any], authorization_pb2.CheckRequest]
 """Makes the question of a call (`check_request(…)`) from its request and its context. The request is None for
@@ -87,3 +91,6 @@ class RequireInterceptor(ServerInterceptor):
             await decide(self._client, partial(question, request, context))
         except RefusedError as refusal:
             await context.abort(_CODES[refusal.status], str(refusal))
+        except AuthzError:  # a mistake in the application, of which gRPC would tell whoever calls it
+            log.exception("the check before %s failed", method)
+            await context.abort(grpc.StatusCode.INTERNAL, "the check before this method failed")

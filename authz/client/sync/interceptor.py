@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,10 @@ from authz.client.errors import RefusedError
 from authz.client.sync.client import Client
 from authz.client.sync.decide import decide
 from authz.client.sync.transport import ServerInterceptor
+from authz.domain.errors import AuthzError
 from authz.v1 import authorization_pb2
+
+log = logging.getLogger("authz.client")
 
 Question = Callable[[Any, Any], authorization_pb2.CheckRequest]
 """Makes the question of a call (`check_request(…)`) from its request and its context. The request is None for
@@ -88,3 +92,6 @@ class RequireInterceptor(ServerInterceptor):
             decide(self._client, partial(question, request, context))
         except RefusedError as refusal:
             context.abort(_CODES[refusal.status], str(refusal))
+        except AuthzError:  # a mistake in the application, of which gRPC would tell whoever calls it
+            log.exception("the check before %s failed", method)
+            context.abort(grpc.StatusCode.INTERNAL, "the check before this method failed")
