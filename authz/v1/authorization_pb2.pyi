@@ -1380,7 +1380,9 @@ class Comparison(_message.Message):
     flag: _builtins.bool
     """Whether the field is set."""
     negated: _builtins.bool
-    """Whether the result is negated. Without a value, comparisons other than ABSENT are false, and their negations true."""
+    """Whether the result is negated. Without a value, comparisons other than ABSENT are false, and their negations true.
+    `visibility`, `published`, `locked` and `ai_allowed` always have a value: a row of yours that lacks it is denied.
+    """
     @_builtins.property
     def from_now(self) -> _duration_pb2.Duration:
         """An offset to the time at which the plan is used."""
