@@ -26,15 +26,15 @@ def meeting_token_properties(
     revocation can last that nobody ejects for. Make another one before it ends. `user_name`, if given, is
     personal data that Daily keeps.
 
-    Raises `PermissionError` without the right to join, `ValueError` for an empty room, whose token would open
-    every room, or a lifetime that is over, and `InvalidArgumentError` for an argument of another type or a
-    `now` without a time zone.
+    Raises `InvalidArgumentError` without the right to join, for an access that is over, for an empty room,
+    whose token would open every room, and for an argument of another type or a `now` without a time zone.
     """
     access = as_result(access, SessionAccess, field="access", call="authorize_session")
     if not access:
-        raise PermissionError(f"{access.subject} may not join {access.session_id}: {access.join.reason}")
+        who = f"{access.subject}, who may not join {access.session_id}"
+        raise malformed("access", f"is that of {who}: {access.join.reason}")
     if not as_text(room, field="room"):
-        raise ValueError("room is empty; a token without a room opens every room")
+        raise malformed("room", "is empty; a token without a room opens every room")
     properties: dict[str, Any] = {
         "room_name": room,
         "user_id": access.subject.partition(":")[2],
@@ -50,17 +50,19 @@ def meeting_token_properties(
     }
     if access.may_record:
         properties["enable_recording"] = "cloud"
-    if user_name:
+    if as_text(user_name, field="user_name"):
         properties["user_name"] = user_name
     return properties
 
 
 def _end_of(access: SessionAccess, now: dt.datetime, max_lifetime: dt.timedelta) -> int:
     now_us = as_instant(now, field="now")
-    if not isinstance(max_lifetime, dt.timedelta):
-        raise malformed("max_lifetime", f"is `{max_lifetime!r}`; give a timedelta")
+    if not isinstance(max_lifetime, dt.timedelta) or max_lifetime < dt.timedelta(seconds=1):
+        raise malformed("max_lifetime", f"is `{max_lifetime!r}`; give a timedelta of a second or more")
     ends = [from_datetime(each) for each in (access.ends_at, access.valid_until) if each]
     end_s = min([now_us + max_lifetime // dt.timedelta(microseconds=1), *ends]) // US_PER_S
     if end_s * US_PER_S <= now_us:
-        raise ValueError(f"the access of {access.subject} to {access.session_id} is over; ask again")
+        raise malformed(
+            "access", f"is that of {access.subject} to {access.session_id}, which is over; ask again"
+        )
     return end_s

@@ -40,17 +40,17 @@ def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Colu
     Text is compared byte by byte, whatever the collation of its column; see docs/questions.md.
     Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970.
 
-    Raises `ValueError` for a plan whose `valid_until` is over and for a column that the plan needs and that
-    is not given, and `InvalidArgumentError` for an argument or a column of another type, such as an id that
-    is not text, or a `now` without a time zone.
+    Raises `InvalidArgumentError` for a plan whose `valid_until` is over, for a column that the plan needs and
+    that is not given, for an argument or a column of another type, such as an id that is not text, and for a
+    `now` without a time zone.
     """
     plan = as_result(plan, ResourcePlan, field="plan", call="plan_resources")
     at = dt.datetime.now(dt.UTC) if now is None else to_datetime(as_instant(now, field="now"))
     if plan.valid_until is not None and plan.valid_until <= at:
-        raise ValueError(f"the plan was valid until {plan.valid_until.isoformat()}; ask for a new one")
+        raise malformed("plan", f"was valid until {plan.valid_until.isoformat()}; ask for a new one")
     unknown = sorted(columns.keys() - {"course_id", "session_id", *ResourceField})
     if unknown:
-        raise ValueError(f"`{unknown[0]}` is no field of a resource; see the docstring of `where`")
+        raise malformed(unknown[0], "is no field of a resource; see the docstring of `where`")
     for name, column in columns.items():
         if not isinstance(column, SQLCoreOperations):
             raise malformed(name, f"is `{column!r}`; give a column, or an expression such as `null()`")
@@ -184,5 +184,5 @@ class _Clauses:
 
     def _column(self, field: str) -> Column:
         if field not in self._columns:
-            raise ValueError(f"the plan needs `{field}` of each {self._type}; give its column: {field}=…")
+            raise malformed(field, f"is what the plan needs of each {self._type}; give its column: {field}=…")
         return self._columns[field]

@@ -153,12 +153,15 @@ def test_a_meeting_token_ends_with_the_decision_and_is_for_one_room(client: Clie
 
 def test_no_meeting_token_without_a_right_a_room_or_time(client: Client) -> None:
     stranger = client.authorize_session("user:nobody", "monday")
-    with pytest.raises(PermissionError, match="may not join monday: NOT_A_MEMBER"):
+    with pytest.raises(InvalidArgumentError, match="may not join monday: NOT_A_MEMBER"):
         meeting_token_properties(stranger, room="r", now=NOW, max_lifetime=HOUR)
     student = client.authorize_session("user:maya", "monday")
-    with pytest.raises(ValueError, match="opens every room"):
+    with pytest.raises(InvalidArgumentError, match="opens every room"):
         meeting_token_properties(student, room="", now=NOW, max_lifetime=HOUR)
-    with pytest.raises(ValueError, match="is over"):
+    with pytest.raises(InvalidArgumentError, match="is over"):
         meeting_token_properties(student, room="r", now=NOW + 3 * HOUR, max_lifetime=HOUR)
+    for too_short in (HOUR * 0, -HOUR, HOUR / 3601):
+        with pytest.raises(InvalidArgumentError, match=r"^max_lifetime is"):
+            meeting_token_properties(student, room="r", now=NOW, max_lifetime=too_short)
     with pytest.raises(InvalidArgumentError, match="a datetime with a time zone"):
         meeting_token_properties(student, room="r", now=NOW.replace(tzinfo=None), max_lifetime=HOUR)
