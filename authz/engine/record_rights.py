@@ -18,6 +18,7 @@ from authz.domain.decisions import (
 )
 from authz.domain.entities import Course, CourseKey, CourseState, Resource, Session, SessionKey, ShareKey
 from authz.domain.errors import PermissionDeniedError
+from authz.domain.facts import CREATED_AHEAD_US
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation, Seen
@@ -110,6 +111,9 @@ class RecordRights:
             yield _Need(CREATE_ACTION, ResourceRef(ref.type, ""), after.scope)
             if after.owner not in (None, self._person):
                 yield _Need(CREATE_ACTION, ref, after.scope, f", because {after.owner} would own it")
+            if after.created_at is not None and after.created_at > self._now + CREATED_AHEAD_US:
+                # Or its author could set when it may be edited.
+                yield _Need(CREATE_ACTION, ref, after.scope, ", because its `created_at` is in the future")
             if after.published and self._declares(ref, _PUBLISH):
                 yield _Need(_PUBLISH, ref, never=", which is not there yet: create it, then publish it")
             if after.locked:

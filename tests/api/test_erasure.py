@@ -22,6 +22,7 @@ from authz.domain.entities import (
     Erasure,
     ErasureStatus,
     Membership,
+    MembershipFilter,
     MembershipKey,
     Resource,
     ResourceFilter,
@@ -277,6 +278,28 @@ def test_whoever_erases_for_a_person_needs_the_role_of_a_privacy_officer(maya: P
     for call in calls:
         with pytest.raises(CallError, match="user:stu has no erase_subject on api"):
             call()
+
+
+def test_a_person_erases_nobody_whose_role_on_the_platform_the_person_may_not_take(maya: Person) -> None:
+    everybody, officer = maya.client, Subject(SubjectType.USER, f"officer-{maya.subject.id}")
+    held = Membership(maya.subject, PLATFORM, "platform_admin")
+    given = (
+        held,
+        Membership(ADA, PLATFORM, "platform_admin"),
+        Membership(officer, PLATFORM, "privacy_officer"),
+    )
+    everybody.write([Mutation(Operation.TOUCH, each) for each in given])
+    for who, why in ((officer, "has no edit_policy on platform"), (ADA, "rank 100 is not below 100")):
+        by_person = everybody.with_options(acting_for=str(who)).privacy
+        with pytest.raises(CallError, match=why) as refused:
+            by_person.erase(maya.subject, reason=REASON, orphan_resources=True)
+        assert refused.value.reason == ErrorReason.PERMISSION_MISSING
+        assert held in [each.entity for each in everybody.read(MembershipFilter(subject=maya.subject))]
+    roles = [each.entity for each in everybody.read(MembershipFilter(subject=maya.subject, scope=PLATFORM))]
+    everybody.write([Mutation(Operation.DELETE, each.key) for each in roles])
+    everybody.with_options(acting_for=str(officer)).privacy.erase(
+        maya.subject, reason=REASON, orphan_resources=True
+    )
 
 
 def test_the_command_prints_a_certificate_and_lists_it(maya: Person, address: str) -> None:

@@ -78,6 +78,7 @@ REFUSED: list[tuple[str, dpb.Mutation, str]] = [
     ("nobody", resource("notebook", "new", "nobody"), "create"),
     ("tess", resource("notebook", "new", "stu"), "create"),
     ("stu", resource("material", "new"), "create"),
+    ("stu", resource("message", "new", "stu", created_at=Timestamp(seconds=4_000_000_000)), "create"),
     ("tess", resource("material", "new", published=True), "publish"),
     ("stu", resource("notebook", "new", "stu", locked=True), "manage_members"),
     ("tess", change("visibility", resource=NOTEBOOK), "update"),

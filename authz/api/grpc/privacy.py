@@ -64,9 +64,11 @@ class PrivacyServicer:
         await self.exporter.export(subject, export_messages, send)
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
-        """Begin the erasure of a subject; any running server continues it."""
+        """Begin the erasure of a subject; any running server continues it. A person ends only roles on the
+        platform below the own rank."""
         await require_of_person(call, self.rights)
         erasure = parse_erasure(request, actor=call.principal.actor, request_id=call.request_id)
+        await self.rights.require_rank(call.principal.on_behalf_of, [erasure.subject])
         certificate = await self.eraser.erase(erasure, call.deadline)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
