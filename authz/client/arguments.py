@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 from google.protobuf import timestamp_pb2
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from authz.domain.entities import KINDS, Entity, EntityKind, Filter, Key
@@ -30,7 +31,7 @@ from authz.domain.ids import (
 )
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant, from_datetime
 from authz.domain.kinds.fields import Field, FieldType
-from authz.domain.mutations import Mutation, Precondition
+from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from authz.v1 import common_pb2
 from authz.wire.values import scope_message, subject_message, time_message
 
@@ -44,6 +45,14 @@ P = ParamSpec("P")
 
 _MAX_SHOWN = 80
 _NUMBER_BITS = 64
+_WORDS: dict[int, str] = {
+    FieldDescriptor.CPPTYPE_STRING: "text",
+    FieldDescriptor.CPPTYPE_BOOL: "true or false",
+    FieldDescriptor.CPPTYPE_INT32: "a whole number of less than 32 bits",
+    FieldDescriptor.CPPTYPE_INT64: "a whole number of less than 64 bits",
+    FieldDescriptor.CPPTYPE_DOUBLE: "a number",
+}
+"""By the type of a field of a message, what it takes."""
 _MAX_SECONDS = 10**9
 """Some 30 years; gRPC takes what is much longer for a time that is over."""
 
@@ -186,30 +195,39 @@ def message_of(make: Callable[P, MessageT], /, *args: P.args, **fields: P.kwargs
             try:
                 anything(**{name: value})
             except (TypeError, ValueError, OverflowError) as error:
-                raise malformed(name, f"is {_shown(value)}, of a type that it cannot have") from error
+                raise _unusable(name, value, _wanted(make, name)) from error
         raise
 
 
+def _wanted(make: Any, name: str) -> str:
+    """What the field of a message takes, in words."""
+    return _WORDS.get(make.DESCRIPTOR.fields_by_name[name].cpp_type, "a value of another type")
+
+
 def as_mutation(given: Mutation) -> Mutation:
-    """A mutation whose record has only values of the types that its fields have."""
+    """A mutation whose record has only values of the types that its fields have. Raises
+    `InvalidArgumentError` for a CREATE or TOUCH that has only a key."""
     if not isinstance(given, Mutation):
         raise _unusable("mutations", given, "a list of `Mutation(Operation.CREATE, …)`, or of `update(…)`")
-    target = as_record(given.target)
-    if given.values:
+    operation, target = as_choice(given.operation, Operation, field="operation"), as_record(given.target)
+    values = given.values
+    if values:
         by_name = {field.name: field for field in _KINDS[type(target)].fields}
-        values = [
+        values = tuple(
             (name, _value_of(value, by_name[name], name) if name in by_name else value)
-            for name, value in given.values
-        ]
-        return msgspec.structs.replace(given, target=target, values=tuple(values))
-    return given if target is given.target else msgspec.structs.replace(given, target=target)
+            for name, value in values
+        )
+    made = msgspec.structs.replace(given, operation=operation, target=target, values=values)
+    made.require_entity()
+    return made
 
 
 def as_precondition(given: Precondition) -> Precondition:
     """A precondition whose key has only values of the types that its fields have."""
     if not isinstance(given, Precondition):
         raise _unusable("preconditions", given, "a list of `Precondition(key, Expectation.EXISTS)`")
-    return msgspec.structs.replace(given, key=as_record(given.key))
+    expectation = as_choice(given.expectation, Expectation, field="expectation")
+    return msgspec.structs.replace(given, key=as_record(given.key), expectation=expectation)
 
 
 def as_record(given: Entity | Key) -> Any:

@@ -78,12 +78,18 @@ class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         if self.operation is Operation.UPDATE:
             kind.validate_update(self.values)
             return
-        if not isinstance(self.target, kind.entity):
+        self.require_entity()
+        kind.validate_fields(self.target)
+
+    def require_entity(self) -> None:
+        """Raise `InvalidArgumentError` if a CREATE or TOUCH has only a key: the fields of an entity would get
+        their defaults."""
+        writes_all = self.operation in (Operation.CREATE, Operation.TOUCH)
+        if writes_all and not isinstance(self.target, kind_of(self.target).entity):
             raise InvalidArgumentError(
                 ErrorReason.MISSING_FIELD,
                 f"{self.operation.value.lower()} of {self.key} carries a key; send the whole entity",
             )
-        kind.validate_fields(self.target)
 
 
 def update(key: Key, **values: Any) -> Mutation:

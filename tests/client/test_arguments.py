@@ -390,6 +390,42 @@ def test_a_field_of_another_type_is_named(record: Any, named: str) -> None:
         client.write([Mutation(Operation.CREATE, record)])
 
 
+COURSE = Course(id="a", state=CourseState.ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("mutation", "precondition", "told"),
+    [
+        (Mutation("TUCH", COURSE), None, "operation is `'TUCH'`; give one of CREATE, TOUCH"),  # type: ignore[arg-type]
+        (Mutation(Operation.CREATE, COURSE.key), None, "create of course:a carries a key; send the whole"),
+        (Mutation(Operation.TOUCH, COURSE.key), None, "touch of course:a carries a key; send the whole"),
+        (
+            Mutation(Operation.TOUCH, COURSE),
+            Precondition(COURSE.key, "EXIST"),  # type: ignore[arg-type]
+            "expectation is `'EXIST'`; give one of EXISTS",
+        ),
+    ],
+)
+def test_a_write_that_says_less_than_it_must_is_named(
+    mutation: Mutation, precondition: Precondition | None, told: str
+) -> None:
+    preconditions = [] if precondition is None else [precondition]
+    with Client(NOBODY) as client, pytest.raises(InvalidArgumentError, match=told):
+        client.write([mutation], preconditions=preconditions)
+
+
+def test_an_argument_of_another_type_says_what_to_give() -> None:
+    with Client(NOBODY) as client, pytest.raises(InvalidArgumentError, match=r"^course_id is .*; give text$"):
+        client.check("user:maya", "read", "notebook:n", course_id=course_scope("a"))  # type: ignore[arg-type]
+
+
+def test_a_write_may_name_its_operation_and_its_expectation_by_text(address: str) -> None:
+    expected: Any = Precondition(CourseKey("named"), "NOT_EXISTS")  # type: ignore[arg-type]
+    named: Any = Mutation("CREATE", Course(id="named"))  # type: ignore[arg-type]
+    with Client(address) as client:
+        assert client.write([named], preconditions=[expected])
+
+
 def test_a_closed_client_says_so() -> None:
     client = Client(NOBODY)
     client.close()
