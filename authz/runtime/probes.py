@@ -5,6 +5,7 @@ It works while the port of the API demands certificates, and tells nothing of th
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from socket import AF_INET6
@@ -14,11 +15,14 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import msgspec
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from authz.runtime.settings import invalid_setting
 
 _TIMEOUT_S = 10
+
+log = structlog.get_logger()
 
 
 class Probes(msgspec.Struct, frozen=True):
@@ -31,6 +35,11 @@ class Probes(msgspec.Struct, frozen=True):
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128
+    """With the library's 5, the kernel lets a probe wait for seconds while others connect."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Do nothing: a client was silent or has left. The library would print a traceback."""
 
 
 class _ServerOfIpv6(_Server):
@@ -40,6 +49,10 @@ class _ServerOfIpv6(_Server):
 class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_S
     """A client that sends nothing holds a thread no longer."""
+
+    def get_stderr(self) -> io.StringIO:
+        """Where the library prints why it could not send an answer, which is as little a fault."""
+        return io.StringIO()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name in the library
         """Probes come every second: they leave no lines."""
@@ -81,13 +94,17 @@ def _app(probes: Probes) -> Callable[..., Iterable[bytes]]:
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path, is_read = environ["PATH_INFO"], environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        if is_read and path == "/metrics":
-            found: Iterable[bytes] = metrics(environ, start_response)
-            return found
         status, text = "404 Not Found", "not found"
-        if is_read and path in causes:
-            cause = causes[path]()
-            status, text = ("503 Service Unavailable", cause) if cause else ("200 OK", "ok")
+        try:
+            if is_read and path == "/metrics":
+                found: Iterable[bytes] = metrics(environ, start_response)
+                return found
+            if is_read and path in causes:
+                cause = causes[path]()
+                status, text = ("503 Service Unavailable", cause) if cause else ("200 OK", "ok")
+        except Exception:
+            log.exception("probe failed", path=path)
+            status, text = "500 Internal Server Error", "failed; the log says why"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [f"{text}\n".encode()]
 

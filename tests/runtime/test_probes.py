@@ -1,93 +1,55 @@
-"""Health checks and metrics only read; the maintenance task does the upkeep."""
+"""The server of probes: what its clients do leaves no line, and what fails in it is one line of the log."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
+import http.client
+import socket
+import threading
 
 import pytest
+import structlog
+from prometheus_client import CollectorRegistry
 
-from authz.domain.entities import Course
-from authz.engine.clock import DecisionClock
-from authz.replica.view import ReplicaView
-from authz.runtime import maintenance
-from authz.runtime.compose import system_clock
-from authz.runtime.maintenance import keep_view_current
-from authz.runtime.metrics import ReplicaCollector
-from authz.store import Store
-from tests.replica.conftest import following, generation_of, viewing
-from tests.store.directory import create, open_with, write
+from authz.runtime import probes
+from authz.runtime.probes import Probes, serving_probes
+from tests.serving import find_free_port
 from tests.waiting import until
 
 
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    """An empty store."""
-    opened = open_with(sqlite_url)
-    yield opened
-    opened.close()
+def nothing() -> str:
+    return ""
 
 
-def staleness_of(view: ReplicaView) -> float:
-    """What is exported."""
-    families = {
-        family.name: family
-        for family in ReplicaCollector(view, DecisionClock(system_clock), lambda: 0, None).collect()
-    }
-    value: float = families["authz_replica_staleness_seconds"].samples[0].value
-    return value
-
-
-def replaced(store: Store, folder: Path) -> None:
-    """Delete the folder, and build a replica in a new one of the same name."""
-    shutil.rmtree(folder)
-    with following(store, folder):
-        until(lambda: generation_of(folder) != 0)
-
-
-async def upkeep(view: ReplicaView) -> None:
-    """Run the maintenance task until the view is current."""
-    task = asyncio.create_task(keep_view_current(view, DecisionClock(system_clock)))
-    async with asyncio.timeout(60):
-        while staleness_of(view) == float("inf"):  # noqa: ASYNC110  nothing tells of it
-            await asyncio.sleep(0.01)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-def test_metrics_leave_a_replaced_folder_to_the_maintenance_task(store: Store, tmp_path: Path) -> None:
-    folder = tmp_path / "r"
-    with viewing(folder) as view:
-        assert staleness_of(view) == float("inf")
-        replaced(store, folder)
-        for _ in range(2):
-            assert staleness_of(view) == float("inf")
-        asyncio.run(upkeep(view))
-        assert staleness_of(view) < 30
-
-
-def test_the_maintenance_task_goes_on_after_a_failure(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHost: ", b"GET /livez HTTP/1.1\r\n\r\n"])
+def test_a_client_that_is_silent_or_leaves_prints_nothing(
+    sent: bytes, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(store, create(Course(id="c")))
-    monkeypatch.setattr(maintenance, "_INTERVAL_S", 0.01)
-    failures = [RuntimeError("one"), RuntimeError("two")]
+    monkeypatch.setattr(probes._Handler, "timeout", 0.1)
+    port, before = find_free_port(), threading.active_count()
+    with serving_probes(f"127.0.0.1:{port}", Probes(CollectorRegistry(), nothing, nothing)):
+        for leaves in (False, True):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(sent)
+                if not leaves:
+                    while client.recv(4096):  # until the server ends the connection
+                        pass
+        until(lambda: threading.active_count() <= before + 1, "the server does not end the connections")
+    assert capfd.readouterr().err == ""
 
-    class Failing(ReplicaView):
-        def release_stale_snapshot(self) -> None:
-            """Fails at first."""
-            if failures:
-                raise failures.pop()
-            super().release_stale_snapshot()
 
-    folder = tmp_path / "r"
-    view = Failing(folder, source="test", max_bytes=1 << 28, max_staleness_s=30)
-    replaced(store, folder)
-    asyncio.run(upkeep(view))
-    assert not failures
-    assert staleness_of(view) < 30
-    view.close()
+def test_a_probe_that_fails_is_a_line_of_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> str:
+        raise RuntimeError("broken")
+
+    port = find_free_port()
+    with (
+        structlog.testing.capture_logs() as lines,
+        serving_probes(f"127.0.0.1:{port}", Probes(CollectorRegistry(), nothing, fail)),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (500, b"failed; the log says why\n")
+        connection.close()
+    assert [(line["event"], line["path"]) for line in lines] == [("probe failed", "/readyz")]
+    assert capfd.readouterr().err == ""
