@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from operator import attrgetter
 from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import null
 
@@ -462,18 +463,22 @@ async def first(items: AsyncIterator[object]) -> object:
     return await anext(items)
 
 
-@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
-async def test_a_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge_after_s: float) -> None:
-    client = AsyncClient(mute, timeout_s=60.0, hedge_after_s=hedge_after_s)
-    asked: list[Coroutine[Any, Any, Any]] = [
+def calls_of(client: AsyncClient) -> list[Coroutine[Any, Any, Any]]:
+    """One call of each kind."""
+    return [
         client.check("user:maya", "read", "notebook:n"),
-        client.write([Mutation(Operation.TOUCH, Course(id="algebra", state=CourseState.ACTIVE))]),
+        client.write([Mutation(Operation.TOUCH, COURSE)]),
         client.import_mutations([]),
         first(client.list_resources("user:maya", "read")),
         first(client.watch()),
         first(client.privacy.export("user:maya")),
     ]
-    calls = [asyncio.create_task(each) for each in asked]
+
+
+@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
+async def test_a_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge_after_s: float) -> None:
+    client = AsyncClient(mute, timeout_s=60.0, hedge_after_s=hedge_after_s)
+    calls = [asyncio.create_task(each) for each in calls_of(client)]
     cancelled = asyncio.create_task(client.check("user:maya", "read", "notebook:n"))
     await asyncio.sleep(0.05)  # under way, whether or not they are sent
     cancelled.cancel()
@@ -483,6 +488,16 @@ async def test_a_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge
             await call
     with pytest.raises(asyncio.CancelledError):
         await cancelled
+
+
+@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
+async def test_a_call_ends_with_the_scope_that_it_is_in(mute: str, hedge_after_s: float) -> None:
+    """As with the timeouts of FastAPI and Starlette, which are of anyio."""
+    async with AsyncClient(mute, timeout_s=60.0, hedge_after_s=hedge_after_s) as client:
+        for call in calls_of(client):
+            with anyio.move_on_after(0.02) as scope:
+                await call
+            assert scope.cancelled_caught
 
 
 async def test_an_import_that_reaches_no_server_fails_like_any_call() -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from authz.client.aio.transport import CLOSED, Method, sleep, telling_of_close
+from authz.client.aio.transport import CLOSED, Method, answered, each_of, sleep
 from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
 from authz.client.errors import CallError, closed, error_of
@@ -61,8 +61,8 @@ class Calls:
         while True:
             metadata = self.identity.metadata()
             try:
-                with telling_of_close():
-                    return await method(request, timeout=end_at - time.monotonic(), metadata=metadata)
+                left_s = end_at - time.monotonic()
+                return await answered(method(request, timeout=left_s, metadata=metadata))
             except CLOSED:
                 raise closed() from None
             except grpc.RpcError as failure:
@@ -95,9 +95,8 @@ class Calls:
         """The answers of a method that answers many times; no time limit. Raises `CallError`."""
         answers = self.open_stream(method, request)
         try:
-            with telling_of_close():
-                async for answer in answers:
-                    yield answer
+            async for answer in each_of(answers):
+                yield answer
         except CLOSED:
             raise closed() from None
         except grpc.RpcError as failure:

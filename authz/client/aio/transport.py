@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -28,19 +28,27 @@ CLOSED = grpc.aio.UsageError
 """By which gRPC says that a channel is closed."""
 
 
-@contextmanager
-def telling_of_close() -> Iterator[None]:
-    """Raise `CLOSED` for a call that gRPC cancels because its channel is closed.
+async def answered(call: Awaitable[T]) -> T:
+    """The answer of a call. Raises `CLOSED` if its channel is closed meanwhile.
 
-    Its caller is not cancelled, and must not seem to be.
+    A task of its own awaits the call. gRPC cancels a call whose channel is closed, and does not cancel who
+    awaits it. And it raises another `CancelledError` than the one that it gets, by which anyio would know
+    that a scope was cancelled.
     """
+    task = asyncio.ensure_future(call)
     try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise CLOSED("the channel is closed") from None
+        await asyncio.wait((task,))
+    finally:
+        task.cancel()
+    if task.cancelled():
+        raise CLOSED("the channel is closed")
+    return task.result()
+
+
+async def each_of(stream: Any) -> AsyncIterator[Any]:
+    """The messages of a stream."""
+    while (message := await answered(stream.read())) is not grpc.aio.EOF:
+        yield message
 
 
 def open_channel(connection: Connection, *, is_separate: bool = False) -> Channel:
@@ -70,8 +78,7 @@ async def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> A
         await asyncio.wait((sending,))
         if not sending.cancelled():
             sending.result()
-        with telling_of_close():
-            return await call
+        return await answered(call)
     finally:
         call.cancel()
 
@@ -124,8 +131,7 @@ class Hedge:
 
 
 async def _answer(method: Method[T], request: object, options: dict[str, Any]) -> T:
-    with telling_of_close():
-        return await method(request, **options)
+    return await answered(method(request, **options))
 
 
 class Background:
@@ -159,8 +165,7 @@ class GuardedStream:
         try:
             while True:
                 # Only waiting counts: a slow reader is not a silent server.
-                with telling_of_close():
-                    message = await asyncio.wait_for(self._stream.read(), self._idle_timeout_s)
+                message = await asyncio.wait_for(answered(self._stream.read()), self._idle_timeout_s)
                 if message is grpc.aio.EOF:
                     return
                 yield message

@@ -15,7 +15,7 @@ from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
 from authz.client.errors import CallError, closed, error_of
 from authz.client.last_write import LastWrite
-from authz.client.sync.transport import CLOSED, Method, sleep, telling_of_close
+from authz.client.sync.transport import CLOSED, Method, answered, each_of, sleep
 from authz.domain.errors import ErrorReason
 
 T = TypeVar("T")
@@ -62,8 +62,8 @@ class Calls:
         while True:
             metadata = self.identity.metadata()
             try:
-                with telling_of_close():
-                    return method(request, timeout=end_at - time.monotonic(), metadata=metadata)
+                left_s = end_at - time.monotonic()
+                return answered(method(request, timeout=left_s, metadata=metadata))
             except CLOSED:
                 raise closed() from None
             except grpc.RpcError as failure:
@@ -96,9 +96,8 @@ class Calls:
         """The answers of a method that answers many times; no time limit. Raises `CallError`."""
         answers = self.open_stream(method, request)
         try:
-            with telling_of_close():
-                for answer in answers:
-                    yield answer
+            for answer in each_of(answers):
+                yield answer
         except CLOSED:
             raise closed() from None
         except grpc.RpcError as failure:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -27,8 +26,6 @@ ServerInterceptor = grpc.ServerInterceptor
 sleep = time.sleep
 CLOSED = ValueError
 """By which gRPC says that a channel is closed."""
-telling_of_close = nullcontext
-"""A call that ends because its channel is closed raises a `grpc.RpcError`."""
 
 _POLL_S = 0.5
 
@@ -40,6 +37,16 @@ def open_channel(connection: Connection, *, is_separate: bool = False) -> Channe
     if credentials is None:
         return grpc.insecure_channel(connection.target, options)
     return grpc.secure_channel(connection.target, credentials, options)
+
+
+def answered(answer: T) -> T:
+    """The answer of a call."""
+    return answer
+
+
+def each_of(stream: Iterable[T]) -> Iterable[T]:
+    """The messages of a stream."""
+    return stream
 
 
 def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> Any:
