@@ -123,6 +123,8 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(settings.min_ping_interval_s)),
         ("grpc.max_allowed_incoming_connections", connection_limit(settings.max_connections)),
         ("grpc.max_connection_age_ms", _ms(settings.max_connection_age_s)),
+        # Ends calls whose request never arrives, which nothing else does. The longest calls end before.
+        ("grpc.max_connection_age_grace_ms", _ms(max(settings.max_watch_s, settings.max_import_s))),
         ("grpc.max_concurrent_streams", settings.max_streams),
         # The first is the size from which on gRPC refuses at random, the second that of which it takes none.
         ("grpc.max_metadata_size", settings.max_header_bytes),

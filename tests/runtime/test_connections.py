@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -119,6 +121,26 @@ def test_a_client_without_identity_that_connects_again_is_still_beyond_its_limit
         "LIMIT_EXCEEDED",
     )
     assert failure.value.retry_after_s > 1
+
+
+def test_over_grpc_a_call_whose_request_never_arrives_ends_with_its_connection(tmp_path: Path) -> None:
+    ages = {f"AUTHZ_MAX_{what}_S": "1" for what in ("CONNECTION_AGE", "WATCH", "IMPORT")}
+    ended = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        ended.wait()
+        yield b""
+
+    with (
+        serving(create_sqlite(tmp_path / "authz.db"), AUTHZ_TRANSPORT="grpc", **ages) as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        drain(process)
+        check: Any = channel.stream_unary("/authz.v1.AuthorizationService/Check")
+        with pytest.raises(grpc.RpcError) as failure:
+            check(never(), timeout=60)
+        ended.set()
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
