@@ -11,8 +11,9 @@ import msgspec
 import psycopg
 import pytest
 
-from authz.domain.entities import Course, CourseKey, CourseState, Session, SessionKey
+from authz.domain.entities import Course, CourseKey, CourseState, Resource, Session, SessionKey
 from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError
+from authz.domain.ids import course_scope
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store, engine
@@ -83,6 +84,10 @@ def test_a_repeat_in_the_same_group_is_answered_as_the_first(store: Store) -> No
         (of(create(Course(id="x")), create(Course(id="c"))), ErrorReason.ENTITY_EXISTS),
         (of(create(Course(id="x")), create(student("maya", "none"))), ErrorReason.REFERENCE_NOT_FOUND),
         (of(create(Course(id="x")), create(Course(id="a\x00b"))), ErrorReason.MALFORMED_ID),
+        (
+            of(create(Resource(type="material", id="x", scope=course_scope("a\x00b")))),
+            ErrorReason.MALFORMED_ID,
+        ),
         (of(create(Course(id="x")), touch(Session(id="s"))), ErrorReason.SCOPE_IMMUTABLE),
         (of(remove(CourseKey("c")), touch(student("omar", "c"))), ErrorReason.REFERENCE_NOT_FOUND),
         (of(remove(CourseKey("c")), touch(share("s-nb", "omar"))), ErrorReason.REFERENCE_NOT_FOUND),
