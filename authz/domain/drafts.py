@@ -15,7 +15,7 @@ MAX_DRAFTS = 100
 """Maximum drafts of the platform's policy. Each is at most as large as a version."""
 MAX_DRAFTS_OF_COURSE = 10
 """Maximum drafts of each course."""
-MAX_EDITS = 1000
+MAX_EDITS = 100
 """In one call."""
 MAX_CONDITIONS = 100
 """Alternatives of one cell."""

@@ -1597,7 +1597,7 @@ class EditPolicyDraftRequest(_message.Message):
     """The course whose draft it is. Empty for one of the platform's policy."""
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyEdit]:
-        """The edits, at most 1,000, applied in order."""
+        """The edits, at most 100, applied in order."""
 
     def __init__(
         self,
