@@ -62,7 +62,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             found = f"{held} ({meaning})"
         if self.at is None:
             return found
-        return f"{found}, as it is from {format_instant(self.at)} on ({_in_words(self.at - now)})"
+        at = f"{format_instant(self.at)} ({_in_words(self.at - now)})"
+        return f"{found}, which time alone brings about at {at}"
 
 
 _TEXTS = {
@@ -72,7 +73,7 @@ _TEXTS = {
     ChangeKind.COURSE_STATE: "if `{scope}` were active",
     ChangeKind.FACT: "",
     ChangeKind.PURPOSE: "if the purpose were `{purpose}`",
-    ChangeKind.STATED_SCOPE: "if the request stated `{scope}`, where the resource is",
+    ChangeKind.STATED_SCOPE: "if the request stated `{scope}` (where the resource is)",
 }
 _WHY = {
     None: "gives another role now",

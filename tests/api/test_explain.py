@@ -39,7 +39,7 @@ async def test_a_denial_is_told_from_the_memberships_to_what_would_allow(service
     assert [each.rule.effect for each in told.rules] == ["deny", "allow"]
     assert all(each.rule.source.startswith("default.csv:") for each in told.rules)
     available, staff = ([change.text for change in grant.changes] for grant in told.nearest_grants)
-    assert available[0].endswith("as it is from 2023-11-17T22:13:20Z on (in 3 days)")
+    assert available[0].endswith("which time alone brings about at 2023-11-17T22:13:20Z (in 3 days)")
     assert staff == ["with role `teaching_assistant`, `teacher` or `owner` in `course:algebra`"]
     assert told.allowed_from == exam.available_from
     assert told.message == "This is not open to you."

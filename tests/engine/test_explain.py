@@ -290,7 +290,7 @@ def test_a_material_that_is_not_available_yet_is_so_in_three_days_or_for_the_sta
     assert texts("read", exam) == [
         [
             "if `published` held (the resource is published, and now is inside its window of availability),"
-            " as it is from 1970-01-04T00:00:01Z on (in 3 days)"
+            " which time alone brings about at 1970-01-04T00:00:01Z (in 3 days)"
         ],
         ["with role `teaching_assistant`, `teacher` or `owner` in `course:algebra`"],
     ]
@@ -313,7 +313,7 @@ def test_a_suspension_is_told_with_its_end() -> None:
     assert texts("read", ResourceRef("course", "algebra"), suspended) == [
         [
             "if the membership as `student` in `course:algebra` were in effect (it is suspended),"
-            " as it is from 1970-01-02T00:00:01Z on (in 1 day)"
+            " which time alone brings about at 1970-01-02T00:00:01Z (in 1 day)"
         ]
     ]
 
