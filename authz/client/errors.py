@@ -19,6 +19,8 @@ from authz.domain.errors import AuthzError
 MessageT = TypeVar("MessageT", bound=Message)
 
 _NOT_CONNECTED = "failed to connect"
+_CLOSED_MEANWHILE = "Channel closed!"
+"""By which gRPC says of a call with threads that its channel was closed before the answer."""
 _REMEDIES = {
     "WRONG_VERSION_NUMBER": "the server has no TLS; leave `tls_ca_file` out, or start the server"
     " with AUTHZ_TLS_CERTIFICATE_FILE",
@@ -71,6 +73,8 @@ class RefusedError(Exception):
 def error_of(failure: Any) -> CallError:
     """The error for a failed call (a `grpc.RpcError`), with the reason from its `google.rpc.ErrorInfo`."""
     code: grpc.StatusCode = failure.code()
+    if code is grpc.StatusCode.CANCELLED and failure.details() == _CLOSED_MEANWHILE:
+        return closed()
     status = status_pb2.Status()
     for name, value in failure.trailing_metadata() or ():
         if name == "grpc-status-details-bin":

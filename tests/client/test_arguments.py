@@ -7,7 +7,9 @@ import collections
 import datetime as dt
 import inspect
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from typing import Any
 
@@ -488,6 +490,25 @@ async def test_a_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge
             await call
     with pytest.raises(asyncio.CancelledError):
         await cancelled
+
+
+@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
+def test_a_blocking_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge_after_s: float) -> None:
+    client = Client(mute, timeout_s=60.0, hedge_after_s=hedge_after_s)
+    asked: list[Callable[[], object]] = [
+        lambda: client.check("user:maya", "read", "notebook:n"),
+        lambda: client.import_mutations([]),
+        lambda: next(client.list_resources("user:maya", "read")),
+        lambda: next(client.watch()),
+        lambda: next(client.privacy.export("user:maya")),
+    ]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        calls = [pool.submit(each) for each in asked]
+        time.sleep(0.05)  # under way, whether or not they are sent
+        client.close()
+        for call in calls:
+            with pytest.raises(CallError, match="the client is closed"):
+                call.result()
 
 
 @pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
