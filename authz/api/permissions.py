@@ -35,6 +35,7 @@ CHECK = "check"
 CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
 APPLY_POLICY = "apply_policy"
+ERASE_SUBJECT = "erase_subject"
 
 _MAX_KEPT = 1024
 _AI_PROCESS = "ai_process"
@@ -85,6 +86,8 @@ def permission_to_write(key: Key) -> str:
 
 def permission_to_read(kind: EntityKind) -> str:
     """What a caller needs to read the records of a kind; empty for those that `watch` alone lets it read."""
+    if kind is EntityKind.HOLD:
+        return ERASE_SUBJECT  # who is in a dispute concerns nobody who keeps a copy of the directory
     return f"read_{KINDS[kind].plural}" if kind in _READ else ""
 
 

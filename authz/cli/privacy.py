@@ -210,9 +210,9 @@ def hold(context: Context, who: Who, why: Reason) -> None:
 
 
 @on_server(app, prints_json=False)
-def release_hold(context: Context, who: Who) -> None:
+def release_hold(context: Context, who: Who, why: Reason) -> None:
     """End the hold on a subject, so that it can be erased."""
-    context.client.privacy.release_hold(who)
+    context.client.privacy.release_hold(who, reason=why)
     print(f"{who} is held no more")
 
 

@@ -18,7 +18,11 @@ from authz.domain.tokens import latest
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.values import parse_subject
 
-DECIDING_KINDS = frozenset(EntityKind) - {EntityKind.ACCESS_TOKEN, EntityKind.RETENTION_RULE}
+DECIDING_KINDS = frozenset(EntityKind) - {
+    EntityKind.ACCESS_TOKEN,
+    EntityKind.HOLD,
+    EntityKind.RETENTION_RULE,
+}
 """The kinds of record whose changes may change an answer. A watch that names them is refused to a caller that
 may not read one of them; a watch that names none would leave that kind out."""
 _CHECKPOINTS_IN_BOUND = 4

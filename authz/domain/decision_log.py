@@ -15,7 +15,7 @@ from authz.domain.ports import Page
 
 REFUSED_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 """The status of a call that was refused because of its caller."""
-UNLOGGED_WRITES = ("HoldSubject", "ReleaseHold", "ForgetReplica", "ForgetWatcher")
+UNLOGGED_WRITES = ("ForgetReplica", "ForgetWatcher")
 """Methods that change what the change log does not have."""
 
 

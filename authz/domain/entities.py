@@ -24,6 +24,7 @@ from authz.domain.kinds.course import (
     CourseState,
 )
 from authz.domain.kinds.erasure import ERASURE, Erasure, ErasureFilter, ErasureKey, ErasureStatus
+from authz.domain.kinds.hold import HOLD, Hold, HoldFilter, HoldKey
 from authz.domain.kinds.kind import Container, Filter, Kind
 from authz.domain.kinds.membership import (
     MEMBERSHIP,
@@ -78,6 +79,9 @@ __all__ = [
     "ErasureKey",
     "ErasureStatus",
     "Filter",
+    "Hold",
+    "HoldFilter",
+    "HoldKey",
     "Key",
     "Kind",
     "Membership",
@@ -125,6 +129,7 @@ class EntityKind(StrEnum):
     POLICY_ACTIVATION = "policy_activation"
     ERASURE = "erasure"
     RETENTION_RULE = "retention_rule"
+    HOLD = "hold"
 
 
 KINDS = {
@@ -141,6 +146,7 @@ KINDS = {
         POLICY_ACTIVATION,
         ERASURE,
         RETENTION_RULE,
+        HOLD,
     )
 }
 """By name, a container before what it contains: in this order records may be written."""
@@ -157,6 +163,7 @@ Entity: TypeAlias = (
     | PolicyActivation
     | Erasure
     | RetentionRule
+    | Hold
 )
 Key: TypeAlias = (
     CourseKey
@@ -170,6 +177,7 @@ Key: TypeAlias = (
     | PolicyActivationKey
     | ErasureKey
     | RetentionRuleKey
+    | HoldKey
 )
 
 EntityT_co = TypeVar("EntityT_co", bound=Entity, covariant=True)

@@ -92,15 +92,6 @@ class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
         return self.finished_at is not None and all(each.is_cleared for each in self.replicas)
 
 
-class Hold(msgspec.Struct, frozen=True):
-    """A subject that must not be erased, and why."""
-
-    subject: Subject
-    reason: str
-    actor: str
-    since: Instant
-
-
 def erased(subject: Subject) -> FailedPreconditionError:
     """The error for a write that names a subject that was erased."""
     return FailedPreconditionError(

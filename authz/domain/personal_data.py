@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from authz.domain.entities import Erasure, RetentionRule
-from authz.domain.erasures import ErasureCertificate, ErasureRequest, Hold, RenameRequest
+from authz.domain.entities import Erasure, Hold, RetentionRule, Versioned
+from authz.domain.erasures import ErasureCertificate, ErasureRequest, RenameRequest
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.domain.ports import Listing, Page
@@ -71,16 +71,16 @@ class PersonalData(Protocol):
         while the shares of one of the two that ended are being removed.
         """
 
-    def hold(self, subject: Subject, reason: str, actor: str) -> None:
-        """Block the erasure of a subject. The reason replaces an earlier one.
+    def hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+        """Block the erasure of a subject. A new hold replaces an earlier one.
 
         Raises `FailedPreconditionError` (SUBJECT_ERASED) if its erasure has begun.
         """
 
-    def release_hold(self, subject: Subject) -> None:
+    def release_hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
         """End the hold on a subject. Raises `FailedPreconditionError` if it is not held."""
 
-    def holds(self) -> tuple[Hold, ...]:
+    def holds(self) -> tuple[Versioned[Hold], ...]:
         """All holds, ordered by subject."""
 
     def report_replica(self, name: str, cleared: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,12 +59,9 @@ class Eraser:
             log.warning("erasure interrupted", error=error.message)
         return await self.gate.run(partial(self.data.certificate, pseudonym))
 
-    async def release(
-        self, subject: Subject, *, actor: str, reason: str, request_id: str
-    ) -> ConsistencyToken:
-        """As `PersonalData.release`; returns once this machine's replica has followed, or its time is up."""
-        given = {"actor": actor, "reason": reason, "request_id": request_id}
-        state = await self.committer.run_batch(partial(self.data.release, subject, **given))
+    async def commit(self, write: Callable[[], ConsistencyToken]) -> ConsistencyToken:
+        """The state after a write; returns once this machine's replica has followed, or its time is up."""
+        state = await self.committer.run_batch(write)
         await self.gate.wait_until_replicated(state)
         return state
 

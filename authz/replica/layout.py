@@ -25,7 +25,7 @@ from authz.domain.facts import OWN, Times, resource_facts, times_of
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 17
+FORMAT = 18
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 END = b"\0"

@@ -174,7 +174,7 @@ def _withhold(connection: Connection, superseded: dict[_Position, _Change]) -> l
     its deletion, for example, the record would come back.
     """
     in_order = [superseded[place] for place in sorted(superseded)]
-    held = [hold.subject for hold in read_holds(connection)]
+    held = [hold.entity.subject for hold in read_holds(connection)]
     kept = _kept_before(connection, in_order)
     if not (held or kept):
         return in_order

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from authz.domain.drafts import Publication
-from authz.domain.entities import Membership, PolicyVersion
+from authz.domain.entities import Hold, Membership, kind_of
 from authz.domain.ids import Subject
 from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subjects, without_mentions
 from authz.domain.mutations import Mutation
@@ -31,9 +31,9 @@ from authz.store.decision_leaves import lock_tree
 from authz.store.engine import read_transaction, stream
 from authz.store.mutation_json import decode_mutation, encode_mutation
 from authz.store.personal_texts import (
+    RECORD_TEXTS,
     REVISION_TEXTS,
     TEXTS,
-    VERSION_TEXTS,
     may_name_in_change,
     may_name_in_revision,
 )
@@ -112,11 +112,13 @@ def _renamed(mutation: Mutation, subject: Subject, pseudonym: Subject) -> Mutati
 
 
 def without_subject(record: Any, subject: Subject, pseudonym: Subject) -> Any:
-    """A record with the pseudonym for the subject, and without what a source called it."""
+    """A record with the pseudonym for the subject, without what a source called it and why it was held."""
     if isinstance(record, Membership) and record.subject == subject:
         record = msgspec.structs.replace(record, source_ref="")
-    if isinstance(record, PolicyVersion):
-        texts = _renamed_texts(record, VERSION_TEXTS, subject, pseudonym)
+    if isinstance(record, Hold) and record.subject == subject:
+        record = msgspec.structs.replace(record, reason="")
+    if names := RECORD_TEXTS.get(kind_of(record).name):
+        texts = _renamed_texts(record, names, subject, pseudonym)
         record = msgspec.structs.replace(record, **texts)
     return with_subjects(record, lambda each: pseudonym if each == subject else each)
 

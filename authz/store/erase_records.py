@@ -13,13 +13,14 @@ from authz.domain.mentions import mentions
 from authz.store.erase_history import erase_rest, without_subject
 from authz.store.erasure_steps import Phase, Step, advance_step
 from authz.store.log_reader import raise_resumable_from, read_state
+from authz.store.personal_texts import RECORD_TEXTS
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import has_subject, may_mention
 from authz.store.write import Transaction
 
 _DELETED = ("access_token", "share", "membership", "account")
-_RESOURCES, _VERSIONS = (ENTITY_ROWS[name].table for name in ("resource", "policy_version"))
+_RESOURCES = ENTITY_ROWS["resource"].table
 
 
 def erase_records(transaction: Transaction, step: Step) -> None:
@@ -37,16 +38,18 @@ def erase_records(transaction: Transaction, step: Step) -> None:
         batch.rewrite([msgspec.structs.replace(each.entity, owner=step.owner) for each in owned])
         became = "left without an owner" if step.new_owner is None else "given away"
         done[f"resource records {became}"] = len(owned)
-        named = may_mention([_VERSIONS.c.author, _VERSIONS.c.reason], subject)
-        versions = [
-            each.entity
-            for each in _some(connection, "policy_version", named, at_once - done.total())
-            if mentions(each.entity.author, subject) or mentions(each.entity.reason, subject)
-        ]
-        # Their texts name the subject, which the log must not do again.
-        renamed = [without_subject(each, subject, step.pseudonym) for each in versions]
-        batch.rewrite(renamed, logs_before=False)
-        done["policy versions renamed in"] = len(versions)
+        for name, texts in RECORD_TEXTS.items():
+            stored = ENTITY_ROWS[name]
+            named = may_mention([stored.table.c[text] for text in texts], subject)
+            records = [
+                each.entity
+                for each in _some(connection, name, named, at_once - done.total())
+                if any(mentions(getattr(each.entity, text), subject) for text in texts)
+            ]
+            # Their texts name the subject, which the log must not do again.
+            renamed = [without_subject(each, subject, step.pseudonym) for each in records]
+            batch.rewrite(renamed, logs_before=False)
+            done[f"{stored.kind.plural.replace('_', ' ')} renamed in"] = len(records)
     if removed := +done:
         advance_step(connection, step, done=removed)
     elif not is_removing_from(connection, subject):

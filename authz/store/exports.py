@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Select, and_, or_, select
 
-from authz.domain.entities import AccessToken, Entity, PolicyVersion, Resource, Versioned
+from authz.domain.entities import AccessToken, Entity, Hold, PolicyVersion, Resource, Versioned, kind_of
 from authz.domain.exports import (
     ExportedChange,
     ExportedEntry,
@@ -27,12 +27,13 @@ from authz.domain.mutations import Mutation
 from authz.domain.personal_data import Export
 from authz.store import tables
 from authz.store.engine import stream
+from authz.store.holds import read_holds
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation
 from authz.store.personal_texts import (
+    RECORD_TEXTS,
     REVISION_TEXTS,
     TEXTS,
-    VERSION_TEXTS,
     may_name_in_change,
     may_name_in_revision,
 )
@@ -47,7 +48,6 @@ _MUTATIONS_AN_ITEM = 200
 _OF_TEXTS = {
     "removals": (ExportSection.CHANGES, "a deletion that goes on"),
     "erasure_steps": (ExportSection.CHANGES, "an erasure"),
-    "holds": (ExportSection.HOLDS, "a hold"),
     "watchers": (ExportSection.RECIPIENTS, "a watch"),
     "policy_shadows": (ExportSection.POLICY_SHADOW, "a shadow"),
 }
@@ -79,7 +79,6 @@ class SqlExport(Export):
         yield from self._drafts()
         yield from self._policy_versions()
         yield from self._holds()
-        yield from self._texts(ExportSection.HOLDS)
         yield from self._decisions()
         yield from self._shadow()
         yield from self._texts(ExportSection.POLICY_SHADOW)
@@ -163,7 +162,7 @@ class SqlExport(Export):
 
     def _names(self, mutation: Mutation) -> bool:
         for record in mutation.records:
-            texts = VERSION_TEXTS if isinstance(record, PolicyVersion) else ()
+            texts = RECORD_TEXTS.get(kind_of(record).name, ())
             if self._subject in subjects_in(record) or any(
                 mentions(getattr(record, name), self._subject) for name in texts
             ):
@@ -184,6 +183,8 @@ class SqlExport(Export):
         if isinstance(target, PolicyVersion):
             author = self._masked_actor(target.author)
             target = msgspec.structs.replace(target, files=files_text({}), author=author)
+        if isinstance(target, Hold):
+            target = msgspec.structs.replace(target, actor=self._masked_actor(target.actor))
         return Mutation(mutation.operation, _shown(target, _ABOUT))
 
     def _masked_actor(self, actor: str) -> str:
@@ -227,7 +228,7 @@ class SqlExport(Export):
         for row in stream(self._connection, statement, rows_at_once=1):
             whose = f"{row.scope_kind}:{row.scope_id}" if row.scope_id else "the platform"
             name = f"version {row.number} of the policy of {whose}"
-            for field in ("author", "reason"):
+            for field in RECORD_TEXTS["policy_version"]:
                 text = getattr(row, field)
                 if mentions(text, self._subject):
                     yield ExportedEntry(section, name, f"{field}: {text}", row.created_at)
@@ -239,9 +240,12 @@ class SqlExport(Export):
             yield ExportedEntry(ExportSection.RENAMES, other, text, at)
 
     def _holds(self) -> Iterator[ExportedEntry]:
-        wanted = select(tables.holds).where(has_subject(tables.holds, "subject", self._subject))
-        for row in self._connection.execute(wanted):
-            yield ExportedEntry(ExportSection.HOLDS, "hold", row.reason, row.since)
+        for hold in (each.entity for each in read_holds(self._connection)):
+            if hold.subject == self._subject:
+                yield ExportedEntry(ExportSection.HOLDS, "hold", hold.reason, hold.since)
+            for name in RECORD_TEXTS["hold"]:
+                if mentions(text := getattr(hold, name), self._subject):
+                    yield ExportedEntry(ExportSection.HOLDS, "a hold", f"{name}: {text}")
 
     def _shadow(self) -> Iterator[ExportedEntry]:
         for each in examples_about(self._connection, self._subject):

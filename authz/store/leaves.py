@@ -39,6 +39,7 @@ _ACTOR = re.compile(r"(user|service):(.+)")
 _ERASABLE = {
     "membership": re.compile(r'"(source_ref)":"([^"\\]*(?:\\.[^"\\]*)*)"'),
     "policy_version": re.compile(r'"(author|reason)":"([^"\\]*(?:\\.[^"\\]*)*)"'),
+    "hold": re.compile(r'"(actor|reason)":"([^"\\]*(?:\\.[^"\\]*)*)"'),
 }
 """By kind, the texts of a record that an erasure may change."""
 

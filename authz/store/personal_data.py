@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Row, delete, select
 
-from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus
+from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus, Hold, Versioned
 from authz.domain.erasures import (
     ErasureCertificate,
     ErasureRequest,
-    Hold,
     RenameRequest,
     ReplicaReport,
     subject_mac,
@@ -53,14 +52,14 @@ from authz.store.erasure_steps import (
     unreleased,
 )
 from authz.store.exports import SqlExport
-from authz.store.holds import end_hold, read_holds
+from authz.store.holds import hold_on, read_holds, release_kept
 from authz.store.log_reader import lock_head, read_head, read_token_key
 from authz.store.log_writer import Origin
 from authz.store.recipients import askers, watchers
 from authz.store.renames import MAX_RECORDS, other_ids, rename
 from authz.store.write import Transaction
 
-_STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
+_STEPS, _REPLICAS = tables.erasure_steps, tables.replicas
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,24 +210,28 @@ class SqlPersonalData(PersonalData):
         with self.directory.transaction() as transaction:
             return rename(transaction, request, MAX_RECORDS)
 
-    def hold(self, subject: Subject, reason: str, actor: str) -> None:
-        row = (subject.type.value, subject.id, reason, actor, self.clock())
-        with write_transaction(self.engine) as connection:
-            lock_head(connection)  # so that no erasure or purge that has read the holds is under way
-            require_not_erased(connection, subject)
-            upsert_rows(connection, _HOLDS, [row])
+    def hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+        with self.directory.transaction() as transaction:
+            require_not_erased(transaction.connection, subject)
+            with transaction.revision(Origin(actor, reason, request_id)) as batch:
+                batch.rewrite([Hold(subject, reason, actor, transaction.now)])
+            return transaction.head
 
-    def release_hold(self, subject: Subject) -> None:
-        with write_transaction(self.engine) as connection:
-            lock_head(connection)  # a purge would keep something for a hold that has ended
-            if not end_hold(connection, subject):
+    def release_hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+        with self.directory.transaction() as transaction:
+            hold = hold_on(transaction.connection, subject)
+            if hold is None:
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,
                     f"{subject} is not held; list who is with `authz privacy holds`",
                     subject=str(subject),
                 )
+            release_kept(transaction.connection, subject)
+            with transaction.revision(Origin(actor, reason, request_id)) as batch:
+                batch.delete_found([hold])
+            return transaction.head
 
-    def holds(self) -> tuple[Hold, ...]:
+    def holds(self) -> tuple[Versioned[Hold], ...]:
         with read_transaction(self.engine) as connection:
             return tuple(read_holds(connection))
 

@@ -11,12 +11,11 @@ from authz.store.tables import may_mention
 
 REVISION_TEXTS = ("actor", "reason", "request_id")
 """Columns of a revision of the change log."""
-VERSION_TEXTS = ("author", "reason")
-"""Fields of a version of a policy. Its files stay, because they prove what decided when."""
+RECORD_TEXTS = {"policy_version": ("author", "reason"), "hold": ("actor", "reason")}
+"""Fields of records, by kind. The files of a policy version stay, because they prove what decided when."""
 TEXTS = (
     (tables.removals, ("actor", "reason", "request_id")),
     (tables.erasure_steps, ("actor", "request_id")),
-    (tables.holds, ("reason", "actor")),
     (tables.watchers, ("caller",)),
     (tables.policy_shadows, ("author", "files")),
 )
@@ -26,8 +25,8 @@ TEXTS = (
 def may_name_in_change(subject: Subject) -> ColumnElement[bool]:
     """In SQL: whether a change names a subject, or may. So callers must also look at the decoded mutation."""
     kind, mutation = tables.changes.c.kind, tables.changes.c.mutation
-    in_version = and_(kind == "policy_version", may_mention([mutation], subject))
-    return or_(json_names(mutation, subject), in_version)
+    in_text = and_(kind.in_(RECORD_TEXTS), may_mention([mutation], subject))
+    return or_(json_names(mutation, subject), in_text)
 
 
 def may_name_in_revision(subject: Subject) -> ColumnElement[bool]:

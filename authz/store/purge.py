@@ -13,13 +13,13 @@ from authz.domain.instants import Instant
 from authz.domain.retention import default_rule
 from authz.store import compaction, tables
 from authz.store.decision_leaves import oldest_batch, purge_batches
-from authz.store.holds import read_holds
+from authz.store.holds import HOLDS, read_holds
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 
-_MEMBERSHIPS, _HOLDS = ENTITY_ROWS["membership"], tables.holds
-_HELD: ColumnElement[str] = _HOLDS.c.subject_type + ":" + _HOLDS.c.subject_id
+_MEMBERSHIPS = ENTITY_ROWS["membership"]
+_HELD: ColumnElement[str] = HOLDS.c.subject_type + ":" + HOLDS.c.subject_id
 """A subject that is held, as `user:<id>`."""
 
 
@@ -35,7 +35,7 @@ def read_rules(connection: Connection) -> dict[RetainedData, Versioned[Retention
 
 def _not_held(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether there is no hold for which one of the conditions is true."""
-    return ~select(_HOLDS.c.subject_id).where(or_(*conditions)).exists()
+    return ~select(HOLDS.c.subject_id).where(or_(*conditions)).exists()
 
 
 def _names_held(actor: ColumnElement[str]) -> ColumnElement[bool]:
@@ -72,7 +72,7 @@ _ENDED = _ExpiringRows(
     (
         tables.ENDS,
         _not_held(
-            and_(_HOLDS.c.subject_type == _members.subject_type, _HOLDS.c.subject_id == _members.subject_id)
+            and_(HOLDS.c.subject_type == _members.subject_type, HOLDS.c.subject_id == _members.subject_id)
         ),
     ),
 )
@@ -106,7 +106,7 @@ def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before:
         members = _ended(connection, before, limit)
         removed, is_all = len(members), len(members) < limit
     elif rule.data is RetainedData.DECISIONS:
-        held = {str(hold.subject) for hold in read_holds(connection)}
+        held = {str(hold.entity.subject) for hold in read_holds(connection)}
         removed, through, is_all = purge_batches(connection, before, limit * _ROWS_PER_RECORD, held)
         rule = msgspec.structs.replace(rule, through=max(rule.through or 0, through) or None)
     else:

@@ -17,7 +17,7 @@ from authz.store import tables
 from authz.store.engine import stream
 from authz.store.erased import ERASURES
 from authz.store.erasure_steps import Phase, insert_step
-from authz.store.holds import end_hold
+from authz.store.holds import hold_on, release_kept
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
 from authz.store.tables import has_subject
@@ -44,7 +44,7 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         return
     found = _subjects_by_mac(connection, {each.mac for each in missing})
     for subject in found.values():
-        end_hold(connection, subject)
+        release_kept(connection, subject)
         connection.execute(update(_STEPS).where(has_subject(_STEPS, "new_owner", subject)).values(_NOBODY))
     records = [
         msgspec.structs.replace(
@@ -52,7 +52,9 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         )
         for each in missing
     ]
+    held = [hold for each in found.values() if (hold := hold_on(connection, each))]
     with transaction.revision(Origin(_ACTOR, "", "")) as batch:
+        batch.delete_found(held)
         batch.rewrite(records)
     for each in missing:
         done: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ from authz.domain.mutations import WriteRequest
 from authz.store import tables
 from authz.store.bulk import select_by_key
 from authz.store.engine import read_transaction, write_transaction
+from authz.store.holds import read_holds
+from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 
@@ -42,6 +45,7 @@ _LOCK_KEY = 0x61757468_7A000001
 """The advisory lock under which one process migrates at a time: "authz", 1."""
 _ID_BYTES = 16
 _KEY_BYTES = 32
+_HOLDS_FOUND = Origin("authz migrate", "these holds were there before the change log had holds", "")
 _VERSION = Table(
     "alembic_version",
     MetaData(),
@@ -87,6 +91,7 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
             _create(connection)
         elif schema != newest_schema():
             _upgrade(connection)
+            _log_holds(connection)
         if first is not None and not _has_policy(connection):
             _write_first(connection, first)
 
@@ -117,6 +122,15 @@ def _upgrade(connection: Connection) -> None:
 def nothing_is_active(*_: object) -> NoReturn:
     """Stands for the vocabularies where no write needs one."""
     raise UnusablePolicyError("no policy is active")
+
+
+def _log_holds(connection: Connection) -> None:
+    """Log the holds of schema 0032, which were in no change log: they have no revision yet."""
+    found = [each.entity for each in read_holds(connection) if not each.revision]
+    if found:
+        transaction = Transaction(connection, nothing_is_active, lambda: time.time_ns() // 1000)
+        with transaction.revision(_HOLDS_FOUND) as batch:
+            batch.rewrite(found, logs_before=False)
 
 
 def _write_first(connection: Connection, first: FirstWrite) -> None:

@@ -354,17 +354,6 @@ erasure_steps = Table(
 only while it needs them. `position` is the last revision that was rewritten, `erased_at` the first one from
 which on nothing names the subject."""
 
-holds = Table(
-    "holds",
-    metadata,
-    _key("subject_type"),
-    _key("subject_id"),
-    Column("reason", _text(), nullable=False),
-    Column("actor", _text(), nullable=False),
-    Column("since", BigInteger, nullable=False),
-)
-"""The subjects that must not be erased."""
-
 renames = Table(
     "renames",
     metadata,

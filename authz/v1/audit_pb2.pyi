@@ -235,6 +235,7 @@ class Record(_message.Message):
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     ERASURE_FIELD_NUMBER: _builtins.int
     RETENTION_RULE_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def course(self) -> _common_pb2.Course:
         """A course."""
@@ -279,6 +280,10 @@ class Record(_message.Message):
     def retention_rule(self) -> _common_pb2.RetentionRule:
         """A retention rule."""
 
+    @_builtins.property
+    def hold(self) -> _common_pb2.Hold:
+        """A hold."""
+
     def __init__(
         self,
         *,
@@ -293,12 +298,13 @@ class Record(_message.Message):
         access_token: _common_pb2.AccessToken | None = ...,
         erasure: _common_pb2.Erasure | None = ...,
         retention_rule: _common_pb2.RetentionRule | None = ...,
+        hold: _common_pb2.Hold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule", "hold"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 

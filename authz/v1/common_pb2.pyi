@@ -830,6 +830,48 @@ class RetentionRule(_message.Message):
 Global___RetentionRule: _TypeAlias = RetentionRule  # noqa: Y015
 
 @_typing.final
+class Hold(_message.Message):
+    """A subject that nobody may erase. Only `PrivacyService` writes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason for the hold."""
+    actor: _builtins.str
+    """Who placed the hold, as in `WatchChange.actor`."""
+    revision: _builtins.int
+    """Output only: the revision of the last write that changed this record."""
+    @_builtins.property
+    def subject(self) -> Global___Subject:
+        """The subject."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When the hold was placed."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___Subject | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "revision", b"revision", "since", b"since", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
 class PolicyFile(_message.Message):
     """A file of a policy."""
 

@@ -878,12 +878,19 @@ class HoldSubjectResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state from which on the subject is held."""
+
     def __init__(
         self,
+        *,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -896,7 +903,10 @@ class ReleaseHoldRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, for the change log."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
@@ -907,11 +917,12 @@ class ReleaseHoldRequest(_message.Message):
         self,
         *,
         subject: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -923,12 +934,19 @@ class ReleaseHoldResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state from which on the subject is not held."""
+
     def __init__(
         self,
+        *,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -964,13 +982,13 @@ class ReadHoldsResponse(_message.Message):
 
     HOLDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Hold]:
         """The holds."""
 
     def __init__(
         self,
         *,
-        holds: _abc.Iterable[Global___Hold] | None = ...,
+        holds: _abc.Iterable[_common_pb2.Hold] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -979,44 +997,6 @@ class ReadHoldsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadHoldsResponse: _TypeAlias = ReadHoldsResponse  # noqa: Y015
-
-@_typing.final
-class Hold(_message.Message):
-    """A subject that must not be erased."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SUBJECT_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    ACTOR_FIELD_NUMBER: _builtins.int
-    SINCE_FIELD_NUMBER: _builtins.int
-    reason: _builtins.str
-    """The reason for the hold."""
-    actor: _builtins.str
-    """Who placed the hold, as in `WatchChange.actor`."""
-    @_builtins.property
-    def subject(self) -> _common_pb2.Subject:
-        """The subject."""
-
-    @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp:
-        """When the hold was placed."""
-
-    def __init__(
-        self,
-        *,
-        subject: _common_pb2.Subject | None = ...,
-        reason: _builtins.str = ...,
-        actor: _builtins.str = ...,
-        since: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "subject", b"subject"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "since", b"since", "subject", b"subject"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Hold: _TypeAlias = Hold  # noqa: Y015
 
 @_typing.final
 class RenameSubjectRequest(_message.Message):

@@ -175,8 +175,8 @@ class PrivacyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def HoldSubject(self, request, context):
-        """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
-        has begun.
+        """Keeps a subject from being erased until the hold is released. A new hold replaces an earlier one.
+        FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure has begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

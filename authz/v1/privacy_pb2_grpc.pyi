@@ -77,8 +77,8 @@ class PrivacyServiceStub:
     whose behalf it calls, lacks `grant_roles`.
     """
     HoldSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]
-    """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
-    has begun.
+    """Keeps a subject from being erased until the hold is released. A new hold replaces an earlier one.
+    FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure has begun.
     """
     ReleaseHold: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]
     """Ends a hold. FAILED_PRECONDITION if there is none."""
@@ -143,8 +143,8 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     whose behalf it calls, lacks `grant_roles`.
     """
     HoldSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]  # type: ignore[assignment]
-    """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
-    has begun.
+    """Keeps a subject from being erased until the hold is released. A new hold replaces an earlier one.
+    FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure has begun.
     """
     ReleaseHold: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]  # type: ignore[assignment]
     """Ends a hold. FAILED_PRECONDITION if there is none."""
@@ -254,8 +254,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.HoldSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.HoldSubjectResponse, _abc.Awaitable[_privacy_pb2.HoldSubjectResponse]]:
-        """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
-        has begun.
+        """Keeps a subject from being erased until the hold is released. A new hold replaces an earlier one.
+        FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure has begun.
         """
 
     @_abc_1.abstractmethod

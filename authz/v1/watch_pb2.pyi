@@ -57,6 +57,8 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """
     ENTITY_KIND_RETENTION_RULE: _EntityKind.ValueType  # 11
     """Retention rules, and what was purged by each."""
+    ENTITY_KIND_HOLD: _EntityKind.ValueType  # 12
+    """Holds, which keep subjects from being erased. A watch sends them only to a caller with `erase_subject`."""
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -89,6 +91,8 @@ no message of this service names the subject.
 """
 ENTITY_KIND_RETENTION_RULE: EntityKind.ValueType  # 11
 """Retention rules, and what was purged by each."""
+ENTITY_KIND_HOLD: EntityKind.ValueType  # 12
+"""Holds, which keep subjects from being erased. A watch sends them only to a caller with `erase_subject`."""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final

@@ -1,9 +1,9 @@
-"""Erasures, holds and retention rules between protobuf and the domain."""
+"""Erasures and retention rules between protobuf and the domain."""
 
 from __future__ import annotations
 
 from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
-from authz.domain.erasures import ErasureCertificate, ErasureRequest, Hold, ReplicaReport
+from authz.domain.erasures import ErasureCertificate, ErasureRequest, ReplicaReport
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.domain.ports import Page
@@ -13,7 +13,7 @@ from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message, parse_versioned
 from authz.wire.filters import parse_page
-from authz.wire.values import WireEnum, missing, parse_subject, parse_time, subject_message, time_message
+from authz.wire.values import WireEnum, missing, parse_subject, parse_time, time_message
 from authz.wire.writes import parse_reason
 
 _DATA = WireEnum(common_pb2.RetainedData.DESCRIPTOR, RetainedData)
@@ -106,18 +106,6 @@ def parse_certificate(message: pb.ErasureCertificate) -> ErasureCertificate:
             for each in message.watchers
         ),
     )
-
-
-def hold_message(hold: Hold) -> pb.Hold:
-    """A hold as a message."""
-    subject, since = subject_message(hold.subject), time_message(hold.since)
-    return pb.Hold(subject=subject, reason=hold.reason, actor=hold.actor, since=since)
-
-
-def parse_hold(message: pb.Hold) -> Hold:
-    """A hold that this service sent."""
-    subject = parse_subject(message, "subject", field="subject")
-    return Hold(subject, message.reason, message.actor, message.since.ToMicroseconds())
 
 
 def parse_period_request(request: pb.SetRetentionRequest, *, actor: str, request_id: str) -> PeriodRequest:

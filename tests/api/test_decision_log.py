@@ -236,17 +236,17 @@ KEPT: dict[str, tuple[str, Any, str, list[str]]] = {
         "platform_admin",
         [],
     ),
-    "a hold, which the change log does not have": (
+    "no hold, which is in the change log": (
         "HoldSubject",
         ppb.HoldSubjectRequest(subject=OMAR, reason="case 12"),
         "platform_admin",
-        ["HoldSubject user:omar - - allowed -"],
+        [],
     ),
-    "an attempt to end a hold that is not there": (
-        "ReleaseHold",
-        ppb.ReleaseHoldRequest(subject=MAYA),
+    "an attempt to forget a watcher that is not there": (
+        "ForgetWatcher",
+        ppb.ForgetWatcherRequest(caller="service:gone"),
         "platform_admin",
-        ["ReleaseHold user:maya - - allowed PRECONDITION_FAILED"],
+        ["ForgetWatcher - - - allowed PRECONDITION_FAILED"],
     ),
     "no question that is malformed": ("Check", question("raed"), "checker", []),
 }

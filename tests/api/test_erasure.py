@@ -19,6 +19,7 @@ from authz.domain.entities import (
     Course,
     CourseState,
     Entity,
+    EntityKind,
     Erasure,
     ErasureStatus,
     Membership,
@@ -233,10 +234,13 @@ def test_a_person_who_is_held_is_not_erased_and_the_refusal_says_why(maya: Perso
     assert refused.value.reason == ErrorReason.SUBJECT_HELD
     assert (maya.subject, "case 12 is open") in [(each.subject, each.reason) for each in privacy.holds()]
     assert maya.client.check(maya.subject, "read", maya.diary).allowed
-    privacy.release_hold(maya.subject)
+    privacy.release_hold(maya.subject, reason="case 12 is closed")
+    released, placed = maya.client.audit.changes(kinds=[EntityKind.HOLD], subject=maya.subject)
+    assert (placed.actor, placed.reason, placed.before) == ("unauthenticated", "case 12 is open", None)
+    assert (released.reason, released.before, released.after) == ("case 12 is closed", placed.after, None)
     maya.erased()
     with pytest.raises(CallError, match="is not held"):
-        privacy.release_hold(maya.subject)
+        privacy.release_hold(maya.subject, reason=REASON)
 
 
 def test_an_erasure_that_does_not_say_enough_is_refused_and_nothing_changes(maya: Person) -> None:
@@ -271,7 +275,7 @@ def test_whoever_erases_for_a_person_needs_the_role_of_a_privacy_officer(maya: P
         lambda: [*officer.erasures()],
         lambda: officer.release(maya.subject, reason=REASON),
         lambda: officer.hold(maya.subject, reason=REASON),
-        lambda: officer.release_hold(maya.subject),
+        lambda: officer.release_hold(maya.subject, reason=REASON),
         officer.holds,
         lambda: officer.forget_replica("away"),
     )
@@ -364,6 +368,9 @@ def test_no_file_has_the_id_and_a_machine_that_was_away_is_listed_until_it_confi
         files = client.policies.files()
         files["default.csv"] += "\n# A comment.\n"
         client.policies.apply(files, author=str(maya.subject), reason=f"{maya.subject} asked")
+        client.privacy.hold(STU, reason=f"a claim of {maya.subject}")
+        client.privacy.hold(maya.subject, reason=f"{maya.subject.id} sues")
+        client.privacy.release_hold(maya.subject, reason=f"{maya.subject.id} has settled")
     with served(url, replica_name="here") as address, Client(address) as client:
         maya = msgspec.structs.replace(maya, client=client)
         client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
@@ -373,6 +380,7 @@ def test_no_file_has_the_id_and_a_machine_that_was_away_is_listed_until_it_confi
             confirmed = {each.name: each.is_cleared for each in found.replicas}
             time.sleep(0.05)
         assert found.removed["policy versions renamed in"] == 1
+        assert found.removed["holds renamed in"] == 1
         client.privacy.forget_replica("away")
         (found,) = client.privacy.erasures(maya.subject)
         assert [each.name for each in found.replicas] == ["here"]

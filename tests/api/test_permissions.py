@@ -241,10 +241,13 @@ async def test_a_watch_tells_nothing_that_its_caller_may_not_read(secured: Servi
     token = pb.AccessToken()
     token.CopyFrom(TOKEN)
     token.id = "watched"
+    await secured.privacy.HoldSubject(
+        privacy_pb2.HoldSubjectRequest(subject=OMAR, reason="case 12"), metadata=admin
+    )
     for record in ({"access_token": token}, {"course": pb.Course(id="watched")}):
         await secured.directory.Write(dpb.WriteRequest(mutations=[touch(**record)]), metadata=admin)
     told: dict[str, set[str]] = {}
-    for role in ("watcher", "compliance_auditor"):
+    for role in ("watcher", "compliance_auditor", "privacy_officer"):
         told[role] = set()
         call = secured.watch.Watch(
             wpb.WatchRequest(after=before), metadata=bearer(ISSUER.jwt(role)), timeout=30
@@ -252,10 +255,22 @@ async def test_a_watch_tells_nothing_that_its_caller_may_not_read(secured: Servi
         while "course" not in told[role]:
             told[role] |= {each.WhichOneof("entity") for each in (await call.read()).change.mutations}
         call.cancel()
-    assert told == {"watcher": {"course"}, "compliance_auditor": {"access_token", "course"}}
-    named = wpb.WatchRequest(after=before, kinds=[wpb.ENTITY_KIND_COURSE, wpb.ENTITY_KIND_ACCESS_TOKEN])
-    with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `read_access_tokens`"):
-        await secured.watch.Watch(named, metadata=metadata, timeout=30).read()
+    assert told == {
+        "watcher": {"course"},
+        "compliance_auditor": {"access_token", "course"},
+        "privacy_officer": {"hold", "course"},
+    }
+    for kind, permission in (
+        (wpb.ENTITY_KIND_ACCESS_TOKEN, "read_access_tokens"),
+        (wpb.ENTITY_KIND_HOLD, "erase_subject"),
+    ):
+        named = wpb.WatchRequest(after=before, kinds=[wpb.ENTITY_KIND_COURSE, kind])
+        with pytest.raises(grpc.aio.AioRpcError, match=f"none of its roles permits `{permission}`"):
+            await secured.watch.Watch(named, metadata=metadata, timeout=30).read()
+    exists = dpb.Precondition(expectation=dpb.EXPECTATION_EXISTS, hold=pb.Hold(subject=OMAR))
+    request = dpb.WriteRequest(mutations=[touch(course=pb.Course(id="watched"))], preconditions=[exists])
+    with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `write_holds`"):
+        await secured.directory.Write(request, metadata=admin)
 
 
 @pytest.mark.asyncio(loop_scope="module")

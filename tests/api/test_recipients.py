@@ -87,16 +87,15 @@ def test_an_export_and_a_certificate_name_the_callers_that_asked(client: Client,
     assert recipients(client, maya) == []
 
 
-def test_who_was_refused_or_placed_a_hold_or_read_a_certificate_received_nothing(
+def test_who_was_refused_or_read_a_certificate_received_nothing(
     shared_store_url: str,
 ) -> None:
     store = open_with(shared_store_url)
     refused = replace(ENTRY, decision_id="refused", code="PERMISSION_DENIED", allowed=False)
     plain = replace(ENTRY, action="", resource="", reason="", person="")
     told = replace(plain, decision_id="told", caller="service:told")
-    hold = replace(ENTRY, decision_id="hold", method="HoldSubject")
     certificate = replace(ENTRY, decision_id="certificate", method="ReadErasures")
-    entries = (refused, hold, certificate, told)
+    entries = (refused, certificate, told)
     store.decisions.append([replace(each, subject="user:sami") for each in entries])
     with store.personal_data.export(Subject(SubjectType.USER, "sami")) as export:
         exported = [each for each in export.items() if isinstance(each, ExportedEntry)]

@@ -185,7 +185,7 @@ def test_a_held_person_is_not_renamed_to_escape_the_hold(client: Client) -> None
         client.privacy.rename(old, new, reason=REASON)
     assert refused.value.reason == ErrorReason.SUBJECT_HELD
     assert client.check(old, "update", diary).allowed
-    client.privacy.release_hold(old)
+    client.privacy.release_hold(old, reason=REASON)
     client.privacy.rename(old, new, reason=REASON)
 
 

@@ -19,9 +19,9 @@ from authz.store.tables import metadata
 from tests.faults.erasing import REQUEST
 from tests.forkserver import Process
 from tests.properties import LONG
-from tests.store.directory import open_with
+from tests.store.directory import hold, open_with, release_hold
 from tests.store.test_decisions import entries
-from tests.store.test_erasures import MAYA, fill, of_stu
+from tests.store.test_erasures import MAYA, STU, fill, of_stu
 
 MOST_STATEMENTS = 40 if LONG else 120
 """That a process makes before it is killed: more than any step of this erasure needs."""
@@ -60,6 +60,9 @@ def everything(url: str) -> str:
 def test_an_erasure_that_is_killed_anywhere_has_not_begun_or_goes_on(store_url: str) -> None:
     store = open_with(store_url)
     fill(store)
+    hold(store, STU, f"he wrote to {MAYA}", f"service:dpo for {MAYA}")
+    hold(store, MAYA, "maya sues")
+    release_hold(store, MAYA, "maya has settled")
     store.decisions.append(entries(7))
     whole, others = of_maya(store), of_stu(store)
     (log, decisions), kills = read_trees(store_url), 0
@@ -85,6 +88,8 @@ def test_an_erasure_that_is_killed_anywhere_has_not_begun_or_goes_on(store_url: 
     assert "user:maya" not in left
     assert "'user', 'maya'" not in left
     assert '"user","id":"maya"' not in left
+    assert "maya sues" not in left
+    assert "maya has settled" not in left
     after = read_trees(store_url, (log.size,), (decisions.size,))
     assert [each.faults for each in after] == [(), ()]
     assert after[0].roots[log.size] == log.roots[log.size]

@@ -13,6 +13,7 @@ from authz.domain.entities import KINDS, Course, Entity, Key, Membership, Resour
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.mutations import Change, Mutation, Operation, WriteRequest
+from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary
 from authz.store import Store, open_store, prepare_store
 
@@ -68,6 +69,18 @@ def remove(key: Key | Entity) -> Mutation:
 def student(name: str, course_id: str) -> Membership:
     """A student of a course."""
     return Membership(subject=user(name), scope=course_scope(course_id), role="student")
+
+
+def hold(
+    store: Store, subject: Subject, reason: str = "case 12", actor: str = "service:dpo"
+) -> ConsistencyToken:
+    """Place a hold."""
+    return store.personal_data.hold(subject, actor=actor, reason=reason, request_id="")
+
+
+def release_hold(store: Store, subject: Subject, reason: str = "over") -> ConsistencyToken:
+    """End a hold."""
+    return store.personal_data.release_hold(subject, actor="service:dpo", reason=reason, request_id="")
 
 
 def notebook(name: str, scope: Scope) -> Resource:

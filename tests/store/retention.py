@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from authz.domain.entities import CourseKey, Entity, RetainedData, RetentionRule
+from authz.domain.entities import CourseKey, Entity, Hold, RetainedData, RetentionRule
 from authz.domain.ids import course_scope
 from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.retention import DAY_US, PeriodRequest
@@ -74,9 +74,9 @@ def log_of(store: Store, after: int = 0) -> list[tuple[int, int, Mutation]]:
 
 
 def past_of(store: Store, at: int) -> set[Entity]:
-    """What there was at a time, in the course and on the platform, without the rules themselves."""
+    """What there was at a time, in the course and on the platform, without the rules and holds themselves."""
     found = store.directory.records_at(at, COURSE, lambda _: True, likely=HERE, subject=None)
-    return {each for each in found.entities if not isinstance(each, RetentionRule)}
+    return {each for each in found.entities if not isinstance(each, Hold | RetentionRule)}
 
 
 def count(store: Store, table: Any) -> int:

@@ -35,7 +35,7 @@ from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store, erase_history, open_store, personal_data
 from authz.store.engine import open_engine, read_transaction
-from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, touch, user
+from tests.store.directory import VOCABULARY, Clock, create, hold, open_with, remove, touch, user
 from tests.store.test_decisions import ENTRY
 
 MAYA, STU = user("maya"), user("stu")
@@ -244,7 +244,7 @@ def test_who_is_being_erased_is_neither_renamed_nor_held(store_url: str) -> None
     store.personal_data.begin_erasure(REQUEST)
     for refused in (
         lambda: store.personal_data.rename(RenameRequest(subject=MAYA, to=user("other"), reason="married")),
-        lambda: store.personal_data.hold(MAYA, "case 12", "service:dpo"),
+        lambda: hold(store, MAYA),
     ):
         with pytest.raises(FailedPreconditionError, match="user:maya was erased"):
             refused()
@@ -330,7 +330,7 @@ def test_nobody_gets_the_pseudonym_of_an_erased_person(store_url: str) -> None:
         lambda: data.rename(RenameRequest(subject=pseudonym, to=STU, reason="a")),
         lambda: data.rename(RenameRequest(subject=STU, to=pseudonym, reason="a")),
         lambda: data.begin_erasure(msgspec.structs.replace(REQUEST, subject=pseudonym)),
-        lambda: data.hold(pseudonym, "case 12", "service:dpo"),
+        lambda: hold(store, pseudonym),
     ):
         with pytest.raises(FailedPreconditionError, match=f"{pseudonym} is the pseudonym of an erased"):
             refused()

@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 
 from authz.domain.entities import Account, Course, CourseKey, PolicyVersion
 from authz.domain.erasures import ErasureRequest
-from authz.domain.exports import ExportItem
+from authz.domain.exports import ExportedChange, ExportedEntry, ExportItem, ExportSection
 from authz.domain.ids import course_scope
 from authz.store import Store, tables
 from authz.store.engine import open_engine, write_transaction
 from authz.store.personal_texts import REVISION_TEXTS, TEXTS
-from tests.store.directory import create, open_with, remove, student, user, write
+from tests.store.directory import create, hold, open_with, release_hold, remove, student, user, write
 from tests.store.test_erasures import finished
 from tests.store.test_restored_erasures import FILES, MAYA, SHADOW, STU, tables_with_maya
 
@@ -30,7 +30,6 @@ def fill(store: Store) -> None:
     write(store, create(Course("c")), *(create(student(f"u{number}", "c")) for number in range(40)))
     write(store, remove(CourseKey("c")))
     store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, subject=user("former")))
-    store.personal_data.hold(STU, "case 12", "service:dpo")
     store.recipients.record("service:x", sent=1)
     store.shadows.start(msgspec.structs.replace(SHADOW, files="{}"))
 
@@ -69,7 +68,16 @@ def write_version(store: Store) -> None:
     write(store, remove(CourseKey("c")))
 
 
+def hold_and_release(store: Store) -> None:
+    """So only the log has it."""
+    hold(store, STU, f"he wrote to {MAYA}", f"service:dpo for {MAYA}")
+    release_hold(store, STU)
+
+
 PLACES: dict[str, Callable[[Store], object]] = {
+    "who placed a hold": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
+    "why somebody is held": lambda store: hold(store, STU, f"he wrote to {MAYA}"),
+    "why somebody was held": hold_and_release,
     "the author of a version in the log": write_version,
     "a key of a write": lambda store: write(store, create(Account(STU)), idempotency_key=f"x {MAYA}"),
     "a reason that somebody else gave": lambda store: write(store, create(Account(STU)), reason=f"{MAYA}"),
@@ -85,4 +93,16 @@ def test_what_another_caller_wrote_about_a_person_is_exported(store_url: str, pl
     store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert exported(store) == []
+    store.close()
+
+
+def test_who_is_held_learns_why_and_not_by_whom(store_url: str) -> None:
+    store = open_with(store_url)
+    hold(store, MAYA, "case 12", f"service:dpo for {STU}")
+    found = exported(store)
+    (entry,) = (each for each in found if isinstance(each, ExportedEntry))
+    assert (entry.section, entry.text, entry.at is None) == (ExportSection.HOLDS, "case 12", False)
+    (change,) = (each for each in found if isinstance(each, ExportedChange))
+    assert (change.reason, change.actor) == ("case 12", "service:dpo for user:other")
+    assert str(STU) not in repr(found)
     store.close()

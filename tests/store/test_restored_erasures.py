@@ -21,7 +21,7 @@ from authz.store.engine import open_engine, read_transaction
 from authz.store.log_tree import read_trees
 from authz.store.tables import metadata
 from tests.databases import create_sqlite
-from tests.store.directory import create, open_with, remove, touch, user, write
+from tests.store.directory import create, hold, open_with, release_hold, remove, touch, user, write
 from tests.store.retention import eleven_years_ago, purge
 
 MAYA, STU = user("m4y4"), user("stu")
@@ -40,17 +40,17 @@ SHADOW = PolicyShadow(
 )
 
 
-def hold(store: Store) -> None:
+def hold_maya(store: Store) -> None:
     """With changes that retention would purge but for the hold."""
     write(store, create(Account(MAYA)))
     write(store, remove(Account(MAYA).key))
-    store.personal_data.hold(MAYA, "case 12", "service:dpo")
+    hold(store, MAYA)
 
 
 PLACES: dict[str, Callable[[Store], object]] = {
-    "who is held": hold,
-    "who held": lambda store: store.personal_data.hold(STU, "case 12", f"service:dpo for {MAYA}"),
-    "why somebody is held": lambda store: store.personal_data.hold(STU, f"against {MAYA}", "service:dpo"),
+    "who is held": hold_maya,
+    "who held": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
+    "why somebody is held": lambda store: hold(store, STU, f"against {MAYA}"),
     "who watches": lambda store: store.recipients.record(f"service:x for {MAYA}", sent=1),
     "a key of a write": lambda store: write(store, create(Account(STU)), idempotency_key=f"x {MAYA}"),
     "a draft": lambda store: store.drafts.create(
@@ -82,7 +82,7 @@ def test_a_restore_finds_an_erased_person_wherever_the_backup_has_it(place: str,
     back_up(url, backup)
     assert tables_with_maya(f"sqlite:///{backup}")
     if place == "who is held":
-        store.personal_data.release_hold(MAYA)
+        release_hold(store, MAYA)
     store.personal_data.begin_erasure(ErasureRequest(subject=MAYA, reason="request 17", orphans=True))
     erasures = tuple(each.entity for each in store.directory.read(ErasureFilter(), Page(9, "")).items)
     known = ErasureList(ERASURE_LIST_FORMAT, store.directory.head().database_id, erasures)

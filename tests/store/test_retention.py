@@ -19,8 +19,10 @@ from tests.databases import read_tree
 from tests.store.directory import (
     Clock,
     create,
+    hold,
     notebook,
     open_with,
+    release_hold,
     remove,
     share,
     stored,
@@ -122,7 +124,7 @@ def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
     store.decisions.append(
         [msgspec.structs.replace(ENTRY, decision_id="b", subject="user:omar", person="", at=clock.now)]
     )
-    store.personal_data.hold(user("ada"), "case 12", "user:dpo")
+    hold(store, user("ada"))
     aged(store, clock, 1100)
     assert ada.key in stored(store)
     assert student("omar", "c").key not in stored(store)
@@ -133,7 +135,7 @@ def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
         (Operation.CREATE, ada.key),
         (Operation.TOUCH, ada.key),
     ]
-    store.personal_data.release_hold(user("ada"))
+    release_hold(store, user("ada"))
     purge(store)
     assert ada.key not in stored(store)
     assert decided(store) == ()
@@ -154,12 +156,12 @@ def test_what_a_held_person_did_to_a_record_is_not_undone_in_the_past(store: Sto
     store.directory.write(by_ada)
     write(store, touch(msgspec.structs.replace(notebook("nb", SCOPE), locked=True)))
     write(store, remove(notebook("nb", SCOPE).key))
-    store.personal_data.hold(user("ada"), "case 12", "user:dpo")
+    hold(store, user("ada"))
     then = past_of(store, clock.now)
     aged(store, clock, 1100)
     assert past_of(store, clock.now) == then == {Course(id="c")}
     assert len(keys_logged(store, below=5)) == 4
-    store.personal_data.release_hold(user("ada"))
+    release_hold(store, user("ada"))
     purge(store)
     assert past_of(store, clock.now) == then
     assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE)]

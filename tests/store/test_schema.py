@@ -13,13 +13,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
+from authz.domain.entities import Hold, Versioned
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.store import prepare_store, schema
 from authz.store.backup import back_up
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
 from authz.store.tables import ENTITY_TABLES, metadata
-from tests.store.directory import open_with
+from tests.databases import read_tree
+from tests.store.directory import open_with, user
 
 
 def test_migrating_again_changes_nothing(empty_url: str) -> None:
@@ -90,7 +92,12 @@ _NEWER_THAN_0027 = (
     "ALTER TABLE leaves RENAME COLUMN text_macs TO seals",
     "ALTER TABLE erasure_steps RENAME COLUMN new_owner_type TO heir_type",
     "ALTER TABLE erasure_steps RENAME COLUMN new_owner_id TO heir_id",
-    *(f"ALTER TABLE {each.name} RENAME COLUMN revision TO version" for each in ENTITY_TABLES.values()),
+    "ALTER TABLE holds DROP COLUMN revision",
+    *(
+        f"ALTER TABLE {each.name} RENAME COLUMN revision TO version"
+        for kind, each in ENTITY_TABLES.items()
+        if kind != "hold"
+    ),
     "ALTER TABLE policy_shadows RENAME COLUMN sample_rate TO share",
     "DROP TABLE renames",
     "DROP INDEX policy_shadows_by_course",
@@ -118,6 +125,23 @@ def test_a_new_database_is_as_the_migrations_make_it(store_url: str) -> None:
     with read_transaction(engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_the_holds_of_a_database_from_before_they_were_logged_are_logged(store_url: str) -> None:
+    engine = open_engine(store_url)
+    make_older(engine)
+    placed = "INSERT INTO holds VALUES ('user', 'maya', 'case 12', 'service:dpo', 1600000000000000)"
+    with write_transaction(engine) as connection:
+        connection.exec_driver_sql(placed)
+    engine.dispose()
+    store = open_with(store_url)
+    hold = Hold(user("maya"), "case 12", "service:dpo", 1_600_000_000_000_000)
+    (change,) = store.directory.follow(0, 10).changes
+    assert store.personal_data.holds() == (Versioned(hold, change.revision),)
+    assert [each.target for each in change.mutations] == [hold]
+    assert (change.actor, change.committed_at > hold.since) == ("authz migrate", True)
+    assert (read_tree(store_url).faults, read_tree(store_url).records) == ((), 1)
+    store.close()
 
 
 def test_a_database_that_is_too_old_is_refused_and_left_as_it_is(store_url: str) -> None:

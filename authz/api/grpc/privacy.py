@@ -14,17 +14,19 @@ from authz.domain.errors import malformed
 from authz.domain.ids import SubjectType
 from authz.domain.personal_data import PersonalData
 from authz.domain.recipients import Recipients
+from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
 from authz.engine.retention import Purger
 from authz.engine.rights import PersonRights
+from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
+from authz.wire.entities import entity_message
 from authz.wire.exports import export_messages
 from authz.wire.privacy import (
     certificate_message,
-    hold_message,
     parse_erasure,
     parse_erasures,
     parse_given_reason,
@@ -101,15 +103,7 @@ class PrivacyServicer:
         self, request: pb.ReleaseErasedSubjectRequest, call: Call
     ) -> pb.ReleaseErasedSubjectResponse:
         """Release the id of an erased subject for somebody new."""
-        await require_of_person(call, self.rights)
-        state = await self.eraser.release(
-            parse_subject(request, "subject", field="subject"),
-            actor=call.principal.actor,
-            reason=parse_given_reason(request.reason),
-            request_id=call.request_id,
-        )
-        token = token_message(self.gate, state)
-        return pb.ReleaseErasedSubjectResponse(written_at=token)
+        return pb.ReleaseErasedSubjectResponse(written_at=await self._write(self.data.release, request, call))
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
         """Move all records of a subject to another id, or none.
@@ -147,23 +141,30 @@ class PrivacyServicer:
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
         """Block the erasure of a subject until the hold is released."""
-        await require_of_person(call, self.rights)
-        subject = parse_subject(request, "subject", field="subject")
-        reason = parse_given_reason(request.reason)
-        await self.gate.run(partial(self.data.hold, subject, reason, call.principal.actor))
-        return pb.HoldSubjectResponse()
+        return pb.HoldSubjectResponse(written_at=await self._write(self.data.hold, request, call))
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
         """End a hold, so that the subject can be erased."""
-        await require_of_person(call, self.rights)
-        subject = parse_subject(request, "subject", field="subject")
-        await self.gate.run(partial(self.data.release_hold, subject))
-        return pb.ReleaseHoldResponse()
+        return pb.ReleaseHoldResponse(written_at=await self._write(self.data.release_hold, request, call))
 
     async def ReadHolds(self, _request: pb.ReadHoldsRequest, call: Call) -> pb.ReadHoldsResponse:
         """List all holds."""
         await require_of_person(call, self.rights)
-        return pb.ReadHoldsResponse(holds=map(hold_message, await self.gate.run(self.data.holds)))
+        return pb.ReadHoldsResponse(holds=map(entity_message, await self.gate.run(self.data.holds)))
+
+    async def _write(
+        self,
+        write: Callable[..., ConsistencyToken],
+        request: pb.HoldSubjectRequest | pb.ReleaseHoldRequest | pb.ReleaseErasedSubjectRequest,
+        call: Call,
+    ) -> common_pb2.ConsistencyToken:
+        """Write about a subject for the reason in the request."""
+        await require_of_person(call, self.rights)
+        subject = parse_subject(request, "subject", field="subject")
+        given = {"actor": call.principal.actor, "request_id": call.request_id}
+        reason = parse_given_reason(request.reason)
+        state = await self.eraser.commit(partial(write, subject, reason=reason, **given))
+        return token_message(self.gate, state)
 
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
         """List the retention rules of all data."""

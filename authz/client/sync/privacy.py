@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from authz.client.arguments import as_choice, as_number, as_text, message_of, sent_subject
 from authz.client.questions import NOT_REPLICATED
 from authz.client.sync.calls import Calls
-from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
-from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList, Hold
+from authz.domain.entities import Erasure, Hold, RetainedData, RetentionRule, Versioned
+from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
+from authz.wire.entities import parse_versioned
 from authz.wire.exports import parse_export_item
-from authz.wire.privacy import parse_certificate, parse_hold, parse_period, period_request_message
+from authz.wire.privacy import parse_certificate, parse_period, period_request_message
 
 log = logging.getLogger("authz.client")
 
@@ -110,20 +111,20 @@ class PrivacyClient:
             log.warning(NOT_REPLICATED)
         return {each.kind: each.count for each in response.records}
 
-    def hold(self, subject: str | Subject, *, reason: str) -> None:
-        """Block the erasure of a subject."""
+    def hold(self, subject: str | Subject, *, reason: str) -> str:
+        """Block the erasure of a subject. Returns the token of the state."""
         request = message_of(privacy_pb2.HoldSubjectRequest, subject=sent_subject(subject), reason=reason)
-        self._calls.call(self._stub.HoldSubject, request)
+        return str((self._calls.call(self._stub.HoldSubject, request)).written_at.token)
 
-    def release_hold(self, subject: str | Subject) -> None:
-        """End the hold on a subject."""
-        request = message_of(privacy_pb2.ReleaseHoldRequest, subject=sent_subject(subject))
-        self._calls.call(self._stub.ReleaseHold, request)
+    def release_hold(self, subject: str | Subject, *, reason: str) -> str:
+        """End the hold on a subject. Returns the token of the state."""
+        request = message_of(privacy_pb2.ReleaseHoldRequest, subject=sent_subject(subject), reason=reason)
+        return str((self._calls.call(self._stub.ReleaseHold, request)).written_at.token)
 
     def holds(self) -> list[Hold]:
         """All holds, ordered by subject."""
         response = self._calls.call(self._stub.ReadHolds, privacy_pb2.ReadHoldsRequest())
-        return [parse_hold(each) for each in response.holds]
+        return [parse_versioned(each).entity for each in response.holds]
 
     def retention(self) -> list[Versioned[RetentionRule]]:
         """The retention rules of all data. `days` is None for data that is kept forever."""
