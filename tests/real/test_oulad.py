@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -18,6 +19,7 @@ from authz.domain.instants import from_datetime
 from authz.importers.oneroster.read import read_oneroster
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
+from authz.wire.values import time_message
 from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ
 from tests.service import serve
@@ -26,6 +28,9 @@ DATA = Path(__file__).parents[3] / "shared/data/oulad"
 ROSTER = DATA / "oneroster.zip"
 ROWS_A_BATCH = 250
 """With four questions each, as many as a batch may have."""
+EXPLAINED_OF = 25
+"""Of so many accesses one is explained: a question about the past reads the whole change log of a course."""
+DAY_US = 86_400_000_000
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the OULAD data set is not beside the project")
 
@@ -33,9 +38,17 @@ Answers = list[tuple[dict[str, str], list[apb.CheckResponse]]]
 """Rows of `accesses.csv`, each with the answers to `questions`."""
 
 
+class Walk(NamedTuple):
+    """What the service answered at the time of each access, and how it explained some of these answers when
+    all were over: each of these with the answer of that time."""
+
+    answers: Answers
+    explained: list[tuple[apb.CheckResponse, apb.ExplainResponse]]
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
-    """What the service answered at the time of each access, which it is told in their order."""
+async def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    """The accesses are put to the service in the order of their times."""
     rows = sorted(table("accesses.csv"), key=lambda row: row["at"])
     found: Answers = []
     url = create_sqlite(tmp_path_factory.mktemp("oulad") / "authz.db")
@@ -50,7 +63,20 @@ async def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
                 found += (
                     (row, [each.response for each in islice(results, len(asked))]) for row, asked in part
                 )
-    return found
+        service.now = at(rows[-1]) + DAY_US
+        explained = [
+            (own, await service.authorization.Explain(question_about_the_past(row)))
+            for row, (own, *_) in found[::EXPLAINED_OF]
+        ]
+    return Walk(found, explained)
+
+
+def question_about_the_past(row: dict[str, str]) -> apb.ExplainRequest:
+    asked = question(row["user_id"], row["material_id"], row["course_id"])
+    as_of = time_message(at(row))
+    return apb.ExplainRequest(
+        subject=asked.subject, action=asked.action, resource=asked.resource, as_of=as_of
+    )
 
 
 async def load(address: str) -> None:
@@ -112,10 +138,10 @@ def reason(answer: apb.CheckResponse) -> str:
     return apb.Reason.Name(answer.reason).removeprefix("REASON_")
 
 
-def test_the_real_accesses_are_allowed_but_for_those_that_their_dates_rule_out(answers: Answers) -> None:
-    assert len(answers) == 5000
+def test_the_real_accesses_are_allowed_but_for_those_that_their_dates_rule_out(walk: Walk) -> None:
+    assert len(walk.answers) == 5000
     tally: Counter[str] = Counter()
-    for row, (own, *_) in answers:
+    for row, (own, *_) in walk.answers:
         tally[f"{'allowed' if own.allowed else 'denied'} {reason(own)} {list(own.unmet_facts)}"] += 1
         if not own.allowed:
             by_date = own.inactive_reason in (apb.INACTIVE_REASON_NOT_STARTED, apb.INACTIVE_REASON_ENDED)
@@ -124,11 +150,30 @@ def test_the_real_accesses_are_allowed_but_for_those_that_their_dates_rule_out(a
     assert sum(count for key, count in tally.items() if key.startswith("allowed")) > 4000
 
 
-def test_no_stranger_reads_what_a_student_does(answers: Answers) -> None:
-    assert not [row for row, (_, stranger, *_) in answers if stranger.allowed]
+def test_an_access_is_explained_as_of_its_time_as_it_was_answered_then(walk: Walk) -> None:
+    assert len(walk.explained) == 200
+    denied = 0
+    for then, told in walk.explained:
+        now = told.answer
+        assert (now.allowed, now.reason, now.inactive_reason, now.unmet_facts) == (
+            *(then.allowed, then.reason, then.inactive_reason),
+            then.unmet_facts,
+        )
+        denied += not now.allowed
+        # The dates that rule it out: from when time alone allows, or when the membership ended.
+        assert (
+            now.allowed
+            or told.HasField("allowed_from")
+            or any(m.HasField("ends_at") for m in told.memberships)
+        )
+    assert denied
 
 
-def test_no_student_reads_a_material_of_a_class_that_they_are_not_in(answers: Answers) -> None:
-    assert not [row for row, (_, _, *foreign) in answers if any(each.allowed for each in foreign)]
-    tally = Counter(reason(each) for _, (_, _, *foreign) in answers for each in foreign)
+def test_no_stranger_reads_what_a_student_does(walk: Walk) -> None:
+    assert not [row for row, (_, stranger, *_) in walk.answers if stranger.allowed]
+
+
+def test_no_student_reads_a_material_of_a_class_that_they_are_not_in(walk: Walk) -> None:
+    assert not [row for row, (_, _, *foreign) in walk.answers if any(each.allowed for each in foreign)]
+    tally = Counter(reason(each) for _, (_, _, *foreign) in walk.answers for each in foreign)
     assert tally == {"NOT_A_MEMBER": 5000, "SCOPE_MISMATCH": 5000}
