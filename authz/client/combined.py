@@ -16,7 +16,7 @@ class SessionAccess(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody may do in a live session. Truthy only if they may join; else nothing else is allowed.
 
     `ends_at` is the planned end of the session, `valid_until` the earliest time at which time alone could
-    change any of it; None for none.
+    change any of it; None for none. Who may not join is not told `course_id` and `ends_at`.
     """
 
     subject: str

@@ -862,14 +862,14 @@ class AuthorizeSessionResponse(_message.Message):
     may_record: _builtins.bool
     """Whether the subject may record: the action `record`."""
     course_id: _builtins.str
-    """The course of the session. Empty for a session that stands alone."""
+    """The course of the session. Empty for a session that stands alone, and if `join` is denied."""
     @_builtins.property
     def join(self) -> Global___CheckResponse:
         """Whether the subject may enter: the answer of a Check of the action `join`."""
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """The planned end of the session. Absent for a session without one."""
+        """The planned end of the session. Absent for a session without one, and if `join` is denied."""
 
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:

@@ -87,6 +87,16 @@ async def test_an_entrance_says_until_when_and_of_which_course(service: Service)
     assert denied == apb.AuthorizeSessionResponse(join=denied.join)
 
 
+async def test_who_may_not_join_yet_is_told_until_when(service: Service) -> None:
+    session = pb.Session(id="monday", course_id="algebra", state=pb.SESSION_STATE_LIVE)
+    member = pb.Membership(subject=MAYA, scope=pb.Scope(session_id="monday"), role="host")
+    member.starts_at.seconds = START_S + 600
+    await written(service, COURSE, touch(session=session), touch(membership=member))
+    request = apb.AuthorizeSessionRequest(subject=MAYA, session_id="monday")
+    told = await service.authorization.AuthorizeSession(request)
+    assert (told.join.allowed, told.valid_until) == (False, member.starts_at)
+
+
 async def test_a_source_at_fault_fails_alone(service: Service) -> None:
     await written(service, COURSE)
     sources = [query("notebook", "a b"), query("notebok", "nb"), query("notebook", "nb")]

@@ -55,7 +55,8 @@ class CombinedCalls:
         join = found[_JOIN] if _JOIN in found else checker.check(snapshot, joining, now)
         response = pb.AuthorizeSessionResponse()
         self.answers.fill(response.join, call, joining, join, snapshot.token)
-        if not join.allowed:
+        if not join.allowed:  # all that depends on it changes with it
+            set_valid_until(response, join.valid_until)
             return response
         in_session = {each: found[each] for each in _IN_SESSION if each in found and found[each].allowed}
         for action in _IN_SESSION:
