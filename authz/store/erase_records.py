@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from authz.domain.entities import Versioned
+from authz.domain.entities import KINDS, Entity, Versioned
+from authz.domain.ids import Subject
 from authz.domain.mentions import mentions
+from authz.store.engine import stream
 from authz.store.erase_history import erase_rest, without_subject
 from authz.store.erasure_steps import Phase, Step, advance_step
 from authz.store.log_reader import raise_resumable_from, read_state
@@ -38,18 +41,12 @@ def erase_records(transaction: Transaction, step: Step) -> None:
         batch.rewrite([msgspec.structs.replace(each.entity, owner=step.owner) for each in owned])
         became = "left without an owner" if step.new_owner is None else "given away"
         done[f"resource records {became}"] = len(owned)
-        for name, texts in RECORD_TEXTS.items():
-            stored = ENTITY_ROWS[name]
-            named = may_mention([stored.table.c[text] for text in texts], subject)
-            records = [
-                each.entity
-                for each in _some(connection, name, named, at_once - done.total())
-                if any(mentions(getattr(each.entity, text), subject) for text in texts)
-            ]
+        for name in RECORD_TEXTS:
+            records = _naming(connection, name, subject, at_once - done.total())
             # Their texts name the subject, which the log must not do again.
             renamed = [without_subject(each, subject, step.pseudonym) for each in records]
             batch.rewrite(renamed, logs_before=False)
-            done[f"{stored.kind.plural.replace('_', ' ')} renamed in"] = len(records)
+            done[f"{KINDS[name].plural.replace('_', ' ')} renamed in"] = len(records)
     if removed := +done:
         advance_step(connection, step, done=removed)
     elif not is_removing_from(connection, subject):
@@ -71,6 +68,15 @@ def begin_history(transaction: Transaction, step: Step, *, grace_us: int, waited
         raise_resumable_from(connection, last)
         done = erase_rest(connection, step.subject, step.pseudonym)
         advance_step(connection, step, phase=Phase.HISTORY, done=done, position=0)
+
+
+def _naming(connection: Connection, name: str, subject: Subject, limit: int) -> list[Entity]:
+    """Up to `limit` records of a kind whose texts name the subject."""
+    stored, texts = ENTITY_ROWS[name], RECORD_TEXTS[name]
+    wanted = select(stored.table).where(may_mention([stored.table.c[text] for text in texts], subject))
+    with stream(connection, wanted, rows_at_once=1) as rows:  # a version may be large
+        named = (row for row in rows if any(mentions(getattr(row, text), subject) for text in texts))
+        return [*stored.entities([*islice(named, limit)])]
 
 
 def _some(connection: Connection, name: str, wanted: Any, limit: int) -> list[Versioned[Any]]:

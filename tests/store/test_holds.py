@@ -20,8 +20,9 @@ from authz.store import Store
 from authz.store.engine import open_engine, write_transaction
 from authz.store.erasure_steps import begin
 from authz.store.holds import HOLDS, read_holds
+from authz.store.log_writer import Origin
 from tests.databases import read_tree
-from tests.store.directory import create, hold, open_with, release_hold, remove, write
+from tests.store.directory import create, hold, open_with, release_hold, remove, user, write
 from tests.store.retention import YEAR_US, eleven_years_ago, log_of, purge, set_period
 from tests.store.test_connections import others_wait
 from tests.store.test_erasures import MAYA, REQUEST, STU, fill, finished
@@ -49,6 +50,41 @@ def test_who_is_held_while_an_erasure_begins_is_told_that_it_has_begun(postgresq
         with pytest.raises(FailedPreconditionError, match="user:maya was erased"):
             held.result()
     assert one.personal_data.holds() == ()
+    one.close()
+    other.close()
+
+
+def test_an_erasure_that_begins_while_somebody_is_held_is_refused_with_the_reason(
+    postgresql_url: str,
+) -> None:
+    one, other = open_with(postgresql_url), open_with(postgresql_url)
+    fill(one)
+    placed = Hold(MAYA, "case 12", "service:dpo", 1)
+    with ThreadPoolExecutor(1) as pool:
+        with one.directory.transaction() as transaction:
+            with transaction.revision(Origin(placed.actor, placed.reason, "")) as batch:
+                batch.rewrite([placed])
+            erasure = begun(postgresql_url, pool, partial(other.personal_data.begin_erasure, REQUEST))
+        with pytest.raises(FailedPreconditionError, match="so nothing is erased: case 12") as refused:
+            erasure.result()
+    assert refused.value.reason is ErrorReason.SUBJECT_HELD
+    one.close()
+    other.close()
+
+
+def test_of_two_who_release_a_hold_at_once_one_does(store_url: str) -> None:
+    one, other = open_with(store_url), open_with(store_url)
+    hold(one, MAYA)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(release_hold, each, MAYA) for each in (one, other)]
+    errors = [each.exception() for each in calls]
+    (refused,) = filter(None, errors)
+    assert isinstance(refused, FailedPreconditionError)
+    changes = one.directory.follow(0, 10).changes
+    assert [mutation.operation for each in changes for mutation in each.mutations] == [
+        Operation.TOUCH,
+        Operation.DELETE,
+    ]
     one.close()
     other.close()
 
@@ -126,6 +162,20 @@ def test_nobody_learns_from_the_log_who_was_held_before_the_erasure(store: Store
     assert left.entity.actor.startswith("service:x for user:erased-")
     tree = read_tree(store_url, [signed.size])
     assert (tree.faults, tree.roots[signed.size]) == ((), signed.roots[signed.size])
+
+
+def test_an_erasure_finds_the_hold_of_a_person_among_many_of_a_namesake(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=2)
+    for number in range(4):
+        hold(store, user(f"u{number}"), actor=f"service:x for {MAYA}{2 if number < 3 else ''}")
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    of_namesake = "service:x for user:maya2"
+    *others, last = (each.entity.actor for each in store.personal_data.holds())
+    assert others == [of_namesake] * 3
+    assert last.startswith("service:x for user:erased-")
+    assert read_tree(store_url).faults == ()
+    store.close()
 
 
 def test_a_rename_to_a_held_id_leaves_the_hold_as_it_is(store: Store) -> None:

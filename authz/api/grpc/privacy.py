@@ -103,7 +103,9 @@ class PrivacyServicer:
         self, request: pb.ReleaseErasedSubjectRequest, call: Call
     ) -> pb.ReleaseErasedSubjectResponse:
         """Release the id of an erased subject for somebody new."""
-        return pb.ReleaseErasedSubjectResponse(written_at=await self._write(self.data.release, request, call))
+        return pb.ReleaseErasedSubjectResponse(
+            written_at=await self._write_about(self.data.release, request, call)
+        )
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
         """Move all records of a subject to another id, or none.
@@ -141,30 +143,18 @@ class PrivacyServicer:
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
         """Block the erasure of a subject until the hold is released."""
-        return pb.HoldSubjectResponse(written_at=await self._write(self.data.hold, request, call))
+        return pb.HoldSubjectResponse(written_at=await self._write_about(self.data.hold, request, call))
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
         """End a hold, so that the subject can be erased."""
-        return pb.ReleaseHoldResponse(written_at=await self._write(self.data.release_hold, request, call))
+        return pb.ReleaseHoldResponse(
+            written_at=await self._write_about(self.data.release_hold, request, call)
+        )
 
     async def ReadHolds(self, _request: pb.ReadHoldsRequest, call: Call) -> pb.ReadHoldsResponse:
         """List all holds."""
         await require_of_person(call, self.rights)
         return pb.ReadHoldsResponse(holds=map(entity_message, await self.gate.run(self.data.holds)))
-
-    async def _write(
-        self,
-        write: Callable[..., ConsistencyToken],
-        request: pb.HoldSubjectRequest | pb.ReleaseHoldRequest | pb.ReleaseErasedSubjectRequest,
-        call: Call,
-    ) -> common_pb2.ConsistencyToken:
-        """Write about a subject for the reason in the request."""
-        await require_of_person(call, self.rights)
-        subject = parse_subject(request, "subject", field="subject")
-        given = {"actor": call.principal.actor, "request_id": call.request_id}
-        reason = parse_given_reason(request.reason)
-        state = await self.eraser.commit(partial(write, subject, reason=reason, **given))
-        return token_message(self.gate, state)
 
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
         """List the retention rules of all data."""
@@ -178,3 +168,17 @@ class PrivacyServicer:
         rule, state = await self.purger.set_period(wanted)
         token = token_message(self.gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
+
+    async def _write_about(
+        self,
+        write: Callable[..., ConsistencyToken],
+        request: pb.HoldSubjectRequest | pb.ReleaseHoldRequest | pb.ReleaseErasedSubjectRequest,
+        call: Call,
+    ) -> common_pb2.ConsistencyToken:
+        """Write something about the subject of a request, for its reason; return the token of the state."""
+        await require_of_person(call, self.rights)
+        subject = parse_subject(request, "subject", field="subject")
+        given = {"actor": call.principal.actor, "request_id": call.request_id}
+        reason = parse_given_reason(request.reason)
+        state = await self.eraser.commit(partial(write, subject, reason=reason, **given))
+        return token_message(self.gate, state)
