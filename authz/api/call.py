@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -89,7 +89,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `request_id` is the one in the request, empty without one. `deadline` is on the clock of
     `time.monotonic`, in seconds; None for none. `decided` collects what the call decides, for the decision
-    log; None without one.
+    log; None without one. `require_permitted`, of a write, raises once the caller may no longer make it.
     """
 
     method: Method
@@ -100,6 +100,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     principal: Principal = UNAUTHENTICATED
     rights: CallerRights = NO_RIGHTS
     decided: list[AnsweredQuestion] | None = None
+    require_permitted: Callable[[], Awaitable[None]] | None = None
 
     def require(self, permission: str) -> None:
         """Raise `PermissionDeniedError` unless the caller has a permission that the request needs."""

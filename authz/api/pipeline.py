@@ -130,6 +130,9 @@ class Pipeline:
         if call.method.kind is CallKind.IMPORT:
             permitted: Any = Recheck(partial(self._require_unchanged, call)).each(cast("Any", request))
             return await run(permitted, call)
+        if call.method.kind is CallKind.WRITE:
+            require = partial(self._require_unchanged, call)
+            return await run(request, msgspec.structs.replace(call, require_permitted=require))
         if not call.method.server_streams:
             return await run(request, call)
         try:

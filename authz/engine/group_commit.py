@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -25,6 +25,10 @@ from authz.telemetry.metrics import GROUP_COMMIT_WRITES
 
 T = TypeVar("T")
 
+RequirePermitted: TypeAlias = Callable[[], Awaitable[None]]
+"""Raises an `AuthzError` when the caller of a write may no longer make it."""
+
+CHECK_INTERVAL_S = 0.5
 MAX_WRITES_PER_GROUP = 128
 MAX_MUTATIONS_PER_GROUP = 1000
 
@@ -70,11 +74,12 @@ class GroupCommitter:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def write(self, request: WriteRequest) -> ConsistencyToken:
-        """As `Directory.write`."""
-        state: ConsistencyToken = await self._hand_over(
-            self._revocations if request.takes_access_away else self._writes, request
-        )
+    async def write(
+        self, request: WriteRequest, require_permitted: RequirePermitted | None = None
+    ) -> ConsistencyToken:
+        """As `Directory.write`. Raises what `require_permitted` does while the write waits, and drops it."""
+        queue = self._revocations if request.takes_access_away else self._writes
+        state: ConsistencyToken = await self._hand_over(queue, request, require_permitted)
         return state
 
     async def run_batch(self, batch: Callable[[], T]) -> T:
@@ -88,7 +93,9 @@ class GroupCommitter:
         await self._idle.wait()
         await asyncio.to_thread(self._pool.shutdown)
 
-    async def _hand_over(self, queue: deque[_Waiting[T]], work: T) -> Any:
+    async def _hand_over(
+        self, queue: deque[_Waiting[T]], work: T, require_permitted: RequirePermitted | None = None
+    ) -> Any:
         if self._closed:
             raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again later")
         loop = asyncio.get_running_loop()
@@ -102,8 +109,10 @@ class GroupCommitter:
             self._delay = None
             loop.call_soon(self._end_delay, loop)
         try:
+            if require_permitted is not None:
+                await _checked_while_in(queue, waiting, require_permitted)
             return await waiting.answer
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Exception):
             with suppress(ValueError):  # it has begun
                 queue.remove(waiting)
             raise
@@ -163,6 +172,18 @@ class GroupCommitter:
             # One of them may be the cause, and the others must not fail with it.
             outcomes = [_outcome(partial(self._directory.write, request)) for request in requests]
         loop.call_soon_threadsafe(self._finish_group, loop, group, outcomes)
+
+
+async def _checked_while_in(
+    queue: deque[_Waiting[T]], waiting: _Waiting[T], require_permitted: RequirePermitted
+) -> None:
+    """Return once a write has begun. Others may keep it waiting for seconds, in which its caller may lose the
+    right to it."""
+    while True:
+        await asyncio.wait((waiting.answer,), timeout=CHECK_INTERVAL_S)
+        if waiting not in queue:
+            return
+        await require_permitted()
 
 
 def _next_group(waiting: deque[_Waiting[WriteRequest]]) -> list[_Waiting[WriteRequest]]:

@@ -15,7 +15,7 @@ from authz.domain.mutations import ImportFault, Mutation, WriteRequest
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.group_commit import GroupCommitter
+from authz.engine.group_commit import GroupCommitter, RequirePermitted
 
 MAX_REPORTED_FAULTS = 1000
 MAX_MUTATIONS_PER_BATCH = 250
@@ -82,9 +82,11 @@ class DirectoryWriter:
         self._idle_timeout_s = idle_timeout_s
         self._max_import_s = max_import_s
 
-    async def write(self, request: WriteRequest) -> WriteReport:
-        """Commit all of it or none. Raises as `Directory.write`."""
-        state = await self._committer.write(request)
+    async def write(
+        self, request: WriteRequest, require_permitted: RequirePermitted | None = None
+    ) -> WriteReport:
+        """Commit all of it or none. Raises as `GroupCommitter.write`."""
+        state = await self._committer.write(request, require_permitted)
         return WriteReport(state, await self._gate.wait_until_replicated(state))
 
     async def repeated(self, request: WriteRequest) -> WriteReport | None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import select
 
 from authz.domain.ids import Subject, SubjectType
-from authz.store.engine import opened, read_transaction
+from authz.engine import group_commit
+from authz.store.engine import opened, read_transaction, write_transaction
 from authz.store.recipients import askers
 from authz.store.tables import ENTITY_TABLES
 from authz.v1 import common_pb2 as pb
@@ -22,7 +26,7 @@ from authz.v1 import privacy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
 from tests.callers import grant, revoke
 from tests.issuer import Issuer, bearer
-from tests.service import Service, info_of, reason_of, serve
+from tests.service import Service, in_process, info_of, reason_of, serve
 
 ISSUER = Issuer()
 COURSES = 10_000
@@ -81,6 +85,40 @@ async def test_an_import_ends_when_its_caller_is_no_longer_known(
         await secured.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")), timeout=20)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert info_of(caught.value).metadata["written"] == "1"
+
+
+@in_process
+async def test_a_write_that_waits_is_dropped_when_its_caller_is_no_longer_known(
+    secured: Service, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, checked_while_in = asyncio.Event(), group_commit._checked_while_in
+
+    async def told(queue: deque[Any], waiting: Any, require_permitted: Any) -> None:
+        if waiting.work.reason == "second":
+            waits.set()
+        await checked_while_in(queue, waiting, require_permitted)
+
+    def write(course_id: str, reason: str) -> Any:
+        course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id=course_id))
+        request = dpb.WriteRequest(mutations=[course], reason=reason)
+        return secured.directory.Write(request, metadata=bearer(ISSUER.jwt("sync")), timeout=60)
+
+    monkeypatch.setattr(group_commit, "_checked_while_in", told)
+    before = REGISTRY.get_sample_value("authz_group_commit_writes_count") or 0
+    with opened(sqlite_url) as engine, write_transaction(engine):  # so that the first write cannot end
+        first = write("algebra", "first")
+        async with asyncio.timeout(20):
+            while REGISTRY.get_sample_value("authz_group_commit_writes_count") == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        second = write("drama", "second")
+        await asyncio.wait_for(waits.wait(), 20)
+        (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await second
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    with suppress(grpc.aio.AioRpcError):  # the lock may have been held for too long
+        await first
+    assert not has_course(sqlite_url, "drama")
 
 
 async def test_a_watch_ends_while_nothing_tells_whether_its_caller_may_go_on(

@@ -17,10 +17,12 @@ from authz.domain.errors import (
     ConflictError,
     ErrorReason,
     FailedPreconditionError,
+    PermissionDeniedError,
     UnavailableError,
 )
 from authz.domain.mutations import ImportBatchResult, Mutation, Operation, WriteRequest
 from authz.domain.tokens import ConsistencyToken
+from authz.engine import group_commit
 from authz.engine.group_commit import MAX_MUTATIONS_PER_GROUP, MAX_WRITES_PER_GROUP, GroupCommitter
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -141,6 +143,27 @@ async def test_a_group_is_bounded_by_its_writes_and_by_its_mutations(
         "first",
         *(request.reason for request in (*many, *large)),
     ]
+
+
+async def test_a_write_that_waits_is_dropped_once_its_caller_may_no_longer_make_it(
+    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "CHECK_INTERVAL_S", 0)
+    denied = PermissionDeniedError("no longer", permission="write_courses")
+    checks = iter((False, False, True))
+
+    async def require_permitted() -> None:
+        if next(checks):
+            raise denied
+
+    first = await held(writing, recorder)
+    with pytest.raises(PermissionDeniedError) as caught:
+        await writing.write(request_of("second"), require_permitted)
+    assert caught.value is denied
+    third = await handed_over(writing, request_of("third"))
+    recorder.go_on.set()
+    await asyncio.gather(first, *third)
+    assert recorder.calls == [["first"], ["third"]]
 
 
 async def test_imports_and_groups_take_turns(writing: GroupCommitter, recorder: Recorder) -> None:

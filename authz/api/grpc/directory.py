@@ -14,7 +14,6 @@ from authz.api.grpc.answers import token_message
 from authz.api.permissions import permission_to_write
 from authz.domain.entities import Key
 from authz.domain.errors import PermissionDeniedError
-from authz.domain.ids import Subject
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.ports import Directory
 from authz.engine.consistency import ConsistencyGate
@@ -59,16 +58,17 @@ class DirectoryServicer:
             actor=call.principal.actor,
             request_id=call.request_id,
         )
-        report = await self._written(write, call.principal.on_behalf_of)
+        report = await self._written(write, call)
         return pb.WriteResponse(
             written_at=token_message(self.gate, report.state),
             replicated=report.replicated,
             revision=report.state.revision,
         )
 
-    async def _written(self, write: WriteRequest, person: Subject | None) -> WriteReport:
+    async def _written(self, write: WriteRequest, call: Call) -> WriteReport:
+        person = call.principal.on_behalf_of
         if person is None:
-            return await self.writer.write(write)
+            return await self.writer.write(write, call.require_permitted)
         try:
             permitted = await self.rights.require_records(person, write.mutations)
         except PermissionDeniedError:
@@ -77,7 +77,8 @@ class DirectoryServicer:
             if report is None:
                 raise
             return report
-        return await self.writer.write(msgspec.structs.replace(write, mutations=permitted))
+        write = msgspec.structs.replace(write, mutations=permitted)
+        return await self.writer.write(write, call.require_permitted)
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """Apply the valid mutations, message by message, and report the invalid ones."""
