@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import msgspec
@@ -99,7 +100,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What a client shows of itself with each call, besides a certificate."""
 
     acting_for: str
-    token: Callable[[], str] | None
+    credential: Callable[[], str] | None
+    """What gives the header that shows the token."""
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of the next call.
@@ -107,7 +109,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         Raises `InvalidArgumentError` if there is no token.
         """
         person = (("authz-acting-for", self.acting_for),) if self.acting_for else ()
-        return (*person, ("authorization", _bearer(self.token()))) if self.token else person
+        return (*person, ("authorization", self.credential())) if self.credential else person
 
 
 def person_of(acting_for: str | Subject | None) -> str:
@@ -127,26 +129,26 @@ def identity_of(
     allow_plaintext_token: bool,
 ) -> Identity:
     """What the arguments of `Client` say. Raises `InvalidArgumentError` for a token that all could read."""
-    source = _token_source(token, token_file)
-    if source is not None:
+    credential = _credential(token, token_file)
+    if credential is not None:
         is_encrypted = bool(connection.tls_ca_file) or allow_plaintext_token
         _require_private(connection.target, is_encrypted=is_encrypted)
-    return Identity(acting_for=person_of(acting_for), token=source)
+    return Identity(acting_for=person_of(acting_for), credential=credential)
 
 
-def _bearer(token: str) -> str:
+def _bearer(token: str, *, field: str = "token") -> str:
     """The header that shows a token. Raises `InvalidArgumentError` for text that cannot be one."""
     if not isinstance(token, str):
-        raise malformed("token", f"is a {type(token).__name__}; give text, or a function that returns it")
+        raise malformed(field, f"is a {type(token).__name__}; give text, or a function that returns it")
     if not _TOKEN.fullmatch(token):
         raise malformed(
-            "token", "is empty, or is more than a token or a JWT; give exactly what its issuer printed"
+            field, "is empty, or is more than a token or a JWT; give exactly what its issuer printed"
         )
     return f"Bearer {token}"
 
 
-def _token_source(token: str | Callable[[], str], token_file: str) -> Callable[[], str] | None:
-    """What gives the token for a call, or raises `InvalidArgumentError`; None without one.
+def _credential(token: str | Callable[[], str], token_file: str) -> Callable[[], str] | None:
+    """What gives the header for a call, or raises `InvalidArgumentError`; None without a token.
 
     A file is read for each call, so that one that is renewed counts from the next call on. Raises
     `InvalidArgumentError` for a file and a token, and for a token that is none.
@@ -155,13 +157,17 @@ def _token_source(token: str | Callable[[], str], token_file: str) -> Callable[[
         if token:
             raise malformed("token", "is given twice; give a token or a file")
         file = as_path(token_file, field="token_file")
-        return lambda: contents_of(file, field="token_file").decode(errors="replace").strip()
+        return lambda: _bearer(_text_in(file), field="token_file")
     if callable(token):
-        return lambda: _returned_by(token)
+        return lambda: _bearer(_returned_by(token))
     if token == "":
         return None
-    _bearer(token)
-    return lambda: token
+    header = _bearer(token)
+    return lambda: header
+
+
+def _text_in(file: Path) -> str:
+    return contents_of(file, field="token_file").decode(errors="replace").strip()
 
 
 def _returned_by(token: Callable[[], str]) -> str:

@@ -71,7 +71,7 @@ def test_a_file_that_holds_no_token_is_told_before_a_call(content: str, tmp_path
     file = tmp_path / "token"
     file.write_text(content)
     client = Client("127.0.0.1:1", token_file=str(file))
-    with client, pytest.raises(InvalidArgumentError, match="is empty, or is more than a token"):
+    with client, pytest.raises(InvalidArgumentError, match=r"^token_file is empty, or is more than a token"):
         client.check("user:maya", "read", "material:m-1")
 
 
