@@ -133,6 +133,9 @@ class Pipeline:
         if call.method.kind is CallKind.WRITE:
             require = partial(self._require_unchanged, call)
             return await run(request, msgspec.structs.replace(call, require_permitted=require))
+        if call.method.kind is CallKind.POLICY:
+            # It may publish a policy after a proof of seconds, and so change what else its caller may do.
+            return await Recheck(partial(self._require_permitted, call)).result_of(run(request, call))
         if not call.method.server_streams:
             return await run(request, call)
         try:
@@ -141,6 +144,9 @@ class Pipeline:
             if call.method.kind is CallKind.WATCH:
                 # Its client may never read the status: other clients must not wait for that.
                 self._concurrency[CallKind.WATCH].release_to_others()
+
+    async def _require_permitted(self, call: Call) -> None:
+        await self._permit(self._authenticate(call))
 
     async def _require_unchanged(self, call: Call) -> None:
         now = await self._permit(self._authenticate(call))

@@ -33,10 +33,9 @@ class Recheck:
             while True:
                 left_s = max(0.0, self._next_at - time.monotonic())
                 done, _ = await asyncio.wait((task,), timeout=left_s)
-                if time.monotonic() >= self._next_at:
-                    await self._check()
                 if done:
                     return task.result()
+                await self._check_if_due()
         finally:
             task.cancel()
 
@@ -51,9 +50,12 @@ class Recheck:
                 request = await self.result_of(anext(left))
             except StopAsyncIteration:
                 return
+            await self._check_if_due()
             yield request
 
-    async def _check(self) -> None:
+    async def _check_if_due(self) -> None:
+        if time.monotonic() < self._next_at:
+            return
         try:
             await self._require()
         except UnavailableError:

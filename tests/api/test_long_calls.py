@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -12,20 +13,24 @@ from typing import Any
 
 import grpc
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import select
 
 from authz.domain.ids import Subject, SubjectType
 from authz.engine import group_commit
-from authz.store.engine import opened, read_transaction, write_transaction
+from authz.engine.policy_cases import validate_files
+from authz.store.directory import SqlDirectory
+from authz.store.engine import opened, read_transaction
 from authz.store.recipients import askers
 from authz.store.tables import ENTITY_TABLES
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import policy_pb2 as plpb
 from authz.v1 import privacy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
+from tests.api.test_policies import messages
 from tests.callers import grant, revoke
 from tests.issuer import Issuer, bearer
+from tests.policies import with_rows
 from tests.service import Service, in_process, info_of, reason_of, serve
 
 ISSUER = Issuer()
@@ -88,10 +93,49 @@ async def test_an_import_ends_when_its_caller_is_no_longer_known(
 
 
 @in_process
+async def test_a_policy_is_not_published_when_its_caller_is_no_longer_known_after_the_proof(
+    secured: Service, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> Any:
+        begun.set()
+        assert may_end.wait(60)
+        return validate_files(*given)
+
+    grant(sqlite_url, {"service:editor": "policy_editor"})
+    async with asyncio.timeout(20):
+        while True:  # until the server knows of the role
+            with suppress(grpc.aio.AioRpcError):
+                editor = bearer(ISSUER.jwt("editor"))
+                await secured.policy.ReadPolicyVersions(plpb.ReadPolicyVersionsRequest(), metadata=editor)
+                break
+            await asyncio.sleep(0.05)
+    monkeypatch.setattr("authz.engine.publish.validate_files", slowly)
+    request = plpb.ApplyPolicyRequest(files=messages(with_rows("# reviewed")))
+    applied = secured.policy.ApplyPolicy(request, metadata=editor, timeout=60)
+    await asyncio.to_thread(begun.wait, 20)
+    (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await applied
+    may_end.set()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    with opened(sqlite_url) as engine, read_transaction(engine) as connection:
+        versions = connection.scalars(select(ENTITY_TABLES["policy_version"].c.number)).all()
+    assert versions == [1]
+
+
+@in_process
 async def test_a_write_that_waits_is_dropped_when_its_caller_is_no_longer_known(
     secured: Service, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    begun, may_end, write_group = threading.Event(), threading.Event(), SqlDirectory.write_group
     waits, checked_while_in = asyncio.Event(), group_commit._checked_while_in
+
+    def slowly(self: SqlDirectory, requests: Any) -> Any:
+        begun.set()
+        assert may_end.wait(60)
+        return write_group(self, requests)
 
     async def told(queue: deque[Any], waiting: Any, require_permitted: Any) -> None:
         if waiting.work.reason == "second":
@@ -103,22 +147,19 @@ async def test_a_write_that_waits_is_dropped_when_its_caller_is_no_longer_known(
         request = dpb.WriteRequest(mutations=[course], reason=reason)
         return secured.directory.Write(request, metadata=bearer(ISSUER.jwt("sync")), timeout=60)
 
+    monkeypatch.setattr(SqlDirectory, "write_group", slowly)
     monkeypatch.setattr(group_commit, "_checked_while_in", told)
-    before = REGISTRY.get_sample_value("authz_group_commit_writes_count") or 0
-    with opened(sqlite_url) as engine, write_transaction(engine):  # so that the first write cannot end
-        first = write("algebra", "first")
-        async with asyncio.timeout(20):
-            while REGISTRY.get_sample_value("authz_group_commit_writes_count") == before:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        second = write("drama", "second")
-        await asyncio.wait_for(waits.wait(), 20)
-        (tmp_path / "keys.json").write_bytes(Issuer().jwks())
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await second
+    first = write("algebra", "first")
+    await asyncio.to_thread(begun.wait, 20)
+    second = write("drama", "second")
+    await asyncio.wait_for(waits.wait(), 20)
+    (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await second
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    with suppress(grpc.aio.AioRpcError):  # the lock may have been held for too long
-        await first
-    assert not has_course(sqlite_url, "drama")
+    may_end.set()
+    await first
+    assert has_course(sqlite_url, "algebra") and not has_course(sqlite_url, "drama")
 
 
 async def test_a_watch_ends_while_nothing_tells_whether_its_caller_may_go_on(
