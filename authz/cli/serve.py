@@ -17,6 +17,8 @@ from authz.runtime.settings import Settings, load_settings
 
 _OWN = {"database_url": "database", "transport": "transport"}
 """The settings that `--memory` determines, and their flags."""
+_MEMORY_URL = "sqlite://"
+"""The URL of a database in memory, as SQLAlchemy names it. It means `--memory`."""
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  only the folder in which a new one is made
 
 
@@ -26,7 +28,9 @@ def serve(
     memory: Annotated[
         bool,
         typer.Option(
-            "--memory", help="Start with an empty database, which is deleted at the end: for tests."
+            "--memory",
+            help="Start with an empty database, which is deleted at the end: for tests. So does `--database"
+            " sqlite://`.",
         ),
     ] = False,
     print_config: Annotated[
@@ -42,6 +46,8 @@ def serve(
     if print_config:
         _print_config(load_settings(given))
         return
+    if (given["database_url"] or os.environ.get("AUTHZ_DATABASE_URL")) == _MEMORY_URL:
+        memory, given["database_url"] = True, None
     if not memory:
         run_server(_main, given)
         return

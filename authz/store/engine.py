@@ -134,7 +134,8 @@ def _is_postgresql(url: URL) -> bool:
 def _require_file(database: str | None) -> None:
     if not database or database == ":memory:":
         raise malformed_url(
-            "names no file, and a database in memory would lose every write (tests: `authz serve --memory`)"
+            "names no file, and a database in memory would lose every write (for tests: `authz serve"
+            " --memory`)"
         )
     if not Path(database).absolute().parent.is_dir():
         raise malformed_url(f"names a file in `{Path(database).parent}`, where there is no such folder")

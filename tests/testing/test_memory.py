@@ -16,12 +16,21 @@ from tests.forkserver import AUTHZ, Process
 from tests.serving import run
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_begins_empty_and_leaves_nothing(workers: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (("--memory",), "sqlite:///{}/other.db"),
+        (("--memory", "--workers", "2"), "sqlite:///{}/other.db"),
+        (("--database", "sqlite://"), "sqlite:///{}/other.db"),
+        ((), "sqlite://"),
+    ],
+    ids=["option", "two workers", "url", "variable"],
+)
+def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tmp_path: Path) -> None:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
-    environ["AUTHZ_DATABASE_URL"] = f"sqlite:///{tmp_path / 'other.db'}"
-    options = ("--address", "127.0.0.1:0", "--workers", workers)
-    process = Process("serve", "--memory", *options, environ=environ, stderr=subprocess.PIPE)
+    environ["AUTHZ_DATABASE_URL"] = url.format(tmp_path)
+    options = ("--address", "127.0.0.1:0")
+    process = Process("serve", *given, *options, environ=environ, stderr=subprocess.PIPE)
     try:
         assert process.stderr is not None
         folder = address = ""
