@@ -29,6 +29,8 @@ from authz.domain.errors import (
 )
 from authz.telemetry.metrics import SHED_CALLS
 
+_CHANGING = (CallKind.WRITE, CallKind.POLICY)
+
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
@@ -130,11 +132,11 @@ class Pipeline:
         if call.method.kind is CallKind.IMPORT:
             permitted: Any = Recheck(partial(self._require_unchanged, call)).each(cast("Any", request))
             return await run(permitted, call)
-        if call.method.kind is CallKind.WRITE:
+        if call.method.kind is CallKind.WRITE and not call.method.permission:
             require = partial(self._require_unchanged, call)
             return await run(request, msgspec.structs.replace(call, require_permitted=require))
-        if call.method.kind is CallKind.POLICY:
-            # It may publish a policy after a proof of seconds, and so change what else its caller may do.
+        if call.method.kind in _CHANGING:
+            # Its proof, or the writes of others, may take seconds before it changes anything.
             return await Recheck(partial(self._require_permitted, call)).result_of(run(request, call))
         if not call.method.server_streams:
             return await run(request, call)

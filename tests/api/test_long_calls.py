@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from authz.domain.ids import Subject, SubjectType
 from authz.engine import group_commit
+from authz.engine.group_commit import GroupCommitter
 from authz.engine.policy_cases import validate_files
 from authz.store.directory import SqlDirectory
 from authz.store.engine import opened, read_transaction
@@ -160,6 +161,48 @@ async def test_a_write_that_waits_is_dropped_when_its_caller_is_no_longer_known(
     may_end.set()
     await first
     assert has_course(sqlite_url, "algebra") and not has_course(sqlite_url, "drama")
+
+
+@in_process
+async def test_a_rename_that_waits_is_dropped_when_its_caller_is_no_longer_known(
+    secured: Service, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end, write_group = threading.Event(), threading.Event(), SqlDirectory.write_group
+    waits, run_batch = asyncio.Event(), GroupCommitter.run_batch
+
+    def slowly(self: SqlDirectory, requests: Any) -> Any:
+        begun.set()
+        assert may_end.wait(60)
+        return write_group(self, requests)
+
+    async def told(self: GroupCommitter, batch: Any) -> Any:
+        if batch.func.__name__ == "rename":
+            waits.set()
+        return await run_batch(self, batch)
+
+    grant(sqlite_url, {"service:officer": "privacy_officer"})
+    maya, other = (pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name) for name in ("maya", "other"))
+    sync, officer = (bearer(ISSUER.jwt(name)) for name in ("sync", "officer"))
+    course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id="algebra"))
+    enrolled = pb.Membership(subject=maya, scope=pb.Scope(course_id="algebra"), role="student")
+    enrols = dpb.Mutation(operation=dpb.OPERATION_TOUCH, membership=enrolled)
+    await secured.directory.Write(dpb.WriteRequest(mutations=[course, enrols]), metadata=sync)
+    monkeypatch.setattr(SqlDirectory, "write_group", slowly)
+    monkeypatch.setattr(GroupCommitter, "run_batch", told)
+    first = secured.directory.Write(dpb.WriteRequest(mutations=[course]), metadata=sync, timeout=60)
+    await asyncio.to_thread(begun.wait, 20)
+    request = ppb.RenameSubjectRequest(subject=maya, to=other, reason="asked")
+    renamed = secured.privacy.RenameSubject(request, metadata=officer, timeout=60)
+    await asyncio.wait_for(waits.wait(), 20)
+    (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await renamed
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    may_end.set()
+    await first
+    with opened(sqlite_url) as engine, read_transaction(engine) as connection:
+        members = connection.scalars(select(ENTITY_TABLES["membership"].c.subject_id)).all()
+    assert "maya" in members and "other" not in members
 
 
 async def test_a_watch_ends_while_nothing_tells_whether_its_caller_may_go_on(
