@@ -32,7 +32,14 @@ def list_resources(
     purpose: Purpose = "",
 ) -> None:
     """List the resources on which a subject may perform an action: all that `check` allows."""
-    found = context.client.list_resources(subject, action, *(types or ()), scope=scope, purpose=purpose)
+    found = context.client.list_resources(
+        subject,
+        action,
+        *(types or ()),
+        scope=scope,
+        purpose=purpose,
+        on_unlisted=lambda reason: print(f"nothing is listed: {reason}", file=sys.stderr),
+    )
     _print(context, found, ("resource", "course_id", "session_id"))
 
 

@@ -215,6 +215,16 @@ def page_fields(page: authorization_pb2.ListResourcesResponse | Any) -> dict[str
     }
 
 
+def accessible_resource_of(message: authorization_pb2.ListedResource, **of_page: Any) -> AccessibleResource:
+    """The listed resource of a message; for `of_page` see `page_fields`."""
+    return AccessibleResource(
+        resource=f"{message.type}:{message.id}",
+        course_id=message.course_id,
+        session_id=message.session_id,
+        **of_page,
+    )
+
+
 def permitted_subject_of(message: authorization_pb2.ListedSubject, **of_page: Any) -> PermittedSubject:
     """The listed subject of a message; for `of_page` see `page_fields`."""
     return PermittedSubject(

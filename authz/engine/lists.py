@@ -67,8 +67,11 @@ class ListPage(Generic[ItemT]):
     """One page of a list, made as it is iterated: an item, or None for a candidate that is not in the list.
 
     Once iterated, `position` is where the next page continues, None after the last one, and `valid_until` the
-    earliest instant at which time alone may change this page.
+    earliest instant at which time alone may change this page. `unlisted` says why the list is empty, if that
+    follows from what is asked.
     """
+
+    unlisted: Reason | None = None
 
     def __init__(self, checker: Checker, snapshot: Snapshot, now: Instant, size: int) -> None:
         self.position: Position | None = None
@@ -113,11 +116,15 @@ class ResourcePage(ListPage[ListedResource]):
         self._reach = ReachableScopes(checker, snapshot, now, query, self._validity)
         self._types = sorted(set(query.types))
         self._start = after or ("", "", "", "")
+        if not checker.permits(query.purpose):
+            self.unlisted = Reason.PURPOSE_NOT_PERMITTED
+        elif query.within is not None and snapshot.scope(query.within) is None:
+            self.unlisted = Reason.RESOURCE_UNKNOWN
 
     def __iter__(self) -> Iterator[ListedResource | None]:
         course_id, session_id, first_type, last_id = self._start
         start = (course_id, session_id)
-        for context in self._reach.contexts(start) if self._checker.permits(self._query.purpose) else ():
+        for context in () if self.unlisted else self._reach.contexts(start):
             if context is None:
                 yield None
                 continue
@@ -175,7 +182,7 @@ class ResourcePage(ListPage[ListedResource]):
 
 class SubjectPage(ListPage[ListedSubject]):
     """A page of the subjects that may do what a question asks, in the order of the snapshot. The subject of
-    the question does not matter. `unlisted` says why nobody may, if that follows from what it names."""
+    the question does not matter."""
 
     def __init__(  # noqa: PLR0917  what decides, then what is asked for
         self,

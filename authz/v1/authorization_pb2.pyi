@@ -1090,10 +1090,15 @@ class ListResourcesResponse(_message.Message):
     CHECKED_AT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """For the next page. Empty when there is none."""
     policy_version: _builtins.str
     """The version of the policy that decided."""
+    reason: Global___Reason.ValueType
+    """Why nothing is listed, if that follows from the request alone: RESOURCE_UNKNOWN for a `scope` that does not exist,
+    or PURPOSE_NOT_PERMITTED. Otherwise unspecified.
+    """
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedResource]:
         """The resources. A page that is not the last may have fewer than `page_size`, or none, because the server evaluates at
@@ -1116,10 +1121,11 @@ class ListResourcesResponse(_message.Message):
         checked_at: _common_pb2.ConsistencyToken | None = ...,
         policy_version: _builtins.str = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
+        reason: Global___Reason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "next_page_token", b"next_page_token", "policy_version", b"policy_version", "resources", b"resources", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "next_page_token", b"next_page_token", "policy_version", b"policy_version", "reason", b"reason", "resources", b"resources", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,6 +71,8 @@ def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> Non
     )
     missing = run("list-subjects", "read", "material:m7", "--database", database)
     assert (missing.returncode, missing.stderr) == (0, "nobody may: RESOURCE_UNKNOWN\n")
+    lost = run("list-resources", "user:maya", "read", "--scope", "course:al", "--database", database)
+    assert (lost.returncode, lost.stderr) == (0, "nothing is listed: RESOURCE_UNKNOWN\n")
     wrong = run("list-resources", "user:maya", "reed", "--database", database)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "did you mean `read`?" in wrong.stderr

@@ -331,6 +331,21 @@ def test_who_may_says_why_nobody_is_listed(question: Question, why: Reason) -> N
     assert ([*page], page.unlisted, page.position) == ([], why, None)
 
 
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        (ResourceQuery(MAYA, "read", ("course",), course_scope("algebr")), Reason.RESOURCE_UNKNOWN),
+        (ResourceQuery(MAYA, "read", ("course",), session_scope("s")), Reason.RESOURCE_UNKNOWN),
+        (ResourceQuery(MAYA, "read", ("course",), HERE, "training"), Reason.PURPOSE_NOT_PERMITTED),
+        (ResourceQuery(MAYA, "read", ("notebook",), HERE), None),
+    ],
+)
+def test_a_list_of_resources_says_why_nothing_can_be_listed(query: ResourceQuery, why: Reason | None) -> None:
+    campus = Campus([Course(id="algebra"), Membership(subject=MAYA, scope=HERE, role="owner")])
+    page = ResourcePage(CHECKER, campus, NOW, query, 10)
+    assert ([each for each in page if each], page.unlisted, page.position) == ([], why, None)
+
+
 def test_a_page_that_looks_at_much_and_finds_little_ends_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

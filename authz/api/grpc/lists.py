@@ -73,7 +73,7 @@ class ListCalls:
         found = await self._page_items(page)
         response = resources_message(found)
         _note(call, query, found, Decision(_LISTED, checker.version, snapshot.revision))
-        self._fill(response, snapshot, page, digest, token=snapshot.token, version=checker.version)
+        self._fill(response, call, snapshot, page, digest, token=snapshot.token, version=checker.version)
         return response
 
     async def ListSubjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
@@ -96,8 +96,7 @@ class ListCalls:
             # In a thread, where it need not take turns.
             list_past = partial(_list_past_subjects, response, question, as_of, asked.size, after)
             (page, version), token = await self.past.ask(question, as_of, None, snapshot, list_past)
-        response.reason = REASONS.number(page.unlisted if call.rights.has(LEARN_REASONS) else None)
-        self._fill(response, snapshot, page, digest, token=token, version=version)
+        self._fill(response, call, snapshot, page, digest, token=token, version=version)
         return response
 
     async def PlanResources(self, request: pb.PlanResourcesRequest, call: Call) -> pb.PlanResourcesResponse:
@@ -134,6 +133,7 @@ class ListCalls:
     def _fill(
         self,
         response: Any,
+        call: Call,
         snapshot: Snapshot,
         page: ListPage[Any],
         query: str,
@@ -146,6 +146,7 @@ class ListCalls:
             response.next_page_token = self.keys.sign_page(snapshot.state.database_id, position)
         response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=token))
         response.policy_version = version
+        response.reason = REASONS.number(page.unlisted if call.rights.has(LEARN_REASONS) else None)
         set_valid_until(response, page.valid_until)
 
 

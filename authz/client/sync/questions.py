@@ -18,6 +18,7 @@ from authz.client.questions import (
     AskedResource,
     PermittedSubject,
     ResourceActions,
+    accessible_resource_of,
     actions_of,
     answer_of,
     as_question,
@@ -265,6 +266,7 @@ class Questions(FreshCalls):
         *types: str,
         scope: str | Scope | None = None,
         purpose: str = "",
+        on_unlisted: Callable[[Reason | str], None] = lambda _: None,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> Iterator[AccessibleResource]:
@@ -275,7 +277,8 @@ class Questions(FreshCalls):
 
         Without types, all that know the action. `scope`, as `course:algebra-1`, is a course with its
         sessions, or a session. Each page is exact for its own state (`found.checked_at`), which is never
-        older than that of the page before.
+        older than that of the page before. Nothing is yielded for a scope that does not exist: `on_unlisted`
+        is then called with the reason, if the caller may learn reasons.
         """
         request = message_of(
             authorization_pb2.ListResourcesRequest,
@@ -289,14 +292,11 @@ class Questions(FreshCalls):
         for page in self._pages(
             self._authorization.ListResources, request, at_least_as_fresh, fully_consistent
         ):
+            if page.reason:
+                on_unlisted(REASONS.received(page.reason))
             of_page = page_fields(page)
             for each in page.resources:
-                yield AccessibleResource(
-                    resource=f"{each.type}:{each.id}",
-                    course_id=each.course_id,
-                    session_id=each.session_id,
-                    **of_page,
-                )
+                yield accessible_resource_of(each, **of_page)
 
     def plan_resources(
         self,
