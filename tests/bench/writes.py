@@ -1,7 +1,9 @@
 """Print what writing costs against the bare database: medians of several rounds in one run.
 
-The bare database does, on one raw connection or on sixteen at once, exactly the statements of a
-`Write` of one membership, as durably. The service is a process of its own, reached over gRPC.
+The bare database does, on one raw connection or on sixteen at once, the least that a `Write` of one
+membership needs, as durably: it reads the head and the row, and stores the row, the head and the change. The
+service, which also hashes the change and looks for shares, erasures and removals, is a process of its own,
+reached over gRPC.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ STATEMENTS = (
     " VALUES (?, ?, ?, ?, ?, ?)",
     "INSERT INTO changes (revision, position, kind, operation, mutation) VALUES (?, ?, ?, ?, ?)",
 )
-"""What a write of a membership does between its begin and its commit, for SQLite."""
+"""What the least write does between its begin and its commit, for SQLite."""
 
 
 class Rates(msgspec.Struct):
