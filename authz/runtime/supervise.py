@@ -73,6 +73,9 @@ class Supervisor:
         """
         settings = msgspec.structs.replace(self._settings, address=address, follow=False)
         self._workers = [Child(f"worker-{n}", worker_process, settings) for n in range(settings.workers)]
+        for child in (*self._followers, *self._workers):
+            # Prometheus sees a first restart only as an increase from 0.
+            self.restarts.update({(child.name, "hung"): 0, (child.name, "ended"): 0})
         self._tasks.append(asyncio.create_task(beat_forever(self._count_beat)))
         await self._start_all(self._followers)
         await self._start_all(self._workers)

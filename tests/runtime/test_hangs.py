@@ -33,9 +33,11 @@ def test_whoever_hangs_is_replaced_and_counted(sqlite_url: str, free_port: int) 
         until(lambda: len(set(children(process)) - set(hung)) == 3, "they were not replaced")
         assert not alive(hung)
         until(lambda: served_alike(address, allowed=True), "the service did not come back")
-        assert {name: value for name, value in metrics(exported).items() if "restarts_total" in name} == {
-            f'authz_process_restarts_total{{cause="hung",process="{name}"}}': 1
+        restarts = {name: value for name, value in metrics(exported).items() if "restarts_total" in name}
+        assert restarts == {
+            f'authz_process_restarts_total{{cause="{cause}",process="{name}"}}': count
             for name in ("follower", "worker-0", "worker-1")
+            for cause, count in (("hung", 1), ("ended", 0))
         }
 
 
