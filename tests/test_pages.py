@@ -112,3 +112,10 @@ def test_every_decision_that_the_code_names_exists() -> None:
     named = {number for source in SOURCES for number in MENTION.findall(source.read_text())}
     assert named
     assert named <= {page.name[:4] for page in DECISIONS}
+
+
+def test_a_setting_has_its_line_to_itself() -> None:
+    """systemd and `--env-file` of containers take a comment at the end of a line into the value."""
+    for page in PAGES:
+        found = re.findall(rf"^{PREFIX}\w+=\S*[ \t]+#.*", page.read_text(), re.MULTILINE)
+        assert found == [], page
