@@ -42,7 +42,7 @@ from authz.runtime.compose import replica_folder, system_clock
 from authz.runtime.envoy import why_not_envoy
 from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles
-from authz.store import Store, database_name, open_store, prepare_store, sqlite_file
+from authz.store import Store, database_name, has_password, open_store, prepare_store, sqlite_file
 
 _DAY_US = 86_400 * US_PER_S
 _SOON_DAYS = 14
@@ -115,6 +115,11 @@ def _of_access(settings: Settings) -> Iterator[Finding]:
 
 
 def _of_files(settings: Settings) -> Iterator[Finding]:
+    if has_password(settings.database_url):
+        yield _unsafe(
+            "AUTHZ_DATABASE_URL has the password, which `ps` and child processes may show;"
+            " set AUTHZ_DATABASE_PASSWORD_FILE"
+        )
     for name in ("tls_key_file", "database_password_file", "checkpoint_key_file"):
         if getattr(settings, name):
             yield from _of_secret(Path(getattr(settings, name)), stat.S_IRWXO)

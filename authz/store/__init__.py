@@ -14,7 +14,7 @@ from authz.store.connections import OpenConnections
 from authz.store.decisions import SqlDecisions
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import SqlDrafts
-from authz.store.engine import companion_path, database_name, open_engine, opened, sqlite_file
+from authz.store.engine import companion_path, database_name, has_password, open_engine, opened, sqlite_file
 from authz.store.personal_data import SqlPersonalData
 from authz.store.proofs import SqlCheckpoints, SqlProofs
 from authz.store.recipients import SqlRecipients
@@ -29,6 +29,7 @@ __all__ = [
     "Store",
     "companion_path",
     "database_name",
+    "has_password",
     "open_store",
     "prepare_store",
     "sqlite_file",

@@ -77,6 +77,12 @@ def sqlite_file(url: str) -> Path | None:
     return None if _is_postgresql(parsed) else Path(parsed.database or "")
 
 
+def has_password(url: str) -> bool:
+    """Whether the URL itself has the password of the database. Raises as `open_engine`."""
+    parsed = _parse(url)
+    return bool(parsed.password or parsed.query.get("password"))
+
+
 def database_name(url: str) -> str:
     """The same for all URLs of one user's database, whatever their options, and without a password.
 

@@ -50,6 +50,17 @@ def test_nothing_is_found_at_a_server_that_is_as_it_should_be(private_url: str, 
     assert (code, f"wrong: no server answers at {exported}/livez" in told) == (1, True)
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://authz:secret@127.0.0.1:1/x", "postgresql:///x?password=secret"]
+)
+def test_a_password_in_the_url_of_the_database_is_unsafe_and_is_not_printed(url: str) -> None:
+    code, told = doctor(url)
+    assert code == 1
+    assert "unsafe: AUTHZ_DATABASE_URL has the password" in told
+    assert "secret" not in told
+    assert "has the password" not in doctor("postgresql://authz@127.0.0.1:1/x")[1]
+
+
 def test_an_open_address_and_tokens_in_plain_are_unsafe(private_url: str, tmp_path: Path) -> None:
     code, told = doctor(private_url, address="0.0.0.0:1", allow_unauthenticated="true")
     assert code == 1
