@@ -183,6 +183,8 @@ class Follower:
                 self.initialized.set()
                 self._notifier.wait(_HEARTBEAT_S, self._published_revision)
             except AuthzError as error:
+                if self._stopped.is_set():
+                    return  # a stop aborts the connections
                 if self._is_new("database away", error.message):
                     log.warning("database away", error=error.message, notes=error.notes)
                 self._pause()

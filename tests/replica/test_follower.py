@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from authz.domain.entities import Course, CourseKey, CourseState
 from authz.domain.errors import ErrorReason, UnavailableError
@@ -271,6 +272,24 @@ def test_a_follower_that_is_stopped_before_it_began_ends(sqlite_store: Store, tm
         waiting.stop()
         waiting.run()
         assert waiting.initialized.is_set()
+
+
+def test_a_connection_that_a_stop_aborts_is_not_logged_as_a_fault(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    follower = Follower(sqlite_store.directory, tmp_path / "r", source="test", max_bytes=MAX_BYTES)
+    faults = iter(("before the stop", "by the stop"))
+
+    def aborted(after: int, limit: int) -> LogTail:
+        fault = next(faults)
+        if fault == "by the stop":
+            follower.stop()
+        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, fault)
+
+    sqlite_store.directory.follow = aborted  # type: ignore[method-assign]
+    with capture_logs() as logged:
+        follower.run()
+    assert [line["error"] for line in logged if line["event"] == "database away"] == ["before the stop"]
 
 
 def test_what_this_process_commits_is_there_when_its_caller_is_answered(store: Store, tmp_path: Path) -> None:
