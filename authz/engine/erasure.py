@@ -96,7 +96,7 @@ class ReplicaReporter:
         await poll(
             self._report_if_due,
             interval_s=_REPORT_INTERVAL_S,
-            unavailable="replica not reported until the database answers",
+            unavailable="replica not reported until it is fresh and the database answers",
         )
 
     async def _report_if_due(self) -> None:
