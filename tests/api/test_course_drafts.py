@@ -18,7 +18,7 @@ from tests.api.test_drafts import cell
 from tests.api.test_policies import refused
 from tests.api.test_rights import acting_for, campus, publish
 from tests.api.test_scheduled import HOUR_US, stamp, until
-from tests.service import START, Service, reason_of
+from tests.service import START, Service, in_process, reason_of
 
 ROW = ppb.PolicyEdit(add_row=CLOSES)
 """Students of algebra read no materials."""
@@ -181,6 +181,7 @@ def make_anew_while_published(service: Service, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Publisher, "validate", validate_slowly)
 
 
+@in_process
 async def test_a_draft_is_not_published_into_a_course_made_anew(
     sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +192,7 @@ async def test_a_draft_is_not_published_into_a_course_made_anew(
     assert reason_of(await refused(read_in(sqlite_service))) == "VERSION_NOT_FOUND"
 
 
+@in_process
 async def test_a_scheduled_draft_is_not_published_into_a_course_made_anew(
     sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
