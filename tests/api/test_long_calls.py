@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ async def test_a_rename_that_waits_is_dropped_when_its_caller_is_no_longer_known
         return write_group(self, requests)
 
     async def told(self: GroupCommitter, batch: Any) -> Any:
-        if batch.func.__name__ == "rename":
+        if isinstance(batch, partial) and batch.func.__name__ == "rename":
             waits.set()
         return await run_batch(self, batch)
 
