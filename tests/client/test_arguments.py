@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import datetime as dt
 import inspect
-import socket
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any
 
-import anyio
 import pytest
 from sqlalchemy import null
 
@@ -427,98 +422,6 @@ def test_a_write_may_name_its_operation_and_its_expectation_by_text(address: str
     named: Any = Mutation("CREATE", Course(id="named"))  # type: ignore[arg-type]
     with Client(address) as client:
         assert client.write([named], preconditions=[expected])
-
-
-def test_a_closed_client_says_so() -> None:
-    client = Client(NOBODY)
-    client.close()
-    client.close()
-    for call in (
-        lambda: client.check("user:maya", "read", "notebook:n"),
-        lambda: client.import_mutations([]),
-        lambda: next(client.watch()),
-        lambda: next(client.privacy.export("user:maya")),
-    ):
-        with pytest.raises(CallError, match="the client is closed"):
-            call()
-
-
-async def test_a_closed_asynchronous_client_says_so() -> None:
-    client = AsyncClient(NOBODY)
-    await client.close()
-    with pytest.raises(CallError, match="the client is closed"):
-        await client.check("user:maya", "read", "notebook:n")
-    with pytest.raises(CallError, match="the client is closed"):
-        await client.import_mutations([])
-    with pytest.raises(CallError, match="the client is closed"):
-        await anext(client.watch())
-
-
-@pytest.fixture
-def mute() -> Iterator[str]:
-    """The address of a server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-async def first(items: AsyncIterator[object]) -> object:
-    return await anext(items)
-
-
-def calls_of(client: AsyncClient) -> list[Coroutine[Any, Any, Any]]:
-    """One call of each kind."""
-    return [
-        client.check("user:maya", "read", "notebook:n"),
-        client.write([Mutation(Operation.TOUCH, COURSE)]),
-        client.import_mutations([]),
-        first(client.list_resources("user:maya", "read")),
-        first(client.watch()),
-        first(client.privacy.export("user:maya")),
-    ]
-
-
-@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
-async def test_a_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge_after_s: float) -> None:
-    client = AsyncClient(mute, timeout_s=60.0, hedge_after_s=hedge_after_s)
-    calls = [asyncio.create_task(each) for each in calls_of(client)]
-    cancelled = asyncio.create_task(client.check("user:maya", "read", "notebook:n"))
-    await asyncio.sleep(0.05)  # under way, whether or not they are sent
-    cancelled.cancel()
-    await client.close()
-    for call in calls:
-        with pytest.raises(CallError, match="the client is closed"):
-            await call
-    with pytest.raises(asyncio.CancelledError):
-        await cancelled
-
-
-@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
-def test_a_blocking_call_says_that_its_client_was_closed_meanwhile(mute: str, hedge_after_s: float) -> None:
-    client = Client(mute, timeout_s=60.0, hedge_after_s=hedge_after_s)
-    asked: list[Callable[[], object]] = [
-        lambda: client.check("user:maya", "read", "notebook:n"),
-        lambda: client.import_mutations([]),
-        lambda: next(client.list_resources("user:maya", "read")),
-        lambda: next(client.watch()),
-        lambda: next(client.privacy.export("user:maya")),
-    ]
-    with ThreadPoolExecutor(len(asked)) as pool:
-        calls = [pool.submit(each) for each in asked]
-        time.sleep(0.05)  # under way, whether or not they are sent
-        client.close()
-        for call in calls:
-            with pytest.raises(CallError, match="the client is closed"):
-                call.result()
-
-
-@pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
-async def test_a_call_ends_with_the_scope_that_it_is_in(mute: str, hedge_after_s: float) -> None:
-    """As with the timeouts of FastAPI and Starlette, which are of anyio."""
-    async with AsyncClient(mute, timeout_s=60.0, hedge_after_s=hedge_after_s) as client:
-        for call in calls_of(client):
-            with anyio.move_on_after(0.02) as scope:
-                await call
-            assert scope.cancelled_caught
 
 
 async def test_an_import_that_reaches_no_server_fails_like_any_call() -> None:

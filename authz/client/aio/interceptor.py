@@ -91,6 +91,6 @@ class RequireInterceptor(ServerInterceptor):
             await decide(self._client, partial(question, request, context))
         except RefusedError as refusal:
             await context.abort(_CODES[refusal.status], str(refusal))
-        except AuthzError:  # a mistake in the application, of which gRPC would tell whoever calls it
+        except AuthzError:  # a mistake in the application; gRPC would send its text to the caller
             log.exception("the check before %s failed", method)
             await context.abort(grpc.StatusCode.INTERNAL, "the check before this method failed")
