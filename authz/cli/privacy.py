@@ -195,9 +195,13 @@ def rename(
         Subject, typer.Argument(metavar="TO", parser=parse_subject, help="The id that gets the records.")
     ],
     why: Reason,
+    merge: Annotated[
+        bool,
+        typer.Option("--merge", help="Make one account of two, for good: the other id has records, too."),
+    ] = False,
 ) -> None:
     """Move all records of a subject to another id, for a new login name or to merge two accounts."""
-    counts = context.client.privacy.rename(who, to, reason=why)
+    counts = context.client.privacy.rename(who, to, reason=why, merge=merge)
     what = ", ".join(f"{kind} records: {count}" for kind, count in counts.items())
     print(f"{who} is {to} now; {what}")
 

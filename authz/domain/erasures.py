@@ -37,12 +37,13 @@ class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RenameRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A rename: source, target and reason. `moves_roles` allows that roles on the platform and access tokens
-    get another holder."""
+    """A rename: source, target and reason. `merge` allows that the target has records of its own;
+    `moves_roles`, that roles on the platform and access tokens get another holder."""
 
     subject: Subject
     to: Subject
     reason: str
+    merge: bool = False
     moves_roles: bool = False
     actor: str = ""
     request_id: str = ""

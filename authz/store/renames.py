@@ -64,11 +64,12 @@ def rename(
     """Move every record of a subject to another; return the state, and how many of each kind.
 
     The new records are written before the old ones are deleted, in one revision. Raises
-    `FailedPreconditionError`, and changes nothing, if both subjects have a record for the same thing and the
-    two differ, if there are more than `max_records`, if there is none, if the subject is held or is to get
-    the resources of somebody who is being erased, or if one of the two was erased; `RemovalPendingError`
-    while shares that ended are being removed; `PermissionDeniedError` for roles on the platform and access
-    tokens, unless the request moves them.
+    `FailedPreconditionError`, and changes nothing, if the other has records and the request does not merge,
+    if both subjects have a record for the same thing and the two differ, if there are more than
+    `max_records`, if there is none, if the subject is held or is to get the resources of somebody who is
+    being erased, or if one of the two was erased; `RemovalPendingError` while shares that ended are being
+    removed; `PermissionDeniedError` for roles on the platform and access tokens, unless the request moves
+    them.
     """
     connection, old, new = transaction.connection, request.subject, request.to
     _require_two(connection, old, new)
@@ -77,6 +78,8 @@ def rename(
         raise _refused(old, f"{old} has no record, so there is nothing to rename")
     if not request.moves_roles:
         _require_no_roles(old, found)
+    if not request.merge:
+        _require_no_record(connection, old, new)
     with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
         lapsed = [
             each
@@ -127,9 +130,7 @@ def purge_renames(connection: Connection, through: int) -> None:
 def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:
     found: list[Versioned[Any]] = []
     for name, field in _FIELDS:
-        stored = ENTITY_ROWS[name]
-        wanted = select(stored.table).where(has_subject(stored.table, field, subject))
-        found += stored.read(connection, wanted.limit(limit + 1 - len(found)))
+        found += _read(connection, name, field, subject, limit + 1 - len(found))
         if len(found) > limit:
             raise _refused(
                 subject,
@@ -137,6 +138,14 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
                 " to the other subject in writes of up to 1,000",
             )
     return found
+
+
+def _read(
+    connection: Connection, name: str, field: str, subject: Subject, limit: int
+) -> list[Versioned[Any]]:
+    stored = ENTITY_ROWS[name]
+    wanted = select(stored.table).where(has_subject(stored.table, field, subject))
+    return [*stored.read(connection, wanted.limit(limit))]
 
 
 def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
@@ -147,6 +156,17 @@ def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
         _require_nothing_is_removed(connection, each)
     require_not_new_owner(connection, old)
     require_no_hold(connection, old, "its id stays")
+
+
+def _require_no_record(connection: Connection, old: Subject, new: Subject) -> None:
+    """A mistyped id would make one account of two people, which nobody can part again."""
+    for name, field in _FIELDS:
+        for found in _read(connection, name, field, new, limit=1):
+            raise _refused(
+                old,
+                f"{new} has records of its own, such as {found.entity.key}; name an id without records, or"
+                " make one account of the two with `merge` (`--merge`), which cannot be undone",
+            )
 
 
 def _require_nothing_is_removed(connection: Connection, subject: Subject) -> None:

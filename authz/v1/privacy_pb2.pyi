@@ -1008,17 +1008,20 @@ class RenameSubjectRequest(_message.Message):
     TO_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """The reason, for the change log."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    merge: _builtins.bool
+    """Whether the target may have records of its own, so that two accounts become one. Nobody can part them again."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
         """The subject."""
 
     @_builtins.property
     def to(self) -> _common_pb2.Subject:
-        """The target: another subject of the same type. It may already have records."""
+        """The target: another subject of the same type."""
 
     def __init__(
         self,
@@ -1027,10 +1030,11 @@ class RenameSubjectRequest(_message.Message):
         to: _common_pb2.Subject | None = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        merge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "to", b"to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "subject", b"subject", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["merge", b"merge", "reason", b"reason", "request_id", b"request_id", "subject", b"subject", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

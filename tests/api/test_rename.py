@@ -76,7 +76,7 @@ def test_a_renamed_person_has_the_same_access_from_one_revision_on(client: Clien
 def test_two_accounts_of_one_person_become_one(client: Client) -> None:
     old, new = names()
     diaries = [enrol(client, each) for each in (old, new)]
-    client.privacy.rename(old, new, reason=REASON)
+    client.privacy.rename(old, new, reason=REASON, merge=True)
     assert all(client.check(new, "update", each).allowed for each in diaries)
     assert len([*client.read(MembershipFilter(subject=new))]) == 1
     assert [*client.read(MembershipFilter(subject=old))] == []
@@ -88,9 +88,24 @@ def test_records_that_differ_are_not_merged_and_nothing_changes(client: Client) 
     enrol(client, new)
     client.write([Mutation(Operation.TOUCH, Share(NOTES, new, ShareLevel.VIEWER))])
     with pytest.raises(CallError, match="differs from that of user:old") as refused:
-        client.privacy.rename(old, new, reason=REASON)
+        client.privacy.rename(old, new, reason=REASON, merge=True)
     assert refused.value.reason == ErrorReason.PRECONDITION_FAILED
     assert client.check(old, "update", diary).allowed
+
+
+def test_a_mistyped_id_does_not_make_one_account_of_two_people(client: Client, address: str) -> None:
+    old, somebody_else = names()
+    diary = enrol(client, old)
+    client.write([Mutation(Operation.CREATE, Account(somebody_else))])
+    asked = ("privacy", "rename", str(old), str(somebody_else), "--reason", REASON, "--address", address)
+    refused = run(*asked)
+    assert refused.returncode == 2
+    assert f"{somebody_else} has records of its own, such as account of {somebody_else};" in refused.stderr
+    assert "(`--merge`), which cannot be undone" in refused.stderr
+    assert client.check(old, "update", diary).allowed
+    merged = run(*asked, "--merge")
+    assert merged.returncode == 0, merged.stderr
+    assert client.check(somebody_else, "update", diary).allowed
 
 
 @pytest.mark.parametrize("suspended", [0, 1])
@@ -104,7 +119,7 @@ def test_a_suspension_neither_ends_nor_begins_by_a_rename(client: Client, suspen
     ]
     client.write([Mutation(Operation.CREATE, each) for each in accounts])
     with pytest.raises(CallError, match="differ; suspend or restore one"):
-        client.privacy.rename(*people, reason=REASON)
+        client.privacy.rename(*people, reason=REASON, merge=True)
     assert client.check(people[0], "read", diary).allowed is bool(suspended)
 
 
@@ -152,7 +167,7 @@ def test_a_privacy_officer_does_not_become_the_holder_of_a_role_on_the_platform(
         by_officer.privacy.rename(admin, new, reason=REASON)
     assert refused.value.reason == ErrorReason.PERMISSION_MISSING
     assert [*client.read(MembershipFilter(subject=admin))]
-    client.with_options(acting_for=str(admin)).privacy.rename(admin, new, reason=REASON)
+    client.with_options(acting_for=str(admin)).privacy.rename(admin, new, reason=REASON, merge=True)
     assert [*client.read(MembershipFilter(subject=admin))] == []
 
 
@@ -229,7 +244,7 @@ def test_nobody_gets_the_id_of_an_erased_person_by_a_rename(client: Client) -> N
     enrol(client, old)
     client.privacy.erase(gone, reason=REASON, resources_to=ADA)
     with pytest.raises(CallError, match="was erased"):
-        client.privacy.rename(old, gone, reason=REASON)
+        client.privacy.rename(old, gone, reason=REASON, merge=True)
 
 
 def test_the_command_says_what_was_renamed(client: Client, address: str) -> None:

@@ -73,7 +73,8 @@ class History:
                 write(self._store, touch(host), remove(notebook(f"nb-{course}", scope).key))
             case 7:
                 to = user(pick(NAMES))
-                self._store.personal_data.rename(RenameRequest(subject=user(name), to=to, reason="married"))
+                merging = RenameRequest(subject=user(name), to=to, reason="married", merge=True)
+                self._store.personal_data.rename(merging)
         while self._store.directory.removal_progress() is not None:
             self._store.directory.remove_contents()
 

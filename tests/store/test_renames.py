@@ -35,7 +35,7 @@ NOTES = [f"n{number}" for number in range(9)]
 
 
 def rename(store: Store) -> None:
-    store.personal_data.rename(RenameRequest(subject=OLD, to=NEW, reason="married"))
+    store.personal_data.rename(RenameRequest(subject=OLD, to=NEW, reason="married", merge=True))
 
 
 def shares_of(store: Store, who: Subject) -> int:

@@ -130,6 +130,7 @@ class PrivacyServicer:
             subject=subject,
             to=to,
             reason=parse_given_reason(request.reason),
+            merge=request.merge,
             moves_roles=grants,
             actor=call.principal.actor,
             request_id=call.request_id,

@@ -98,13 +98,19 @@ class PrivacyClient:
         response = self._calls.call(self._stub.ReleaseErasedSubject, request)
         return str(response.written_at.token)
 
-    def rename(self, subject: str | Subject, to: str | Subject, *, reason: str) -> dict[str, int]:
-        """Move every record of a subject to another id, all at once. Returns the count of each kind."""
+    def rename(
+        self, subject: str | Subject, to: str | Subject, *, reason: str, merge: bool = False
+    ) -> dict[str, int]:
+        """Move every record of a subject to another id, all at once. Returns the count of each kind.
+
+        With `merge`, the other id may have records of its own: two accounts become one, for good.
+        """
         request = message_of(
             privacy_pb2.RenameSubjectRequest,
             subject=sent_subject(subject),
             to=sent_subject(to, field="to"),
             reason=reason,
+            merge=merge,
         )
         response = self._calls.call(self._stub.RenameSubject, request)
         if not response.replicated:
