@@ -159,15 +159,13 @@ class ResourcePage(ListPage[ListedResource]):
                 context, type_name, self._query.subject, after=after, only_own=only_own, timed=is_timed
             )
         ):
-            allowed = None if resource.is_shared else known.get(resource.facts)
-            if allowed is None:
+            allowed = known.get(resource.facts)
+            if allowed is None or resource.is_shared:
                 allowed = self._allows(ResourceRef(type_name, id_), resource, access)
                 if not (is_timed or resource.is_shared):  # then its facts alone decide
                     known[resource.facts] = allowed
             yield ListedResource(type_name, id_, course_id, session_id) if allowed else None
-            self._left -= allowed
-            self._candidates_left -= 1
-            if not (self._left and self._candidates_left):
+            if self._ends(found=allowed):
                 return id_
         return None
 

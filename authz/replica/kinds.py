@@ -12,16 +12,14 @@ from authz.replica.codec import Codec, Databases, Pair
 from authz.replica.layout import (
     StoredMembership,
     decode_memberships,
-    decode_resource,
     encode_memberships,
-    encode_resource,
     read_ref,
     read_tombstone,
     ref_key,
     stored_membership,
     tombstone_record,
-    with_shared,
 )
+from authz.replica.resource_records import decode_resource, encode_resource, with_shared
 
 TOMBSTONES = "tombstones"
 """The database whose keys are those of the resources that were deleted, with the time of the deletion."""

@@ -6,26 +6,23 @@ which no id contains; a UUID in its usual form is packed into 17 bytes instead o
 another, and packing is one to one.
 
 A record is MessagePack. Those that nearly every check reads, memberships and resources, have a form of their
-own here; those of other kinds are written by `authz.replica.codec`.
+own, here and in `authz.replica.resource_records`; those of other kinds are written by `authz.replica.codec`.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from functools import cache
 from typing import TypeAlias
 
 import msgspec
 
-from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Memberships, MembershipTerms
-from authz.domain.entities import Membership, MembershipStatus, Resource, Visibility
-from authz.domain.facts import OWN, Times, resource_facts, times_of
+from authz.domain.entities import Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 18
+FORMAT = 19
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 END = b"\0"
@@ -44,10 +41,8 @@ _SCOPE_KINDS = {
     PLATFORM_KEY[0]: ScopeKind.PLATFORM,
 }
 
-_NO_TIMES = Times()
 _instant = struct.Struct("<q")
 _number = struct.Struct(">Q")
-
 StoredMembership: TypeAlias = tuple[str, MembershipStatus, Instant | None, Instant | None, Instant | None]
 """Role, status, and when it starts, when it ends and until when it is suspended. The source and its reference
 are left out."""
@@ -164,84 +159,6 @@ def read_memberships(raw: bytes) -> Memberships:
     """The memberships of a record that follows the first byte of its scope."""
     kind = _SCOPE_KINDS[raw[0]]
     return tuple(MembershipTerms(kind, *each) for each in decode_memberships(raw[1:]))
-
-
-class ResourceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A resource without its type and id. `scope` and `owner` are their keys; no owner is an empty one.
-
-    `is_shared` says whether the resource has any share, so that a check without one skips the lookup.
-    """
-
-    scope: bytes
-    owner: bytes
-    visibility: Visibility
-    published: bool
-    locked: bool
-    ai_allowed: bool
-    times: Times
-    is_shared: bool
-
-    def resource(self, ref: ResourceRef) -> Resource:
-        """The resource with this name."""
-        return Resource(
-            type=ref.type,
-            id=ref.id,
-            scope=read_scope(self.scope, 0)[0],
-            owner=whole_subject(self.owner) if self.owner else None,
-            visibility=self.visibility,
-            published=self.published,
-            locked=self.locked,
-            ai_allowed=self.ai_allowed,
-            **msgspec.structs.asdict(self.times),
-        )
-
-    def context(self, scope: ScopeContext, asker: bytes = b"", *, timed: bool = True) -> ResourceContext:
-        """The resource in its scope, as the subject with the key `asker` finds it. Without `timed`, its times
-        are left out."""
-        facts = _facts(self.visibility, self.published, self.locked, self.ai_allowed)
-        facts = facts & scope.state.possible | scope.state.facts
-        if self.owner and self.owner == asker:
-            facts |= OWN
-        return ResourceContext(scope, facts, self.times if timed else _NO_TIMES, self.is_shared)
-
-
-decode_resource = msgspec.msgpack.Decoder(ResourceRecord).decode
-
-
-def encode_resource(resource: Resource, *, is_shared: bool = False) -> bytes:
-    """The record of a resource."""
-    record = ResourceRecord(
-        scope=scope_key(resource.scope),
-        owner=b"" if resource.owner is None else subject_key(resource.owner),
-        visibility=resource.visibility,
-        published=resource.published,
-        locked=resource.locked,
-        ai_allowed=resource.ai_allowed,
-        times=times_of(resource),
-        is_shared=is_shared,
-    )
-    return _encode(record)
-
-
-def with_shared(record: ResourceRecord, is_shared: bool) -> bytes:
-    """The same record, saying whether there is any share of the resource."""
-    return _encode(msgspec.structs.replace(record, is_shared=is_shared))
-
-
-@cache
-def _facts(visibility: Visibility, published: bool, locked: bool, ai_allowed: bool) -> int:
-    """The facts whose resource part holds."""
-    return resource_facts(
-        Resource(
-            type="",
-            id="",
-            scope=PLATFORM,
-            visibility=visibility,
-            published=published,
-            locked=locked,
-            ai_allowed=ai_allowed,
-        )
-    )
 
 
 def tombstone_record(deleted_at: Instant) -> bytes:

@@ -34,8 +34,6 @@ from authz.replica.layout import (
     END,
     PLATFORM_KEY,
     SESSION_KIND,
-    ResourceRecord,
-    decode_resource,
     pack_id,
     ref_key,
     scope_key,
@@ -43,6 +41,7 @@ from authz.replica.layout import (
     whole_id,
     whole_subject,
 )
+from authz.replica.resource_records import ResourceRecord, decode_resource, read_resources
 from authz.replica.scans import merge_sorted, scan_both, scan_prefix, scan_records
 
 _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
@@ -187,8 +186,7 @@ class ReplicaSnapshot(Snapshot):
             records = merge_sorted([scan_both(transaction, index, here, last) for index in indexes])
         else:
             records = scan_records(transaction, *here, last)
-        for key, raw in records:
-            yield whole_id(key), decode_resource(raw).context(scope, own_key, timed=timed)
+        return read_resources(records, scope, own_key, timed=timed)
 
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None

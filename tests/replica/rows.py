@@ -10,15 +10,8 @@ from authz.domain.effective_roles import MembershipTerms
 from authz.domain.ids import Scope
 from authz.replica.environment import Environment
 from authz.replica.kinds import CODECS
-from authz.replica.layout import (
-    decode_resource,
-    read_memberships,
-    read_ref,
-    read_scope,
-    read_subject,
-    scope_key,
-    unpack_id,
-)
+from authz.replica.layout import read_memberships, read_ref, read_scope, read_subject, scope_key, unpack_id
+from authz.replica.resource_records import decode_resource
 
 Row = tuple[str, object, object]
 """The kind of row, what it is found by, and what is found."""
@@ -49,8 +42,9 @@ def _indexes(env: Environment, transaction: lmdb.Transaction) -> Iterator[Row]:
     for key, _ in _pairs(transaction, env.members_in):
         scope, end = read_scope(key, 0)
         yield "member in", scope, read_subject(key, end)[0]
-    for key, _ in _pairs(transaction, env.resources_in):
+    for key, record in _pairs(transaction, env.resources_in):
         scope, end = read_scope(key, 0)
+        assert record == transaction.get(key[end:], b"", env.resources), key
         yield "resource in", scope, read_ref(key, end)[0]
     for key, _ in _pairs(transaction, env.sessions_in):
         course_id, end = unpack_id(key, 0)

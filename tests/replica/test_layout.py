@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.context import resource_context_of, scope_context_of
+from authz.domain.context import ResourceContext, resource_context_of, scope_context_of
 from authz.domain.entities import (
     Course,
     CourseState,
@@ -23,11 +24,12 @@ from authz.domain.entities import (
     Visibility,
     kind_of,
 )
-from authz.domain.facts import OWN, Times
+from authz.domain.facts import Times
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.replica import layout
 from authz.replica.kinds import CODECS
+from authz.replica.resource_records import decode_resource, encode_resource, read_resources, with_shared
 from tests.facts import terms_of
 
 IDS = st.one_of(
@@ -107,7 +109,7 @@ def test_only_a_uuid_in_its_usual_form_is_packed(text: str, length: int) -> None
 def test_a_resource_reads_back_whole_and_as_a_context(
     resource: Resource, other: Subject, is_shared: bool
 ) -> None:
-    record = layout.decode_resource(layout.encode_resource(resource, is_shared=is_shared))
+    record = decode_resource(encode_resource(resource, is_shared=is_shared))
     assert record.resource(resource.key) == resource
     assert record.scope == layout.scope_key(resource.scope)
     place = scope_context_of(Course(id="c", ai_enabled=True), Session(id="s"))
@@ -117,15 +119,33 @@ def test_a_resource_reads_back_whole_and_as_a_context(
             found = record.context(place, layout.subject_key(asker))
             assert (found.facts, found.times) == (expected.facts, expected.times)
             assert found.is_shared is is_shared
-    assert not record.context(place).facts & OWN
-    assert record.context(place, timed=False).times == Times()
+
+
+@given(st.lists(st.tuples(RESOURCES, st.booleans()), max_size=4), SUBJECTS, st.booleans())
+def test_a_scan_of_records_gives_the_context_of_each(
+    resources: list[tuple[Resource, bool]], asker: Subject, timed: bool
+) -> None:
+    place = scope_context_of(Course(id="c", ai_enabled=True), Session(id="s"))
+    key = layout.subject_key(asker)
+    records = [encode_resource(resource, is_shared=is_shared) for resource, is_shared in resources] * 2
+    found = read_resources([(layout.pack_id("n"), each) for each in records], place, key, timed=timed)
+    for record, (id_, context) in zip(records, found, strict=True):
+        expected = decode_resource(record).context(place, key)
+        assert id_ == "n"
+        assert fields_of(context) == fields_of(
+            expected if timed else msgspec.structs.replace(expected, times=Times())
+        )
+
+
+def fields_of(context: ResourceContext) -> tuple[object, ...]:
+    return msgspec.structs.astuple(context)
 
 
 @given(RESOURCES)
 def test_a_record_says_whether_it_is_shared_and_all_else_stays(resource: Resource) -> None:
-    alone, shared = (layout.encode_resource(resource, is_shared=each) for each in (False, True))
-    assert layout.with_shared(layout.decode_resource(alone), True) == shared
-    assert layout.with_shared(layout.decode_resource(shared), False) == alone
+    alone, shared = (encode_resource(resource, is_shared=each) for each in (False, True))
+    assert with_shared(decode_resource(alone), True) == shared
+    assert with_shared(decode_resource(shared), False) == alone
 
 
 @given(st.lists(MEMBERSHIPS, max_size=4, unique_by=lambda membership: membership.role))
