@@ -48,12 +48,13 @@ def read_policy(
         name = f"course `{course}` in `{path}`" if course else f"the policy in `{path}`"
         source = PolicySource(read_source(path, course), name)
     else:
-        source = _read_version(context.client, ACTIVE if version is None else version, course)
+        source = read_version(context.client, ACTIVE if version is None else version, course)
     print(f"read {source.name}", file=sys.stderr)
     return source
 
 
-def _read_version(client: Client, text: str, course: str | None) -> PolicySource:
+def read_version(client: Client, text: str, course: str | None = None) -> PolicySource:
+    """A version, by its number or its name."""
     of_course = f" of course `{course}`" if course else ""
     if text == SHIPPED:
         return PolicySource(version_files(client, text, course), "the shipped policy")

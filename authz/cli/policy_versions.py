@@ -11,8 +11,18 @@ import typer
 from authz.cli.command import Context, on_server
 from authz.cli.options import Author, PolicyCourse, Verbose, Version
 from authz.cli.output import cell_text, print_json
+from authz.cli.policy_base import has_base, require_base, write_base
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
-from authz.cli.policy_source import ACTIVE, DRAFT, SHOWN_DIGEST, read_policy, read_source, validated
+from authz.cli.policy_source import (
+    ACTIVE,
+    DRAFT,
+    SHOWN_DIGEST,
+    PolicySource,
+    read_policy,
+    read_source,
+    read_version,
+    validated,
+)
 from authz.client import Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.instants import format_instant
@@ -45,9 +55,15 @@ def apply(
 
     With --course, make a file the next version of the policy that the course has of its own.
 
+    Refuses a folder that `authz policy export` wrote if another version has become active since, unless
+    --expected-active names that version.
+
     Exit code: 0 applied or unchanged, 2 refused, with every fault.
     """
     files = read_source(folder, course)
+    is_exported = not course and has_base(folder)
+    if is_exported and expected_active is None:
+        expected_active = _based_on_active(context.client, folder, files)
     validated(context.client, files, course)
     changes = changes_from_active(context.client, files, course)
     published = context.client.policies.apply(
@@ -58,7 +74,17 @@ def apply(
         validate_only=validate_only,
         course_id=course,
     )
+    if is_exported and not validate_only:
+        write_base(folder, PolicySource(files, "", published.number))
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
+
+
+def _based_on_active(client: Client, folder: Path, files: dict[str, str]) -> int:
+    """The number of the active version. Raises as `require_base`, unless the folder has the same files."""
+    active = read_version(client, ACTIVE)
+    if PolicySource(files, "").digest != active.digest:
+        require_base(folder, active)
+    return active.number
 
 
 @on_server(writes=True)
@@ -127,12 +153,14 @@ def export(
         return
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"`{folder}` is not empty; name a new folder, so that no file of yours is lost")
-    files = read_policy(context, None, version).files
-    for name, text in files.items():
+    source = read_policy(context, None, version)
+    for name, text in source.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
-    print(f"wrote {len(files)} files to {folder}")
+    if source.number:
+        write_base(folder, source)
+    print(f"wrote {len(source.files)} files to {folder}")
 
 
 def _export_course(context: Context, course: str, file: Path, version: str | None) -> None:

@@ -56,6 +56,33 @@ def test_a_folder_is_applied_listed_exported_and_taken_back(tmp_path: Path, empt
     assert read_folder(tmp_path / "now") == SHIPPED
 
 
+def test_an_exported_folder_does_not_undo_what_another_admin_applied_meanwhile(
+    tmp_path: Path, empty_sqlite_url: str
+) -> None:
+    here = ("--database", empty_sqlite_url)
+    ada, ben = tmp_path / "ada", tmp_path / "ben"
+    run("policy", "apply", folder_of(SHIPPED, tmp_path / "shipped"), *here)
+    for folder in (ada, ben):
+        assert run("policy", "export", folder, *here).returncode == 0
+    for folder, row in ((ada, "p, *, *, material, read, , deny"), (ben, "p, *, *, notebook, export, , deny")):
+        with (folder / POLICY_FILE).open("a") as file:
+            file.write(f"{row}\n")
+        for name in read_folder(folder):
+            if name.startswith("tests/"):
+                (folder / name).unlink()
+    assert run("policy", "apply", ada, *here).returncode == 0
+    refused = run("policy", "apply", ben, *here)
+    assert refused.returncode == 2
+    assert f"`{ben}` was exported from version 1, and version 2 is active" in refused.stderr
+    assert "`--expected-active 2`" in refused.stderr
+    assert "version 2 is active" in run("policy", "apply", ada, *here).stdout
+    with (ada / POLICY_FILE).open("a") as file:
+        file.write("p, *, *, message, delete, , deny\n")
+    assert "version 3 is active" in run("policy", "apply", ada, *here).stdout
+    replaced = run("policy", "apply", ben, "--expected-active", "3", *here)
+    assert "version 4 is active" in replaced.stdout
+
+
 def test_every_fault_of_a_folder_is_told_with_its_place(tmp_path: Path, empty_sqlite_url: str) -> None:
     rows = "".join(f"p, nobody_{number}, *, notebook, read, own, allow\n" for number in range(300))
     mine = folder_of(SHIPPED | {POLICY_FILE: SHIPPED[POLICY_FILE] + rows}, tmp_path / "mine")
