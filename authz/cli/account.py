@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_if_unknown
 from authz.cli.options import Until, Who, suspension_end
 from authz.domain.entities import Account, AccountFilter, AccountKey, AccountStatus
 from authz.domain.errors import ErrorReason, FailedPreconditionError
@@ -17,6 +18,7 @@ app = typer.Typer(help="Suspend or restore an account.", no_args_is_help=True)
 def suspend(context: Context, who: Who, until: Until = "") -> None:
     """Take every role away, in every course and on the platform, until a time or without end."""
     end = suspension_end(until)
+    note_if_unknown(context.client, who)
     account = Account(subject=who, status=AccountStatus.SUSPENDED, suspended_until=end)
     suspended = [Mutation(Operation.TOUCH, account)]
     context.write(suspended, AccountFilter(subject=who))

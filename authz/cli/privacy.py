@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +14,13 @@ import typer
 
 from authz.cli import retention
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_if_unknown
 from authz.cli.options import OnlySubject, Reason, Who, Yes, parsed_option
 from authz.cli.output import print_json
 from authz.client import Client
 from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureCertificate
 from authz.domain.errors import malformed
-from authz.domain.exports import SubjectExport
+from authz.domain.exports import ExportEnd, ExportItem, ExportSection, SubjectExport
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import format_instant
 from authz.domain.recipients import WatcherReport
@@ -62,8 +64,18 @@ def export(
     from authz.cli.export_page import page_lines
 
     render = json_lines if form is Format.JSON else page_lines
-    for line in render(context.client.privacy.export(who)):
+    for line in render(_noting_nothing(context.client.privacy.export(who), who)):
         print(line)
+
+
+def _noting_nothing(items: Iterable[ExportItem], who: Subject) -> Iterator[ExportItem]:
+    """The items; at the end, says on standard error if nothing is held. Watchers are listed for anybody."""
+    for item in items:
+        yield item
+        if isinstance(item, ExportEnd):
+            held = sum(count for section, count in item.counts.items() if section != ExportSection.RECIPIENTS)
+            if not held:
+                print(f"note: nothing is held about {who}; compare the id", file=sys.stderr)
 
 
 @app.command("schema")
@@ -92,6 +104,9 @@ def erase(
         raise malformed(
             "what becomes of resources", "is not clear; give --resources-to or --orphan-resources"
         )
+    for each in (who, resources_to):
+        if each is not None:
+            note_if_unknown(context.client, each)
     if not yes:
         typer.confirm(f"Erase {who} permanently?", abort=True, err=True)
     certificate = context.client.privacy.erase(
@@ -209,6 +224,7 @@ def rename(
 @on_server(app, prints_json=False)
 def hold(context: Context, who: Who, why: Reason) -> None:
     """Block the erasure of a subject, for a legal claim or a court order."""
+    note_if_unknown(context.client, who)
     context.client.privacy.hold(who, reason=why)
     print(f"{who} is held: {why}")
 

@@ -1,0 +1,34 @@
+"""A mistyped id of a person is told before it is held, suspended or erased in place of somebody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from authz.client import Client
+from authz.domain.entities import Account, Course
+from authz.domain.mutations import Mutation, Operation
+from tests.cli.commands import run
+from tests.serving import served
+from tests.store.directory import student, user
+
+
+@pytest.mark.parametrize(("who", "is_known"), [("user:ada", True), ("user:adda", False)])
+@pytest.mark.parametrize(
+    ("command", "note"),
+    [
+        ("privacy hold {} --reason case", "no record names {}"),
+        ("account suspend {}", "no record names {}"),
+        ("privacy export {}", "nothing is held about {}"),
+        ("privacy erase {} --reason r --orphan-resources --yes", "no record names {}"),
+        ("privacy erase user:maya --reason r --resources-to {} --yes", "no record names {}"),
+    ],
+)
+def test_a_command_about_a_person_says_if_no_record_names_the_id(
+    sqlite_url: str, command: str, note: str, who: str, is_known: bool
+) -> None:
+    with served(sqlite_url) as address, Client(address) as client:
+        known = [Course("alg"), student("maya", "alg"), Account(user("ada"))]
+        client.write([Mutation(Operation.CREATE, each) for each in known])
+        done = run(*command.format(who).split(), "--address", address)
+    assert done.returncode == 0, done.stderr
+    assert (note.format(who) in done.stderr) is not is_known
