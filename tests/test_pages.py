@@ -29,6 +29,8 @@ TABLE = re.compile(r"(?:^|\n\n)(\|.*)\n(.*)")
 SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
 MODULE = re.compile(r"python -m (tests(?:\.\w+)+)")
 SHOWN = re.compile(r"^\$ (?:[A-Z_]+=\S+ )*(authz .*)|`(authz [^`]+)`", re.MULTILINE)
+NAMED = re.compile(r"`(authz [^`\n]+)`")
+PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 SETTING = re.compile(rf"\b{PREFIX}[A-Z_]*[A-Z]\b")
 MENTION = re.compile(r"docs/decisions/(\d{4})")
 
@@ -78,19 +80,35 @@ def test_every_source_and_benchmark_that_a_page_names_exists(page: Path) -> None
 def test_every_command_option_and_setting_that_a_guide_names_exists(page: Path) -> None:
     text = page.read_text()
     for shown in ("".join(found) for found in SHOWN.findall(text)):
-        command: Any = whole_command()
-        known = options_of(command)
-        assert shown.split()[1].startswith(("--", *command.commands)), shown
-        for word in re.split(r" #|[|;]", shown)[0].split()[1:]:
-            if word.startswith("--"):
-                assert word in known, shown
-            elif word in getattr(command, "commands", ()):
-                command = command.commands[word]
-                known |= options_of(command)
+        require_runs(shown)
     settings = {PREFIX + field.name.upper() for field in msgspec.structs.fields(Settings)}
     assert {
         name for name in SETTING.findall(text) if not any(each.startswith(name) for each in settings)
     } <= (NO_SETTINGS)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(ROOT)))
+def test_every_command_that_a_message_names_runs_as_it_is_printed(source: Path) -> None:
+    for shown in NAMED.findall(source.read_text()):
+        require_runs(PLACEHOLDER.sub("VALUE", shown))
+
+
+def require_runs(shown: str) -> None:
+    """The command and its options exist; with a value, it also has every option that it needs."""
+    command: Any = whole_command()
+    known, values = options_of(command), False
+    assert shown.split()[1].startswith(("--", *command.commands)), shown
+    for word in re.split(r" #|[|;]", shown)[0].split()[1:]:
+        if word.startswith("--"):
+            assert word in known, shown
+        elif word in getattr(command, "commands", ()):
+            command = command.commands[word]
+            known |= options_of(command)
+        elif ":" in word or word == "VALUE":
+            values = True
+    if values:
+        needed = [each.opts[0] for each in command.params if each.required and each.opts[0].startswith("--")]
+        assert [option for option in needed if option not in shown] == [], shown
 
 
 def options_of(command: Any) -> set[str]:

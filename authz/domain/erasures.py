@@ -98,7 +98,7 @@ def erased(subject: Subject) -> FailedPreconditionError:
     return FailedPreconditionError(
         ErrorReason.SUBJECT_ERASED,
         f"{subject} was erased, and the server accepts no record that names an erased subject;"
-        f" use another id, or allow this one again with `authz privacy release {subject}`",
+        f" use another id, or allow this one again with `authz privacy release {subject} --reason WHY`",
         subject=str(subject),
     )
 

@@ -34,7 +34,7 @@ def require_no_hold(connection: Connection, subject: Subject, consequence: str) 
         raise FailedPreconditionError(
             ErrorReason.SUBJECT_HELD,
             f"{subject} is held, so {consequence}: {hold.entity.reason}; when that is over, release it with"
-            f" `authz privacy release-hold {subject}`",
+            f" `authz privacy release-hold {subject} --reason WHY`",
             subject=str(subject),
         )
 
