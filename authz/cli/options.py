@@ -24,6 +24,8 @@ from authz.domain.ids import (
 from authz.domain.instants import US_PER_S, Instant, parse_instant, to_datetime
 from authz.domain.mutations import Mutation, update
 
+DRAFT = "draft:"
+"""How the name of a draft begins where the name of a version is possible, too."""
 TIME = "such as 2026-12-31T18:00:00Z, or 2026-12-31 for midnight, UTC"
 
 
@@ -45,7 +47,12 @@ Action = Annotated[str, typer.Argument(metavar="ACTION", help="Such as read.")]
 AskedResource = Annotated[
     str, typer.Argument(metavar="RESOURCE", help="<type>:<id>, or only the type for create.")
 ]
-DraftName = Annotated[str, typer.Argument(metavar="DRAFT", help="The name of the draft.")]
+DraftName = Annotated[
+    str,
+    typer.Argument(
+        metavar="DRAFT", parser=lambda text: text.removeprefix(DRAFT), help="The name of the draft."
+    ),
+]
 Folder = Annotated[
     Path | None, typer.Argument(metavar="FOLDER", help="A policy folder. Default: the active version.")
 ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,10 @@ from authz.cli.policy_report import FOUND_EXIT_CODE, counted, print_warnings
 from authz.cli.policy_source import SHOWN_DIGEST, PolicySource, load_in_course, read_policy, validated
 from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.vocabulary import MAX_RANK, suggest
+
+if TYPE_CHECKING:
+    from authz.domain.decisions import Rule
+    from authz.policy.compile import CompiledPolicy
 
 app = typer.Typer(help="Validate, compare, prove, test, publish and revert policies.", no_args_is_help=True)
 
@@ -101,7 +105,11 @@ def show(
     role: OnlyRole = "",
     type_name: OnlyType = "",
 ) -> None:
-    """Show the rules; with --course, those that the course has of its own."""
+    """Show the rules; with --course, those that the course has of its own.
+
+    With --role and --type, those that apply: also those that the role inherits, and those of every role or
+    type.
+    """
     from authz.policy.load import compile_files
 
     source = read_policy(context, folder, version, course)
@@ -114,8 +122,23 @@ def show(
     _require_known("role", role, policy.vocabulary.roles)
     _require_known("type", type_name, policy.vocabulary.types)
     columns = ("role", "scope", "type", "action", "condition", "effect", "source")
-    shown = [rule for rule in rules if role in ("", rule.role) and type_name in ("", rule.type)]
+    shown = _about(rules, policy, role, type_name)
     context.show(columns, shown, lambda rule: [getattr(rule, name) for name in columns])
+
+
+def _about(rules: Iterable[Rule], policy: CompiledPolicy, role: str, type_name: str) -> list[Rule]:
+    """The rules that apply to a role and a type, each "" for all."""
+    from authz.policy.rules import ANY
+
+    roles = {ANY, *policy.inherited.get(role, ())}
+    declared = policy.vocabulary.types.get(type_name)
+    actions = {ANY, *(declared.actions if declared else ())}
+    return [
+        rule
+        for rule in rules
+        if (not role or rule.role in roles)
+        and (not type_name or (rule.type in (type_name, ANY) and rule.action in actions))
+    ]
 
 
 def _require_known(what: str, name: str, known: Collection[str]) -> None:

@@ -23,7 +23,6 @@ def diff(
         typer.Argument(
             metavar="FOLDER",
             help="Policy folders, or with --course files: before, then after.",
-            exists=True,
         ),
     ] = None,
     course: PolicyCourse = None,

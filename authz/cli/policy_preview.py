@@ -36,7 +36,7 @@ def preview(
     context: Context,
     policy: Annotated[
         Path | None,
-        typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
+        typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file."),
     ] = None,
     version: Version = None,
     course: PolicyCourse = None,

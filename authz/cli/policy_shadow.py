@@ -9,10 +9,10 @@ import msgspec
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.options import TIME, Author, PolicyCourse, parsed_option
+from authz.cli.options import DRAFT, TIME, Author, PolicyCourse, parsed_option
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy_report import FOUND_EXIT_CODE
-from authz.cli.policy_source import DRAFT, version_number
+from authz.cli.policy_source import version_number
 from authz.client import ShadowReport
 from authz.domain.decisions import Verdict
 from authz.domain.ids import PLATFORM

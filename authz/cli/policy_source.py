@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from authz.cli.command import Context
+from authz.cli.options import DRAFT
 from authz.client import Client
 from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.files import files_digest, files_text
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from authz.policy.compile import CompiledPolicy
     from authz.policy.invariants import Invariant
 
-ACTIVE, DRAFT, SHIPPED = "active", "draft:", "shipped"
+ACTIVE, SHIPPED = "active", "shipped"
 SHOWN_DIGEST = 12
 """How much of the digest of a version people see."""
 
@@ -74,13 +75,27 @@ def read_source(path: Path, course: str | None = None) -> dict[str, str]:
     from authz.policy.course import COURSE_FILE
     from authz.policy.load import read_folder
 
+    if not path.exists():
+        raise ValueError(_missing(str(path), "file" if course else "folder"))
     if not course:
         if not path.is_dir():
-            raise ValueError(f"`{path}` is no folder; name a policy folder, or with `--course` a file")
+            raise ValueError(
+                f"`{path}` is a file; name the folder of the policy, or the course that the file is of by"
+                " `--course`"
+            )
         return read_folder(path)
     if path.is_dir():
         raise ValueError(f"`{path}` is a folder; the policy of a course is one file: name that")
     return {COURSE_FILE: read_text(path)}
+
+
+def _missing(text: str, what: str) -> str:
+    if text.isdigit() or text in (ACTIVE, SHIPPED) or text.startswith(DRAFT):
+        return (
+            f"`{text}` is no {what}; name a version of the server by an option: `--version {text}`, in `diff`"
+            " `--old` and `--new`"
+        )
+    return f"there is no {what} `{text}`; name one, or a version of the server by an option, see `--help`"
 
 
 def read_text(path: Path) -> str:

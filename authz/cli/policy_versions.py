@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.options import Author, PolicyCourse, Verbose, Version
+from authz.cli.options import DRAFT, Author, PolicyCourse, Verbose, Version
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_base import has_base, require_base, write_base
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
 from authz.cli.policy_source import (
     ACTIVE,
-    DRAFT,
     SHOWN_DIGEST,
     PolicySource,
     read_policy,
@@ -43,7 +42,7 @@ def apply(
     context: Context,
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
+        typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file."),
     ],
     course: PolicyCourse = None,
     author: Author = "",

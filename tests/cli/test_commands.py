@@ -211,7 +211,7 @@ def test_policy_validate_and_show() -> None:
     shipped = ("--version", "shipped")
     assert run("policy", "validate", *shipped).stdout.startswith("valid: ")
     shown = run("policy", "show", "--role", "alumni", "--type", "notebook", *shipped).stdout.splitlines()
-    assert len(shown) == 5
+    assert len([line for line in shown if line.startswith("alumni ")]) == 4
 
 
 def test_policy_commands_say_which_policy_they_look_at(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("apply", "FILE"), "is no folder; name a policy folder, or with `--course` a file"),
+        (("apply", "FILE"), "is a file; name the folder of the policy, or the course"),
         (("apply", "FOLDER", *HERE), "is a folder; the policy of a course is one file"),
         (("history", *HERE), "course:algebra-1 has no policy of its own"),
         (("show", *HERE), "course:algebra-1 has no policy of its own"),

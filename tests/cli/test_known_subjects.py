@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from authz.client import Client
-from authz.domain.entities import Account, Course
+from authz.domain.entities import Account, Course, Entity
 from authz.domain.mutations import Mutation, Operation
 from tests.cli.commands import run
 from tests.serving import served
@@ -27,7 +27,7 @@ def test_a_command_about_a_person_says_if_no_record_names_the_id(
     sqlite_url: str, command: str, note: str, who: str, is_known: bool
 ) -> None:
     with served(sqlite_url) as address, Client(address) as client:
-        known = [Course("alg"), student("maya", "alg"), Account(user("ada"))]
+        known: list[Entity] = [Course("alg"), student("maya", "alg"), Account(user("ada"))]
         client.write([Mutation(Operation.CREATE, each) for each in known])
         done = run(*command.format(who).split(), "--address", address)
     assert done.returncode == 0, done.stderr

@@ -92,6 +92,19 @@ def test_a_copied_role_is_added_to_the_file_and_valid(folder: Path) -> None:
     assert shown[0].count("\n") == shown[1].count("\n") > 20
 
 
+def test_the_rules_of_a_role_are_its_own_the_inherited_ones_and_the_gates(folder: Path) -> None:
+    def rules(*options: str) -> list[tuple[str, str]]:
+        shown = run("policy", "show", folder, *options, "--json").stdout.splitlines()
+        return [(rule["role"], rule["type"]) for rule in map(json.loads, shown)]
+
+    of_owner = rules("--role", "owner")
+    assert {role for role, _ in of_owner} == {"owner", "teacher", "*"}
+    assert {role for role, _ in rules("--role", "student")} == {"student", "*"}
+    of_notebooks = rules("--role", "owner", "--type", "notebook")
+    assert {type_name for _, type_name in of_notebooks} == {"notebook", "*"}
+    assert len(of_notebooks) < len([each for each in of_owner if each[1] in ("notebook", "*")])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

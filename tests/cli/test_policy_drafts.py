@@ -25,7 +25,7 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     )
     tested = run("policy", "test", "--version", "draft:wider", *here)
     assert (tested.returncode, "an assistant does not publish" in tested.stdout) == (1, True)
-    refused = run("policy", "publish", "wider", *here)
+    refused = run("policy", "publish", "draft:wider", *here)
     assert (refused.returncode, "an assistant does not publish" in refused.stderr) == (2, True)
     (tmp_path / "mine.toml").write_text(SAYS % "false")
     put = ("--put", f"tests/mine.toml={tmp_path / 'mine.toml'}", "--delete-file", "tests/course.toml")
