@@ -7,7 +7,7 @@ operations, and costs the same however many courses have overrides.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import reduce
@@ -123,6 +123,23 @@ class Rulebook:
 class CompiledPolicy:
     """One version of the policy. Immutable: a new version is another object."""
 
+    # Checks in thousands of courses with a policy of their own read as many of these.
+    __slots__ = (
+        "_overrides",
+        "_own_book",
+        "_own_course",
+        "_rules",
+        "inherited",
+        "locked",
+        "locks",
+        "own_cells",
+        "own_rules",
+        "platform",
+        "role_table",
+        "version",
+        "vocabulary",
+    )
+
     def __init__(
         self,
         version: str,
@@ -136,8 +153,9 @@ class CompiledPolicy:
         self.version = version
         by_scope = _rulebooks(rules, vocabulary, inherited)
         self.platform = by_scope.pop(ANY)
-        self.overrides = MappingProxyType({parse_scope(scope).id: book for scope, book in by_scope.items()})
-        """The rules in courses with rows of their own, by the id of the course."""
+        self._overrides = {parse_scope(scope).id: book for scope, book in by_scope.items()}
+        self._own_course: str | None = None
+        self._own_book: Rulebook | None = None
         self.vocabulary = msgspec.structs.replace(
             vocabulary,
             administrators=_holders(self.platform, vocabulary, COURSE_TYPE, EDIT_POLICY),
@@ -161,21 +179,29 @@ class CompiledPolicy:
         """What is locked, (role, type, action), with the first lock that says so."""
 
     @property
+    def overrides(self) -> Mapping[str, Rulebook]:
+        """The rules in courses with rows of their own, by the id of the course."""
+        if self._own_course is None or self._own_book is None:
+            return MappingProxyType(self._overrides)
+        return ChainMap({self._own_course: self._own_book}, self._overrides)
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
         """All, in order: those of the platform's files, then `own_rules`."""
         return self._rules + self.own_rules
 
     def with_override(self, course_id: str, rules: tuple[Rule, ...]) -> CompiledPolicy:
         """The same policy with more rules for one course: behind its own, as if they were its last rows."""
-        clauses = _clauses_of(rules, first=len(self.rules))
+        clauses = _clauses_of(rules, first=len(self._rules) + len(self.own_rules))
         book = _rulebook(clauses, self.vocabulary, self.inherited)
         made = copy(self)
         made.own_rules = self.own_rules + rules
         made.own_cells = self.own_cells + len(book.denies) + len(book.allows)
-        before = self.overrides.get(course_id)
+        before = self._override_in(course_id)
         if before is not None:
             book = Rulebook(_joined(before.denies, book.denies), _joined(before.allows, book.allows))
-        made.overrides = MappingProxyType({**self.overrides, course_id: book})
+        # The others are shared: a platform may have rows for thousands of courses.
+        made._own_course, made._own_book = course_id, book
         return made
 
     def rules_for(
@@ -185,7 +211,7 @@ class CompiledPolicy:
 
         Without roles none matches.
         """
-        override = self.overrides.get(course_id) if self.overrides and course_id is not None else None
+        override = self._override_in(course_id)
         book = self.platform if override is None else override
         key = (roles, type_name, action)
         rules = book.compiled.get(key)
@@ -215,10 +241,16 @@ class CompiledPolicy:
         """(denies, allows) of one role in a course, or without a course, or in one without overrides."""
         key = (role, type_name, action)
         denies, allows = self.platform.denies.get(key, ()), self.platform.allows.get(key, ())
-        override = None if course_id is None else self.overrides.get(course_id)
+        override = self._override_in(course_id)
         if override is None:
             return denies, allows
         return (*denies, *override.denies.get(key, ())), (*allows, *override.allows.get(key, ()))
+
+    def _override_in(self, course_id: str | None) -> Rulebook | None:
+        """The rules in a course with rows of its own; None for another, and without a course."""
+        if course_id == self._own_course:
+            return self._own_book
+        return None if course_id is None else self._overrides.get(course_id)
 
     def _compile(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> CompiledRules:
         roles, type_name, action = key

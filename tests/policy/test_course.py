@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,23 @@ def test_a_lock_is_of_a_role_with_its_heirs_whatever_the_effect(  # noqa: PLR091
         assert f"default.csv:{len(text)}: lock, {lock}" in fault
     else:
         assert load_course_policy(platform, "a", row).overrides.keys() == {"a"}
+
+
+def test_the_policy_of_a_course_takes_no_memory_for_the_rows_of_other_courses(tmp_path: Path) -> None:
+    def used_bytes(exceptions: int) -> int:
+        (folder := tmp_path / str(exceptions)).mkdir()
+        rows = [f"p, teacher, course:x{number}, quiz, read, , allow" for number in range(exceptions)]
+        platform = load_policy(written(folder, "\n".join([*DECLARATIONS, *rows]) + "\n"))
+        row = files("p, student, course:a, quiz, read, , deny")
+        kept = [load_course_policy(platform, "a", row)]  # what is made once is made
+        tracemalloc.start()
+        kept += [load_course_policy(platform, "a", row) for _ in range(20)]
+        used, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert all(len(policy.overrides) == exceptions + 1 for policy in kept)
+        return used
+
+    assert used_bytes(1000) < 1.5 * used_bytes(1)
 
 
 def test_the_shipped_locks_leave_a_course_what_is_taught_in_it() -> None:
