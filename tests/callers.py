@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from authz.domain.entities import Membership, MembershipKey
 from authz.domain.ids import PLATFORM, parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.ports import Directory
 from authz.engine.policies import CompiledPolicies
 from authz.runtime.compose import first_write, system_clock
@@ -40,4 +41,4 @@ def revoke(url: str, caller: str, role: str) -> None:
 
 def _write(url: str, mutations: list[Mutation]) -> None:
     with directory_of(url) as directory:
-        directory.write(WriteRequest(mutations=tuple(mutations), actor="test"))
+        directory.write(WriteRequest(mutations=tuple(mutations), origin=Origin("test")))

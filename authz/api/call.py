@@ -16,6 +16,7 @@ from authz.access.permission import NO_RIGHTS, CallerRights
 from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
 from authz.domain.decisions import Decision, Question
+from authz.domain.origin import Origin
 
 
 def new_ids() -> Iterator[str]:
@@ -101,6 +102,10 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     rights: CallerRights = NO_RIGHTS
     decided: list[AnsweredQuestion] | None = None
     require_permitted: Callable[[], Awaitable[None]] | None = None
+
+    def origin(self, reason: str) -> Origin:
+        """The origin of what the call writes, for a reason."""
+        return Origin(self.principal.actor, reason, self.request_id)
 
     def require(self, permission: str) -> None:
         """Raise `PermissionDeniedError` unless the caller has a permission that the request needs."""

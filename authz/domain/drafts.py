@@ -10,6 +10,7 @@ import msgspec
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, Scope, Subject
 from authz.domain.instants import Instant
+from authz.domain.origin import Origin
 
 MAX_DRAFTS = 100
 """Maximum drafts of the platform's policy. Each is at most as large as a version."""
@@ -21,16 +22,13 @@ MAX_CONDITIONS = 100
 """Alternatives of one cell."""
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who publishes a policy, and why. `actor` and `request_id` are those of the call."""
+class Authorship(Origin, frozen=True, kw_only=True):
+    """Who publishes a policy, and why. Without an `author`, the actor is the author."""
 
     author: str = ""
-    reason: str = ""
-    actor: str = ""
-    request_id: str = ""
 
 
-class Publication(Origin, frozen=True, kw_only=True):
+class Publication(Authorship, frozen=True, kw_only=True):
     """When a draft is to be published, by whom, and why.
 
     `caller` and `person` asked for it, as in a `Principal`, and must have the right then, too; `actor` names

@@ -10,6 +10,7 @@ from authz.domain.entities import Erasure
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
+from authz.domain.origin import Origin
 from authz.domain.recipients import AskerReport, WatcherReport
 
 PSEUDONYM_PREFIX = "erased-"
@@ -29,24 +30,20 @@ class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whom to erase, and why. Resources go to `resources_to`, or with `orphans` to nobody."""
 
     subject: Subject
-    reason: str
+    origin: Origin
     resources_to: Subject | None = None
     orphans: bool = False
-    actor: str = ""
-    request_id: str = ""
 
 
 class RenameRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A rename: source, target and reason. `merge` allows that the target has records of its own;
+    """A rename: source and target. `merge` allows that the target has records of its own;
     `moves_roles`, that roles on the platform and access tokens get another holder."""
 
     subject: Subject
     to: Subject
-    reason: str
+    origin: Origin
     merge: bool = False
     moves_roles: bool = False
-    actor: str = ""
-    request_id: str = ""
 
 
 class ErasureList(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from authz.domain.entities import Entity, EntityKind, Key, kind_of
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 
 MAX_MUTATIONS_PER_WRITE = 1000
@@ -114,7 +115,7 @@ class Precondition(msgspec.Struct, frozen=True):
 
 
 class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Mutations to apply atomically. `actor` is the caller, as authenticated by the transport.
+    """Mutations to apply atomically.
 
     With `course_policies_at`, the write is made only if no course's policy was activated after that revision;
     with `draft`, only if that draft was not deleted.
@@ -123,9 +124,7 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
     mutations: tuple[Mutation, ...]
     preconditions: tuple[Precondition, ...] = ()
     idempotency_key: str = ""
-    reason: str = ""
-    actor: str = "unauthenticated"
-    request_id: str = ""
+    origin: Origin = Origin()
     course_policies_at: int | None = None
     draft: PolicyDraft | None = None
 

@@ -10,6 +10,7 @@ from authz.domain.entities import Erasure, Hold, RetentionRule, Versioned
 from authz.domain.erasures import ErasureCertificate, ErasureRequest, RenameRequest
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
+from authz.domain.origin import Origin
 from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken
 
@@ -57,7 +58,7 @@ class PersonalData(Protocol):
     def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
         """A page of all erasures, or of those of a subject, ordered by pseudonym."""
 
-    def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+    def release(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         """Allow writes to name an erased id again. Raises `FailedPreconditionError` if it was not erased, or
         not completely."""
 
@@ -71,13 +72,13 @@ class PersonalData(Protocol):
         while the shares of one of the two that ended are being removed.
         """
 
-    def hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+    def hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         """Block the erasure of a subject. A new hold replaces an earlier one.
 
         Raises `FailedPreconditionError` (SUBJECT_ERASED) if its erasure has begun.
         """
 
-    def release_hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+    def release_hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         """End the hold on a subject. Raises `FailedPreconditionError` if it is not held."""
 
     def holds(self) -> tuple[Versioned[Hold], ...]:

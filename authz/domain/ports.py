@@ -31,6 +31,7 @@ from authz.domain.errors import AuthzError, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import ChangeScope, ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
 
@@ -299,9 +300,7 @@ class Directory(Protocol):
         mutations: Sequence[Mutation | AuthzError],
         *,
         offset: int,
-        actor: str,
-        request_id: str,
-        reason: str,
+        origin: Origin,
     ) -> ImportBatchResult:
         """Apply the valid mutations of a batch, in one transaction.
 
@@ -309,9 +308,7 @@ class Directory(Protocol):
         counted from `offset`.
         """
 
-    def remove_member(
-        self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
-    ) -> tuple[ConsistencyToken, bool]:
+    def remove_member(self, subject: Subject, scope: Scope, origin: Origin) -> tuple[ConsistencyToken, bool]:
         """Delete, and log, a bounded part of a subject's memberships and then of the shares with it, in a
         course with its sessions, or in a session. Return the state after it, and whether that is all."""
 

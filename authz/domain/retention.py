@@ -9,6 +9,7 @@ import msgspec
 from authz.domain.entities import RetainedData, RetentionRule, Versioned
 from authz.domain.errors import malformed
 from authz.domain.instants import US_PER_S, Instant
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 
 DAY_US = 86_400 * US_PER_S
@@ -51,10 +52,8 @@ class PeriodRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     data: RetainedData
     days: int | None
-    reason: str
+    origin: Origin
     revision: int | None = None
-    actor: str = ""
-    request_id: str = ""
 
 
 class Purged(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from authz.domain.drafts import DraftKey, Drafts, Edit, Origin, PolicyDraft, Publication
+from authz.domain.drafts import Authorship, DraftKey, Drafts, Edit, PolicyDraft, Publication
 from authz.domain.errors import (
     ConflictError,
     ErrorReason,
@@ -114,7 +114,7 @@ class DraftEditor:
         files = files_text(await self.gate.compute(partial(rebase_files, *sides)))
         return msgspec.structs.replace(draft, files=files, base_number=number)
 
-    async def publish(self, draft: PolicyDraft, origin: Origin) -> Published:
+    async def publish(self, draft: PolicyDraft, origin: Authorship) -> Published:
         """Make a draft, as it was read, the next version, as `Publisher.apply` does. Delete it, unless it is
         equal to the active version, or somebody has edited it meanwhile."""
         published = await self._apply(draft, origin, validate_only=False)
@@ -155,7 +155,7 @@ class DraftEditor:
         await self.gate.run(partial(self.drafts.replace, changed, etag=draft.etag))
         return changed
 
-    async def _apply(self, draft: PolicyDraft, origin: Origin, *, validate_only: bool) -> Published:
+    async def _apply(self, draft: PolicyDraft, origin: Authorship, *, validate_only: bool) -> Published:
         try:
             return await self.publisher.apply(
                 draft.files,

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from authz.domain.drafts import Origin, PolicyDraft
+from authz.domain.drafts import Authorship, PolicyDraft
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     CourseFilter,
@@ -91,7 +91,7 @@ class Validated(msgspec.Struct, frozen=True):
 
 def first_version(files: str, now: Instant) -> WriteRequest:
     """The write of version 1 of a new database: its files are those that the release ships."""
-    origin = Origin(author="authz", reason="the policy that the release ships", actor="authz")
+    origin = Authorship(author="authz", reason="the policy that the release ships", actor="authz")
     return publication(1, files, origin, now)
 
 
@@ -154,7 +154,7 @@ class Publisher:
     async def apply(
         self,
         files: str,
-        origin: Origin,
+        origin: Authorship,
         *,
         scope: Scope = PLATFORM,
         expected: int | None,
@@ -177,7 +177,7 @@ class Publisher:
     async def _apply(
         self,
         files: str,
-        origin: Origin,
+        origin: Authorship,
         scope: Scope,
         expected: int | None,
         draft: PolicyDraft | None,
@@ -196,7 +196,7 @@ class Publisher:
         return await self._publish(msgspec.structs.replace(request, draft=draft), validated)
 
     async def roll_back(
-        self, number: int, origin: Origin, *, scope: Scope = PLATFORM, expected: int | None
+        self, number: int, origin: Authorship, *, scope: Scope = PLATFORM, expected: int | None
     ) -> Published:
         """Make the next version of the files of an earlier one, as `apply` does.
 
@@ -334,7 +334,7 @@ def _certificate(platform: PolicyVersion, of_course: PolicyVersion | None = None
 def publication(
     number: int,
     files: str,
-    origin: Origin,
+    origin: Authorship,
     now: Instant,
     activated_at: int = 0,
     *,
@@ -358,7 +358,5 @@ def publication(
     return WriteRequest(
         mutations=(Mutation(Operation.CREATE, version), Mutation(Operation.TOUCH, activation)),
         preconditions=(Precondition(PolicyActivationKey(scope), expectation, activated_at),),
-        reason=origin.reason,
-        actor=origin.actor,
-        request_id=origin.request_id,
+        origin=origin,
     )

@@ -12,6 +12,7 @@ from authz.domain.entities import MembershipKey
 from authz.domain.errors import AuthzError, ErrorReason, ImportEndedError
 from authz.domain.ids import Scope, ScopeKind, Subject
 from authz.domain.mutations import ImportFault, Mutation, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
@@ -26,7 +27,7 @@ class ImportPart(msgspec.Struct, frozen=True):
     """One message of an import, in order: each mutation, or the error for which it cannot be read."""
 
     mutations: Sequence[Mutation | AuthzError]
-    reason: str
+    origin: Origin
 
 
 class WriteReport(msgspec.Struct, frozen=True):
@@ -96,21 +97,15 @@ class DirectoryWriter:
             return None
         return WriteReport(state, await self._gate.wait_until_replicated(state))
 
-    async def remove_member(
-        self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
-    ) -> WriteReport:
+    async def remove_member(self, subject: Subject, scope: Scope, origin: Origin) -> WriteReport:
         """Remove a subject from a course with its sessions, or from a session, in bounded revisions."""
-        part = partial(
-            self._directory.remove_member, subject, scope, actor=actor, request_id=request_id, reason=reason
-        )
+        part = partial(self._directory.remove_member, subject, scope, origin)
         is_all = False
         while not is_all:
             state, is_all = await self._committer.run_batch(part)
         return WriteReport(state, await self._gate.wait_until_replicated(state))
 
-    async def import_parts(
-        self, parts: AsyncIterable[ImportPart], *, actor: str, request_id: str
-    ) -> ImportReport:
+    async def import_parts(self, parts: AsyncIterable[ImportPart]) -> ImportReport:
         """Apply what can be applied, in one transaction or a few for each part, so that memory is bounded by
         the size of a part.
 
@@ -120,27 +115,18 @@ class DirectoryWriter:
         """
         report = ImportReport(await self._gate.run(self._directory.head))
         try:
-            await self._import(parts, report, actor=actor, request_id=request_id)
+            await self._import(parts, report)
             report.replicated = await self._gate.wait_until_replicated(report.head)
         except AuthzError as error:
             report.add_to(error)
             raise
         return report
 
-    async def _import(
-        self, parts: AsyncIterable[ImportPart], report: ImportReport, *, actor: str, request_id: str
-    ) -> None:
+    async def _import(self, parts: AsyncIterable[ImportPart], report: ImportReport) -> None:
         position = 0
         async for part in self._punctual(parts):
             for mutations in _batches(part.mutations):
-                batch = partial(
-                    self._directory.import_batch,
-                    mutations,
-                    offset=position,
-                    actor=actor,
-                    request_id=request_id,
-                    reason=part.reason,
-                )
+                batch = partial(self._directory.import_batch, mutations, offset=position, origin=part.origin)
                 result = await self._committer.run_batch(batch)
                 report.written += result.written
                 report.unchanged += result.unchanged

@@ -28,12 +28,13 @@ from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPrecondit
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import ChangeScope, Mutation, Operation
+from authz.domain.origin import Origin
 from authz.domain.ports import Vocabularies
 from authz.store.active_policy import validate_by_policy
 from authz.store.bulk import select_by_key
 from authz.store.contents import CONTAINERS, Locator, read_contents, require_container, require_same_container
 from authz.store.erased import ErasedSubjects
-from authz.store.log_writer import Effect, Origin
+from authz.store.log_writer import Effect
 from authz.store.removals import (
     Removal,
     Root,
@@ -73,7 +74,7 @@ class Batch:
         self._vocabularies = vocabularies
         self._deletions_left = max_deletions
         self._revision = 0
-        self._origin = Origin("", "", "")
+        self._origin = Origin()
         self._locator = Locator(self._row, self._scope_of_removal)
         self._memberships = MembershipLookup(connection, self.find, now)
         self.erased = ErasedSubjects(connection)

@@ -18,13 +18,13 @@ from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.mentions import mentions, subjects_in
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.bulk import delete_by_key, select_by, upsert_rows
 from authz.store.erasure_steps import rewrites_history
 from authz.store.holds import read_holds
 from authz.store.leaves import LeafMaker, purged_hashes
 from authz.store.log_reader import raise_resumable_from
-from authz.store.log_writer import Origin
 from authz.store.mutation_json import decode_mutation
 from authz.store.renames import purge_renames
 from authz.store.rows import subject_of

@@ -22,6 +22,7 @@ from authz.domain.mutations import (
     Mutation,
     WriteRequest,
 )
+from authz.domain.origin import Origin
 from authz.domain.ports import (
     CommitNotifier,
     Directory,
@@ -39,7 +40,6 @@ from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
 from authz.store.erased import require_not_erased_since
 from authz.store.idempotency import IdempotencyKeys
-from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
 from authz.store.pagination import list_entities
 from authz.store.past import read_past
@@ -92,7 +92,7 @@ class SqlDirectory(Directory):
     def recall(self, request: WriteRequest) -> ConsistencyToken | None:
         with read_transaction(self._engine) as connection:
             head = log_reader.read_head(connection)
-            keys = {(request.actor, request.idempotency_key)} if request.idempotency_key else set()
+            keys = {(request.origin.actor, request.idempotency_key)} if request.idempotency_key else set()
             revision = IdempotencyKeys(connection, keys, now=head.committed_at).recall(request)
             if revision is None:
                 return None
@@ -109,24 +109,18 @@ class SqlDirectory(Directory):
         mutations: Sequence[Mutation | AuthzError],
         *,
         offset: int,
-        actor: str,
-        request_id: str,
-        reason: str,
+        origin: Origin,
     ) -> ImportBatchResult:
         with self.transaction() as transaction:
-            return transaction.import_batch(
-                mutations, offset=offset, origin=Origin(actor, reason, request_id)
-            )
+            return transaction.import_batch(mutations, offset=offset, origin=origin)
 
     def removal_progress(self) -> RemovalProgress | None:
         with read_transaction(self._engine) as connection:
             return removal_progress(connection)
 
-    def remove_member(
-        self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
-    ) -> tuple[ConsistencyToken, bool]:
+    def remove_member(self, subject: Subject, scope: Scope, origin: Origin) -> tuple[ConsistencyToken, bool]:
         with self.transaction() as transaction:
-            return transaction.remove_member(Member(subject, scope), Origin(actor, reason, request_id))
+            return transaction.remove_member(Member(subject, scope), origin)
 
     def remove_contents(self) -> ConsistencyToken:
         with self.transaction() as transaction:

@@ -16,11 +16,11 @@ from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Subject
 from authz.domain.mentions import mentions_id, subjects_in_text
+from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.erased import ERASURES, require_not_erased
 from authz.store.holds import require_no_hold
 from authz.store.log_reader import read_token_key
-from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS, subject_of
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
@@ -93,17 +93,17 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
         mac=subject_mac(key, subject),
         status=ErasureStatus.ERASING,
         started_at=transaction.now,
-        reason=request.reason,
+        reason=request.origin.reason,
     )
-    with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
+    with transaction.revision(request.origin) as batch:
         batch.rewrite([record])
     insert_step(
         connection,
         pseudonym,
         subject,
         request.resources_to,
-        actor=request.actor,
-        request_id=request.request_id,
+        actor=request.origin.actor,
+        request_id=request.origin.request_id,
     )
     return pseudonym
 
@@ -112,9 +112,9 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
     subject, new_owner = request.subject, request.resources_to
     require_no_hold(connection, subject, "nothing is erased")
     for name in ("reason", "request_id"):
-        if mentions_id(getattr(request, name), subject):
+        if mentions_id(getattr(request.origin, name), subject):
             raise malformed(name, "names the subject, and it outlives the erasure; leave the name out")
-    if named := next(subjects_in_text(request.reason), None):
+    if named := next(subjects_in_text(request.origin.reason), None):
         raise malformed("reason", f"names {named}, who may be erased, too, and it stays; leave the name out")
     if new_owner == subject:
         raise malformed("resources_to", f"is {subject}, who is erased; name somebody else")

@@ -36,7 +36,7 @@ class IdempotencyKeys:
         Raises `FailedPreconditionError` (IDEMPOTENCY_KEY_REUSED) if that write had another body.
         """
         key = request.idempotency_key
-        found = self._known.get((request.actor, key)) if key else None
+        found = self._known.get((request.origin.actor, key)) if key else None
         if found is None:
             return None
         digest, revision = found
@@ -53,8 +53,8 @@ class IdempotencyKeys:
         key = request.idempotency_key
         if key:
             digest = _digest(request)
-            self._known[request.actor, key] = (digest, revision)
-            self._new.append((request.actor, key, digest, revision, self._now))
+            self._known[request.origin.actor, key] = (digest, revision)
+            self._new.append((request.origin.actor, key, digest, revision, self._now))
 
     def store(self) -> None:
         """Store the remembered answers."""
@@ -66,5 +66,5 @@ def _digest(request: WriteRequest) -> str:
     mutations = request.mutations
     if any(each.seen for each in mutations):
         mutations = tuple(msgspec.structs.replace(each, seen=None) for each in mutations)
-    body = _encoder.encode((mutations, request.preconditions, request.reason))
+    body = _encoder.encode((mutations, request.preconditions, request.origin.reason))
     return hashlib.blake2b(body, digest_size=16).hexdigest()

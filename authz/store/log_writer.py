@@ -14,6 +14,7 @@ from authz.domain.entities import Resource, kind_of
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant
 from authz.domain.mutations import Change, ChangeScope, LocalCommit, Mutation, Operation
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import delete_by_key, insert_rows, upsert_rows
@@ -33,14 +34,6 @@ class Effect(msgspec.Struct, frozen=True):
     mutation: Mutation
     scope: ChangeScope
     previous: int
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """The origin of a write, as stored in the log."""
-
-    actor: str
-    reason: str
-    request_id: str
 
 
 class ChangeLog:

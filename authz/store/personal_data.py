@@ -22,6 +22,7 @@ from authz.domain.erasures import (
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant, format_instant
+from authz.domain.origin import Origin
 from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Listing, Page
 from authz.domain.recipients import Watcher, WatcherReport
@@ -54,7 +55,6 @@ from authz.store.erasure_steps import (
 from authz.store.exports import SqlExport
 from authz.store.holds import hold_on, read_holds, release_kept
 from authz.store.log_reader import lock_head, read_head, read_token_key
-from authz.store.log_writer import Origin
 from authz.store.recipients import askers, watchers
 from authz.store.renames import MAX_RECORDS, other_ids, rename
 from authz.store.write import Transaction
@@ -191,7 +191,7 @@ class SqlPersonalData(PersonalData):
             ErasureFilter(mac=None if subject is None else subject_mac(key, subject)), page
         )
 
-    def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+    def release(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         with self.directory.transaction() as transaction:
             connection = transaction.connection
             found = unreleased(connection, subject_mac(read_token_key(connection), subject))
@@ -202,7 +202,7 @@ class SqlPersonalData(PersonalData):
                     f" see `authz privacy erasures --subject {subject}`",
                     subject=str(subject),
                 )
-            with transaction.revision(Origin(actor, reason, request_id)) as batch:
+            with transaction.revision(origin) as batch:
                 batch.rewrite([msgspec.structs.replace(each, released=True) for each in found])
             return transaction.head
 
@@ -210,14 +210,14 @@ class SqlPersonalData(PersonalData):
         with self.directory.transaction() as transaction:
             return rename(transaction, request, MAX_RECORDS)
 
-    def hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+    def hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         with self.directory.transaction() as transaction:
             require_not_erased(transaction.connection, subject)
-            with transaction.revision(Origin(actor, reason, request_id)) as batch:
-                batch.rewrite([Hold(subject, reason, actor, transaction.now)])
+            with transaction.revision(origin) as batch:
+                batch.rewrite([Hold(subject, origin.reason, origin.actor, transaction.now)])
             return transaction.head
 
-    def release_hold(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+    def release_hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         with self.directory.transaction() as transaction:
             hold = hold_on(transaction.connection, subject)
             if hold is None:
@@ -227,7 +227,7 @@ class SqlPersonalData(PersonalData):
                     subject=str(subject),
                 )
             release_kept(transaction.connection, subject)
-            with transaction.revision(Origin(actor, reason, request_id)) as batch:
+            with transaction.revision(origin) as batch:
                 batch.delete_found([hold])
             return transaction.head
 

@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, delet
 
 from authz.domain.entities import RetainedData, RetentionRule, Versioned
 from authz.domain.instants import Instant
+from authz.domain.origin import Origin
 from authz.domain.retention import default_rule
 from authz.store import compaction, tables
 from authz.store.decision_leaves import oldest_batch, purge_batches
 from authz.store.holds import HOLDS, read_holds
-from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 

@@ -37,7 +37,6 @@ from authz.store.batch import Batch
 from authz.store.erased import ERASURES, require_not_erased
 from authz.store.erasure_steps import require_not_new_owner
 from authz.store.holds import require_no_hold
-from authz.store.log_writer import Origin
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
 from authz.store.sharing import lapsed_shares
@@ -80,7 +79,7 @@ def rename(
         _require_no_roles(old, found)
     if not request.merge:
         _require_no_record(connection, old, new)
-    with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
+    with transaction.revision(request.origin) as batch:
         lapsed = [
             each
             for whose in (old, new)

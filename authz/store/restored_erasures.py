@@ -13,13 +13,13 @@ from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import subject_mac
 from authz.domain.ids import Subject, SubjectType, parse_subject
 from authz.domain.mentions import subjects_in_text
+from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.engine import stream
 from authz.store.erased import ERASURES
 from authz.store.erasure_steps import Phase, insert_step
 from authz.store.holds import hold_on, release_kept
 from authz.store.log_reader import read_token_key
-from authz.store.log_writer import Origin
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
@@ -53,7 +53,7 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         for each in missing
     ]
     held = [hold for each in found.values() if (hold := hold_on(connection, each))]
-    with transaction.revision(Origin(_ACTOR, "", "")) as batch:
+    with transaction.revision(Origin(_ACTOR)) as batch:
         batch.delete_found(held)
         batch.rewrite(records)
     for each in missing:

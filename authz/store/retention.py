@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Select, literal_column, select
 from authz.domain.entities import RetentionRule, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.instants import Instant
+from authz.domain.origin import Origin
 from authz.domain.retention import (
     PURGE_INTERVAL_US,
     PeriodRequest,
@@ -22,7 +23,6 @@ from authz.domain.retention import (
 from authz.domain.tokens import ConsistencyToken
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction
-from authz.store.log_writer import Origin
 from authz.store.purge import oldest, purge, read_rules
 
 _ACTOR = "authz"
@@ -56,7 +56,7 @@ class SqlRetention(Retention):
                     key=str(found.entity.key),
                 )
             rule = msgspec.structs.replace(found.entity, days=request.days)
-            with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
+            with transaction.revision(request.origin) as batch:
                 batch.rewrite([rule])
             return Versioned(rule, transaction.head.revision), transaction.head
 
@@ -69,7 +69,7 @@ class SqlRetention(Retention):
             due = self._due(transaction.connection)
             if due is None:
                 return Purged(None, 0, transaction.head)
-            rule, origin = due.entity, Origin(_ACTOR, f"{due.entity.key}: {due.entity.days} days", "")
+            rule, origin = due.entity, Origin(_ACTOR, f"{due.entity.key}: {due.entity.days} days")
             before = kept_since(rule, self._now(transaction.connection))
             assert before is not None  # noqa: S101  it is due; narrows the type
             removed = purge(transaction, origin, rule, before)

@@ -28,11 +28,11 @@ from authz.domain.entities import PLATFORM_ACTIVATION
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, UnusablePolicyError
 from authz.domain.instants import Instant
 from authz.domain.mutations import WriteRequest
+from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.bulk import select_by_key
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.holds import read_holds
-from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 
@@ -45,7 +45,7 @@ _LOCK_KEY = 0x61757468_7A000001
 """The advisory lock under which one process migrates at a time: "authz", 1."""
 _ID_BYTES = 16
 _KEY_BYTES = 32
-_HOLDS_FOUND = Origin("authz migrate", "these holds were there before the change log had holds", "")
+_HOLDS_FOUND = Origin("authz migrate", "these holds were there before the change log had holds")
 _VERSION = Table(
     "alembic_version",
     MetaData(),

@@ -28,6 +28,7 @@ from authz.domain.mutations import (
     Precondition,
     WriteRequest,
 )
+from authz.domain.origin import Origin
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
@@ -37,7 +38,7 @@ from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
 from authz.store.drafts import require_draft
 from authz.store.idempotency import IdempotencyKeys
-from authz.store.log_writer import ChangeLog, Origin
+from authz.store.log_writer import ChangeLog
 from authz.store.removals import Root, oldest_removals, store_progress
 from authz.store.sharing import Member
 
@@ -74,7 +75,7 @@ class Transaction:
 
     def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
-        keys = {(each.actor, each.idempotency_key) for each in requests if each.idempotency_key}
+        keys = {(each.origin.actor, each.idempotency_key) for each in requests if each.idempotency_key}
         known = IdempotencyKeys(self.connection, keys, now=self.now)
         faults = [*map(_fault_of, requests)]
         sound = [request for request, fault in zip(requests, faults, strict=True) if fault is None]
@@ -166,9 +167,8 @@ class Transaction:
             return self.log.state_at(revision)
         fence = request.course_policies_at
         flushes = fence is not None or any(cascades(mutation) for mutation in request.mutations)
-        origin = Origin(request.actor, request.reason, request.request_id)
         may_lower = self.administrators.may_lower(request.mutations)
-        with self._planned(origin, flushes=flushes):
+        with self._planned(request.origin, flushes=flushes):
             before = self.administrators.coverage() if may_lower else None
             for precondition in request.preconditions:
                 _require(self._batch, precondition)

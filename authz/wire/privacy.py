@@ -6,6 +6,7 @@ from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versione
 from authz.domain.erasures import ErasureCertificate, ErasureRequest, ReplicaReport
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.recipients import AskerReport, WatcherReport
 from authz.domain.retention import LIMITS, PeriodRequest
@@ -19,18 +20,16 @@ from authz.wire.writes import parse_reason
 _DATA = WireEnum(common_pb2.RetainedData.DESCRIPTOR, RetainedData)
 
 
-def parse_erasure(request: pb.EraseSubjectRequest, *, actor: str, request_id: str) -> ErasureRequest:
+def parse_erasure(request: pb.EraseSubjectRequest, origin: Origin) -> ErasureRequest:
     """Whom to erase."""
     new_owner: Subject | None = None
     if request.HasField("resources_to"):
         new_owner = parse_subject(request, "resources_to", field="resources_to")
     return ErasureRequest(
         subject=parse_subject(request, "subject", field="subject"),
-        reason=parse_given_reason(request.reason),
+        origin=origin,
         resources_to=new_owner,
         orphans=request.orphan_resources,
-        actor=actor,
-        request_id=request_id,
     )
 
 
@@ -108,7 +107,7 @@ def parse_certificate(message: pb.ErasureCertificate) -> ErasureCertificate:
     )
 
 
-def parse_period_request(request: pb.SetRetentionRequest, *, actor: str, request_id: str) -> PeriodRequest:
+def parse_period_request(request: pb.SetRetentionRequest, origin: Origin) -> PeriodRequest:
     """The period to set."""
     period = request.WhichOneof("period")
     if period is None:
@@ -118,10 +117,8 @@ def parse_period_request(request: pb.SetRetentionRequest, *, actor: str, request
     return PeriodRequest(
         data=_DATA.parse(request.data, field="data"),
         days=request.days if period == "days" else None,
-        reason=parse_given_reason(request.reason),
+        origin=origin,
         revision=request.revision if request.HasField("revision") else None,
-        actor=actor,
-        request_id=request_id,
     )
 
 

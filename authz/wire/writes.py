@@ -8,6 +8,7 @@ from typing import TypeVar
 from authz.domain.errors import AuthzError, InvalidArgumentError, malformed
 from authz.domain.ids import PLATFORM, Scope, Subject, parse_id
 from authz.domain.mutations import Mutation, Precondition, WriteRequest
+from authz.domain.origin import Origin
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import parse_mutation, parse_precondition
 from authz.wire.values import parse_scope, parse_subject
@@ -32,9 +33,7 @@ def write_of(
     request: pb.WriteRequest,
     mutations: Iterable[Mutation],
     preconditions: Iterable[Precondition],
-    *,
-    actor: str,
-    request_id: str,
+    origin: Origin,
 ) -> WriteRequest:
     """A write of mutations and preconditions that were parsed of it."""
     key = request.idempotency_key
@@ -42,9 +41,7 @@ def write_of(
         mutations=tuple(mutations),
         preconditions=tuple(preconditions),
         idempotency_key=parse_id(key, field="idempotency_key") if key else "",
-        reason=parse_reason(request.reason),
-        actor=actor,
-        request_id=request_id,
+        origin=origin,
     )
 
 

@@ -140,7 +140,7 @@ async def test_a_write_that_waits_is_dropped_when_its_caller_is_no_longer_known(
         return write_group(self, requests)
 
     async def told(queue: deque[Any], waiting: Any, require_permitted: Any) -> None:
-        if waiting.work.reason == "second":
+        if waiting.work.origin.reason == "second":
             waits.set()
         await checked_while_in(queue, waiting, require_permitted)
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from authz.domain.drafts import Origin
+from authz.domain.drafts import Authorship
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.files import MAX_FILES_BYTES, files_text
 from authz.engine.publish import publication
@@ -121,7 +121,7 @@ async def test_a_rollback_to_a_version_that_fails_its_tests_is_refused(
     store = open_with(sqlite_url)
     files = files_text(with_rows("# old") | {"tests/mine.toml": SAYS % "true"})
     for number, text in ((2, files), (3, files_text(SHIPPED))):
-        write(store, *publication(number, text, Origin(), 0, 0 if number == 1 else 1).mutations)
+        write(store, *publication(number, text, Authorship(), 0, 0 if number == 1 else 1).mutations)
     store.close()
     error = await refused(sqlite_service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=2)))
     assert reason_of(error) == "POLICY_INVALID"

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from authz.client import Client, check_request
-from authz.domain.drafts import Origin
+from authz.domain.drafts import Authorship
 from authz.domain.entities import PolicyActivationFilter
 from authz.domain.files import files_text
 from authz.domain.ports import Page
@@ -64,7 +64,7 @@ def bench_activation(url: str) -> None:
     def publish(number: int) -> None:
         nonlocal activated_at
         files = files_text((CLOSED if number % 2 else SHIPPED) | {"notes.txt": str(number)})
-        request = publication(number, files, Origin(), system_clock(), activated_at)
+        request = publication(number, files, Authorship(), system_clock(), activated_at)
         activated_at = store.directory.write(request).revision
 
     with (

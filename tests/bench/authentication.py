@@ -14,6 +14,7 @@ from authz.client import check_request
 from authz.client.access_tokens import make_access_token
 from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.domain.origin import Origin
 from tests.bench.campus import Campus
 from tests.bench.measure import show
 from tests.bench.serving import ROUNDS, drive, running
@@ -33,7 +34,7 @@ def bench(folder: Path, size: int) -> None:
     ends_at = time.time_ns() // 1000 + DAY_US
     token, record = make_access_token(parse_subject(CALLER), ends_at=ends_at)
     with directory_of(url) as directory:
-        directory.write(WriteRequest(mutations=(Mutation(Operation.CREATE, record),), actor="bench"))
+        directory.write(WriteRequest(mutations=(Mutation(Operation.CREATE, record),), origin=Origin("bench")))
     accepts = {f"AUTHZ_{name.upper()}": value for name, value in issuer.settings(folder).items()}
     checks = [check_request(*ids).SerializeToString() for ids in campus.questions(10_000)]
     check = itertools.cycle(checks).__next__

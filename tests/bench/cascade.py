@@ -26,6 +26,7 @@ from authz.client import check_request
 from authz.domain.entities import Course, CourseKey, CourseState, Entity, Membership, Resource, Visibility
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.origin import Origin
 from authz.store.engine import open_engine, write_transaction
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
 from authz.v1 import directory_pb2 as dpb
@@ -64,7 +65,7 @@ def fill(url: str, members: int) -> None:
     """Courses, of which `large` has many members, stored without a log: the replica is built without one."""
     store = open_with(url)
     mutations = [Mutation(Operation.CREATE, entity) for entity in SMALL]
-    store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
+    store.directory.import_batch(mutations, offset=0, origin=Origin(""))
     store.close()
     engine = open_engine(url)
     with write_transaction(engine) as connection:

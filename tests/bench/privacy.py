@@ -16,6 +16,7 @@ from authz.domain.erasures import ErasureRequest
 from authz.domain.exports import ExportedRecord
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.origin import Origin
 from authz.store import Store, tables
 from authz.store.engine import open_engine, write_transaction
 from tests.bench.campus import Campus
@@ -39,7 +40,7 @@ def enrol(store: Store, campus: Campus) -> None:
     """Write the records of the person, through the change log."""
     given = (Mutation(Operation.TOUCH, each) for each in records(campus))
     while batch := list(itertools.islice(given, BATCH)):
-        store.directory.import_batch(batch, offset=0, actor="service:bench", request_id="", reason="term")
+        store.directory.import_batch(batch, offset=0, origin=Origin("service:bench", "term"))
 
 
 def filled(file: Path, campus: Campus, revisions: int) -> str:
@@ -67,7 +68,7 @@ def bench_erasure(store: Store) -> None:
     """All steps, without the pauses that a server makes between them."""
     data, steps = store.personal_data, list[float]()
     begun = time.perf_counter()
-    data.begin_erasure(ErasureRequest(subject=MAYA, reason="bench", orphans=True))
+    data.begin_erasure(ErasureRequest(subject=MAYA, origin=Origin(reason="bench"), orphans=True))
     while data.erasure_progress() is not None:
         step_at = time.perf_counter()
         data.advance_erasure()

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from authz.domain.decision_log import DecisionEntry, DecisionQuery
 from authz.domain.erasures import ErasureRequest
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.proofs import AuditLog
 from authz.domain.retention import DAY_US
@@ -289,7 +290,7 @@ def test_an_independent_verifier_accepts_every_proof(signed: Decisions) -> None:
 
 
 def erase(store: Store, name: str) -> None:
-    request = ErasureRequest(subject=user(name), reason="request 17", orphans=True)
+    request = ErasureRequest(subject=user(name), origin=Origin(reason="request 17"), orphans=True)
     store.personal_data.begin_erasure(request)
     while store.personal_data.erasure_progress() is not None:
         store.personal_data.advance_erasure()

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from authz.client.access_tokens import make_access_token
 from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.domain.origin import Origin
 from authz.runtime.compose import system_clock
 from authz.store import tables
 from authz.store.engine import open_engine, write_transaction
@@ -133,7 +134,7 @@ def test_who_is_missing_and_which_tokens_end_is_noted(sqlite_url: str, tmp_path:
     in_three_days = system_clock() + 3 * 86_400_000_000
     _, record = make_access_token(parse_subject("service:x"), ends_at=in_three_days)
     with directory_of(sqlite_url) as directory:
-        directory.write(WriteRequest(mutations=(Mutation(Operation.CREATE, record),), actor="test"))
+        directory.write(WriteRequest(mutations=(Mutation(Operation.CREATE, record),), origin=Origin("test")))
     (tmp_path / "authz.db").chmod(0o600)
     code, told = doctor(sqlite_url, access_tokens="true")
     assert code == 0, told

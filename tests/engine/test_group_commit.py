@@ -21,6 +21,7 @@ from authz.domain.errors import (
     UnavailableError,
 )
 from authz.domain.mutations import ImportBatchResult, Mutation, Operation, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.engine import group_commit
 from authz.engine.group_commit import MAX_MUTATIONS_PER_GROUP, MAX_WRITES_PER_GROUP, GroupCommitter
@@ -52,7 +53,7 @@ class Recorder:
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Answers each with how many were asked for before it."""
-        names = [request.reason for request in requests]
+        names = [request.origin.reason for request in requests]
         self.calls.append(names)
         self.entered.set()
         assert self.go_on.wait(30)
@@ -100,7 +101,7 @@ async def writing(recorder: Recorder) -> AsyncIterator[GroupCommitter]:
 
 def request_of(name: str, mutations: int = 1) -> WriteRequest:
     """A write that is known by its reason."""
-    return WriteRequest(mutations=(create(Course(id=name)),) * mutations, reason=name)
+    return WriteRequest(mutations=(create(Course(id=name)),) * mutations, origin=Origin(reason=name))
 
 
 async def held(writing: GroupCommitter, recorder: Recorder) -> asyncio.Task[ConsistencyToken]:
@@ -141,7 +142,7 @@ async def test_a_group_is_bounded_by_its_writes_and_by_its_mutations(
     assert [len(group) for group in recorder.calls] == [1, MAX_WRITES_PER_GROUP, 1, 1, 1]
     assert [name for group in recorder.calls for name in group] == [
         "first",
-        *(request.reason for request in (*many, *large)),
+        *(request.origin.reason for request in (*many, *large)),
     ]
 
 
@@ -311,7 +312,9 @@ def revocation(name: str) -> WriteRequest:
     omar = student("omar", "c")
     suspended = msgspec.structs.replace(omar, status=MembershipStatus.SUSPENDED)
     update = Mutation(Operation.UPDATE, omar.key, (("suspended_until", 1),))
-    return WriteRequest(mutations=(remove(omar.key), touch_entity(suspended), update), reason=name)
+    return WriteRequest(
+        mutations=(remove(omar.key), touch_entity(suspended), update), origin=Origin(reason=name)
+    )
 
 
 async def test_revocations_go_first_and_leave_turns_to_others(

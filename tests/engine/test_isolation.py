@@ -39,6 +39,7 @@ from authz.domain.ids import (
     session_scope,
 )
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.origin import Origin
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import COURSE_FILE, course_files, load_course_policy
@@ -326,7 +327,7 @@ def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postg
     mutations = [Mutation(Operation.TOUCH, entity) for entity in data.draw(campuses())]
     with tempfile.TemporaryDirectory() as name:
         try:
-            store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
+            store.directory.import_batch(mutations, offset=0, origin=Origin(""))
             with store.directory.dump() as dump:
                 build_replica(Path(name), dump, max_bytes=1 << 28)
             with store.directory.dump() as dump:

@@ -14,9 +14,10 @@ from sqlalchemy import Engine, event
 
 from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.origin import Origin
 from tests.store.directory import open_with, user
 
-REQUEST = ErasureRequest(subject=user("maya"), reason="request 17", orphans=True, actor="service:dpo")
+REQUEST = ErasureRequest(subject=user("maya"), origin=Origin("service:dpo", "request 17"), orphans=True)
 
 
 def main() -> None:

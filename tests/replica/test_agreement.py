@@ -14,6 +14,7 @@ from authz.domain.effective_roles import MembershipTerms
 from authz.domain.entities import Entity, Membership, Resource, Session, Share, kind_of
 from authz.domain.ids import Scope
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.origin import Origin
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.generations import build_replica
 from authz.replica.writer import apply_changes
@@ -103,7 +104,7 @@ def test_followed_built_and_stored_agree_row_by_row(
         try:
             built(store, folder / "followed")
             for batch in history:
-                store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+                store.directory.import_batch(batch, offset=0, origin=Origin(""))
                 store.directory.remove_contents()
             with store.directory.dump() as dump:
                 rows = expected(dumped(dump)) | tombstones(store)

@@ -20,6 +20,7 @@ from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
 from authz.domain.mutations import LogTail, Mutation
+from authz.domain.origin import Origin
 from authz.replica.environment import Environment, UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.generations import build_replica, copy_generation
@@ -37,7 +38,7 @@ _STUDENTS = 900
 
 def enrol(store: Store, names: range) -> None:
     batch: list[Mutation] = [create(student(f"u{number}x", "c")) for number in names]
-    store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+    store.directory.import_batch(batch, offset=0, origin=Origin(""))
 
 
 def test_a_damaged_page_that_the_follower_meets_has_the_replica_built_anew(

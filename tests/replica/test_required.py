@@ -19,6 +19,7 @@ from authz.domain.entities import Course
 from authz.domain.erasures import ErasureCertificate, ErasureRequest
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.mutations import LogTail
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
@@ -92,7 +93,7 @@ async def _erased(
     with gate_of(view, store) as gate:
         step = advance or data.advance_erasure
         steps = BackgroundSteps("erasure", data.erasure_progress, step, gate, committer)
-        request = ErasureRequest(subject=student("maya", "c").subject, reason="asked")
+        request = ErasureRequest(subject=student("maya", "c").subject, origin=Origin(reason="asked"))
         async with asyncio.timeout(30):
             found = await Eraser(data, gate, committer, steps).erase(request, None)
         await committer.close()

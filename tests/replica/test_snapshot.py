@@ -35,6 +35,7 @@ from authz.domain.entities import (
 from authz.domain.facts import Times
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.origin import Origin
 from authz.domain.ports import Snapshot
 from authz.replica.caches import Caches
 from authz.replica.environment import acquire_environment, release_environment
@@ -109,7 +110,7 @@ def built(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
         store = open_store(url, vocabularies=lambda *_: POLICY.vocabulary, clock=Clock())
         try:
             mutations = [Mutation(Operation.TOUCH, entity) for entity in entities]
-            store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
+            store.directory.import_batch(mutations, offset=0, origin=Origin(""))
             with store.directory.dump() as dump:
                 build_replica(folder / "r", dump, max_bytes=MAX_BYTES)
             with store.directory.dump() as dump:

@@ -13,6 +13,7 @@ from authz.domain.entities import KINDS, Course, Entity, Key, Membership, Resour
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.mutations import Change, Mutation, Operation, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary
 from authz.store import Store, open_store, prepare_store
@@ -75,12 +76,12 @@ def hold(
     store: Store, subject: Subject, reason: str = "case 12", actor: str = "service:dpo"
 ) -> ConsistencyToken:
     """Place a hold."""
-    return store.personal_data.hold(subject, actor=actor, reason=reason, request_id="")
+    return store.personal_data.hold(subject, origin=Origin(actor, reason))
 
 
 def release_hold(store: Store, subject: Subject, reason: str = "over") -> ConsistencyToken:
     """End a hold."""
-    return store.personal_data.release_hold(subject, actor="service:dpo", reason=reason, request_id="")
+    return store.personal_data.release_hold(subject, origin=Origin("service:dpo", reason))
 
 
 def notebook(name: str, scope: Scope) -> Resource:
@@ -110,7 +111,9 @@ def lesson(course_id: str, session_id: str) -> tuple[Entity, ...]:
 
 def write(store: Store, *mutations: Mutation, idempotency_key: str = "", reason: str = "") -> int:
     """A write without preconditions; its revision."""
-    request = WriteRequest(mutations=mutations, idempotency_key=idempotency_key, reason=reason, actor="test")
+    request = WriteRequest(
+        mutations=mutations, idempotency_key=idempotency_key, origin=Origin("test", reason)
+    )
     return store.directory.write(request).revision
 
 

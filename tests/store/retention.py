@@ -11,6 +11,7 @@ from sqlalchemy import select
 from authz.domain.entities import CourseKey, Entity, Hold, RetainedData, RetentionRule
 from authz.domain.ids import course_scope
 from authz.domain.mutations import ChangeScope, Mutation
+from authz.domain.origin import Origin
 from authz.domain.retention import DAY_US, PeriodRequest
 from authz.store import Store, tables
 from authz.store.engine import read_transaction
@@ -37,7 +38,9 @@ def eleven_years_ago() -> Clock:
 
 
 def set_period(store: Store, data: RetainedData, days: int | None, **more: Any) -> RetentionRule:
-    request = PeriodRequest(data=data, days=days, reason="the policy of the school", actor="user:dpo", **more)
+    request = PeriodRequest(
+        data=data, days=days, origin=Origin("user:dpo", "the policy of the school"), **more
+    )
     return store.retention.set_period(request)[0].entity
 
 

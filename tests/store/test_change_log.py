@@ -9,6 +9,7 @@ from authz.domain.entities import Course, CourseKey, Entity, Membership, Session
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import PLATFORM, ResourceRef, session_scope
 from authz.domain.mutations import Change, ChangeScope, Mutation
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import RoleDeclaration, Vocabulary
 from authz.store import Store, log_reader, open_store, tables
@@ -95,7 +96,7 @@ def test_what_goes_along_is_logged_with_its_place(
 def test_an_import_that_deletes_and_writes_again_knows_the_places(store: Store) -> None:
     write(store, *(create(entity) for entity in EVERYTHING))
     batch = [remove(CourseKey("c")), *(create(entity) for entity in lesson("c", "s"))]
-    done = store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+    done = store.directory.import_batch(batch, offset=0, origin=Origin(""))
     assert done.faults == ()
     require_places(places(store), 15)
 

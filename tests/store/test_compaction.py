@@ -13,6 +13,7 @@ from authz.domain.erasures import RenameRequest
 from authz.domain.errors import AuthzError
 from authz.domain.ids import course_scope, session_scope
 from authz.domain.mutations import ChangeScope, Mutation
+from authz.domain.origin import Origin
 from authz.domain.retention import DAY_US
 from authz.store import Store
 from tests.databases import read_tree
@@ -65,15 +66,15 @@ class History:
             case 4:
                 write(self._store, touch(share(f"nb-{course}", name, awaits=True)))
             case 5:
-                self._store.directory.import_batch(
-                    [*self._members(course)], offset=0, actor="test", request_id="", reason=""
-                )
+                self._store.directory.import_batch([*self._members(course)], offset=0, origin=Origin("test"))
             case 6:
                 host = Membership(user(name), session_scope(session), "host")
                 write(self._store, touch(host), remove(notebook(f"nb-{course}", scope).key))
             case 7:
                 to = user(pick(NAMES))
-                merging = RenameRequest(subject=user(name), to=to, reason="married", merge=True)
+                merging = RenameRequest(
+                    subject=user(name), to=to, origin=Origin(reason="married"), merge=True
+                )
                 self._store.personal_data.rename(merging)
         while self._store.directory.removal_progress() is not None:
             self._store.directory.remove_contents()

@@ -18,6 +18,7 @@ from authz.domain.entities import Course, Membership, MembershipFilter
 from authz.domain.errors import ConflictError, InvalidArgumentError, OverloadedError, UnavailableError
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import companion_path, engine, prepare_store
 from authz.store.engine import bounded_read_transaction, open_engine, write_transaction
@@ -153,7 +154,7 @@ def test_rows_are_found_by_index_although_the_plan_is_of_a_small_table(postgresq
     def import_all(mutations: Iterable[Mutation]) -> None:
         left = iter(mutations)
         while batch := tuple(islice(left, 250)):
-            store.directory.import_batch(batch, offset=0, actor="test", request_id="r", reason="")
+            store.directory.import_batch(batch, offset=0, origin=Origin("test", "", "r"))
             store.directory.follow(store.directory.head().revision - 1, 100)
             store.directory.read(MembershipFilter(scope=course_scope("c")), Page(10))
 

@@ -31,6 +31,7 @@ from authz.domain.errors import ConflictError, FailedPreconditionError, InvalidA
 from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store, erase_history, open_store, personal_data
@@ -40,7 +41,7 @@ from tests.store.test_decisions import ENTRY
 
 MAYA, STU = user("maya"), user("stu")
 COURSES = [f"c{number}" for number in range(3)]
-REQUEST = ErasureRequest(subject=MAYA, reason="request 17", orphans=True, actor="service:dpo")
+REQUEST = ErasureRequest(subject=MAYA, origin=Origin("service:dpo", "request 17"), orphans=True)
 
 
 def notebook(course: str, owner: str) -> Resource:
@@ -66,7 +67,7 @@ def fill(store: Store) -> None:
 
 
 def write(store: Store, *mutations: Mutation) -> ConsistencyToken:
-    return store.directory.write(WriteRequest(mutations=mutations, actor="service:x for user:maya"))
+    return store.directory.write(WriteRequest(mutations=mutations, origin=Origin("service:x for user:maya")))
 
 
 def of_stu(store: Store) -> list[object]:
@@ -172,7 +173,9 @@ def test_a_person_whose_id_begins_with_that_of_the_erased_one_stays(store_url: s
     namesake = user("maya.2")
     write(store, create(Membership(namesake, course_scope("c0"), "student", source_ref="sis 4")))
     store.directory.write(
-        WriteRequest(mutations=(touch(Account(namesake)),), actor="service:x for user:maya.2", reason="asked")
+        WriteRequest(
+            mutations=(touch(Account(namesake)),), origin=Origin("service:x for user:maya.2", "asked")
+        )
     )
     store.personal_data.begin_erasure(REQUEST)
     while store.personal_data.erasure_progress() is not None:
@@ -225,7 +228,9 @@ def test_who_gets_the_resources_of_an_erased_person_stays_until_it_has_them(stor
     store.personal_data.begin_erasure(given)
     for refused in (
         lambda: store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, subject=heir)),
-        lambda: store.personal_data.rename(RenameRequest(subject=heir, to=user("other"), reason="married")),
+        lambda: store.personal_data.rename(
+            RenameRequest(subject=heir, to=user("other"), origin=Origin(reason="married"))
+        ),
     ):
         with pytest.raises(FailedPreconditionError, match="is getting the resources of somebody"):
             refused()
@@ -243,7 +248,9 @@ def test_who_is_being_erased_is_neither_renamed_nor_held(store_url: str) -> None
     fill(store)
     store.personal_data.begin_erasure(REQUEST)
     for refused in (
-        lambda: store.personal_data.rename(RenameRequest(subject=MAYA, to=user("other"), reason="married")),
+        lambda: store.personal_data.rename(
+            RenameRequest(subject=MAYA, to=user("other"), origin=Origin(reason="married"))
+        ),
         lambda: hold(store, MAYA),
     ):
         with pytest.raises(FailedPreconditionError, match="user:maya was erased"):
@@ -309,7 +316,7 @@ def test_the_author_of_a_policy_is_erased_though_another_made_the_call(store_url
     written = PolicyVersion(
         course_scope("c0"), 1, "0" * 64, '{"model.conf":""}', 1, str(MAYA), f"{MAYA} says so"
     )
-    store.directory.write(WriteRequest(mutations=(create(written),), actor="service:x"))
+    store.directory.write(WriteRequest(mutations=(create(written),), origin=Origin("service:x")))
     write(store, remove(CourseKey("c0")))
     store.personal_data.begin_erasure(REQUEST)
     assert str(MAYA) not in log_of(finished(store))
@@ -327,8 +334,8 @@ def test_nobody_gets_the_pseudonym_of_an_erased_person(store_url: str) -> None:
     for refused in (
         lambda: write(store, create(Membership(pseudonym, course_scope("c1"), "student"))),
         lambda: write(store, create(Account(pseudonym))),
-        lambda: data.rename(RenameRequest(subject=pseudonym, to=STU, reason="a")),
-        lambda: data.rename(RenameRequest(subject=STU, to=pseudonym, reason="a")),
+        lambda: data.rename(RenameRequest(subject=pseudonym, to=STU, origin=Origin(reason="a"))),
+        lambda: data.rename(RenameRequest(subject=STU, to=pseudonym, origin=Origin(reason="a"))),
         lambda: data.begin_erasure(msgspec.structs.replace(REQUEST, subject=pseudonym)),
         lambda: hold(store, pseudonym),
     ):
@@ -349,7 +356,7 @@ def test_neither_the_reason_nor_the_request_id_of_an_erasure_names_the_person(st
         ("request_id", "erase-maya-1"),
     ):
         with pytest.raises(InvalidArgumentError, match=f"{name} names"):
-            store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, **{name: text}))
+            store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, origin=Origin(**{name: text})))
     store.close()
 
 

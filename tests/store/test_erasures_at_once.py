@@ -14,6 +14,7 @@ from authz.domain.drafts import PolicyDraft
 from authz.domain.entities import ErasureStatus, Membership, MembershipFilter, ShareFilter
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, Subject
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store, open_store
 from authz.store.erase_files import truncate_log
@@ -119,7 +120,7 @@ def refused_write(store: Store) -> str:
 
 def refused_import(store: Store) -> str:
     mutations = [remove(STAYS.key), remove(LEAVES.key)]
-    done = store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
+    done = store.directory.import_batch(mutations, offset=0, origin=Origin(""))
     (fault,) = done.faults
     return fault.reason
 

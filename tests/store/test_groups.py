@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import msgspec
 import psycopg
 import pytest
 
@@ -15,6 +14,7 @@ from authz.domain.entities import Course, CourseKey, CourseState, Resource, Sess
 from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store, engine
 from authz.store.tables import REVISIONS_CHANNEL
@@ -37,7 +37,7 @@ ACTIVE = Course(id="c", state=CourseState.ACTIVE)
 
 def of(*mutations: Mutation, key: str = "", actor: str = "test", reason: str = "") -> WriteRequest:
     """A write without preconditions."""
-    return WriteRequest(mutations=mutations, idempotency_key=key, actor=actor, reason=reason)
+    return WriteRequest(mutations=mutations, idempotency_key=key, origin=Origin(actor, reason))
 
 
 def after(precondition: Precondition, *mutations: Mutation) -> WriteRequest:
@@ -274,9 +274,9 @@ def test_a_listener_hears_the_head_of_each_commit_that_made_revisions(postgresql
         assert heard(listener, lambda: store.directory.write_group(courses)) == []
         assert heard(listener, lambda: store.directory.write(of(touch(ACTIVE)))) == ["4"]
         batch = [touch(Course(id=f"i{n}")) for n in range(3)]
-        imported = partial(store.directory.import_batch, batch, offset=0, actor="", request_id="", reason="")
+        imported = partial(store.directory.import_batch, batch, offset=0, origin=Origin(""))
         assert heard(listener, imported) == ["5"]
-        unstorable = msgspec.structs.replace(courses[0], reason="\x00", mutations=(create(Course(id="d")),))
+        unstorable = of(create(Course(id="d")), reason="\x00")
         with pytest.raises(InvalidArgumentError):
             store.directory.write_group([unstorable])
         assert heard(listener, lambda: None) == []

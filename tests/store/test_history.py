@@ -15,6 +15,7 @@ from authz.domain.entities import Account, AccountStatus, Course, CourseState, E
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import course_scope, session_scope
 from authz.domain.mutations import Change, Expectation, Mutation, Operation, Precondition, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
 from tests.databases import create_sqlite
@@ -79,7 +80,7 @@ def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[M
         try:
             for atomic, batch in history:
                 if not atomic:
-                    store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+                    store.directory.import_batch(batch, offset=0, origin=Origin(""))
                     continue
                 before = stored(store)
                 try:

@@ -15,12 +15,12 @@ from authz.domain.entities import Account, Course, Hold, RetainedData, Versioned
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.mutations import Operation
+from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
 from authz.store.engine import open_engine, write_transaction
 from authz.store.erasure_steps import begin
 from authz.store.holds import HOLDS, read_holds
-from authz.store.log_writer import Origin
 from tests.databases import read_tree
 from tests.store.directory import create, hold, open_with, release_hold, remove, user, write
 from tests.store.retention import YEAR_US, eleven_years_ago, log_of, purge, set_period
@@ -182,7 +182,7 @@ def test_a_rename_to_a_held_id_leaves_the_hold_as_it_is(store: Store) -> None:
     write(store, create(Account(STU)))
     hold(store, MAYA)
     held = store.personal_data.holds()
-    store.personal_data.rename(RenameRequest(subject=STU, to=MAYA, reason="one person"))
+    store.personal_data.rename(RenameRequest(subject=STU, to=MAYA, origin=Origin(reason="one person")))
     assert store.personal_data.holds() == held
 
 

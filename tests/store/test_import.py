@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from authz.domain.entities import Course, CourseKey, CourseState, Session, SessionKey
 from authz.domain.mutations import ImportBatchResult, Mutation
+from authz.domain.origin import Origin
 from authz.store import Store
 from tests.store.directory import changes_of, create, lesson, remove, replay, stored, student, touch
 
 
 def import_all(store: Store, *mutations: Mutation, offset: int = 0) -> ImportBatchResult:
     """One batch."""
-    return store.directory.import_batch(mutations, offset=offset, actor="test", request_id="r", reason="")
+    return store.directory.import_batch(mutations, offset=offset, origin=Origin("test", "", "r"))
 
 
 def test_faults_are_reported_by_position_and_the_rest_is_applied(store: Store) -> None:

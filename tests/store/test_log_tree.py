@@ -9,6 +9,7 @@ from authz.domain.erasures import ErasureRequest
 from authz.domain.files import files_text
 from authz.domain.ids import PLATFORM, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
+from authz.domain.origin import Origin
 from authz.store import Store
 from tests.databases import read_tree
 from tests.store.directory import create, notebook, open_with, share, student, touch, user, write
@@ -28,7 +29,7 @@ VERSION = PolicyVersion(
 
 
 def written_for(store: Store, actor: str, reason: str, *mutations: Mutation) -> None:
-    request = WriteRequest(mutations=mutations, actor=actor, reason=reason, request_id="call of user:maya")
+    request = WriteRequest(mutations=mutations, origin=Origin(actor, reason, "call of user:maya"))
     store.directory.write(request)
 
 
@@ -42,7 +43,9 @@ def test_an_erasure_changes_no_leaf(store_url: str) -> None:
     written_for(store, "user:maya", "", create(VERSION))
     signed = read_tree(store_url)
     assert (signed.faults, signed.erased) == ((), 0)
-    store.personal_data.begin_erasure(ErasureRequest(subject=user("maya"), reason="request 17", orphans=True))
+    store.personal_data.begin_erasure(
+        ErasureRequest(subject=user("maya"), origin=Origin(reason="request 17"), orphans=True)
+    )
     while store.personal_data.erasure_progress() is not None:
         store.personal_data.advance_erasure()
     write(store, create(student("iris", "c")))

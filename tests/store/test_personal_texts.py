@@ -12,6 +12,7 @@ from authz.domain.entities import Account, Course, CourseKey, PolicyVersion
 from authz.domain.erasures import ErasureRequest
 from authz.domain.exports import ExportedChange, ExportedEntry, ExportItem, ExportSection
 from authz.domain.ids import course_scope
+from authz.domain.origin import Origin
 from authz.store import Store, tables
 from authz.store.engine import open_engine, write_transaction
 from authz.store.personal_texts import REVISION_TEXTS, TEXTS
@@ -22,7 +23,7 @@ from tests.store.test_restored_erasures import FILES, MAYA, SHADOW, STU, tables_
 COLUMNS = [
     (table.name, name) for table, names in ((tables.revisions, REVISION_TEXTS), *TEXTS) for name in names
 ]
-REQUEST = ErasureRequest(subject=MAYA, reason="request 17", orphans=True, actor="service:dpo")
+REQUEST = ErasureRequest(subject=MAYA, origin=Origin("service:dpo", "request 17"), orphans=True)
 
 
 def fill(store: Store) -> None:

@@ -24,6 +24,7 @@ from authz.domain.erasures import ErasureRequest, RenameRequest
 from authz.domain.errors import AuthzError, ErrorReason, RemovalPendingError
 from authz.domain.ids import ResourceRef, course_scope, session_scope
 from authz.domain.mutations import ChangeScope, Mutation, Operation, WriteRequest
+from authz.domain.origin import Origin
 from authz.store import Store
 from tests.databases import create_sqlite
 from tests.properties import examples
@@ -132,7 +133,9 @@ def test_every_removal_is_logged_with_the_course_and_the_session_that_it_was_in(
 
 
 def erase(store: Store) -> None:
-    store.personal_data.begin_erasure(ErasureRequest(subject=user("u4"), reason="wish", orphans=True))
+    store.personal_data.begin_erasure(
+        ErasureRequest(subject=user("u4"), origin=Origin(reason="wish"), orphans=True)
+    )
     while store.personal_data.erasure_progress() is not None and "u4" in repr(dump_of(store)):
         store.personal_data.advance_erasure()
 
@@ -145,11 +148,9 @@ def dump_of(store: Store) -> list[Entity]:
 OF_ONE_SUBJECT: dict[str, Callable[[Store], object]] = {
     "erased": erase,
     "renamed": lambda store: store.personal_data.rename(
-        RenameRequest(subject=user("u4"), to=user("v4"), reason="merged")
+        RenameRequest(subject=user("u4"), to=user("v4"), origin=Origin(reason="merged"))
     ),
-    "removed": lambda store: store.directory.remove_member(
-        user("u4"), session_scope("s"), actor="", request_id="", reason=""
-    ),
+    "removed": lambda store: store.directory.remove_member(user("u4"), session_scope("s"), origin=Origin("")),
 }
 
 
@@ -199,7 +200,7 @@ def test_nothing_is_written_into_a_course_or_over_a_record_that_is_being_removed
     write(store, remove(CourseKey("c")))
     assert refusal_of(store, mutation) is expected
     assert refusal_of(store, create(Course(id="new")), mutation) is expected
-    result = store.directory.import_batch([mutation], offset=7, actor="", request_id="", reason="")
+    result = store.directory.import_batch([mutation], offset=7, origin=Origin(""))
     assert [(fault.position, fault.reason) for fault in result.faults] == [(7, expected.value)]
     assert entities(store) == set(BESIDE)
 
@@ -260,7 +261,7 @@ def test_one_transaction_removes_a_bounded_number_of_records_however_many_deleti
     members: list[Entity] = [student(f"u{n}", course.key.id) for course in courses for n in range(2)]  # type: ignore[union-attr]  # a course
     head = write(store, *map(create, courses + members))
     deletions = [remove(course.key) for course in courses]
-    store.directory.import_batch(deletions, offset=0, actor="", request_id="", reason="")
+    store.directory.import_batch(deletions, offset=0, origin=Origin(""))
     (change,) = changes_of(store, head, 10)
     assert len(change.mutations) == len(deletions) + AT_ONCE
     assert entities(store) == {Course(id="c"), *INSIDE, *BESIDE}
@@ -302,14 +303,12 @@ def test_nobody_can_tell_a_large_deletion_from_one_that_is_complete_at_once(
         whole = open_with(create_sqlite(Path(folder) / "b.db"))
         try:
             for batch, removes in history:
-                result = parts.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+                result = parts.directory.import_batch(batch, offset=0, origin=Origin(""))
                 faults = {fault.position: fault.reason for fault in result.faults}
                 # What had to wait is tried again by its caller, when and if it likes.
                 for position, mutation in enumerate(batch):
                     if faults.get(position) != ErrorReason.BEING_REMOVED:
-                        alone = whole.directory.import_batch(
-                            [mutation], offset=position, actor="", request_id="", reason=""
-                        )
+                        alone = whole.directory.import_batch([mutation], offset=position, origin=Origin(""))
                         assert [fault.reason for fault in alone.faults] == [
                             *filter(None, [faults.get(position)])
                         ]

@@ -9,6 +9,7 @@ from authz.domain.entities import Account, Course, RetainedData, Session, ShareF
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import RemovalPendingError
 from authz.domain.ids import Subject, course_scope, session_scope
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.retention import DAY_US
 from authz.store import Store
@@ -35,7 +36,9 @@ NOTES = [f"n{number}" for number in range(9)]
 
 
 def rename(store: Store) -> None:
-    store.personal_data.rename(RenameRequest(subject=OLD, to=NEW, reason="married", merge=True))
+    store.personal_data.rename(
+        RenameRequest(subject=OLD, to=NEW, origin=Origin(reason="married"), merge=True)
+    )
 
 
 def shares_of(store: Store, who: Subject) -> int:

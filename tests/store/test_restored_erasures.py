@@ -12,6 +12,7 @@ from authz.domain.drafts import PolicyDraft
 from authz.domain.entities import Account, Course, ErasureFilter, Resource, ResourceFilter
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest
 from authz.domain.ids import course_scope
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.retention import DAY_US
 from authz.domain.shadow import PolicyShadow
@@ -83,7 +84,9 @@ def test_a_restore_finds_an_erased_person_wherever_the_backup_has_it(place: str,
     assert tables_with_maya(f"sqlite:///{backup}")
     if place == "who is held":
         release_hold(store, MAYA)
-    store.personal_data.begin_erasure(ErasureRequest(subject=MAYA, reason="request 17", orphans=True))
+    store.personal_data.begin_erasure(
+        ErasureRequest(subject=MAYA, origin=Origin(reason="request 17"), orphans=True)
+    )
     erasures = tuple(each.entity for each in store.directory.read(ErasureFilter(), Page(9, "")).items)
     known = ErasureList(ERASURE_LIST_FORMAT, store.directory.head().database_id, erasures)
     store.close()
@@ -104,11 +107,13 @@ def test_who_was_to_get_resources_when_the_backup_was_made_does_not_get_them_aft
     store = open_with(url)
     write(store, create(Course("c")), create(Resource("notebook", "nb", course_scope("c"), owner=STU)))
     data = store.personal_data
-    first = data.begin_erasure(ErasureRequest(subject=STU, reason="request 17", resources_to=MAYA))
+    first = data.begin_erasure(
+        ErasureRequest(subject=STU, origin=Origin(reason="request 17"), resources_to=MAYA)
+    )
     back_up(url, backup)
     while data.erasure_progress() is not None:
         data.advance_erasure()
-    data.begin_erasure(ErasureRequest(subject=MAYA, reason="request 18", orphans=True))
+    data.begin_erasure(ErasureRequest(subject=MAYA, origin=Origin(reason="request 18"), orphans=True))
     erasures = tuple(each.entity for each in store.directory.read(ErasureFilter(), Page(9, "")).items)
     known = ErasureList(ERASURE_LIST_FORMAT, store.directory.head().database_id, erasures)
     store.close()

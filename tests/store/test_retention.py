@@ -12,6 +12,7 @@ from authz.domain.entities import Course, Key, Membership, MembershipStatus, Ret
 from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError, OutOfRangeError
 from authz.domain.mutations import Operation, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.retention import DAY_US, LIMITS
 from authz.store import Store
@@ -151,7 +152,7 @@ def decided(store: Store) -> tuple[DecisionEntry, ...]:
 
 def test_what_a_held_person_did_to_a_record_is_not_undone_in_the_past(store: Store, clock: Clock) -> None:
     """The creation stays for the hold, so the deletion by somebody else must stay as well."""
-    by_ada = WriteRequest(mutations=(create(notebook("nb", SCOPE)),), actor="service:x for user:ada")
+    by_ada = WriteRequest(mutations=(create(notebook("nb", SCOPE)),), origin=Origin("service:x for user:ada"))
     write(store, create(Course(id="c")))
     store.directory.write(by_ada)
     write(store, touch(msgspec.structs.replace(notebook("nb", SCOPE), locked=True)))
@@ -193,7 +194,9 @@ def test_an_erasure_reaches_what_retention_has_left(store: Store, store_url: str
     signed = read_tree(store_url)
     assert signed.faults == ()
     write(store, touch(Course(id="c", ai_enabled=True)))
-    store.personal_data.begin_erasure(ErasureRequest(subject=user("zoe"), reason="17", orphans=True))
+    store.personal_data.begin_erasure(
+        ErasureRequest(subject=user("zoe"), origin=Origin(reason="17"), orphans=True)
+    )
     clock.now += 1100 * DAY_US
     assert store.retention.purge_progress() is None  # until the history is rewritten: it has two names then
     while store.personal_data.erasure_progress() is not None:

@@ -14,6 +14,7 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.exports import ExportedEntry
 from authz.domain.ids import ResourceRef, Subject, course_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.origin import Origin
 from authz.domain.shadow import (
     MAX_CELLS,
     MAX_COURSE_SHADOWS,
@@ -153,7 +154,7 @@ def test_examples_about_a_person_are_exported_and_go_when_the_person_is_erased(s
     with store.personal_data.export(maya) as export:
         told = [each.text for each in export.items() if isinstance(each, ExportedEntry)]
     assert told == ["asked about user:maya: a1 material:m in course:a: student gains a1 on material"]
-    store.personal_data.begin_erasure(ErasureRequest(subject=maya, reason="asked for"))
+    store.personal_data.begin_erasure(ErasureRequest(subject=maya, origin=Origin(reason="asked for")))
     while store.personal_data.erasure_progress() is not None:
         store.personal_data.advance_erasure()
     store.shadows.add("one", ShadowTally(compared=1, examples=(example(maya),)))

@@ -26,6 +26,7 @@ from authz.domain.entities import (
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import Scope, Subject, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation, update
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store
 from tests.databases import create_sqlite
@@ -201,7 +202,7 @@ def test_who_is_enrolled_again_does_not_find_the_old_shares(
     lapsed_store: Store, rejoining: tuple[Mutation, ...], imports: bool
 ) -> None:
     if imports:
-        lapsed_store.directory.import_batch(rejoining, offset=0, actor="", request_id="", reason="")
+        lapsed_store.directory.import_batch(rejoining, offset=0, origin=Origin(""))
     else:
         write(lapsed_store, *rejoining)
     assert shared(lapsed_store) == set()
@@ -271,7 +272,7 @@ def test_an_import_of_new_members_reads_their_old_shares_together(sqlite_url: st
     for number in (1, 100):
         with counted(store) as statements:
             rejoining = [touch(student(each.subject.id, "e")) for each in members[:number]]
-            store.directory.import_batch(rejoining, offset=0, actor="", request_id="", reason="")
+            store.directory.import_batch(rejoining, offset=0, origin=Origin(""))
         counts.append(len(statements))
     assert counts[0] == counts[1]
     store.close()
@@ -293,7 +294,7 @@ def test_a_change_of_role_in_one_write_or_batch_keeps_the_share(store: Store) ->
     write(store, remove(STUDENT.key), create(TEACHER))
     assert shared(store) == {IN_COURSE}
     batch = [remove(TEACHER.key), create(STUDENT)]
-    store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+    store.directory.import_batch(batch, offset=0, origin=Origin(""))
     assert shared(store) == {IN_COURSE}
 
 
@@ -394,7 +395,7 @@ def test_after_any_history_every_share_is_opened_or_awaits_and_none_is_lost(
         try:
             for batch, more in history:
                 mutations = [*more, *batch]
-                store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
+                store.directory.import_batch(mutations, offset=0, origin=Origin(""))
                 remove_all_contents(store)
                 with store.directory.dump() as dump:
                     before, held = held, state(dumped(dump))

@@ -22,6 +22,7 @@ from authz.domain.entities import (
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.ids import ResourceRef, course_scope, session_scope
 from authz.domain.mutations import ImportFault, Mutation, Operation, update
+from authz.domain.origin import Origin
 from authz.store import Store
 from tests.records import chains, fits, is_valid, values
 from tests.store.directory import changes_of, create, notebook, stored, user, write
@@ -126,7 +127,7 @@ def test_an_import_updates_and_reports_what_it_cannot(store: Store) -> None:
         update(MAYA.key, ends_at=10),
         update(CourseKey("c"), ai_enabled=False),
     ]
-    done = store.directory.import_batch(batch, offset=0, actor="test", request_id="", reason="")
+    done = store.directory.import_batch(batch, offset=0, origin=Origin("test"))
     assert (done.written, done.unchanged) == (1, 1)
     assert [(fault.position, fault.reason) for fault in done.faults] == [(0, "PRECONDITION_FAILED")]
     assert isinstance(done.faults[0], ImportFault)

@@ -20,6 +20,7 @@ from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
+from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
@@ -150,7 +151,7 @@ def test_a_repeated_idempotency_key_gives_the_first_revision(store: Store) -> No
 
 def test_an_idempotency_key_belongs_to_the_caller_that_sent_it(store: Store) -> None:
     def key_of(actor: str, *mutations: Mutation) -> WriteRequest:
-        return WriteRequest(mutations=mutations, idempotency_key="k", actor=actor)
+        return WriteRequest(mutations=mutations, idempotency_key="k", origin=Origin(actor))
 
     course, other = create(Course(id="c")), create(Course(id="d"))
     first, second = store.directory.write_group([key_of("service:one", course), key_of("service:two", other)])

@@ -51,13 +51,8 @@ class DirectoryServicer:
         preconditions = await self.turns.collect(parse_preconditions(request))
         # A precondition tells whether a record exists.
         _require_right(call, [*(each.key for each in mutations), *(each.key for each in preconditions)])
-        write = write_of(
-            request,
-            mutations,
-            preconditions,
-            actor=call.principal.actor,
-            request_id=call.request_id,
-        )
+        origin = call.origin(parse_reason(request.reason))
+        write = write_of(request, mutations, preconditions, origin)
         report = await self._written(write, call)
         return pb.WriteResponse(
             written_at=token_message(self.gate, report.state),
@@ -83,11 +78,7 @@ class DirectoryServicer:
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """Apply the valid mutations, message by message, and report the invalid ones."""
         call.rights.require_any("write_", call.method.name)
-        report = await self.writer.import_parts(
-            self._parts(requests, call),
-            actor=call.principal.actor,
-            request_id=call.request_id,
-        )
+        report = await self.writer.import_parts(self._parts(requests, call))
         faults = (
             pb.ImportError(position=fault.position, reason=fault.reason, message=fault.message)
             for fault in report.faults
@@ -106,13 +97,8 @@ class DirectoryServicer:
         """Remove the memberships and shares of a subject in a course or a session."""
         subject, scope = parse_member(request)
         await self.rights.require_removal(call.principal.on_behalf_of, subject, scope)
-        report = await self.writer.remove_member(
-            subject,
-            scope,
-            actor=call.principal.actor,
-            request_id=call.request_id,
-            reason=parse_reason(request.reason),
-        )
+        origin = call.origin(parse_reason(request.reason))
+        report = await self.writer.remove_member(subject, scope, origin)
         return pb.RemoveMemberResponse(
             written_at=token_message(self.gate, report.state), replicated=report.replicated
         )
@@ -142,7 +128,7 @@ class DirectoryServicer:
             mutations = await self.turns.collect(parse_import(request))
             _require_right(call, (each.key for each in mutations if isinstance(each, Mutation)))
             person = call.principal.on_behalf_of
-            yield ImportPart(await self.rights.permitted(person, mutations), reason)
+            yield ImportPart(await self.rights.permitted(person, mutations), call.origin(reason))
 
 
 def _require_right(call: Call, keys: Iterable[Key]) -> None:

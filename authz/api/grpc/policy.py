@@ -12,7 +12,7 @@ from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.grpc.drafts import DraftCalls
 from authz.api.grpc.shadows import ShadowCalls
-from authz.domain.drafts import Origin, Publication
+from authz.domain.drafts import Authorship, Publication
 from authz.domain.errors import PolicyError
 from authz.domain.ids import Scope
 from authz.domain.policy_changes import PolicySource
@@ -228,8 +228,8 @@ class PolicyServicer(DraftCalls, ShadowCalls):
 
 def _origin(
     request: pb.ApplyPolicyRequest | pb.RollBackPolicyRequest | pb.PublishPolicyDraftRequest, call: Call
-) -> Origin:
-    return Origin(
+) -> Authorship:
+    return Authorship(
         author=parse_author(request.author),
         reason=parse_reason(request.reason),
         actor=call.principal.actor,

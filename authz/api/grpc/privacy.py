@@ -69,7 +69,7 @@ class PrivacyServicer:
         """Begin the erasure of a subject; any running server continues it. A person ends only roles on the
         platform below the own rank."""
         await require_of_person(call, self.rights)
-        erasure = parse_erasure(request, actor=call.principal.actor, request_id=call.request_id)
+        erasure = parse_erasure(request, call.origin(parse_given_reason(request.reason)))
         await self.rights.require_rank(call.principal.on_behalf_of, [erasure.subject])
         certificate = await self.eraser.erase(erasure, call.deadline)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
@@ -129,11 +129,9 @@ class PrivacyServicer:
         renaming = RenameRequest(
             subject=subject,
             to=to,
-            reason=parse_given_reason(request.reason),
+            origin=call.origin(parse_given_reason(request.reason)),
             merge=request.merge,
             moves_roles=grants,
-            actor=call.principal.actor,
-            request_id=call.request_id,
         )
         state, replicated, counts = await self.eraser.rename(renaming)
         return pb.RenameSubjectResponse(
@@ -165,7 +163,7 @@ class PrivacyServicer:
     async def SetRetention(self, request: pb.SetRetentionRequest, call: Call) -> pb.SetRetentionResponse:
         """Set the period of one kind of data on all servers."""
         await require_of_person(call, self.rights)
-        wanted = parse_period_request(request, actor=call.principal.actor, request_id=call.request_id)
+        wanted = parse_period_request(request, call.origin(parse_given_reason(request.reason)))
         rule, state = await self.purger.set_period(wanted)
         token = token_message(self.gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
@@ -179,7 +177,6 @@ class PrivacyServicer:
         """Write something about the subject of a request, for its reason; return the token of the state."""
         await require_of_person(call, self.rights)
         subject = parse_subject(request, "subject", field="subject")
-        given = {"actor": call.principal.actor, "request_id": call.request_id}
-        reason = parse_given_reason(request.reason)
-        state = await self.eraser.commit(partial(write, subject, reason=reason, **given))
+        origin = call.origin(parse_given_reason(request.reason))
+        state = await self.eraser.commit(partial(write, subject, origin))
         return token_message(self.gate, state)
