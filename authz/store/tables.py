@@ -46,6 +46,16 @@ def _key(name: str) -> Column[str]:
     return Column(name, _text(), primary_key=True)
 
 
+def _texts(*names: str) -> Iterator[Column[str]]:
+    for name in names:
+        yield Column(name, _text(), nullable=False)
+
+
+def _numbers(*names: str) -> Iterator[Column[int]]:
+    for name in names:
+        yield Column(name, BigInteger, nullable=False)
+
+
 _PARTS = {
     FieldType.SUBJECT: ("type", "id"),
     FieldType.SCOPE: ("kind", "id"),
@@ -125,13 +135,10 @@ removals = Table(
     "removals",
     metadata,
     _key("root"),
-    Column("since", BigInteger, nullable=False),
-    Column("steps", BigInteger, nullable=False),
+    *_numbers("since", "steps"),
     Column("course_id", _text()),
     Column("session_id", _text()),
-    Column("actor", _text(), nullable=False),
-    Column("reason", _text(), nullable=False),
-    Column("request_id", _text(), nullable=False),
+    *_texts("actor", "reason", "request_id"),
     Index("removals_by_age", "since", "root"),
 )
 """Deletions whose contents are not all removed yet. `root` is the key of the deleted record as JSON, `since`
@@ -142,8 +149,8 @@ counter = Table(
     "counter",
     metadata,
     Column("only", Integer, primary_key=True, autoincrement=False),
-    Column("revision", BigInteger, nullable=False),
-    Column("database_id", _text(), nullable=False),
+    *_numbers("revision"),
+    *_texts("database_id"),
     Column("token_key", _text()),
     Column("resumable_from", BigInteger, nullable=False, server_default="0"),
 )
@@ -155,10 +162,8 @@ revisions = Table(
     "revisions",
     metadata,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("actor", _text(), nullable=False),
-    Column("reason", _text(), nullable=False),
-    Column("request_id", _text(), nullable=False),
-    Column("committed_at", BigInteger, nullable=False),
+    *_texts("actor", "reason", "request_id"),
+    *_numbers("committed_at"),
     Column("nonce", BigInteger, nullable=False, server_default="0"),
     Index("revisions_by_time", "committed_at", "revision"),
 )
@@ -175,9 +180,7 @@ changes = Table(
         autoincrement=False,
     ),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("kind", _text(), nullable=False),
-    Column("operation", _text(), nullable=False),
-    Column("mutation", _text(), nullable=False),
+    *_texts("kind", "operation", "mutation"),
     Column("course_id", _text()),
     Column("session_id", _text()),
     Column("previous", BigInteger),
@@ -201,8 +204,7 @@ leaves = Table(
     "leaves",
     metadata,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", _text(), nullable=False),
-    Column("text_macs", _text(), nullable=False),
+    *_texts("hash", "text_macs"),
     Column("part", _text()),
     Column("purged", _text(), nullable=False, server_default=""),
 )
@@ -219,10 +221,10 @@ checkpoints = Table(
     "checkpoints",
     metadata,
     Column("only", Integer, primary_key=True, autoincrement=False),
-    Column("note", _text(), nullable=False),
-    Column("size", BigInteger, nullable=False),
+    *_texts("note"),
+    *_numbers("size"),
     Column("is_published", Boolean, nullable=False),
-    Column("next_at", BigInteger, nullable=False),
+    *_numbers("next_at"),
     Column("decisions_size", BigInteger, nullable=False, server_default="0"),
 )
 """One row, `only` = 1: the fields of `SignedCheckpoint`."""
@@ -232,7 +234,7 @@ tombstones = Table(
     metadata,
     _key("type"),
     _key("id"),
-    Column("deleted_at", BigInteger, nullable=False),
+    *_numbers("deleted_at"),
     Index("tombstones_by_age", "deleted_at"),
 )
 """The resources that were registered and are not any more, until retention purges them."""
@@ -242,9 +244,8 @@ idempotency_keys = Table(
     metadata,
     _key("actor"),
     _key("key"),
-    Column("digest", _text(), nullable=False),
-    Column("revision", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
+    *_texts("digest"),
+    *_numbers("revision", "created_at"),
     Index("idempotency_keys_by_age", "created_at"),
 )
 """A key belongs to the caller that sent it: `actor`, as in `revisions`."""
@@ -254,12 +255,9 @@ policy_drafts = Table(
     metadata,
     _key("course_id"),
     _key("id"),
-    Column("etag", BigInteger, nullable=False),
-    Column("base_number", BigInteger, nullable=False),
-    Column("files", _text(), nullable=False),
-    Column("author", _text(), nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("edited_at", BigInteger, nullable=False),
+    *_numbers("etag", "base_number"),
+    *_texts("files", "author"),
+    *_numbers("created_at", "edited_at"),
     Column("publication", _text()),
     Column("publish_at", BigInteger),
     Column("claimed_until", BigInteger),
@@ -273,16 +271,14 @@ policy_shadows = Table(
     "policy_shadows",
     metadata,
     _key("id"),
-    Column("number", BigInteger, nullable=False),
-    Column("draft_id", _text(), nullable=False),
-    Column("files", _text(), nullable=False),
-    Column("against_number", BigInteger, nullable=False),
+    *_numbers("number"),
+    *_texts("draft_id", "files"),
+    *_numbers("against_number"),
     Column("sample_rate", Float(53), nullable=False),
-    Column("budget_us", BigInteger, nullable=False),
-    Column("author", _text(), nullable=False),
-    Column("started_at", BigInteger, nullable=False),
-    Column("ends_at", BigInteger, nullable=False),
-    Column("tally", _text(), nullable=False),
+    *_numbers("budget_us"),
+    *_texts("author"),
+    *_numbers("started_at", "ends_at"),
+    *_texts("tally"),
     Column("course_id", _text(), nullable=False, server_default=""),
     Column("against_course_number", BigInteger, nullable=False, server_default="0"),
     Index("policy_shadows_by_course", "course_id", unique=True),
@@ -296,17 +292,11 @@ decisions = Table(
     metadata,
     Column("at", BigInteger, primary_key=True, autoincrement=False),
     _key("decision_id"),
-    *(
-        Column(name, _text(), nullable=False)
-        for name in (
-            *("method", "code", "caller", "person", "request_id", "subject", "action", "resource"),
-            *("course_id", "session_id", "purpose", "reason", "role", "rule"),
-            *("policy_version", "course_policy_version"),
-        )
-    ),
+    *_texts("method", "code", "caller", "person", "request_id", "subject", "action", "resource"),
+    *_texts("course_id", "session_id", "purpose", "reason", "role", "rule"),
+    *_texts("policy_version", "course_policy_version"),
     Column("allowed", Boolean, nullable=False),
-    Column("revision", BigInteger, nullable=False),
-    Column("duration_us", BigInteger, nullable=False),
+    *_numbers("revision", "duration_us"),
     Column("leaf", BigInteger),
     Index("decisions_by_subject", "subject", "at", "decision_id"),
     Index("decisions_by_resource", "resource", "at", "decision_id"),
@@ -318,11 +308,10 @@ decision_leaves = Table(
     "decision_leaves",
     metadata,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", _text(), nullable=False),
+    *_texts("hash"),
     Column("part", _text()),
     Column("entries", Integer, nullable=False),
-    Column("first_at", BigInteger, nullable=False),
-    Column("last_at", BigInteger, nullable=False),
+    *_numbers("first_at", "last_at"),
     Column("state", _text(), nullable=False, server_default="KEPT"),
     Index("decision_leaves_by_state", "state", "number"),
 )
@@ -333,7 +322,7 @@ decision_tree = Table(
     "decision_tree",
     metadata,
     Column("only", Integer, primary_key=True, autoincrement=False),
-    Column("size", BigInteger, nullable=False),
+    *_numbers("size"),
 )
 """One row, `only` = 1: the number of leaves. The transaction that holds its lock is the only one that logs
 decisions."""
@@ -344,8 +333,8 @@ erasure_steps = Table(
     _key("pseudonym_type"),
     _key("pseudonym_id"),
     *(Column(name, _text()) for name in ("subject_id", "new_owner_type", "new_owner_id")),
-    *(Column(name, _text(), nullable=False) for name in ("phase", "actor", "request_id", "counts", "kept")),
-    *(Column(name, BigInteger, nullable=False) for name in ("position", "steps")),
+    *_texts("phase", "actor", "request_id", "counts", "kept"),
+    *_numbers("position", "steps"),
     Column("erased_at", BigInteger),
     Column("finished_at", BigInteger),
     Index("erasure_steps_by_phase", "phase"),
@@ -358,9 +347,8 @@ renames = Table(
     "renames",
     metadata,
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
-    Column("old", _text(), nullable=False),
-    Column("new", _text(), nullable=False),
-    Column("renamed_at", BigInteger, nullable=False),
+    *_texts("old", "new"),
+    *_numbers("renamed_at"),
     Index("renames_by_old", "old"),
     Index("renames_by_new", "new"),
 )
@@ -371,8 +359,7 @@ replicas = Table(
     "replicas",
     metadata,
     _key("name"),
-    Column("cleared", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False),
+    *_numbers("cleared", "seen_at"),
 )
 """The machines that have a replica. In the files of one, nothing is left of what was erased up to the
 revision `cleared`."""
@@ -381,8 +368,6 @@ watchers = Table(
     "watchers",
     metadata,
     _key("caller"),
-    Column("sent", BigInteger, nullable=False),
-    Column("acknowledged", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False),
+    *_numbers("sent", "acknowledged", "seen_at"),
 )
 """The fields of `Watcher`."""
