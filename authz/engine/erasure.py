@@ -1,22 +1,20 @@
-"""Erases and renames subjects: begins an erasure, continues it while the caller waits, and reports it."""
+"""Begins an erasure, continues it while the caller waits, and reports it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from authz.domain.entities import Erasure
-from authz.domain.erasures import ErasureCertificate, ErasureRequest, RenameRequest
+from authz.domain.erasures import ErasureCertificate, ErasureRequest
 from authz.domain.errors import AuthzError, ConflictError
 from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Listing, Page, View
-from authz.domain.tokens import ConsistencyToken
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
@@ -32,7 +30,7 @@ _REPORT_AGAIN_S = 600.0
 
 @dataclass(frozen=True, eq=False)
 class Eraser:
-    """Every erasure and rename of a server."""
+    """Every erasure of a server."""
 
     data: PersonalData
     gate: ConsistencyGate
@@ -58,17 +56,6 @@ class Eraser:
         except AuthzError as error:
             log.warning("erasure interrupted", error=error.message)
         return await self.gate.run(partial(self.data.certificate, pseudonym))
-
-    async def commit(self, write: Callable[[], ConsistencyToken]) -> ConsistencyToken:
-        """The state after a write; returns once this machine's replica has followed, or its time is up."""
-        state = await self.committer.run_batch(write)
-        await self.gate.wait_until_replicated(state)
-        return state
-
-    async def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, bool, dict[str, int]]:
-        """As `PersonalData.rename`; also whether every process of this machine answers from the state."""
-        state, counts = await self.committer.run_batch(partial(self.data.rename, request))
-        return state, await self.gate.wait_until_replicated(state), counts
 
     async def certificates(
         self, subject: Subject | None, page: Page

@@ -47,7 +47,7 @@ from authz.engine.past import PastQuestions
 from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Publisher
-from authz.engine.retention import Purger
+from authz.engine.retention import purge_steps
 from authz.engine.rights import PersonRights
 from authz.engine.scheduled import ScheduledPublisher
 from authz.engine.shadow_control import ShadowControl
@@ -113,7 +113,8 @@ class Api:
             permission=APPLY_POLICY,
             requires_caller=bool(self.authenticators),
         )
-        found = [removing.run, self._erasing.run, self._purger.run, scheduled.run, self._shadow.run]
+        purging = purge_steps(self.store.retention, self._gate, self.committer)
+        found = [removing.run, self._erasing.run, purging.run, scheduled.run, self._shadow.run]
         if self.settings.replica_name != _UNNAMED:
             folder = replica_folder(self.settings).absolute()
             name = self.settings.replica_name or f"{socket.gethostname()}:{folder}"
@@ -136,7 +137,8 @@ class Api:
                 data=data,
                 exporter=exporter,
                 eraser=eraser,
-                purger=self._purger,
+                retention=store.retention,
+                committer=self.committer,
                 gate=gate,
                 recipients=store.recipients,
                 rights=rights,
@@ -312,10 +314,6 @@ class Api:
     def _erasing(self) -> BackgroundSteps:
         data = self.store.personal_data
         return self._steps("erasure", data.erasure_progress, data.advance_erasure)
-
-    @cached_property
-    def _purger(self) -> Purger:
-        return Purger(self.store.retention, self._gate, self.committer)
 
     def _steps(self, name: str, progress: Callable[[], Any], advance: Callable[[], Any]) -> BackgroundSteps:
         return BackgroundSteps(name, progress, advance, self._gate, self.committer)

@@ -97,14 +97,7 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
     )
     with transaction.revision(request.origin) as batch:
         batch.rewrite([record])
-    insert_step(
-        connection,
-        pseudonym,
-        subject,
-        request.resources_to,
-        actor=request.origin.actor,
-        request_id=request.origin.request_id,
-    )
+    insert_step(connection, pseudonym, subject, request.origin, new_owner=request.resources_to)
     return pseudonym
 
 
@@ -200,6 +193,8 @@ def insert_step(
     connection: Connection,
     pseudonym: Subject,
     subject: Subject | None,
+    origin: Origin,
+    *,
     new_owner: Subject | None = None,
     **values: Any,
 ) -> None:
@@ -211,7 +206,8 @@ def insert_step(
         "new_owner_type": None if new_owner is None else new_owner.type.value,
         "new_owner_id": None if new_owner is None else new_owner.id,
         "phase": Phase.RECORDS.value,
-        "request_id": "",
+        "actor": origin.actor,
+        "request_id": origin.request_id,
         "position": 0,
         "steps": 0,
         "counts": "{}",

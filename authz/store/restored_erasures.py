@@ -23,7 +23,7 @@ from authz.store.log_reader import read_token_key
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
-_ACTOR = "authz restore"
+_ORIGIN = Origin("authz restore")
 _IN_JSON = re.compile(r'"type":"(user|service)","id":"([^"]+)"')
 _TYPES = frozenset(SubjectType)
 _STEPS = tables.erasure_steps
@@ -53,7 +53,7 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         for each in missing
     ]
     held = [hold for each in found.values() if (hold := hold_on(connection, each))]
-    with transaction.revision(Origin(_ACTOR)) as batch:
+    with transaction.revision(_ORIGIN) as batch:
         batch.delete_found(held)
         batch.rewrite(records)
     for each in missing:
@@ -61,7 +61,7 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         if each.mac not in found:
             done = {"phase": Phase.DONE.value, "erased_at": transaction.head.revision}
             done |= {"finished_at": transaction.now}
-        insert_step(connection, each.pseudonym, found.get(each.mac), actor=_ACTOR, **done)
+        insert_step(connection, each.pseudonym, found.get(each.mac), _ORIGIN, **done)
 
 
 def _subjects_by_mac(connection: Connection, wanted: set[str]) -> dict[str, Subject]:

@@ -14,12 +14,13 @@ from authz.domain.errors import malformed
 from authz.domain.ids import SubjectType
 from authz.domain.personal_data import PersonalData
 from authz.domain.recipients import Recipients
+from authz.domain.retention import Retention
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
-from authz.engine.retention import Purger
+from authz.engine.group_commit import GroupCommitter
 from authz.engine.rights import PersonRights
 from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
@@ -48,7 +49,8 @@ class PrivacyServicer:
     data: PersonalData
     exporter: Exporter
     eraser: Eraser
-    purger: Purger
+    retention: Retention
+    committer: GroupCommitter
     gate: ConsistencyGate
     recipients: Recipients
     rights: PersonRights
@@ -118,10 +120,8 @@ class PrivacyServicer:
         grants = call.rights.has(GRANT_ROLES) and (
             person is None or await self.rights.has_permission(person, GRANT_ROLES)
         )
-        subject, to = (
-            parse_subject(request, "subject", field="subject"),
-            parse_subject(request, "to", field="to"),
-        )
+        subject = parse_subject(request, "subject", field="subject")
+        to = parse_subject(request, "to", field="to")
         if grants:
             # The tokens of a service would give the roles of the other one, too.
             gains = [subject, to] if subject.type is SubjectType.SERVICE else [subject]
@@ -133,10 +133,10 @@ class PrivacyServicer:
             merge=request.merge,
             moves_roles=grants,
         )
-        state, replicated, counts = await self.eraser.rename(renaming)
+        state, counts = await self.committer.run_batch(partial(self.data.rename, renaming))
         return pb.RenameSubjectResponse(
             written_at=token_message(self.gate, state),
-            replicated=replicated,
+            replicated=await self.gate.wait_until_replicated(state),
             records=(pb.RenamedRecords(kind=kind, count=count) for kind, count in counts.items()),
         )
 
@@ -158,13 +158,15 @@ class PrivacyServicer:
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
         """List the retention rules of all data."""
         await require_of_person(call, self.rights)
-        return pb.ReadRetentionResponse(periods=map(period_message, await self.purger.rules()))
+        return pb.ReadRetentionResponse(
+            periods=map(period_message, await self.gate.run(self.retention.rules))
+        )
 
     async def SetRetention(self, request: pb.SetRetentionRequest, call: Call) -> pb.SetRetentionResponse:
         """Set the period of one kind of data on all servers."""
         await require_of_person(call, self.rights)
         wanted = parse_period_request(request, call.origin(parse_given_reason(request.reason)))
-        rule, state = await self.purger.set_period(wanted)
+        rule, state = await self.committer.run_batch(partial(self.retention.set_period, wanted))
         token = token_message(self.gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
 
@@ -178,5 +180,6 @@ class PrivacyServicer:
         await require_of_person(call, self.rights)
         subject = parse_subject(request, "subject", field="subject")
         origin = call.origin(parse_given_reason(request.reason))
-        state = await self.eraser.commit(partial(write, subject, origin))
+        state = await self.committer.run_batch(partial(write, subject, origin))
+        await self.gate.wait_until_replicated(state)
         return token_message(self.gate, state)
