@@ -1,6 +1,6 @@
 """A service of materials in Starlette, which asks before it serves.
 
-pip install 'qalamchat-authz[web]' uvicorn
+pip install '.[web]' uvicorn
 uvicorn --app-dir examples starlette_app:app
 curl -H 'x-user: maya' http://127.0.0.1:8000/materials/m-1    # the proof
 curl -H 'x-user: omar' http://127.0.0.1:8000/materials/m-1    # {"detail":"not allowed (decision …)"}

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from authz.cli.main import whole_command
+from authz.domain.decisions import Reason
+from authz.domain.effective_roles import InactiveReason
 from authz.runtime.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +132,19 @@ def test_every_decision_that_the_code_names_exists() -> None:
     named = {number for source in SOURCES for number in MENTION.findall(source.read_text())}
     assert named
     assert named <= {page.name[:4] for page in DECISIONS}
+
+
+def test_the_guide_of_questions_explains_every_reason() -> None:
+    page = (ROOT / "docs/questions.md").read_text()
+    reasons = [*Reason, *InactiveReason]
+    assert [each for each in reasons if each != Reason.ROLE_GRANT and f"`{each}`" not in page] == []
+
+
+def test_no_page_installs_the_package_by_its_name() -> None:
+    """It is not on PyPI, where anybody could take the name."""
+    for page in PAGES:
+        found = re.findall(r"^\$ pip install.*qalamchat-authz.*", page.read_text(), re.MULTILINE)
+        assert found == [], page
 
 
 def test_a_setting_has_its_line_to_itself() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.check import Course, Purpose, Session
+from authz.cli.check import Course, Purpose, Session, reason_text
 from authz.cli.command import Context, on_server
 from authz.cli.options import Action, AskedResource, AsOf, OnlyContentWithin, Who
 from authz.cli.output import print_json, time_text
@@ -38,7 +38,7 @@ def list_resources(
         *(types or ()),
         scope=scope,
         purpose=purpose,
-        on_unlisted=lambda reason: print(f"nothing is listed: {reason}", file=sys.stderr),
+        on_unlisted=lambda reason: print(f"nothing is listed: {reason_text(reason)}", file=sys.stderr),
     )
     _print(context, found, ("resource", "course_id", "session_id"))
 
@@ -83,7 +83,7 @@ def list_subjects(
         session_id=session,
         purpose=purpose,
         as_of=as_of,
-        on_unlisted=lambda reason: print(f"nobody may: {reason}", file=sys.stderr),
+        on_unlisted=lambda reason: print(f"nobody may: {reason_text(reason)}", file=sys.stderr),
     )
     _print(context, found, ("subject", "role", "scope", "rule"))
 

@@ -10,6 +10,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import Action, AskedResource, Who
 from authz.cli.output import print_json, print_rows, time_text
 from authz.client import Answer
+from authz.domain.decisions import Reason
 
 Course = Annotated[
     str | None,
@@ -51,8 +52,14 @@ def check(
 def answer_line(answer: Answer) -> str:
     """An answer with its reason, as a line."""
     detail = answer.inactive_reason or ", ".join(answer.unmet_facts)
-    reason = f"{answer.reason} ({detail})" if detail else answer.reason
-    return f"{'allowed' if answer.allowed else 'denied'}  {reason}"
+    return f"{'allowed' if answer.allowed else 'denied'}  {reason_text(answer.reason, detail)}"
+
+
+def reason_text(reason: str, detail: str = "") -> str:
+    """A reason, with what it is about where its name does not say it."""
+    if reason == Reason.RESOURCE_UNKNOWN:
+        detail = "the resource, its course or its session is not registered"
+    return f"{reason} ({detail})" if detail else str(reason)
 
 
 @on_server()

@@ -23,6 +23,8 @@ from authz.runtime.settings import Settings
 from tests.cli.commands import run, run_process
 from tests.serving import served
 
+UNKNOWN = "RESOURCE_UNKNOWN (the resource, its course or its session is not registered)"
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
@@ -70,9 +72,9 @@ def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> Non
         "user:maya  student  course:alg  p, student, *, material, read, published, allow"
     )
     missing = run("list-subjects", "read", "material:m7", "--database", database)
-    assert (missing.returncode, missing.stderr) == (0, "nobody may: RESOURCE_UNKNOWN\n")
+    assert (missing.returncode, missing.stderr) == (0, f"nobody may: {UNKNOWN}\n")
     lost = run("list-resources", "user:maya", "read", "--scope", "course:al", "--database", database)
-    assert (lost.returncode, lost.stderr) == (0, "nothing is listed: RESOURCE_UNKNOWN\n")
+    assert (lost.returncode, lost.stderr) == (0, f"nothing is listed: {UNKNOWN}\n")
     wrong = run("list-resources", "user:maya", "reed", "--database", database)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "did you mean `read`?" in wrong.stderr
@@ -272,7 +274,7 @@ def test_a_replica_of_a_database_server_is_not_left_behind(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     denied = run("check", "user:maya", "read", "material:m1", "--database", postgresql_url)
-    assert (denied.returncode, denied.stdout) == (1, "denied  RESOURCE_UNKNOWN\n")
+    assert (denied.returncode, denied.stdout) == (1, f"denied  {UNKNOWN}\n")
     assert not list(tmp_path.iterdir())
 
 
