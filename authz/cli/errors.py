@@ -21,6 +21,9 @@ _FLAGS = {
     "starts_at": ("--from",),
     "ends_at": ("--until", "--expires"),
     "suspended_until": ("--until",),
+    "available_from": ("--from",),
+    "available_until": ("--until",),
+    "ai_allowed": ("--ai",),
     "publish_at": ("--at",),
 }
 """The options for fields of the API whose names differ. Others differ only in the dashes."""

@@ -29,7 +29,11 @@ def resources(
     owner: Annotated[str, typer.Option("--owner", help="The owner, as user:<id>, of rows without one.")] = "",
     ignore: Annotated[list[str] | None, typer.Option("--ignore", help="A column to ignore.")] = None,
 ) -> None:
-    """Import resources. A repeated import changes nothing."""
+    """Import resources. A repeated import changes nothing.
+
+    Columns: id; course_id or session_id; optional are type, owner, visibility (private, session, course),
+    published, available_from, available_until, created_at, locked, ai_allowed.
+    """
     from authz.importers.resources import read_resources
 
     parsed = read_resources(path, type_name=type_name, owner=owner, ignored=ignore or ())

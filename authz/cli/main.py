@@ -40,6 +40,7 @@ from authz.cli import (
     policy_test,
     policy_versions,
     privacy,
+    resource,
     serve,
     session,
     share,
@@ -120,7 +121,7 @@ COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
 for typer_app, commands in COMMANDS.items():
     for command in commands:
         typer_app.command()(command)
-for group in (member, course, session, share, account, token, admin, privacy, audit):
+for group in (member, course, session, resource, share, account, token, admin, privacy, audit):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
 policy.app.add_typer(policy_drafts.app, name="draft")

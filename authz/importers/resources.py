@@ -53,8 +53,8 @@ def read_resources(
                 raise malformed(
                     path.name,
                     line if path.suffix == ".jsonl" else 1,
-                    f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)} "
-                    f"To ignore it: `--ignore {unknown[0]}`",
+                    f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)}; to ignore it, add"
+                    f" `--ignore {unknown[0]}`",
                 )
             try:
                 resource = _resource(record, given)

@@ -197,7 +197,7 @@ class Batch:
             if mutation.operation is Operation.CREATE:
                 raise AlreadyExistsError(
                     ErrorReason.ENTITY_EXISTS,
-                    f"{entity.key} exists; change it with UPDATE, or delete it first",
+                    f"{entity.key} exists; update it, or delete it first",
                     key=str(entity.key),
                 )
             if before.entity == entity:

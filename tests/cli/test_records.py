@@ -80,6 +80,27 @@ def test_a_session_is_created_changed_and_deleted(course: str) -> None:
     assert "session:s must exist, but it does not exist" in refused(course, "session delete s --yes")
 
 
+def test_a_resource_is_created_changed_and_deleted(course: str) -> None:
+    made = did(course, "resource create material:exam course:alg --owner user:tess --from 2096-01-01")
+    assert made == [["material:exam", "course:alg", "user:tess", "PRIVATE", "false"]]
+    read = ("user:maya", "read", "material:exam")
+    assert not allowed(course, *read)
+    assert did(course, "resource update material:exam --published --from none --visibility course") == [
+        ["material:exam", "course:alg", "user:tess", "COURSE", "true"]
+    ]
+    assert allowed(course, *read)
+    assert refused(course, "resource update material:exam --from 2096-02-01 --until 2096-01-01").endswith(
+        "--until is not after --from; give a later time"
+    )
+    assert "material:exam exists; update it, or delete it first" in refused(
+        course, "resource create material:exam course:alg"
+    )
+    assert run_process("resource", "delete", "material:exam", "--address", course).returncode == 1
+    did(course, "resource delete material:exam --yes")
+    assert not allowed(course, *read)
+    assert "material:exam does not exist" in refused(course, "resource update material:exam --locked")
+
+
 def test_a_suspended_member_is_out_until_she_is_restored(course: str) -> None:
     question = ("user:maya", "read", "notebook:nb")
     did(course, "member add user:maya course:alg auditor")
