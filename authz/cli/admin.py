@@ -34,6 +34,6 @@ def grant(who: Who, role: PlatformRole, reason: Reason = "", **given: str | bool
     from authz.runtime.settings import load_settings
 
     membership = Membership(subject=who, scope=PLATFORM, role=role)
-    with connect(database=load_settings(given).database_url, creates=True) as client:
+    with connect(database=load_settings(given).database_url) as client:
         client.write([Mutation(Operation.CREATE, membership)], reason=reason)
     print(f"{who} has the role {role} on the platform")

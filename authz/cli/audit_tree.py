@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from authz.cli.connection import sqlite_file_of
 from authz.cli.server_settings import database_options
 from authz.domain.errors import malformed
 from authz.domain.instants import format_instant
@@ -110,6 +111,7 @@ def _trees(
     from authz.store.log_tree import UNREADABLE, read_trees
 
     settings = load_settings(given)
+    sqlite_file_of(settings.database_url)
     try:
         return read_trees(
             settings.database_url,

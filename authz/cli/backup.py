@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from authz.cli.connection import sqlite_file_of
 from authz.cli.server_settings import database_options
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList
 from authz.domain.errors import malformed
@@ -24,6 +25,7 @@ def backup(
     from authz.store.backup import back_up
 
     settings = load_settings(given)
+    sqlite_file_of(settings.database_url)
     revision = back_up(settings.database_url, file, password_file=settings.database_password_file)
     print(f"{file} holds revision {revision}")
 

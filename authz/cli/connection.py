@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
@@ -93,19 +94,31 @@ def connect(
         return
     from authz.runtime.embedded import embedded
     from authz.runtime.settings import load_settings
-    from authz.store import sqlite_file
 
-    file = sqlite_file(database)
-    if file is not None and not creates and not file.exists():
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"there is no database `{file}`; name another with `--database`, or import into this one first",
-            field="--database",
-        )
+    file = sqlite_file_of(database, must_exist=not creates)
     with tempfile.TemporaryDirectory(prefix="authz-", dir=_folder_for_sockets()) as folder:
         settings = load_settings(_settings(database, folder, is_file=file is not None))
         with embedded(settings) as target, Client(target, acting_for=acting_for) as client:
             yield client
+
+
+def sqlite_file_of(database: str, *, must_exist: bool = True) -> Path | None:
+    """The file of a SQLite database; None for another.
+
+    Raises `InvalidArgumentError` if it must exist and does not: a command that runs in the wrong folder would
+    begin a new database in place of the one that servers use.
+    """
+    from authz.store import sqlite_file
+
+    file = sqlite_file(database)
+    if file is not None and must_exist and not file.exists():
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"there is no database `{file}`; name another with `--database`, or make this one with `authz"
+            " migrate`",
+            field="--database",
+        )
+    return file
 
 
 def _settings(database: str, folder: str, *, is_file: bool) -> dict[str, str | bool | None]:

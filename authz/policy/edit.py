@@ -16,7 +16,7 @@ from authz.policy.compile import Clause, CompiledPolicy
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.load import POLICY_FILE, compile_files
-from authz.policy.rules import ALLOW, ANY
+from authz.policy.rules import ALLOW, ANY, unknown_fact
 from authz.policy.situations import together
 
 _ROW_FILES = (POLICY_FILE, COURSE_FILE)
@@ -130,7 +130,8 @@ def _set_cell(files: Files, cell: SetCell, lines: list[str], course: Course | No
 def _condition(text: str) -> Condition:
     for name, negated in condition_terms(text.strip()):
         if name not in FACTS_BY_NAME:
-            raise _invalid(f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}")
+            problem = unknown_fact(name, 'for "or", write `;` between alternatives')
+            raise _invalid(f"{problem}; for no condition, write `always` or `never`")
         if negated:
             raise _invalid(f"negates `{name}`, which only a deny row may; add such a row for `{name}`")
     condition = parse_condition(text.strip())
@@ -240,8 +241,8 @@ def _given_by(rule: Rule, cell: SetCell, course: Course | None) -> FailedPrecond
     when = f" when {rule.condition}" if rule.condition else ""
     return _inexpressible(
         f"the row {rule.source} allows {cell.action} on {cell.type}{when}, and {how}; {remedy}"
-        f" `p, {cell.role}, {_scope_of(course)}, {cell.type}, {cell.action}, , deny`, which also stops who"
-        " holds another role",
+        f" `p, {cell.role}, {_scope_of(course)}, {cell.type}, {cell.action}, , deny`, which also denies"
+        " holders of other roles",
         rule,
     )
 

@@ -68,6 +68,10 @@ def _meaning(rule: Rule) -> tuple[str, ...]:
     return rule.role, rule.scope, rule.type, rule.action, terms, rule.effect
 
 
+_SEVERAL = re.compile(r"[\s|]")
+"""In what should be one fact."""
+
+
 def check_target(row: Row, places: tuple[int, int, int], vocabulary: Vocabulary, faults: Faults) -> None:
     """Record a fault for each unknown name; `places` are those of the role, the type and the action."""
     role, type_name, action = (row.fields[place].text for place in places)
@@ -89,7 +93,8 @@ def _check_names(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
     if scope != ANY and not _COURSE_SCOPE.fullmatch(scope):
         faults.at(row, 2, f"scope `{scope}` is neither `*` nor `course:<id>`")
     if effect not in _EFFECTS:
-        faults.at(row, 6, f"unknown effect `{effect}`; {suggest(effect.lower(), _EFFECTS)}")
+        remedy = "a comment needs its own line" if "#" in effect else suggest(effect.lower(), _EFFECTS)
+        faults.at(row, 6, f"unknown effect `{effect}`; {remedy}")
 
 
 def _check_condition(row: Row, faults: Faults) -> None:
@@ -98,7 +103,7 @@ def _check_condition(row: Row, faults: Faults) -> None:
     names = [name for name, _ in terms]
     for name in dict.fromkeys(names):
         if name not in FACTS_BY_NAME:
-            faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}")
+            faults.at(row, 5, unknown_fact(name, 'for "or", write two rows'))
         elif names.count(name) > 1:
             faults.at(row, 5, f"names the fact `{name}` twice; remove one")
         elif (name, True) in terms and effect == ALLOW:
@@ -108,6 +113,15 @@ def _check_condition(row: Row, faults: Faults) -> None:
                 f"negates `{name}` in an allow row, so a fact that cannot be established would allow; "
                 f"remove `!{name}`, and write a deny row for `{name}`",
             )
+
+
+def unknown_fact(name: str, alternatives: str) -> str:
+    """What is wrong with a name that is no fact, and the remedy; `alternatives` says how to write "or"."""
+    if not name:
+        return "has an empty fact; join facts with one `&`"
+    if _SEVERAL.search(name):
+        return f"`{name}` is no fact; join facts with `&`; {alternatives}"
+    return f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}"
 
 
 def _check_can_match(

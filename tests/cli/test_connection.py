@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from authz.cli.connection import connect
+from tests.cli.commands import run
 from tests.databases import create_sqlite
 
 
@@ -32,6 +33,26 @@ def test_only_this_user_reaches_the_server_of_a_command(
         assert len(os.fsencode(path)) <= 107
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "admin grant service:ops operator",
+        "backup copy.db",
+        "audit checkpoint --key key",
+        "courses --database sqlite:///authz.db",
+    ],
+)
+def test_a_command_in_the_wrong_folder_names_the_database_and_makes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("audit", "keygen", "example.org/authz", "key").returncode == 0
+    failed = run(*command.split())
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert "there is no database `authz.db`; name another with `--database`, or make" in failed.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["key"]
 
 
 def listening() -> list[Any]:
