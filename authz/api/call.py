@@ -90,7 +90,8 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `request_id` is the one in the request, empty without one. `deadline` is on the clock of
     `time.monotonic`, in seconds; None for none. `decided` collects what the call decides, for the decision
-    log; None without one. `require_permitted`, of a write, raises once the caller may no longer make it.
+    log; None without one. `require_permitted`, of a write, raises once the caller may no longer make it, or
+    the person on whose behalf it is made. `person_requirements` are those that the person has met.
     """
 
     method: Method
@@ -102,6 +103,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     rights: CallerRights = NO_RIGHTS
     decided: list[AnsweredQuestion] | None = None
     require_permitted: Callable[[], Awaitable[None]] | None = None
+    person_requirements: list[Callable[[], Awaitable[object]]] = []
 
     def origin(self, reason: str) -> Origin:
         """The origin of what the call writes, for a reason."""
@@ -110,3 +112,8 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def require(self, permission: str) -> None:
         """Raise `PermissionDeniedError` unless the caller has a permission that the request needs."""
         self.rights.require(permission, self.method.name)
+
+    async def require_throughout(self, require: Callable[[], Awaitable[object]]) -> None:
+        """Raise what `require` does about the person, now and for as long as the call waits for others."""
+        await require()
+        self.person_requirements.append(require)

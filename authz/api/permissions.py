@@ -6,6 +6,8 @@ the policy declares none is refused.
 
 from __future__ import annotations
 
+from functools import partial
+
 from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call
@@ -93,10 +95,19 @@ def permission_to_read(kind: EntityKind) -> str:
 
 async def require_of_person(call: Call, rights: PersonRights, permission: str = "") -> None:
     """Raise `PermissionDeniedError` unless the person on whose behalf the call is made, if any, has a
-    permission, too: by default that of the method."""
+    permission, too, throughout the call: by default that of the method."""
     person = call.principal.on_behalf_of
     if person is not None:
-        await rights.require_permission(person, permission or call.method.permission)
+        needed = permission or call.method.permission
+        await call.require_throughout(partial(rights.require_permission, person, needed))
+
+
+async def require_policy_edit(call: Call, rights: PersonRights, scope: Scope) -> None:
+    """Raise `PermissionDeniedError` unless the person, if any, may edit the policy of a scope, throughout the
+    call."""
+    person = call.principal.on_behalf_of
+    if person is not None:
+        await call.require_throughout(partial(rights.require_policy_edit, person, scope))
 
 
 class PolicyPermissions(Permissions):

@@ -149,6 +149,7 @@ class Pipeline:
 
     async def _require_permitted(self, call: Call) -> None:
         await self._permit(self._authenticate(call))
+        await _require_of_person(call)
 
     async def _require_unchanged(self, call: Call) -> None:
         now = await self._permit(self._authenticate(call))
@@ -158,6 +159,7 @@ class Pipeline:
                 permission=call.method.permission,
                 method=call.method.name,
             )
+        await _require_of_person(call)
 
     def _admit(self, call: Call) -> None:
         """Count the call as in flight until the answer is sent, or the watch ends."""
@@ -172,6 +174,12 @@ class Pipeline:
             raise
         release = concurrency.release_clients if kind is CallKind.WATCH else concurrency.release
         call.transport.when_sent(partial(release, clients))
+
+
+async def _require_of_person(call: Call) -> None:
+    """Raise unless the person on whose behalf the call is made still meets what it met before."""
+    for require in call.person_requirements:
+        await require()
 
 
 def _clients(call: Call) -> list[str]:

@@ -72,6 +72,7 @@ class DirectoryServicer:
             if report is None:
                 raise
             return report
+        call.person_requirements.append(partial(self.rights.require_records, person, write.mutations))
         write = msgspec.structs.replace(write, mutations=permitted)
         return await self.writer.write(write, call.require_permitted)
 
@@ -96,7 +97,8 @@ class DirectoryServicer:
     async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> pb.RemoveMemberResponse:
         """Remove the memberships and shares of a subject in a course or a session."""
         subject, scope = parse_member(request)
-        await self.rights.require_removal(call.principal.on_behalf_of, subject, scope)
+        person = call.principal.on_behalf_of
+        await call.require_throughout(partial(self.rights.require_removal, person, subject, scope))
         origin = call.origin(parse_reason(request.reason))
         report = await self.writer.remove_member(subject, scope, origin)
         return pb.RemoveMemberResponse(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from authz.api.call import Call
+from authz.api.permissions import require_policy_edit
 from authz.engine.drafts import DraftEditor
 from authz.engine.rights import PersonRights
 from authz.v1 import policy_pb2 as pb
@@ -24,7 +25,7 @@ class DraftCalls:
     ) -> pb.CreatePolicyDraftResponse:
         """Make a draft, as a copy of a version."""
         key = parse_draft_key(request)
-        await self.rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
+        await require_policy_edit(call, self.rights, key.scope)
         draft = await self.draft_editor.create(
             key,
             parse_number(request.base_number, field="base_number"),
@@ -51,7 +52,7 @@ class DraftCalls:
     ) -> pb.EditPolicyDraftResponse:
         """Apply all edits to a draft, or none."""
         key = parse_draft_key(request)
-        await self.rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
+        await require_policy_edit(call, self.rights, key.scope)
         draft, faults = await self.draft_editor.edit(
             key,
             parse_etag(request.etag),
@@ -65,6 +66,6 @@ class DraftCalls:
     ) -> pb.DeletePolicyDraftResponse:
         """Delete a draft."""
         key = parse_draft_key(request)
-        await self.rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
+        await require_policy_edit(call, self.rights, key.scope)
         await self.draft_editor.delete(key, parse_etag(request.etag))
         return pb.DeletePolicyDraftResponse()

@@ -72,7 +72,10 @@ class PrivacyServicer:
         platform below the own rank."""
         await require_of_person(call, self.rights)
         erasure = parse_erasure(request, call.origin(parse_given_reason(request.reason)))
-        await self.rights.require_rank(call.principal.on_behalf_of, [erasure.subject])
+        person = call.principal.on_behalf_of
+        await self.rights.require_rank(person, [erasure.subject])
+        if erasure.subject == person:
+            call.person_requirements.clear()  # which end with the person's own records
         certificate = await self.eraser.erase(erasure, call.deadline)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
@@ -126,6 +129,8 @@ class PrivacyServicer:
             # The tokens of a service would give the roles of the other one, too.
             gains = [subject, to] if subject.type is SubjectType.SERVICE else [subject]
             await self.rights.require_rank(person, gains)
+        if subject == person:
+            call.person_requirements.clear()  # which move with the person's own records
         renaming = RenameRequest(
             subject=subject,
             to=to,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from authz.api.call import Call
+from authz.api.permissions import require_policy_edit
 from authz.domain.ids import parse_id
 from authz.engine.rights import PersonRights
 from authz.engine.shadow_control import ShadowControl, ShadowRequest
@@ -37,7 +38,7 @@ class ShadowCalls:
             ends_at=parse_time(request, "ends_at", field="ends_at"),
             author=parse_author(request.author) or call.principal.actor,
         )
-        await self.rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        await require_policy_edit(call, self.rights, scope)
         return pb.StartPolicyShadowResponse(shadow=shadow_message(await self.shadow_control.start(wanted)))
 
     async def ReadPolicyShadow(
@@ -45,7 +46,7 @@ class ShadowCalls:
     ) -> pb.ReadPolicyShadowResponse:
         """Read the last shadow and its results, whose examples name people."""
         scope = parse_policy_scope(request.course_id)
-        await self.rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        await require_policy_edit(call, self.rights, scope)
         found = await self.shadow_control.read(scope)
         return pb.ReadPolicyShadowResponse(shadow=None if found is None else shadow_message(found))
 
@@ -54,5 +55,5 @@ class ShadowCalls:
     ) -> pb.StopPolicyShadowResponse:
         """End the shadow on all servers."""
         scope = parse_policy_scope(request.course_id)
-        await self.rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        await require_policy_edit(call, self.rights, scope)
         return pb.StopPolicyShadowResponse(shadow=shadow_message(await self.shadow_control.stop(scope)))

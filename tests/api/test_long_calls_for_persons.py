@@ -1,0 +1,125 @@
+"""What waits for others is dropped when the person for whom it is made loses the right to it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.domain.entities import MembershipKey
+from authz.domain.ids import PLATFORM, course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.domain.origin import Origin
+from authz.engine.policy_cases import validate_files
+from authz.store.directory import SqlDirectory
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import policy_pb2 as plpb
+from authz.v1 import privacy_pb2 as ppb
+from tests.api.test_policies import messages, refused
+from tests.api.test_rights import ALGEBRA, acting_for, campus, given, write
+from tests.callers import directory_of, grant
+from tests.policies import with_rows
+from tests.service import Service, in_process, reason_of
+
+TESS = MembershipKey(parse_subject("user:tess"), course_scope("algebra"), "teacher")
+STU_LEAVES = dpb.RemoveMemberRequest(
+    subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id="stu"), scope=ALGEBRA, reason="left"
+)
+CALLS: dict[str, Callable[[Service], Awaitable[Any]]] = {
+    "write": lambda service: write(service, given("new", ALGEBRA, "student"), person="tess"),
+    "removal": lambda service: service.directory.RemoveMember(STU_LEAVES, metadata=acting_for("tess")),
+}
+
+
+def take_away(url: str, key: MembershipKey) -> None:
+    """Delete a membership by another process."""
+    with directory_of(url) as directory:
+        directory.write(WriteRequest(mutations=(Mutation(Operation.DELETE, key),), origin=Origin("test")))
+
+
+class Held:
+    """Holds a function in the first thread that calls it, until it may go on."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self._function = function
+
+    def __call__(self, *given: Any) -> Any:
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.may_end.wait(60)
+        return self._function(*given)
+
+
+async def members(service: Service) -> set[str]:
+    request = dpb.ReadMembershipsRequest(scope=ALGEBRA)
+    found = await service.directory.ReadMemberships(request)
+    return {each.subject.id for each in found.memberships}
+
+
+@in_process
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_what_waits_is_dropped_when_its_person_loses_the_right(
+    sqlite_service: Service,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Service], Awaitable[Any]],
+) -> None:
+    await campus(sqlite_service)
+    before = await members(sqlite_service)
+    held = Held(SqlDirectory.write_group)
+
+    def slowly(self: SqlDirectory, requests: Any) -> Any:
+        return held(self, requests)
+
+    monkeypatch.setattr(SqlDirectory, "write_group", slowly)
+    first = asyncio.ensure_future(write(sqlite_service, given("ann", ALGEBRA, "student")))
+    await asyncio.to_thread(held.begun.wait, 20)
+    waiting = asyncio.ensure_future(call(sqlite_service))
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(take_away, sqlite_url, TESS)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await asyncio.wait_for(waiting, 20)
+    assert reason_of(caught.value) == "PERMISSION_MISSING"
+    held.may_end.set()
+    await first
+    assert await members(sqlite_service) == before - {"tess"} | {"ann"}
+
+
+@in_process
+async def test_a_policy_is_not_published_when_its_person_loses_the_right_during_the_proof(
+    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await campus(sqlite_service)
+    grant(sqlite_url, {"user:other": "platform_admin"})  # since the last administrator stays
+    held = Held(validate_files)
+    monkeypatch.setattr("authz.engine.publish.validate_files", held)
+    request = plpb.ApplyPolicyRequest(files=messages(with_rows("# reviewed")))
+    applied = sqlite_service.policy.ApplyPolicy(request, metadata=acting_for("root"), timeout=60)
+    await asyncio.to_thread(held.begun.wait, 20)
+    root = MembershipKey(parse_subject("user:root"), PLATFORM, "platform_admin")
+    await asyncio.to_thread(take_away, sqlite_url, root)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await applied
+    held.may_end.set()
+    assert reason_of(caught.value) == "PERMISSION_MISSING"
+    listed = await sqlite_service.policy.ReadPolicyVersions(plpb.ReadPolicyVersionsRequest())
+    assert [each.number for each in listed.policy_versions] == [1]
+
+
+@in_process
+async def test_who_is_renamed_by_themselves_hears_that_it_is_done(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.api.recheck.INTERVAL_S", 0)
+    await campus(sqlite_service)
+    root, moved = (pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name) for name in ("root", "moved"))
+    renames = ppb.RenameSubjectRequest(subject=root, to=moved, reason="married")
+    await sqlite_service.privacy.RenameSubject(renames, metadata=acting_for("root"))
+    repeated = sqlite_service.privacy.RenameSubject(renames, metadata=acting_for("root"))
+    assert reason_of(await refused(repeated)) == "PERMISSION_MISSING"
