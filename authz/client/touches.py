@@ -26,8 +26,10 @@ def warn_of_bare_touches(mutations: Iterable[Mutation]) -> None:
     for mutation in mutations:
         reset = _reset_fields(mutation)
         if reset:
+            # Without the id: Python shows a text once for each line of a program.
+            kind = kind_of(mutation.target).name
             warnings.warn(
-                f"touch of {mutation.key} gives none of {', '.join(reset)}: in a record that exists, they go"
+                f"touch of kind `{kind}` gives none of {', '.join(reset)}: in a record that exists, they go"
                 " back to their defaults; use `update` to change some fields, or CREATE for a new record",
                 BareTouchWarning,
                 stacklevel=_TO_CALLER_OF_WRITE,

@@ -306,9 +306,12 @@ def test_an_update_changes_what_it_names(client: Client) -> None:
 
 def test_a_touch_that_gives_only_an_id_warns_of_what_it_resets(client: Client) -> None:
     with pytest.warns(
-        BareTouchWarning, match=r"course:alg gives none of state, ai_enabled.*use `update`"
+        BareTouchWarning, match="`course` gives none of state, ai_enabled.*use `update`"
     ) as told:
-        client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
+        warnings.simplefilter("default")
+        for id_ in ("alg", "drama"):
+            client.write([Mutation(Operation.TOUCH, Course(id=id_))])
+    assert len(told) == 1
     if isinstance(client, Client):
         assert told[0].filename == __file__
     with warnings.catch_warnings():
