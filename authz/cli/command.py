@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Annotated, Any, Concatenate, TypeAlias, TypeVar
 
+import grpc
 import typer
 
 from authz.cli.connection import connect, server_options
 from authz.cli.errors import in_flags, message_of
 from authz.cli.options import Reason
 from authz.cli.output import cell_text, print_json, print_rows
-from authz.client import Client
+from authz.client import CallError, Client
 from authz.domain.entities import KINDS, Filter, Key
 from authz.domain.errors import AuthzError
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
@@ -83,7 +85,12 @@ class Context:
         given = [*mutations]
         if given:
             self.client.write(given, reason=self.reason)
-        self.list(wanted)
+        try:
+            self.list(wanted)
+        except CallError as error:
+            if not given or error.code is not grpc.StatusCode.PERMISSION_DENIED:
+                raise
+            print("note: written; this caller has no permission to read the record", file=sys.stderr)
 
     def delete(self, key: Key, *, confirmed: bool) -> None:
         """Delete a record that exists, once a person has confirmed it."""

@@ -104,10 +104,10 @@ def erase(
         raise malformed(
             "what becomes of resources", "is not clear; give --resources-to or --orphan-resources"
         )
-    for each in (who, resources_to):
-        if each is not None:
-            note_if_unknown(context.client, each)
+    if resources_to is not None:
+        note_if_unknown(context.client, resources_to)
     if not yes:
+        note_if_unknown(context.client, who)  # a read is logged: with --yes, the certificate says it alone
         typer.confirm(f"Erase {who} permanently?", abort=True, err=True)
     certificate = context.client.privacy.erase(
         who, reason=why, resources_to=resources_to or "", orphan_resources=orphan_resources

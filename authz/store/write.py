@@ -287,9 +287,7 @@ def _require(batch: Batch, precondition: Precondition) -> None:
             holds = found is not None and found.revision == precondition.revision
             demand = f"be at revision {precondition.revision}"
     if not holds:
-        actual = "it does not exist" if found is None else f"it is at revision {found.revision}"
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
-            f"{precondition.key} must {demand}, but {actual}; read it again",
-            key=str(precondition.key),
-        )
+        problem = f"{precondition.key} does not exist, so nothing is written"
+        if found is not None:
+            problem = f"{precondition.key} must {demand}, but is at revision {found.revision}; read it again"
+        raise FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, problem, key=str(precondition.key))

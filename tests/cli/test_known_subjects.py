@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from authz.client import Client
@@ -12,6 +14,12 @@ from tests.serving import served
 from tests.store.directory import student, user
 
 
+@pytest.fixture
+def consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who answers yes."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+
+
 @pytest.mark.parametrize(("who", "is_known"), [("user:ada", True), ("user:adda", False)])
 @pytest.mark.parametrize(
     ("command", "note"),
@@ -19,10 +27,11 @@ from tests.store.directory import student, user
         ("privacy hold {} --reason case", "no record names {}"),
         ("account suspend {}", "no record names {}"),
         ("privacy export {}", "nothing is held about {}"),
-        ("privacy erase {} --reason r --orphan-resources --yes", "no record names {}"),
+        ("privacy erase {} --reason r --orphan-resources", "no record names {}"),
         ("privacy erase user:maya --reason r --resources-to {} --yes", "no record names {}"),
     ],
 )
+@pytest.mark.usefixtures("consent")
 def test_a_command_about_a_person_says_if_no_record_names_the_id(
     sqlite_url: str, command: str, note: str, who: str, is_known: bool
 ) -> None:

@@ -34,6 +34,23 @@ def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: P
     assert again.returncode == 2 and f"access token {id_}" in again.stderr
 
 
+def test_a_caller_that_may_write_and_not_read_is_told_that_its_write_was_done(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    grant(sqlite_url, {"service:notebooks": "notebook_service"})
+    here = ("--database", sqlite_url)
+    run("course", "create", "alg", "--state", "active", *here)
+    file = tmp_path / "token"
+    file.write_text(run("token", "create", "service:notebooks", *here).stdout)
+    with served(sqlite_url, access_tokens="true") as address:
+        created = run(
+            "resource", "create", "notebook:nb", "course:alg", "--address", address, "--token-file", file
+        )
+    assert (created.returncode, created.stdout) == (0, "")
+    assert created.stderr == "note: written; this caller has no permission to read the record\n"
+    assert "notebook:nb" in run("resources", *here).stdout
+
+
 def test_a_token_ends_in_90_days_unless_it_is_said_when(sqlite_url: str) -> None:
     created = run("token", "create", "service:x", "--json", "--database", sqlite_url)
     told = json.loads(created.stdout)
