@@ -66,15 +66,11 @@ class Databases:
         """Delete what is under a key, if anything is."""
         self._transaction.delete(key, db=self._by_name[name])
 
-    def delete_where(self, name: str, condition: Callable[[bytes], bool]) -> None:
-        """Delete what has a value for which a condition is true. Reads the whole database."""
+    def keys_before(self, name: str, end: bytes) -> Iterator[bytes]:
+        """The keys below a key, ascending. Each may be deleted when it has been given."""
         with self._transaction.cursor(self._by_name[name]) as cursor:
-            cursor.first()
-            while cursor.key():
-                if condition(bytes(cursor.value())):
-                    cursor.delete()  # moves to the next
-                else:
-                    cursor.next()
+            while cursor.first() and (key := bytes(cursor.key())) < end:
+                yield key
 
     def has_prefix(self, name: str, prefix: bytes) -> bool:
         """Whether any key begins with these bytes."""

@@ -78,8 +78,9 @@ class Environment:
     `members` subject, scope to memberships · `courses` id to course · `sessions` id to session · `resources`
     type, id to resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in`
     scope, type, id to resource · `sessions_in` course, session · `resources_of` owner, resource ·
-    `shares_with` subject, resource · `tombstones` type, id of a resource that was deleted to when. The five
-    before are indexes in the other direction; all but `resources_in` have empty values.
+    `shares_with` subject, resource · `tombstones` type, id of a resource that was deleted to when ·
+    `tombstones_by_age` when, type, id. Of those that are indexes in the other direction, all but
+    `resources_in` have empty values.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:

@@ -28,8 +28,8 @@ from authz.replica.environment import (
     released_on_error,
 )
 from authz.replica.folder import FILE_MODE, make_private_folder
-from authz.replica.kinds import CODECS, TOMBSTONES
-from authz.replica.layout import ref_key, tombstone_record
+from authz.replica.kinds import CODECS, TOMBSTONES, TOMBSTONES_BY_AGE
+from authz.replica.layout import number_key, ref_key
 
 _PAGE = 1_000
 """Rows between two looks at whether to stop."""
@@ -127,7 +127,8 @@ def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]
 
 def _parts(dump: Dump, environment: Environment) -> Iterator[tuple[str, Iterable[Pair]]]:
     """The content of each database. When one is asked for, those before are written."""
-    yield TOMBSTONES, ((ref_key(ref), tombstone_record(at)) for ref, at in dump.tombstones())
+    yield TOMBSTONES, ((ref_key(ref), number_key(at)) for ref, at in dump.tombstones())
+    yield TOMBSTONES_BY_AGE, ((number_key(at) + ref_key(ref), b"") for ref, at in dump.tombstones())
     for codec in CODECS.values():
         yield codec.database, codec.pairs(dump)
         for index in codec.indexes:

@@ -10,19 +10,19 @@ from authz.domain.entities import KINDS, Membership, Resource, RetainedData, Ret
 from authz.domain.ports import Dump
 from authz.replica.codec import Codec, Databases, Pair
 from authz.replica.layout import (
+    NUMBER_BYTES,
     StoredMembership,
     decode_memberships,
     encode_memberships,
+    number_key,
     read_ref,
-    read_tombstone,
     ref_key,
     stored_membership,
-    tombstone_record,
 )
 from authz.replica.resource_records import decode_resource, encode_resource, with_shared
 
-TOMBSTONES = "tombstones"
-"""The database whose keys are those of the resources that were deleted, with the time of the deletion."""
+TOMBSTONES, TOMBSTONES_BY_AGE = "tombstones", "tombstones_by_age"
+"""The databases of the resources that were deleted: when, by their key, and their keys, by when."""
 _MEMBERSHIP, _RESOURCE, _SHARE = (KINDS[name] for name in ("membership", "resource", "share"))
 
 
@@ -49,11 +49,14 @@ class _ResourceCodec(Codec):
 
     def put(self, databases: Databases, entity: Resource) -> None:
         super().put(databases, entity)
-        databases.delete(TOMBSTONES, self.key_of(entity))
+        _remove_tombstone(databases, self.key_of(entity))
 
     def remove(self, databases: Databases, entity: Resource) -> None:
         super().remove(databases, entity)
-        databases.put(TOMBSTONES, self.key_of(entity), tombstone_record(databases.committed_at))
+        key, at = self.key_of(entity), number_key(databases.committed_at)
+        _remove_tombstone(databases, key)
+        databases.put(TOMBSTONES, key, at)
+        databases.put(TOMBSTONES_BY_AGE, at + key)
 
     def record_of(self, entity: Resource, before: bytes) -> bytes:
         is_shared = bool(before) and decode_resource(before).is_shared
@@ -101,7 +104,14 @@ class _RetentionRuleCodec(Codec):
         super().put(databases, entity)
         since = entity.complete_since
         if entity.data is RetainedData.TOMBSTONES and since is not None:
-            databases.delete_where(TOMBSTONES, lambda record: read_tombstone(record) < since)
+            for key in databases.keys_before(TOMBSTONES_BY_AGE, number_key(since)):
+                _remove_tombstone(databases, key[NUMBER_BYTES:])
+
+
+def _remove_tombstone(databases: Databases, key: bytes) -> None:
+    if at := databases.get(TOMBSTONES, key):
+        databases.delete(TOMBSTONES, key)
+        databases.delete(TOMBSTONES_BY_AGE, at + key)
 
 
 CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {
@@ -114,6 +124,6 @@ CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {
 
 DATABASES = sorted(
     {name for codec in CODECS.values() for name in (codec.database, *(i.database for i in codec.indexes))}
-    | {TOMBSTONES}
+    | {TOMBSTONES, TOMBSTONES_BY_AGE}
 )
 """The names of all databases."""

@@ -22,7 +22,7 @@ from authz.domain.entities import Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 19
+FORMAT = 20
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 END = b"\0"
@@ -41,8 +41,8 @@ _SCOPE_KINDS = {
     PLATFORM_KEY[0]: ScopeKind.PLATFORM,
 }
 
-_instant = struct.Struct("<q")
 _number = struct.Struct(">Q")
+NUMBER_BYTES = _number.size
 StoredMembership: TypeAlias = tuple[str, MembershipStatus, Instant | None, Instant | None, Instant | None]
 """Role, status, and when it starts, when it ends and until when it is suspended. The source and its reference
 are left out."""
@@ -159,13 +159,3 @@ def read_memberships(raw: bytes) -> Memberships:
     """The memberships of a record that follows the first byte of its scope."""
     kind = _SCOPE_KINDS[raw[0]]
     return tuple(MembershipTerms(kind, *each) for each in decode_memberships(raw[1:]))
-
-
-def tombstone_record(deleted_at: Instant) -> bytes:
-    return _instant.pack(deleted_at)
-
-
-def read_tombstone(record: bytes) -> Instant:
-    """When it was deleted."""
-    found: Instant = _instant.unpack(record)[0]
-    return found

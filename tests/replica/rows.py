@@ -9,7 +9,7 @@ import lmdb
 from authz.domain.effective_roles import MembershipTerms
 from authz.domain.ids import Scope
 from authz.replica.environment import Environment
-from authz.replica.kinds import CODECS
+from authz.replica.kinds import CODECS, TOMBSTONES_BY_AGE
 from authz.replica.layout import read_memberships, read_ref, read_scope, read_subject, scope_key, unpack_id
 from authz.replica.resource_records import decode_resource
 
@@ -37,7 +37,10 @@ def all_rows(environment: Environment) -> Iterator[Row]:
 
 
 def _indexes(env: Environment, transaction: lmdb.Transaction) -> Iterator[Row]:
-    for key, _ in _pairs(transaction, env.tombstones):
+    tombstones = [*_pairs(transaction, env.tombstones)]
+    by_age = [key for key, _ in _pairs(transaction, env.databases[TOMBSTONES_BY_AGE])]
+    assert by_age == sorted(at + key for key, at in tombstones)
+    for key, _ in tombstones:
         yield "tombstone", read_ref(key, 0)[0], None
     for key, _ in _pairs(transaction, env.members_in):
         scope, end = read_scope(key, 0)

@@ -15,8 +15,8 @@ from authz.domain.mutations import Change
 from authz.replica.codec import Codec
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.generations import build_replica
-from authz.replica.kinds import CODECS, TOMBSTONES
-from authz.replica.layout import ref_key, tombstone_record
+from authz.replica.kinds import CODECS, TOMBSTONES, TOMBSTONES_BY_AGE
+from authz.replica.layout import number_key, ref_key
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
@@ -58,9 +58,10 @@ def test_a_record_is_there_built_or_followed_and_goes_when_it_is_deleted(
             assert not any(nothing.values())
             left = followed(store, folder / "followed", after=head - 1)
             assert left == built(store, folder / "deleted")
-            at = tombstone_record(store.directory.head().committed_at)
-            gone = [(ref_key(each.key), at) for each in chain if isinstance(each, Resource)]
-            assert left == nothing | {TOMBSTONES: gone}
+            at = number_key(store.directory.head().committed_at)
+            gone = [ref_key(each.key) for each in chain if isinstance(each, Resource)]
+            tombstones = {TOMBSTONES: [(key, at) for key in gone]}
+            assert left == nothing | tombstones | {TOMBSTONES_BY_AGE: [(at + key, b"") for key in gone]}
         finally:
             store.close()
 
