@@ -20,7 +20,7 @@ from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
 from authz.client.sync.directory import EntityT
 from authz.domain.entities import Course, Filter, Membership, Versioned
-from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
+from authz.domain.errors import FailedPreconditionError, malformed, precondition_failed
 from authz.domain.ids import parse_id
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
 
@@ -149,7 +149,7 @@ def _require_permission(plan: Plan, max_removals: float, all_or_nothing: bool) -
     if all_or_nothing and plan.faults:
         print_capped("failed", map(str, plan.faults))
         text = f"{len(plan.faults)} rows are at fault; nothing was written, because of `--all-or-nothing`"
-        raise FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, text)
+        raise precondition_failed(text)
     try:
         plan.require_few_removals(max_removals)
     except FailedPreconditionError:
@@ -200,6 +200,4 @@ def _write_together(client: Client, changes: list[Change], reason: str) -> None:
             raise
         change = changes[int(found[1])]
         text = f"{place(change.file, change.line)}: {error.message[found.end() :]}"
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED, f"{text}; nothing was written, because of `--all-or-nothing`"
-        ) from None
+        raise precondition_failed(f"{text}; nothing was written, because of `--all-or-nothing`") from None

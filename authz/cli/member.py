@@ -20,7 +20,7 @@ from authz.cli.options import (
 )
 from authz.client import Client
 from authz.domain.entities import Membership, MembershipFilter, MembershipKey, MembershipStatus
-from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
+from authz.domain.errors import malformed, precondition_failed
 from authz.domain.ids import Scope, Subject
 from authz.domain.mutations import Mutation, Operation, update
 
@@ -89,9 +89,8 @@ def suspend(context: Context, who: Who, where: Where, until: Until = "", role: O
 def _suspended_without_end(held: list[Membership]) -> list[Mutation]:
     """Suspend active memberships. One with another status would not get that status back (`restore`)."""
     if not any(each.status in (_ACTIVE, _SUSPENDED) for each in held):
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
-            f"{held[0].key} is {held[0].status.value}; suspend it until a time, with `--until`, or remove it",
+        raise precondition_failed(
+            f"{held[0].key} is {held[0].status.value}; suspend it until a time, with `--until`, or remove it"
         )
     return [update(each.key, status=_SUSPENDED) for each in held if each.status is _ACTIVE]
 
@@ -134,9 +133,8 @@ def _memberships_of(client: Client, wanted: MembershipFilter) -> list[Membership
     held = [each.entity for each in client.read(wanted)]
     if not held:
         role = f" as {wanted.role}" if wanted.role else ""
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"{wanted.subject} has no membership in {wanted.scope}{role};"
-            f" list them with `authz memberships --subject {wanted.subject}`",
+            f" list them with `authz memberships --subject {wanted.subject}`"
         )
     return held

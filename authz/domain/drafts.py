@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import FailedPreconditionError, precondition_failed
 from authz.domain.ids import PLATFORM, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.origin import Origin
@@ -81,10 +81,8 @@ class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
 
     def stale(self) -> FailedPreconditionError:
         """The error for a call with another etag."""
-        return FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
-            f"draft {self.key} has been edited since it was read; read it again",
-            key=self.id,
+        return precondition_failed(
+            f"draft {self.key} has been edited since it was read; read it again", key=self.id
         )
 
 

@@ -131,6 +131,9 @@ class FailedPreconditionError(AuthzError):
 class ConflictError(AuthzError):
     """Lost a race against another write; a retry of the same call may succeed."""
 
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(ErrorReason.WRITE_CONFLICT, message, **metadata)
+
 
 class RemovalPendingError(AuthzError):
     """The key is not free before a removal that is still running ends. Retry after `retry_after_s`."""
@@ -161,6 +164,9 @@ class PermissionDeniedError(AuthzError):
 
 class OutOfRangeError(AuthzError):
     """A token outside the range of the change log; read the directory again and start from there."""
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(ErrorReason.TOKEN_EXPIRED, message, **metadata)
 
 
 class OverloadedError(AuthzError):
@@ -242,3 +248,8 @@ class PolicyError(AuthzError):
 def malformed(field: str, problem: str) -> InvalidArgumentError:
     """The error for a field with a value that it cannot have; `problem` continues the name of the field."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {problem}", field=field)
+
+
+def precondition_failed(message: str, **metadata: str) -> FailedPreconditionError:
+    """The error for what is not so, and for which there is no reason of its own."""
+    return FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, message, **metadata)

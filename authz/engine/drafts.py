@@ -18,6 +18,7 @@ from authz.domain.errors import (
     PolicyError,
     PolicyFault,
     malformed,
+    precondition_failed,
 )
 from authz.domain.files import files_digest, files_text, read_files, require_files
 from authz.domain.ids import PLATFORM, Scope
@@ -87,8 +88,7 @@ class DraftEditor:
         active version. Raises as `edit_files`, `rebase_files` and `Drafts.replace`."""
         draft = await self.read_at(key, etag)
         if draft.publish_at is not None:
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED,
+            raise precondition_failed(
                 f"draft {key} is to be published at {format_instant(draft.publish_at)}; cancel that"
                 " first (`authz policy draft cancel`)",
                 key=key.id,
@@ -139,8 +139,7 @@ class DraftEditor:
             raise malformed("publish_at", "is in the past; name a later time, or publish the draft now")
         found = await self._apply(draft, publication, validate_only=True)
         if not found.changed:
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED,
+            raise precondition_failed(
                 f"draft {draft.key} is equal to the active version, so there is nothing to publish; edit it",
                 key=draft.id,
             )
@@ -184,10 +183,7 @@ class DraftEditor:
         if draft.etag != etag:
             raise draft.stale()
         if draft.claimed_until is not None and draft.claimed_until > self.clock.at(0):
-            raise ConflictError(
-                ErrorReason.WRITE_CONFLICT,
-                f"draft {key} is being published now; look at the versions in a minute",
-            )
+            raise ConflictError(f"draft {key} is being published now; look at the versions in a minute")
         return draft
 
 

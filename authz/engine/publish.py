@@ -26,6 +26,7 @@ from authz.domain.errors import (
     FailedPreconditionError,
     NotFoundError,
     PolicyWarning,
+    precondition_failed,
 )
 from authz.domain.files import files_digest, read_files
 from authz.domain.ids import PLATFORM, Scope
@@ -282,8 +283,7 @@ class Publisher:
             if error.reason in (ErrorReason.REFERENCE_NOT_FOUND, ErrorReason.LAST_ADMINISTRATOR):
                 raise  # the course was deleted, or nobody could edit the policy any more
             raise ConflictError(
-                ErrorReason.WRITE_CONFLICT,
-                "another version of the policy was activated at the same time; try again",
+                "another version of the policy was activated at the same time; try again"
             ) from None
         return Published(version, True, report.state, validated.tests, validated.warnings, report.replicated)
 
@@ -308,8 +308,7 @@ def _history(scope: Scope) -> str:
 
 def not_active(active: int, expected: int, scope: Scope) -> FailedPreconditionError:
     """The error for a change to a version that is not active. 0 is none."""
-    return FailedPreconditionError(
-        ErrorReason.PRECONDITION_FAILED,
+    return precondition_failed(
         f"the active version is {active or 'none'}, not {expected or 'none'}; look at what changed since"
         f" ({_history(scope)}), and apply your change to that",
         active=str(active),

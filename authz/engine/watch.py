@@ -167,7 +167,6 @@ class _Watch(Generic[M]):
         state = change.state(self._position.database_id)
         if self._skip and state != self._begun:
             raise OutOfRangeError(
-                ErrorReason.TOKEN_EXPIRED,
                 "the database has left the history of a change of which a part was sent, as after a restore;"
                 " read the directory again and watch from the state that was read",
                 field="after",

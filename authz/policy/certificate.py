@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import FailedPreconditionError, precondition_failed
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition, both, parse_condition
 from authz.policy.invariants import Invariant
@@ -94,4 +94,4 @@ def _digest(value: object) -> str:
 
 
 def _rejected(problem: str) -> FailedPreconditionError:
-    return FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, f"the certificate {problem}")
+    return precondition_failed(f"the certificate {problem}")

@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 from authz.domain.decisions import Rule
 from authz.domain.drafts import AddRow, DeleteFile, Edit, Files, PutFile, RemoveRow, SetCell
-from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError
+from authz.domain.errors import (
+    ErrorReason,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    precondition_failed,
+)
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import course_scope
 from authz.domain.vocabulary import suggest
@@ -67,8 +72,7 @@ def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
             mine = theirs
         elif theirs not in (old, mine):
             if old is None or mine is None or theirs is None or name not in _ROW_FILES:
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
+                raise precondition_failed(
                     f"both the draft and the active version have changed `{name}`; export the active version,"
                     " make your change to its file, and put that into the draft",
                     file=name,
@@ -257,7 +261,7 @@ def _denied_by(rule: Rule, cell: SetCell, course: Course | None) -> FailedPrecon
 
 
 def _inexpressible(problem: str, rule: Rule) -> FailedPreconditionError:
-    return FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, problem, row=rule.source)
+    return precondition_failed(problem, row=rule.source)
 
 
 def _invalid(problem: str) -> InvalidArgumentError:

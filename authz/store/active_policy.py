@@ -16,7 +16,7 @@ from authz.domain.entities import (
     Versioned,
     kind_of,
 )
-from authz.domain.errors import ConflictError, ErrorReason, UnusablePolicyError
+from authz.domain.errors import ConflictError, UnusablePolicyError
 from authz.domain.ids import ScopeKind
 from authz.domain.ports import Vocabularies
 from authz.domain.vocabulary import Vocabulary
@@ -50,9 +50,7 @@ def require_no_course_policy_since(connection: Connection, revision: int) -> Non
     """Raise `ConflictError` if the policy of a course was activated after a revision."""
     later = exists().where(_IS_OF_COURSE, _ACTIVATIONS.c.revision > revision)
     if connection.execute(select(later)).scalar():
-        raise ConflictError(
-            ErrorReason.WRITE_CONFLICT, "the policy of a course was activated at the same time; try again"
-        )
+        raise ConflictError("the policy of a course was activated at the same time; try again")
 
 
 def validate_by_policy(

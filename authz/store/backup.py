@@ -18,7 +18,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, select
 
 from authz.domain.erasures import ErasureList
-from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError, malformed
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed, precondition_failed
 from authz.domain.instants import Instant
 from authz.store import open_store
 from authz.store.connections import expecting_long_statements
@@ -74,9 +74,8 @@ def restore(
         migrate(engine)
         with read_transaction(source) as given, write_transaction(engine) as taken:
             if read_head(taken).revision:
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
-                    "the database is not empty; restore into a new one, and let the servers use that",
+                raise precondition_failed(
+                    "the database is not empty; restore into a new one, and let the servers use that"
                 )
             _copy(given, taken)
             if erasures is not None:
@@ -143,9 +142,8 @@ def _readable(file: Path) -> Iterator[Engine]:
         try:
             version = current_schema(engine) or ""
             if version > newest_schema():
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
-                    f"`{file}` is of a newer release (schema {version}); restore it with that release",
+                raise precondition_failed(
+                    f"`{file}` is of a newer release (schema {version}); restore it with that release"
                 )
             if version < newest_schema():
                 engine.dispose()

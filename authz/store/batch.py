@@ -24,7 +24,7 @@ from authz.domain.entities import (
     container_of,
     kind_of,
 )
-from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError
+from authz.domain.errors import AlreadyExistsError, ErrorReason, precondition_failed
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import ChangeScope, Mutation, Operation
@@ -222,8 +222,7 @@ class Batch:
     def _resolve(self, update: Mutation, before: Versioned[Entity] | None) -> Mutation:
         """The touch of the whole entity that an update leads to."""
         if before is None:
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED,
+            raise precondition_failed(
                 f"{update.key} does not exist, so it cannot be updated; write it with CREATE",
                 key=str(update.key),
             )

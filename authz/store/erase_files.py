@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from authz.domain.errors import ConflictError, ErrorReason
+from authz.domain.errors import ConflictError
 from authz.store.connections import expecting_long_statements
 from authz.store.engine import write_transaction
 from authz.store.failures import translated
@@ -57,9 +57,7 @@ def truncate_log(engine: Engine) -> None:
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {usual_ms}")
     if is_busy:
-        raise ConflictError(
-            ErrorReason.WRITE_CONFLICT, "somebody reads an old state of the database; it is tried again"
-        )
+        raise ConflictError("somebody reads an old state of the database; it is tried again")
 
 
 def left_to_operator(engine: Engine) -> tuple[str, ...]:

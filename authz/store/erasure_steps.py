@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, subject_mac
-from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
+from authz.domain.errors import malformed, precondition_failed
 from authz.domain.ids import Subject
 from authz.domain.mentions import mentions_id, subjects_in_text
 from authz.domain.origin import Origin
@@ -114,8 +114,7 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
     if new_owner is None and not request.orphans:
         owned = select(func.count()).select_from(_RESOURCES).where(has_subject(_RESOURCES, "owner", subject))
         if count := connection.execute(owned).scalar_one():
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED,
+            raise precondition_failed(
                 f"{subject} owns {count} resources; give them to somebody with `resources_to`, or leave them"
                 " without an owner with `orphan_resources`",
                 subject=str(subject),
@@ -127,8 +126,7 @@ def require_not_new_owner(connection: Connection, subject: Subject) -> None:
     name the subject again when that is gone."""
     gets_resources = has_subject(_STEPS, "new_owner", subject)
     if connection.execute(select(_STEPS).where(gets_resources, _STEPS.c.phase != Phase.DONE.value)).first():
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"{subject} is getting the resources of somebody who is being erased; try again when that erasure"
             " is complete",
             subject=str(subject),

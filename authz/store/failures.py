@@ -281,7 +281,7 @@ def _cause_in(text: str) -> _Cause | None:
 
 
 def _conflict() -> ConflictError:
-    return ConflictError(ErrorReason.WRITE_CONFLICT, "another write holds the lock; try again")
+    return ConflictError("another write holds the lock; try again")
 
 
 def _unavailable(cause: _Cause, error: object) -> UnavailableError:

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_, update
 
 from authz.domain.entities import Erasure, ErasureStatus
-from authz.domain.errors import ErrorReason, OutOfRangeError
+from authz.domain.errors import OutOfRangeError
 from authz.domain.ids import Subject
 from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail
 from authz.domain.tokens import ConsistencyToken, TokenKeys
@@ -210,9 +210,7 @@ def _require_gapless(rows: Sequence[Row[Any]], first: tuple[int, int]) -> None:
 
 def _expired(problem: str) -> OutOfRangeError:
     return OutOfRangeError(
-        ErrorReason.TOKEN_EXPIRED,
-        f"{problem}; read the directory again and watch from the state that was read",
-        field="after",
+        f"{problem}; read the directory again and watch from the state that was read", field="after"
     )
 
 

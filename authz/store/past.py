@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, and_, func, or_, select
 
 from authz.domain.entities import CourseKey, Entity, Key, RetainedData, SessionKey, kind_of
-from authz.domain.errors import ErrorReason, OutOfRangeError
+from authz.domain.errors import OutOfRangeError
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import ChangeScope, Operation
@@ -54,7 +54,6 @@ def _require_known(connection: Connection, time: Instant, head: ConsistencyToken
     if since is not None:
         if time < since:
             raise OutOfRangeError(
-                ErrorReason.TOKEN_EXPIRED,
                 f"retention has purged what was before {format_instant(since)}; ask about a later"
                 " time, or leave as_of out",
                 field="as_of",
@@ -62,10 +61,7 @@ def _require_known(connection: Connection, time: Instant, head: ConsistencyToken
         return
     first = connection.execute(select(func.min(_revisions.c.revision))).scalar_one()
     if head.revision and first != 1:
-        raise OutOfRangeError(
-            ErrorReason.TOKEN_EXPIRED,
-            "the change log no longer reaches back to its beginning; leave as_of out",
-        )
+        raise OutOfRangeError("the change log no longer reaches back to its beginning; leave as_of out")
 
 
 def _scope_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:

@@ -19,7 +19,7 @@ from authz.domain.erasures import (
     ReplicaReport,
     subject_mac,
 )
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import precondition_failed
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant, format_instant
 from authz.domain.origin import Origin
@@ -196,8 +196,7 @@ class SqlPersonalData(PersonalData):
             connection = transaction.connection
             found = unreleased(connection, subject_mac(read_token_key(connection), subject))
             if not found or any(each.status is ErasureStatus.ERASING for each in found):
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
+                raise precondition_failed(
                     f"{subject} {'is being' if found else 'was not'} erased, so there is nothing to release;"
                     f" see `authz privacy erasures --subject {subject}`",
                     subject=str(subject),
@@ -221,10 +220,8 @@ class SqlPersonalData(PersonalData):
         with self.directory.transaction() as transaction:
             hold = hold_on(transaction.connection, subject)
             if hold is None:
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
-                    f"{subject} is not held; list who is with `authz privacy holds`",
-                    subject=str(subject),
+                raise precondition_failed(
+                    f"{subject} is not held; list who is with `authz privacy holds`", subject=str(subject)
                 )
             release_kept(transaction.connection, subject)
             with transaction.revision(origin) as batch:
@@ -242,10 +239,8 @@ class SqlPersonalData(PersonalData):
     def forget_replica(self, name: str) -> None:
         with write_transaction(self.engine) as connection:
             if not connection.execute(delete(_REPLICAS).where(_REPLICAS.c.name == name)).rowcount:
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
-                    f"there is no replica `{name}`; `authz privacy erasures` shows their names",
-                    name=name,
+                raise precondition_failed(
+                    f"there is no replica `{name}`; `authz privacy erasures` shows their names", name=name
                 )
 
 

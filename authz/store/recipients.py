@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import Connection, Engine, delete, func, or_, select
 
 from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import precondition_failed
 from authz.domain.ids import Subject
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.recipients import AskerReport, Recipients, Watcher
@@ -46,10 +46,8 @@ class SqlRecipients(Recipients):
     def forget(self, caller: str) -> None:
         with write_transaction(self._engine) as connection:
             if not connection.execute(delete(_watchers).where(_watchers.c.caller == caller)).rowcount:
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
-                    f"there is no watcher `{caller}`; `authz privacy erasures` shows their names",
-                    name=caller,
+                raise precondition_failed(
+                    f"there is no watcher `{caller}`; `authz privacy erasures` shows their names", name=caller
                 )
 
 

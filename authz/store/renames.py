@@ -21,11 +21,11 @@ from authz.domain.entities import (
 )
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import (
-    ErrorReason,
     FailedPreconditionError,
     PermissionDeniedError,
     RemovalPendingError,
     malformed,
+    precondition_failed,
 )
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
@@ -223,4 +223,4 @@ def _require_same_account(batch: Batch, found: list[Versioned[Any]], old: Subjec
 
 
 def _refused(subject: Subject, problem: str) -> FailedPreconditionError:
-    return FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, problem, subject=str(subject))
+    return precondition_failed(problem, subject=str(subject))

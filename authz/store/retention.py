@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Select, literal_column, select
 
 from authz.domain.entities import RetentionRule, Versioned
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import precondition_failed
 from authz.domain.instants import Instant
 from authz.domain.origin import Origin
 from authz.domain.retention import (
@@ -49,8 +49,7 @@ class SqlRetention(Retention):
         with self._directory.transaction() as transaction:
             found = read_rules(transaction.connection)[request.data]
             if request.revision not in (None, found.revision):
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
+                raise precondition_failed(
                     f"{found.entity.key} must be at revision {request.revision}, and is at revision"
                     f" {found.revision}; read it again",
                     key=str(found.entity.key),

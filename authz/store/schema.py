@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from authz.domain.entities import PLATFORM_ACTIVATION
-from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, UnusablePolicyError
+from authz.domain.errors import AuthzError, UnusablePolicyError, precondition_failed
 from authz.domain.instants import Instant
 from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
@@ -152,8 +152,7 @@ def require_current(engine: Engine) -> None:
     if current != newest:
         # Only a backup undoes a migration, and this release cannot make one of an older schema.
         first = "make a backup with the release that you ran so far, then " if current else ""
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"the database is at schema `{current or 'none'}` and this version needs `{newest}`; "
             f"{first}run `authz migrate`",
             schema=current or "none",
@@ -163,16 +162,14 @@ def require_current(engine: Engine) -> None:
 def _require_known(current: str | None) -> None:
     newest = newest_schema()
     if current is not None and current > newest:
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"the database is at schema `{current}`, of a newer release than this one, which knows"
             f" `{newest}`; run that release, or restore a backup from before the upgrade into an empty"
             " database",
             schema=current,
         )
     if current is not None and current < (oldest := min(_schemas())):
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"the database is at schema `{current}`, and this version migrates schema `{oldest}` or newer;"
             " run a version in between first",
             schema=current,

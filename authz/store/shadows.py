@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, update
 
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import precondition_failed
 from authz.domain.ids import PLATFORM, Scope, Subject, course_scope
 from authz.domain.instants import Instant, format_instant
 from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, Shadows, ShadowTally
@@ -64,9 +64,7 @@ class SqlShadows(Shadows):
         with write_transaction(self._engine) as connection:
             ended = connection.execute(running.values(ends_at=now))
         if not ended.rowcount:
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED, "no shadow is running, so there is nothing to stop"
-            )
+            raise precondition_failed("no shadow is running, so there is nothing to stop")
 
     def delete_ended(self, before: Instant) -> None:
         with write_transaction(self._engine) as connection:
@@ -106,17 +104,15 @@ def _require_free(connection: Connection, shadow: PolicyShadow) -> None:
     ends_at: Instant | None = connection.scalar(last)
     if ends_at is not None:
         course = "" if shadow.scope == PLATFORM else f" --course {shadow.scope.id}"
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"a shadow is running until {format_instant(ends_at)}; stop it first"
-            f" (`authz policy shadow stop{course}`)",
+            f" (`authz policy shadow stop{course}`)"
         )
     others = select(func.count()).select_from(table).where(running, table.c.course_id != PLATFORM.id)
     if shadow.scope != PLATFORM and connection.execute(others).scalar_one() >= MAX_COURSE_SHADOWS:
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"{MAX_COURSE_SHADOWS} other courses have a running shadow, and no more run at once;"
-            " try again when one of them has ended",
+            " try again when one of them has ended"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Connection, Row, Table
 
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import precondition_failed
 from authz.domain.tree import MerkleTree, Range, StoredLeaf, leaves_for, parts_of, range_hash
 from authz.store import tables
 from authz.store.bulk import select_by
@@ -84,10 +84,7 @@ def range_hashes(connection: Connection, stored: StoredTree, ranges: Iterable[Ra
     numbers = {number for each in wanted for number in leaves_for(each)}
     found = _read(connection, stored, numbers)
     if len(found) < len(numbers):
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
-            "stored hashes of the log are missing; see which with `authz audit verify`",
-        )
+        raise precondition_failed("stored hashes of the log are missing; see which with `authz audit verify`")
     return [range_hash(each, found) for each in wanted]
 
 

@@ -14,8 +14,8 @@ from authz.domain.errors import (
     AuthzError,
     ConflictError,
     ErrorReason,
-    FailedPreconditionError,
     InvalidArgumentError,
+    precondition_failed,
 )
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
@@ -269,7 +269,6 @@ def _as_seen(batch: Batch, mutation: Mutation) -> Mutation:
     found = batch.find(mutation.key)
     if (None if found is None else found.entity) != mutation.seen.record:
         raise ConflictError(
-            ErrorReason.WRITE_CONFLICT,
             f"{mutation.key} was changed while it was decided who may change it; read it, and write again",
             key=str(mutation.key),
         )
@@ -290,4 +289,4 @@ def _require(batch: Batch, precondition: Precondition) -> None:
         problem = f"{precondition.key} does not exist, so nothing is written"
         if found is not None:
             problem = f"{precondition.key} must {demand}, but is at revision {found.revision}; read it again"
-        raise FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, problem, key=str(precondition.key))
+        raise precondition_failed(problem, key=str(precondition.key))

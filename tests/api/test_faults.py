@@ -205,7 +205,7 @@ async def until(service: Service, status: int, of: str = "authz.v1.Authorization
 @in_process
 @pytest.mark.parametrize(
     "fault",
-    [AWAY, ConflictError(ErrorReason.WRITE_CONFLICT, "busy"), RuntimeError(SECRET)],
+    [AWAY, ConflictError("busy"), RuntimeError(SECRET)],
     ids=["away", "busy", "broken"],
 )
 async def test_health_of_the_directory_follows_the_database_down_and_up_again(

@@ -179,7 +179,7 @@ async def test_imports_and_groups_take_turns(writing: GroupCommitter, recorder: 
 @pytest.mark.parametrize(
     "error",
     [
-        ConflictError(ErrorReason.WRITE_CONFLICT, "busy"),
+        ConflictError("busy"),
         UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away"),
     ],
 )

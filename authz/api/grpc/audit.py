@@ -10,7 +10,7 @@ from authz.api.grpc.answers import token_message
 from authz.api.permissions import require_of_person
 from authz.domain.audit import AuditTrail
 from authz.domain.decision_log import DecisionTable
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import precondition_failed
 from authz.domain.proofs import AuditLog, Checkpoints, Proofs
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.rights import PersonRights
@@ -73,9 +73,8 @@ class AuditServicer:
         await require_of_person(call, self.rights)
         newest = await self.gate.run(self.checkpoints.newest)
         if not newest.note:
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED,
-                "no server has signed a checkpoint; set AUTHZ_CHECKPOINT_KEY_FILE on the servers",
+            raise precondition_failed(
+                "no server has signed a checkpoint; set AUTHZ_CHECKPOINT_KEY_FILE on the servers"
             )
         size = await self.gate.run(partial(self.proofs.size, AuditLog.CHANGES))
         return pb.ReadCheckpointResponse(note=newest.note, signed_size=newest.size, tree_size=size)

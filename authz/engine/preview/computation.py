@@ -15,7 +15,7 @@ from typing import TypeAlias
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import STRUCTURAL_TYPES, Verdict
 from authz.domain.effective_roles import EffectiveRoles, Memberships, effective_roles_of
-from authz.domain.errors import ErrorReason, FailedPreconditionError, UnusablePolicyError
+from authz.domain.errors import UnusablePolicyError, precondition_failed
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.impact import Impact, PreviewProgress, PreviewTotals, RecentDecisions
 from authz.domain.instants import Instant
@@ -213,8 +213,7 @@ class Preview:
         try:
             return CellComparison(before, self._after.policy_in(self._snapshot, context))
         except UnusablePolicyError:
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED,
+            raise precondition_failed(
                 f"the policy of course:{context.course_id} does not pass under this one; change one:"
                 " `authz policy validate --with-directory` names every such course and the reason",
                 course_id=context.course_id or "",

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import precondition_failed
 from authz.domain.mutations import Mutation
 from authz.importers.report import RowFault, Sourced, place
 
@@ -62,9 +62,8 @@ class Plan(msgspec.Struct, frozen=True):
         limit = max_removals * self.live
         if self.absent <= limit and (self.ended <= limit or self.ended <= _FEW):
             return
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
+        raise precondition_failed(
             f"the import would end {self.ended} of {self.live} memberships of this roster, {self.absent} of "
             f"them because they are absent; at most {max_removals * 100:g}% may end. Nothing was written. "
-            "Check the export with `--dry-run`, then import it with `--allow-removals`",
+            "Check the export with `--dry-run`, then import it with `--allow-removals`"
         )
