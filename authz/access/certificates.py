@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -88,10 +88,9 @@ def _service(text: object, field: str) -> Subject:
 class CertificateAuthenticator(Authenticator):
     """The caller is the one that the file of callers has for the one name in the client's certificate."""
 
-    def __init__(self, callers_file: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, callers_file: str) -> None:
         """Raises `InvalidArgumentError` for a file that cannot be used."""
         self._callers: WatchedFile[Callers] = WatchedFile(callers_file, parse_callers, holds="callers")
-        self._clock = clock
 
     def authenticate(self, transport: Transport) -> Principal | None:
         """A certificate whose name is not known is refused, not ignored."""
@@ -99,7 +98,7 @@ class CertificateAuthenticator(Authenticator):
         if not pem:
             return None
         certificate = read_certificate(pem)
-        if self._clock() >= certificate.ends_at_s:
+        if time.time() >= certificate.ends_at_s:
             raise invalid("the client certificate has ended; renew it, and connect again")
         if certificate.name is None:
             raise invalid(

@@ -131,7 +131,7 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def given_times(*, starts_at: str = "", ends_at: str = "") -> dict[str, Instant | None]:
+def given_times(*, starts_at: str, ends_at: str) -> dict[str, Instant | None]:
     """The times that are given by `--from` and `--until`, as values of fields; `none` empties a field."""
     options = {"starts_at": ("--from", starts_at), "ends_at": ("--until", ends_at)}
     return {

@@ -29,7 +29,7 @@ _NOT_COMPARABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIE
 
 
 def changes_from_active(
-    client: Client, after: Mapping[str, str] | int, course: str | None = None
+    client: Client, after: Mapping[str, str] | int, course: str | None
 ) -> PolicyDiff | None:
     """What a publish would change. None if that cannot be told: a server that cannot read the active version
     must not stop a rollback, and a caller that may publish need not be permitted to read."""
@@ -41,7 +41,7 @@ def changes_from_active(
         raise
 
 
-def print_changes(found: PolicyDiff, *, verbose: bool = False) -> None:
+def print_changes(found: PolicyDiff, *, verbose: bool) -> None:
     """Print what changes: each declaration and file, then each cell, or how many if there are many."""
     if not found:
         print("no access changes: the two policies decide everything alike")
@@ -71,9 +71,7 @@ def _counts(cells: Sequence[CellChange]) -> Iterator[str]:
                 yield f"{count} on {types}{where}: {by_whom} {roles}"
 
 
-def print_warnings(
-    warnings: Iterable[PolicyWarning], *, verbose: bool = False, file: TextIO | None = None
-) -> None:
+def print_warnings(warnings: Iterable[PolicyWarning], *, verbose: bool, file: TextIO | None = None) -> None:
     """Print warnings; those that say the same of many rows as one, unless `verbose`. To standard error, if no
     file is named."""
     same: dict[str, list[PolicyWarning]] = {}
@@ -98,10 +96,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def most_common(counts: Counter[str], noun: str, most: int = _MAX_NAMED) -> str:
+def most_common(counts: Counter[str], noun: str) -> str:
     """Names with their counts, the largest first; a single name alone."""
     if len(counts) == 1:
         return next(iter(counts))
-    shown = ", ".join(f"{name} {count}" for name, count in counts.most_common(most))
-    more = len(counts) - most
+    shown = ", ".join(f"{name} {count}" for name, count in counts.most_common(_MAX_NAMED))
+    more = len(counts) - _MAX_NAMED
     return shown + (f" and {more} more {noun}" if more > 0 else "")

@@ -131,7 +131,7 @@ def load_in_course(context: Context, course: str, source: PolicySource) -> Cours
     return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))
 
 
-def version_files(client: Client, text: str, course: str | None = None) -> dict[str, str]:
+def version_files(client: Client, text: str, course: str | None) -> dict[str, str]:
     """The files of an argument: `shipped`, `draft:NAME`, or a version."""
     from authz.policy.load import policy_directory
 
@@ -162,7 +162,7 @@ def version_number(text: str) -> int:
     return int(text)
 
 
-def validated(client: Client, files: dict[str, str], course: str | None = None) -> list[PolicyWarning]:
+def validated(client: Client, files: dict[str, str], course: str | None) -> list[PolicyWarning]:
     """The warnings. Raises `PolicyError` with all faults: the error of a call has room for few only."""
     found = client.policies.validation(files, course_id=course)
     if found.faults:

@@ -81,13 +81,13 @@ class PersonRights:
         now = self.clock.at(snapshot.state.committed_at)
         return permission in checker.permissions_of(snapshot, caller, now)[0]
 
-    async def require_policy_edit(self, person: Subject | None, scope: Scope = PLATFORM) -> None:
+    async def require_policy_edit(self, person: Subject | None, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may edit the policy of a scope."""
         if person is not None:
             await self._authority(person, EDIT_POLICY, scope)
 
     async def require_publication(
-        self, person: Subject | None, after: PolicySource, scope: Scope = PLATFORM
+        self, person: Subject | None, after: PolicySource, scope: Scope
     ) -> int | None:
         """Raise `PermissionDeniedError` unless the person may publish a policy: by `edit_policy`, and as it
         gives nothing that the person lacks, and nothing to a role of the person's rank or above.

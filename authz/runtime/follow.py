@@ -72,7 +72,7 @@ async def run_follower(
     stopped: asyncio.Event,
     *,
     prepared: bool,
-    on_initialized: Callable[[], None] = lambda: None,
+    on_initialized: Callable[[], None],
 ) -> None:
     """Follow in a thread until `stopped`; raise what ends the thread earlier.
 

@@ -32,9 +32,7 @@ class Health:
     itself is SERVING from the start, so that a probe under its name tells only whether this process answers.
     """
 
-    def __init__(
-        self, checks: str, directory: tuple[str, ...], on_change: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, checks: str, directory: tuple[str, ...], on_change: Callable[[str], None]) -> None:
         """Calls `on_change` with `cause` whenever that may have changed."""
         self._checks = checks
         self._of_directory = directory

@@ -45,7 +45,7 @@ from authz.store.pagination import list_entities
 from authz.store.past import read_past
 from authz.store.removals import removal_progress
 from authz.store.sharing import Member
-from authz.store.write import MAX_CONTENTS_AT_ONCE, Transaction
+from authz.store.write import Transaction
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ class SqlDirectory(Directory):
         clock: Callable[[], Instant],
         keys: TokenKeys,
         *,
-        contents_at_once: int = MAX_CONTENTS_AT_ONCE,
+        contents_at_once: int,
     ) -> None:
         self._keys = keys
         self._engine = engine
