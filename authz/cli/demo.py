@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
+from authz.cli.output import print_rows
 from authz.client import Answer, Client
 from authz.domain.entities import Entity, Resource
 from authz.domain.mutations import Mutation, Operation
@@ -18,7 +18,6 @@ from authz.domain.mutations import Mutation, Operation
 if TYPE_CHECKING:
     from authz.policy.cases import Case, CaseFile
 
-_PIPED_WIDTH = 160
 _FILE = Path(__file__).with_name("demo.toml")
 
 
@@ -43,7 +42,8 @@ def demo() -> None:
             client.write([Mutation(Operation.CREATE, e) for e in entities], reason="demo")
             print(f"wrote {len(entities)} entities in one transaction\n")
             answers = [(case, _ask(client, case)) for case in campus.cases]
-    _print_table(answers)
+    columns = ("question", "answer", "reason", "because")
+    print_rows(columns, [_row(case, answer) for case, answer in answers])
     wrong = [case for case, answer in answers if answer.reason != case.reason]
     print(f"{len(answers)} questions, {len(answers) - len(wrong)} answered as expected")
     if wrong:
@@ -86,22 +86,11 @@ def _because(answer: Answer) -> str:
     return answer.inactive_reason or answer.rule.removeprefix("p, ")
 
 
-def _print_table(answers: list[tuple[Case, Answer]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(header_style="bold")
-    table.add_column("question", overflow="fold")
-    table.add_column("answer", no_wrap=True)
-    table.add_column("reason", no_wrap=True)
-    table.add_column("because", overflow="fold")
-    for case, answer in answers:
-        asked = case.question
-        question = f"{asked.subject} {asked.action} {_resource_of(case)}"
-        if asked.stated_course_id:
-            question += f" (in {asked.stated_course_id})"
-        if asked.purpose:
-            question += f" (for {asked.purpose})"
-        verdict = "[green]allowed[/]" if answer.allowed else "[red]denied[/]"
-        table.add_row(question, verdict, answer.reason, _because(answer))
-    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
+def _row(case: Case, answer: Answer) -> tuple[str, ...]:
+    asked = case.question
+    question = f"{asked.subject} {asked.action} {_resource_of(case)}"
+    if asked.stated_course_id:
+        question += f" (in {asked.stated_course_id})"
+    if asked.purpose:
+        question += f" (for {asked.purpose})"
+    return question, "allowed" if answer.allowed else "denied", answer.reason, _because(answer)
