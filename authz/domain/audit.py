@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -12,7 +12,6 @@ from authz.domain.instants import Instant
 from authz.domain.kinds.fields import MaxLength
 from authz.domain.mentions import subjects_in
 from authz.domain.mutations import Mutation, Operation
-from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 
 _FOR = " for "
@@ -86,15 +85,3 @@ class ChangePage(msgspec.Struct, frozen=True):
     changes: tuple[LoggedChange, ...]
     next_token: str
     read_at: ConsistencyToken
-
-
-class AuditTrail(Protocol):
-    """The audit trail in the database. Every call blocks."""
-
-    def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
-        """A page of the changes that match a query, in the order that it asks for.
-
-        Looks at a bounded number of rows: a page may have fewer changes than asked for, or none, and not be
-        the last. Raises `FailedPreconditionError` (SUBJECT_ERASED) if the subject or the principal was erased
-        since the query begins.
-        """

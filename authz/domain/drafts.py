@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -122,32 +122,3 @@ class DeleteFile(msgspec.Struct, frozen=True):
 
 Edit: TypeAlias = SetCell | AddRow | RemoveRow | PutFile | DeleteFile
 Files: TypeAlias = Mapping[str, str]
-
-
-class Drafts(Protocol):
-    """Where drafts are kept. They are in no change log: no server decides by them. Every call blocks."""
-
-    def create(self, draft: PolicyDraft) -> None:
-        """Raises `AlreadyExistsError` if there is one with this key, and `FailedPreconditionError`
-        (TOO_MANY_DRAFTS) if as many are kept as may be."""
-
-    def list(self, scope: Scope) -> tuple[PolicyDraft, ...]:
-        """All drafts of the platform or of a course, ordered by id, without files."""
-
-    def read(self, key: DraftKey) -> PolicyDraft:
-        """Raises `NotFoundError` (DRAFT_NOT_FOUND)."""
-
-    def replace(self, draft: PolicyDraft, *, etag: int) -> None:
-        """Store another state of a draft in place of the one with an etag.
-
-        Raises `NotFoundError`, and `FailedPreconditionError` if the draft has another etag.
-        """
-
-    def delete(self, key: DraftKey, *, etag: int) -> None:
-        """Raises as `replace`."""
-
-    def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
-        """Take the draft that is due first and is not claimed at `now`, of any policy, until `until`.
-
-        None if there is none, or another process was faster. With an older etag it cannot be changed.
-        """

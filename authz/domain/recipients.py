@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
 from authz.domain.instants import Instant
@@ -44,14 +42,3 @@ class WatcherReport(msgspec.Struct, frozen=True):
     was_sent: bool
     has_acknowledged: bool
     seen_at: Instant
-
-
-class Recipients(Protocol):
-    """The watchers that the database knows. Every call blocks."""
-
-    def record(self, caller: str, *, sent: int = 0, acknowledged: int = 0) -> None:
-        """Record that a caller watches, was sent an erasure, or resumed from a revision. What was known of it
-        before stays."""
-
-    def forget(self, caller: str) -> None:
-        """Forget a watcher that will not return. Raises `FailedPreconditionError` for an unknown one."""

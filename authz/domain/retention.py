@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
-from authz.domain.entities import RetainedData, RetentionRule, Versioned
+from authz.domain.entities import RetainedData, RetentionRule
 from authz.domain.errors import malformed
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.origin import Origin
@@ -89,25 +87,3 @@ def default_rule(data: RetainedData) -> RetentionRule:
 def kept_since(rule: RetentionRule, now: Instant) -> Instant | None:
     """From when on data is kept at a time; None for data that is kept forever."""
     return None if rule.days is None else now - max(rule.days, LIMITS[rule.data].min_days) * DAY_US
-
-
-class Retention(Protocol):
-    """The retention rules in the store. Every call blocks and is thread-safe."""
-
-    def rules(self) -> tuple[Versioned[RetentionRule], ...]:
-        """Those of all data. A rule that nobody has set has its default and revision 0."""
-
-    def set_period(self, request: PeriodRequest) -> tuple[Versioned[RetentionRule], ConsistencyToken]:
-        """Set a period; return the rule and the state from which on it applies.
-
-        Raises `InvalidArgumentError` for a period outside the limits, `FailedPreconditionError` if the rule
-        is at another revision than the request names.
-        """
-
-    def purge_progress(self) -> object | None:
-        """What is to be purged next, a different value after each step. None if nothing is due, which is
-        once something is a day older than its period allows. Takes no lock."""
-
-    def advance_purge(self) -> Purged:
-        """Purge a bounded part of what is due, in one transaction that also logs it. If several processes
-        try, each part is purged once."""

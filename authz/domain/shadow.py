@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -138,30 +138,3 @@ class ShadowReport(msgspec.Struct, frozen=True):
     shadow: PolicyShadow
     state: ShadowState
     tally: ShadowTally
-
-
-class Shadows(Protocol):
-    """Stores the last shadow of the platform and of each course, with its tally. Every call blocks."""
-
-    def start(self, shadow: PolicyShadow) -> None:
-        """Store a shadow in place of the last one of its scope. Raises `FailedPreconditionError` if the last
-        one has not ended when the new one starts, and while `MAX_COURSE_SHADOWS` courses have a running one.
-        """
-
-    def running(self, now: Instant) -> tuple[PolicyShadow, ...]:
-        """The shadows that have not ended, without their files."""
-
-    def files(self, shadow_id: str) -> str | None:
-        """The files of the candidate; None if this is not the last shadow of its scope."""
-
-    def read(self, scope: Scope = PLATFORM) -> tuple[PolicyShadow, ShadowTally] | None:
-        """The last shadow of a scope, without its files, and its results."""
-
-    def add(self, shadow_id: str, tally: ShadowTally) -> None:
-        """Add to the tally, unless this is not the last shadow of its scope."""
-
-    def stop(self, now: Instant, scope: Scope = PLATFORM) -> None:
-        """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""
-
-    def delete_ended(self, before: Instant) -> None:
-        """Delete the shadows that ended at `before` or earlier, with their tallies."""

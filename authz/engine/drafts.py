@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from authz.domain.drafts import Authorship, DraftKey, Drafts, Edit, PolicyDraft, Publication
+from authz.domain.drafts import Authorship, DraftKey, Edit, PolicyDraft, Publication
 from authz.domain.errors import (
     ConflictError,
     ErrorReason,
@@ -30,6 +30,7 @@ from authz.engine.publish import Published, Publisher
 from authz.policy.course import course_files, load_course_policy
 from authz.policy.edit import Course, edit_files, rebase_files
 from authz.policy.versions import load_files
+from authz.store.drafts import Drafts
 
 _FIRST_ETAG = 1
 

@@ -13,12 +13,12 @@ from authz.domain.entities import Erasure
 from authz.domain.erasures import ErasureCertificate, ErasureRequest
 from authz.domain.errors import AuthzError, ConflictError
 from authz.domain.ids import Subject
-from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Listing, Page, View
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.polling import poll
+from authz.store.personal_data import PersonalData
 
 log = structlog.get_logger()
 

@@ -17,9 +17,10 @@ from authz.domain.exports import (
     retention_of,
 )
 from authz.domain.ids import Subject
-from authz.domain.personal_data import Export, PersonalData
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.streams import write_within
+from authz.store.exports import Export
+from authz.store.personal_data import PersonalData
 
 MessageT = TypeVar("MessageT")
 

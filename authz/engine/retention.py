@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from authz.domain.entities import RetainedData
-from authz.domain.retention import Retention
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
+from authz.store.retention import Retention
 from authz.telemetry.metrics import PURGED
 
 _INTERVAL_S = 60.0

@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 import structlog
 
-from authz.domain.drafts import Drafts, PolicyDraft, Publication
+from authz.domain.drafts import PolicyDraft, Publication
 from authz.domain.errors import (
     AuthzError,
     ConflictError,
@@ -25,6 +25,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import DraftEditor
 from authz.engine.polling import poll
 from authz.engine.rights import PersonRights
+from authz.store.drafts import Drafts
 
 log = structlog.get_logger()
 

@@ -13,12 +13,13 @@ from authz.domain.errors import malformed
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.policy_changes import PolicySource
-from authz.domain.shadow import MAX_LENGTH_US, PolicyShadow, ShadowReport, Shadows, ShadowState, ShadowTally
+from authz.domain.shadow import MAX_LENGTH_US, PolicyShadow, ShadowReport, ShadowState, ShadowTally
 from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import DraftEditor
 from authz.engine.publish import Publisher
+from authz.store.shadows import Shadows
 
 _ID_BYTES = 8
 _DEFAULT_LENGTH_US = 3_600 * US_PER_S

@@ -18,7 +18,7 @@ from authz.domain.files import read_files
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
-from authz.domain.shadow import KEPT_US, PolicyShadow, Shadows
+from authz.domain.shadow import KEPT_US, PolicyShadow
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
@@ -28,6 +28,7 @@ from authz.engine.shadow_comparison import ShadowComparison
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy
 from authz.policy.load import compile_files
+from authz.store.shadows import Shadows
 
 log = structlog.get_logger()
 

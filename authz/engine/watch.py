@@ -15,11 +15,11 @@ from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.errors import AuthzError, ErrorReason, OutOfRangeError, SlowConsumerError, UnavailableError
 from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.ports import Directory
-from authz.domain.recipients import Recipients
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.streams import completes_within
 from authz.engine.turns import Turns
+from authz.store.recipients import Recipients
 
 log = structlog.get_logger()
 

@@ -9,19 +9,19 @@ import msgspec
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
-from authz.store.audit import SqlAuditTrail
+from authz.store.audit import AuditTrail
 from authz.store.connections import OpenConnections
 from authz.store.decisions import SqlDecisions
 from authz.store.directory import SqlDirectory
-from authz.store.drafts import SqlDrafts
+from authz.store.drafts import Drafts
 from authz.store.engine import companion_path, database_name, has_password, open_engine, opened, sqlite_file
-from authz.store.personal_data import SqlPersonalData
+from authz.store.personal_data import PersonalData
 from authz.store.proofs import SqlCheckpoints, SqlProofs
-from authz.store.recipients import SqlRecipients
-from authz.store.retention import SqlRetention
+from authz.store.recipients import Recipients
+from authz.store.retention import Retention
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
-from authz.store.shadows import SqlShadows
+from authz.store.shadows import Shadows
 from authz.store.write import MAX_CONTENTS_AT_ONCE
 
 __all__ = [
@@ -40,15 +40,15 @@ class Store(msgspec.Struct, frozen=True):
     """An open database."""
 
     directory: SqlDirectory
-    drafts: SqlDrafts
-    personal_data: SqlPersonalData
-    audit: SqlAuditTrail
+    drafts: Drafts
+    personal_data: PersonalData
+    audit: AuditTrail
     decisions: SqlDecisions
-    shadows: SqlShadows
+    shadows: Shadows
     proofs: SqlProofs
     checkpoints: SqlCheckpoints
-    recipients: SqlRecipients
-    retention: SqlRetention
+    recipients: Recipients
+    retention: Retention
 
     def close(self) -> None:
         self.directory.close()
@@ -79,15 +79,15 @@ def open_store(
     )
     return Store(
         directory,
-        SqlDrafts(engine),
-        SqlPersonalData(engine, directory, clock, grace_us=round(erasure_grace_s * US_PER_S)),
-        SqlAuditTrail(engine, keys),
+        Drafts(engine),
+        PersonalData(engine, directory, clock, grace_us=round(erasure_grace_s * US_PER_S)),
+        AuditTrail(engine, keys),
         SqlDecisions(engine, keys),
-        SqlShadows(engine),
+        Shadows(engine),
         SqlProofs(engine),
         SqlCheckpoints(engine),
-        SqlRecipients(engine, clock),
-        SqlRetention(engine, directory, clock),
+        Recipients(engine, clock),
+        Retention(engine, directory, clock),
     )
 
 

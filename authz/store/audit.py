@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, or_, select
 
-from authz.domain.audit import AuditTrail, ChangePage, ChangeQuery, LoggedChange
+from authz.domain.audit import ChangePage, ChangeQuery, LoggedChange
 from authz.domain.ids import Scope, ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.ports import Page
@@ -36,14 +36,20 @@ _COLUMNS = (
 )
 
 
-class SqlAuditTrail(AuditTrail):
-    """An `AuditTrail` in SQLite or PostgreSQL."""
+class AuditTrail:
+    """The audit trail in the database. Every call blocks."""
 
     def __init__(self, engine: Engine, keys: TokenKeys) -> None:
         self._engine = engine
         self._keys = keys
 
     def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
+        """A page of the changes that match a query, in the order that it asks for.
+
+        Looks at a bounded number of rows: a page may have fewer changes than asked for, or none, and not be
+        the last. Raises `FailedPreconditionError` (SUBJECT_ERASED) if the subject or the principal was erased
+        since the query begins.
+        """
         with bounded_read_transaction(self._engine) as connection:
             names = (str(query.subject), query.principal)
             require_not_erased_since(connection, names, query.since or 0)

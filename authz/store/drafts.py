@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, or_, select, update
 
-from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, Drafts, PolicyDraft, Publication
+from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, PolicyDraft, Publication
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, NotFoundError
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.instants import Instant
@@ -20,13 +20,15 @@ from authz.store.tables import policy_drafts as table
 _NO_FILES = "{}"
 
 
-class SqlDrafts(Drafts):
-    """A `Drafts` in SQLite or PostgreSQL."""
+class Drafts:
+    """Where drafts are kept. They are in no change log: no server decides by them. Every call blocks."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def create(self, draft: PolicyDraft) -> None:
+        """Raises `AlreadyExistsError` if there is one with this key, and `FailedPreconditionError`
+        (TOO_MANY_DRAFTS) if as many are kept as may be."""
         with write_transaction(self._engine) as connection:
             lock_head(connection)  # one at a time: so no two are the last that may be kept
             if connection.execute(select(table.c.id).where(_is(draft.key))).first() is not None:
@@ -47,6 +49,7 @@ class SqlDrafts(Drafts):
             connection.execute(insert(table), _row(draft))
 
     def list(self, scope: Scope) -> tuple[PolicyDraft, ...]:
+        """All drafts of the platform or of a course, ordered by id, without files."""
         columns = (column for column in table.c if column is not table.c.files)
         with read_transaction(self._engine) as connection:
             those = select(*columns).where(table.c.course_id == scope.id).order_by(table.c.id)
@@ -54,16 +57,26 @@ class SqlDrafts(Drafts):
         return tuple(_draft({**row, "files": _NO_FILES}) for row in rows)
 
     def read(self, key: DraftKey) -> PolicyDraft:
+        """Raises `NotFoundError` (DRAFT_NOT_FOUND)."""
         with read_transaction(self._engine) as connection:
             return _read(connection, key)
 
     def replace(self, draft: PolicyDraft, *, etag: int) -> None:
+        """Store another state of a draft in place of the one with an etag.
+
+        Raises `NotFoundError`, and `FailedPreconditionError` if the draft has another etag.
+        """
         self._change(update(table).values(_row(draft)), draft.key, etag)
 
     def delete(self, key: DraftKey, *, etag: int) -> None:
+        """Raises as `replace`."""
         self._change(delete(table), key, etag)
 
     def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
+        """Take the draft that is due first and is not claimed at `now`, of any policy, until `until`.
+
+        None if there is none, or another process was faster. With an older etag it cannot be changed.
+        """
         free = or_(table.c.claimed_until.is_(None), table.c.claimed_until <= now)
         due = select(table).where(table.c.publish_at <= now, free).order_by(table.c.publish_at).limit(1)
         with read_transaction(self._engine) as connection:

@@ -24,7 +24,6 @@ from authz.domain.ids import ScopeKind, Subject
 from authz.domain.instants import format_instant
 from authz.domain.mentions import mentions, subjects_in, with_subjects
 from authz.domain.mutations import Mutation
-from authz.domain.personal_data import Export
 from authz.store import tables
 from authz.store.engine import stream
 from authz.store.holds import read_holds
@@ -59,8 +58,8 @@ _COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES, _ACCOUNTS, _TOKENS = (
 )
 
 
-class SqlExport(Export):
-    """An `Export` over one open transaction."""
+class Export:
+    """Everything that the store holds about one subject at one state, in bounded memory."""
 
     def __init__(self, connection: Connection, subject: Subject) -> None:
         self._connection = connection
@@ -69,6 +68,8 @@ class SqlExport(Export):
         self.rules = tuple(each.entity for each in read_rules(connection).values())
 
     def items(self) -> Iterator[ExportItem]:
+        """Records in an order in which they may be written, then changes in the order of the log, then
+        everything else."""
         is_known = False
         for items in (self._records(), self._changes()):
             for item in items:

@@ -23,7 +23,6 @@ from authz.domain.errors import precondition_failed
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant, format_instant
 from authz.domain.origin import Origin
-from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Listing, Page
 from authz.domain.recipients import Watcher, WatcherReport
 from authz.domain.tokens import ConsistencyToken
@@ -52,7 +51,7 @@ from authz.store.erasure_steps import (
     steps_in,
     unreleased,
 )
-from authz.store.exports import SqlExport
+from authz.store.exports import Export
 from authz.store.holds import hold_on, read_holds, release_kept
 from authz.store.log_reader import lock_head, read_head, read_token_key
 from authz.store.recipients import askers, watchers
@@ -63,8 +62,8 @@ _STEPS, _REPLICAS = tables.erasure_steps, tables.replicas
 
 
 @dataclass(frozen=True, eq=False)
-class SqlPersonalData(PersonalData):
-    """A `PersonalData` in SQLite or PostgreSQL."""
+class PersonalData:
+    """Personal data in the store. Every call blocks and is thread-safe."""
 
     engine: Engine
     directory: SqlDirectory
@@ -74,21 +73,34 @@ class SqlPersonalData(PersonalData):
     """When this process found an erasure waiting, by pseudonym."""
 
     @contextmanager
-    def export(self, subject: Subject) -> Iterator[SqlExport]:
+    def export(self, subject: Subject) -> Iterator[Export]:
+        """Open an export for the duration of the block."""
         with read_transaction(self.engine) as connection, expecting_long_statements(connection):
-            found = SqlExport(connection, subject)
+            found = Export(connection, subject)
             self.directory.add_token_key(connection, found.state.database_id)
             yield found
 
     def begin_erasure(self, request: ErasureRequest) -> Subject:
+        """Refuse writes that name the subject from now on, and return its pseudonym. `advance_erasure` does
+        the rest, also after a crash.
+
+        Raises `FailedPreconditionError` for a subject that is held (SUBJECT_HELD), was erased
+        (SUBJECT_ERASED), is getting the resources of somebody who is being erased, is the last administrator
+        of the platform (LAST_ADMINISTRATOR), or owns resources for which the request names no owner;
+        `InvalidArgumentError` for a request that contradicts itself. If it raises, nothing has changed.
+        """
         with self.directory.transaction() as transaction:
             return begin(transaction, request)
 
     def erasure_progress(self) -> object | None:
+        """The progress of the first incomplete erasure, a different value after each step. None if nothing is
+        left to erase. Takes no lock."""
         with read_transaction(self.engine) as connection:
             return next_step(connection)
 
     def advance_erasure(self) -> ConsistencyToken:
+        """Do one bounded step of that erasure; return the state after it. If several processes try, one does
+        the step. Raises `ConflictError` while a reader blocks the truncation of the database's log."""
         with read_transaction(self.engine) as connection:
             step, head = next_step(connection), read_head(connection)
         if step is None:
@@ -168,6 +180,7 @@ class SqlPersonalData(PersonalData):
             batch.rewrite([record])
 
     def certificate(self, pseudonym: Subject) -> ErasureCertificate:
+        """The certificate of an erasure so far, with the machines that have confirmed it."""
         with read_transaction(self.engine) as connection:
             same = tables.has_subject(_STEPS, "pseudonym", pseudonym)
             row = connection.execute(select(_STEPS).where(same)).one()
@@ -185,6 +198,7 @@ class SqlPersonalData(PersonalData):
             )
 
     def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
+        """A page of all erasures, or of those of a subject, ordered by pseudonym."""
         with read_transaction(self.engine) as connection:
             key = read_token_key(connection)
         return self.directory.read(
@@ -192,6 +206,8 @@ class SqlPersonalData(PersonalData):
         )
 
     def release(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """Allow writes to name an erased id again. Raises `FailedPreconditionError` if it was not erased, or
+        not completely."""
         with self.directory.transaction() as transaction:
             connection = transaction.connection
             found = unreleased(connection, subject_mac(read_token_key(connection), subject))
@@ -206,10 +222,22 @@ class SqlPersonalData(PersonalData):
             return transaction.head
 
     def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
+        """Move every record of a subject to another, which may already have records, in one revision; return
+        the state after it, and the number of records of each kind.
+
+        Raises `FailedPreconditionError`, and changes nothing, if both have differing records for the same
+        thing, if there are no records or too many for one revision, if the subject is held or getting the
+        resources of somebody who is being erased, or if one of the two was erased; `RemovalPendingError`
+        while the shares of one of the two that ended are being removed.
+        """
         with self.directory.transaction() as transaction:
             return rename(transaction, request, MAX_RECORDS)
 
     def hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """Block the erasure of a subject. A new hold replaces an earlier one.
+
+        Raises `FailedPreconditionError` (SUBJECT_ERASED) if its erasure has begun.
+        """
         with self.directory.transaction() as transaction:
             require_not_erased(transaction.connection, subject)
             with transaction.revision(origin) as batch:
@@ -217,6 +245,7 @@ class SqlPersonalData(PersonalData):
             return transaction.head
 
     def release_hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """End the hold on a subject. Raises `FailedPreconditionError` if it is not held."""
         with self.directory.transaction() as transaction:
             hold = hold_on(transaction.connection, subject)
             if hold is None:
@@ -229,14 +258,18 @@ class SqlPersonalData(PersonalData):
             return transaction.head
 
     def holds(self) -> tuple[Versioned[Hold], ...]:
+        """All holds, ordered by subject."""
         with read_transaction(self.engine) as connection:
             return tuple(read_holds(connection))
 
     def report_replica(self, name: str, cleared: int) -> None:
+        """Record that a machine has a replica, whose files are free of everything that was erased up to a
+        revision."""
         with write_transaction(self.engine) as connection:
             upsert_rows(connection, _REPLICAS, [(name, cleared, self.clock())])
 
     def forget_replica(self, name: str) -> None:
+        """Forget a decommissioned machine. Raises `FailedPreconditionError` for an unknown name."""
         with write_transaction(self.engine) as connection:
             if not connection.execute(delete(_REPLICAS).where(_REPLICAS.c.name == name)).rowcount:
                 raise precondition_failed(

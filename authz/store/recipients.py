@@ -10,7 +10,7 @@ from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES
 from authz.domain.errors import precondition_failed
 from authz.domain.ids import Subject
 from authz.domain.instants import US_PER_S, Instant
-from authz.domain.recipients import AskerReport, Recipients, Watcher
+from authz.domain.recipients import AskerReport, Watcher
 from authz.store import tables
 from authz.store.bulk import upsert_rows
 from authz.store.engine import read_transaction, write_transaction
@@ -22,14 +22,16 @@ _TELLS_NOTHING = (*UNLOGGED_WRITES, "ReadErasures")
 _watchers, _decisions = tables.watchers, tables.decisions
 
 
-class SqlRecipients(Recipients):
-    """A `Recipients` in SQLite or PostgreSQL."""
+class Recipients:
+    """The watchers that the database knows. Every call blocks."""
 
     def __init__(self, engine: Engine, clock: Callable[[], Instant]) -> None:
         self._engine = engine
         self._clock = clock
 
     def record(self, caller: str, *, sent: int = 0, acknowledged: int = 0) -> None:
+        """Record that a caller watches, was sent an erasure, or resumed from a revision. What was known of it
+        before stays."""
         now, known = self._clock(), select(_watchers).where(_watchers.c.caller == caller)
         with read_transaction(self._engine) as connection:
             row = connection.execute(known).one_or_none()
@@ -44,6 +46,7 @@ class SqlRecipients(Recipients):
             upsert_rows(connection, _watchers, [(caller, sent, acknowledged, now)])
 
     def forget(self, caller: str) -> None:
+        """Forget a watcher that will not return. Raises `FailedPreconditionError` for an unknown one."""
         with write_transaction(self._engine) as connection:
             if not connection.execute(delete(_watchers).where(_watchers.c.caller == caller)).rowcount:
                 raise precondition_failed(

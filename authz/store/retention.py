@@ -12,14 +12,7 @@ from authz.domain.entities import RetentionRule, Versioned
 from authz.domain.errors import precondition_failed
 from authz.domain.instants import Instant
 from authz.domain.origin import Origin
-from authz.domain.retention import (
-    PURGE_INTERVAL_US,
-    PeriodRequest,
-    Purged,
-    Retention,
-    kept_since,
-    require_allowed,
-)
+from authz.domain.retention import PURGE_INTERVAL_US, PeriodRequest, Purged, kept_since, require_allowed
 from authz.domain.tokens import ConsistencyToken
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction
@@ -32,8 +25,8 @@ _NOW_US: dict[str, Select[Any]] = {
 }
 
 
-class SqlRetention(Retention):
-    """A `Retention` in SQLite or PostgreSQL."""
+class Retention:
+    """The retention rules in the store. Every call blocks and is thread-safe."""
 
     def __init__(self, engine: Engine, directory: SqlDirectory, clock: Callable[[], Instant]) -> None:
         self._engine = engine
@@ -41,10 +34,16 @@ class SqlRetention(Retention):
         self._clock = clock
 
     def rules(self) -> tuple[Versioned[RetentionRule], ...]:
+        """Those of all data. A rule that nobody has set has its default and revision 0."""
         with read_transaction(self._engine) as connection:
             return tuple(read_rules(connection).values())
 
     def set_period(self, request: PeriodRequest) -> tuple[Versioned[RetentionRule], ConsistencyToken]:
+        """Set a period; return the rule and the state from which on it applies.
+
+        Raises `InvalidArgumentError` for a period outside the limits, `FailedPreconditionError` if the rule
+        is at another revision than the request names.
+        """
         require_allowed(request.data, request.days)
         with self._directory.transaction() as transaction:
             found = read_rules(transaction.connection)[request.data]
@@ -60,10 +59,14 @@ class SqlRetention(Retention):
             return Versioned(rule, transaction.head.revision), transaction.head
 
     def purge_progress(self) -> object | None:
+        """What is to be purged next, a different value after each step. None if nothing is due, which is
+        once something is a day older than its period allows. Takes no lock."""
         with read_transaction(self._engine) as connection:
             return self._due(connection)
 
     def advance_purge(self) -> Purged:
+        """Purge a bounded part of what is due, in one transaction that also logs it. If several processes
+        try, each part is purged once."""
         with self._directory.transaction() as transaction:
             due = self._due(transaction.connection)
             if due is None:

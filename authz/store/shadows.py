@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, sel
 from authz.domain.errors import precondition_failed
 from authz.domain.ids import PLATFORM, Scope, Subject, course_scope
 from authz.domain.instants import Instant, format_instant
-from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, Shadows, ShadowTally
+from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, ShadowTally
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
 from authz.store.log_reader import lock_head
@@ -19,13 +19,16 @@ from authz.store.tables import policy_shadows as table
 _COLUMNS = [column for column in table.c if column not in {table.c.files, table.c.tally}]
 
 
-class SqlShadows(Shadows):
-    """A `Shadows` in SQLite or PostgreSQL."""
+class Shadows:
+    """Stores the last shadow of the platform and of each course, with its tally. Every call blocks."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def start(self, shadow: PolicyShadow) -> None:
+        """Store a shadow in place of the last one of its scope. Raises `FailedPreconditionError` if the last
+        one has not ended when the new one starts, and while `MAX_COURSE_SHADOWS` courses have a running one.
+        """
         with write_transaction(self._engine) as connection:
             lock_head(connection)  # one at a time: so no two are started at once
             _require_free(connection, shadow)
@@ -36,22 +39,26 @@ class SqlShadows(Shadows):
             connection.execute(insert(table), row)
 
     def running(self, now: Instant) -> tuple[PolicyShadow, ...]:
+        """The shadows that have not ended, without their files."""
         with read_transaction(self._engine) as connection:
             rows = connection.execute(select(*_COLUMNS).where(table.c.ends_at > now)).mappings().all()
         return tuple(map(_shadow, rows))
 
     def files(self, shadow_id: str) -> str | None:
+        """The files of the candidate; None if this is not the last shadow of its scope."""
         with read_transaction(self._engine) as connection:
             found: str | None = connection.scalar(select(table.c.files).where(table.c.id == shadow_id))
         return found
 
     def read(self, scope: Scope = PLATFORM) -> tuple[PolicyShadow, ShadowTally] | None:
+        """The last shadow of a scope, without its files, and its results."""
         last = select(*_COLUMNS, table.c.tally).where(table.c.course_id == scope.id)
         with read_transaction(self._engine) as connection:
             row = connection.execute(last).mappings().first()
         return None if row is None else (_shadow(row), _decoded(row["tally"]))
 
     def add(self, shadow_id: str, tally: ShadowTally) -> None:
+        """Add to the tally, unless this is not the last shadow of its scope."""
         its_row = table.c.id == shadow_id
         with write_transaction(self._engine) as connection:
             kept = connection.scalar(select(table.c.tally).where(its_row).with_for_update())
@@ -60,6 +67,7 @@ class SqlShadows(Shadows):
                 connection.execute(update(table).where(its_row).values(tally=after))
 
     def stop(self, now: Instant, scope: Scope = PLATFORM) -> None:
+        """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""
         running = update(table).where(table.c.course_id == scope.id, table.c.ends_at > now)
         with write_transaction(self._engine) as connection:
             ended = connection.execute(running.values(ends_at=now))
@@ -67,6 +75,7 @@ class SqlShadows(Shadows):
             raise precondition_failed("no shadow is running, so there is nothing to stop")
 
     def delete_ended(self, before: Instant) -> None:
+        """Delete the shadows that ended at `before` or earlier, with their tallies."""
         with write_transaction(self._engine) as connection:
             connection.execute(delete(table).where(table.c.ends_at <= before))
 

@@ -13,7 +13,7 @@ import pytest
 from authz.domain.decisions import Question
 from authz.domain.shadow import ShadowTally
 from authz.engine.shadow_comparison import ShadowComparison
-from authz.store.shadows import SqlShadows
+from authz.store.shadows import Shadows
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import COURSE, MATERIAL, MAYA, STUDENT, question, written
@@ -262,13 +262,13 @@ async def test_a_stop_during_a_save_does_not_count_twice(
 ) -> None:
     asked: list[Question] = []
     saving, stopping = threading.Event(), threading.Event()
-    compare, add = ShadowComparison.compare, SqlShadows.add
+    compare, add = ShadowComparison.compare, Shadows.add
 
     def counted(self: ShadowComparison, checker: Any, snapshot: Any, question: Question, *of: Any) -> None:
         asked.append(question)
         compare(self, checker, snapshot, question, *of)
 
-    def slow(self: SqlShadows, shadow_id: str, tally: ShadowTally) -> None:
+    def slow(self: Shadows, shadow_id: str, tally: ShadowTally) -> None:
         add(self, shadow_id, tally)
         saving.set()
         assert stopping.wait(60)
@@ -278,7 +278,7 @@ async def test_a_stop_during_a_save_does_not_count_twice(
         return saving.is_set()
 
     monkeypatch.setattr(ShadowComparison, "compare", counted)
-    monkeypatch.setattr(SqlShadows, "add", slow)
+    monkeypatch.setattr(Shadows, "add", slow)
     async with serve(sqlite_url) as service:
         await draft_of(service)
         await started(service, draft_id="mine", budget_us=1_000_000)

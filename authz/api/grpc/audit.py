@@ -8,13 +8,13 @@ from functools import partial
 from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.permissions import require_of_person
-from authz.domain.audit import AuditTrail
 from authz.domain.decision_log import DecisionTable
 from authz.domain.errors import precondition_failed
 from authz.domain.proofs import AuditLog, Checkpoints, Proofs
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
+from authz.store.audit import AuditTrail
 from authz.v1 import audit_pb2 as pb
 from authz.wire.audit import (
     change_message,

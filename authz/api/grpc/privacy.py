@@ -12,9 +12,6 @@ from authz.api.permissions import require_of_person
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import malformed
 from authz.domain.ids import SubjectType
-from authz.domain.personal_data import PersonalData
-from authz.domain.recipients import Recipients
-from authz.domain.retention import Retention
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
@@ -22,6 +19,9 @@ from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.rights import PersonRights
+from authz.store.personal_data import PersonalData
+from authz.store.recipients import Recipients
+from authz.store.retention import Retention
 from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message
