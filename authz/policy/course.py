@@ -52,8 +52,7 @@ def load_course_policy(platform: CompiledPolicy, course_id: str, files: Mapping[
     for row in rows:
         if row.line not in faulty:
             _check_locks(row, by_source[f"{row.file}:{row.line}"], platform, faults)
-    if faults:
-        raise PolicyError(faults.sorted())
+    faults.require_none()
     return platform.with_override(course_id, rules) if rules else platform
 
 

@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from authz.domain.errors import PolicyError
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import ScopeKind
 from authz.domain.toml import parse_toml
@@ -76,8 +75,7 @@ def read_invariants(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[I
     """
     faults = Faults()
     found = _resolve(files.get(INVARIANTS_FILE, ""), vocabulary, faults)
-    if faults:
-        raise PolicyError(faults.sorted())
+    faults.require_none()
     return found
 
 

@@ -22,7 +22,7 @@ from authz.policy.declarations import read_inheritance, read_vocabulary
 from authz.policy.locks import read_locks
 from authz.policy.rows import WIDTHS, Faults, Row, read_rows, trim_padding
 from authz.policy.rules import read_rules
-from authz.policy.size import check_cells, has_few_rows
+from authz.policy.size import check_cells, require_few_rows
 
 MODEL_FILE = "model.conf"
 POLICY_FILE = "default.csv"
@@ -61,8 +61,7 @@ def read_folder(directory: Path) -> dict[str, str]:
     for name in (MODEL_FILE, POLICY_FILE):
         if not (directory / name).is_file():
             faults.add(name, 1, 1, f"is not in `{directory}`; name a policy folder")
-    if faults:
-        raise PolicyError(faults.sorted())
+    faults.require_none()
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
         if any(part.startswith((".", "__pycache__")) for part in relative.parts) or not path.is_file():
@@ -75,8 +74,7 @@ def read_folder(directory: Path) -> dict[str, str]:
             column = error.start - data.rfind(b"\n", 0, error.start)
             text = "is not UTF-8; save it as UTF-8, or move it out of the folder"
             faults.add(relative.as_posix(), line, column, text)
-    if faults:
-        raise PolicyError(faults.sorted())
+    faults.require_none()
     return files
 
 
@@ -104,9 +102,8 @@ def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
     rows = [] if text is None else trim_padding(list(read_rows(POLICY_FILE, text, faults)), faults)
     if rows and not {row.fields[0].text for row in rows} & {"role", "type"}:
         faults.add(POLICY_FILE, 1, 1, _NO_DECLARATIONS)
-        raise PolicyError(faults.sorted())
-    if not has_few_rows(rows, faults):
-        raise PolicyError(faults.sorted())
+        faults.require_none()
+    require_few_rows(rows, faults)
     _check_kinds(rows, faults)
     vocabulary = read_vocabulary(rows, faults)
     inherited = read_inheritance(rows, vocabulary, faults)
@@ -116,8 +113,7 @@ def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
         faults.add(POLICY_FILE, 1, 1, "has no rule; a policy needs at least one `p` line")
     if not faults:
         check_cells(rules, rows, vocabulary, inherited, faults)
-    if faults:
-        raise PolicyError(faults.sorted())
+    faults.require_none()
     assert text is not None and model_text is not None  # noqa: S101  else there were faults
     require_same_as_casbin(text, rules, file=POLICY_FILE)
     version = hashlib.sha256(f"{model_text}\0{text}".encode()).hexdigest()[:12]

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import msgspec
 
-from authz.domain.errors import PolicyFault
+from authz.domain.errors import PolicyError, PolicyFault
 from authz.domain.vocabulary import suggest
 
 WIDTHS = {"p": 7, "g": 3, "role": 6, "type": 3, "lock": 4}
@@ -71,9 +71,10 @@ class Faults:
         if name not in self.misdeclared:
             self.at(row, index, f"unknown {what} `{name}`; {suggest(name, known)}")
 
-    def sorted(self) -> tuple[PolicyFault, ...]:
-        """The faults, in the order of the file."""
-        return tuple(sorted(self._faults))
+    def require_none(self) -> None:
+        """Raise `PolicyError` with the faults, in the order of the file, if there are any."""
+        if self._faults:
+            raise PolicyError(tuple(sorted(self._faults)))
 
     def lines(self) -> set[int]:
         """The numbers of the lines that have a fault."""

@@ -25,8 +25,8 @@ MAX_RULES_OF_A_CELL = 32
 MAX_INVARIANTS = 250
 
 
-def has_few_rows(rows: Sequence[Row], faults: Faults) -> bool:
-    """Whether there are few enough rows and actions to read them. Records a fault for each excess."""
+def require_few_rows(rows: Sequence[Row], faults: Faults) -> None:
+    """Raise `PolicyError` with all faults so far if there are too many rows or actions to read them."""
     before = len(faults)
     for kind, most in MAX_ROWS.items():
         found = [row for row in rows if row.fields[0].text == kind]
@@ -39,7 +39,8 @@ def has_few_rows(rows: Sequence[Row], faults: Faults) -> bool:
             if actions > MAX_ACTIONS:
                 faults.at(row, 0, f"declares action {MAX_ACTIONS + 1}; the types have at most {MAX_ACTIONS}")
                 break
-    return len(faults) == before
+    if len(faults) > before:
+        faults.require_none()
 
 
 def check_cells(
