@@ -1,0 +1,101 @@
+"""A `DecisionCache` by itself: which answers hold after what its watch reports."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from authz.client import Answer, Client, DecisionCache, InvalidArgumentError, check_request
+from authz.domain.ids import ResourceRef
+from authz.domain.tokens import ConsistencyToken, TokenKeys
+from tests.client.test_cache import READS, STUDENT, cache_of
+
+STATES = [ConsistencyToken("d", number, number * 10) for number in range(4)]
+
+
+@pytest.fixture
+def tokens() -> list[str]:
+    """Of states that follow each other."""
+    keys = TokenKeys()
+    keys.add("d", bytes(32))
+    return [keys.sign(state) for state in STATES]
+
+
+ANSWER = Answer(
+    allowed=True,
+    reason="ROLE_GRANT",
+    rule="",
+    unmet_facts=(),
+    inactive_reason="",
+    policy_version="1",
+    checked_at="",
+    valid_until=None,
+    decision_id="d-1",
+    course_policy_version="",
+)
+QUESTION = check_request(*READS)
+
+
+def live(tokens: list[str]) -> DecisionCache:
+    cache = cache_of()
+    for token in tokens[:2]:
+        cache.confirm(token, True)
+    return cache
+
+
+def test_an_answer_that_was_asked_for_before_a_change_is_not_kept(tokens: list[str]) -> None:
+    cache = live(tokens)
+    asked_at, _ = cast(tuple[int, str], cache.asking())
+    cache.change(STUDENT.key, tokens[2])
+    cache.keep(b"q", QUESTION, ANSWER, asked_at)
+    assert cache.find(b"q") is None
+    asked_at, least = cast(tuple[int, str], cache.asking())
+    assert least == tokens[2]
+    cache.keep(b"q", QUESTION, ANSWER, asked_at)
+    assert cache.find(b"q") is ANSWER
+
+
+def test_a_checkpoint_within_a_change_does_not_make_an_older_state_good_enough(tokens: list[str]) -> None:
+    cache = live(tokens)
+    cache.change(STUDENT.key, tokens[3])
+    cache.confirm(tokens[2], True)
+    assert cast(tuple[int, str], cache.asking())[1] == tokens[3]
+
+
+def test_a_watch_with_a_backlog_keeps_no_answer_good(
+    tokens: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("authz.client.cache.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    cache = cache_of(max_staleness_s=0.5)
+    for token in tokens[:2]:
+        cache.confirm(token, True)
+    cache.keep(b"q", QUESTION, ANSWER, 0)
+    assert cache.find(b"q") is ANSWER
+    now_s[0] = 0.6
+    for _ in range(3):
+        cache.confirm(tokens[2], False)
+        assert cache.find(b"q") is None
+    cache.confirm(tokens[3], True)
+    assert cache.find(b"q") is ANSWER
+
+
+def test_what_changed_too_long_ago_to_be_remembered_ends_older_answers(tokens: list[str]) -> None:
+    cache = DecisionCache(max_entries=2)
+    for token in tokens[:2]:
+        cache.confirm(token, True)
+    cache.keep(b"q", QUESTION, ANSWER, 0)
+    for number in range(3):
+        cache.change(ResourceRef("notebook", f"other-{number}"), tokens[2])
+    cache.change(STUDENT.key, tokens[2])
+    for number in range(3):
+        cache.change(ResourceRef("notebook", f"more-{number}"), tokens[2])
+    assert cache.find(b"q") is None
+
+
+def test_a_cache_is_for_one_client() -> None:
+    cache = DecisionCache()
+    with Client("127.0.0.1:1", cache=cache), pytest.raises(InvalidArgumentError, match="of another client"):
+        Client("127.0.0.1:1", cache=cache)
