@@ -27,6 +27,7 @@ from contextlib import suppress
 from functools import cache
 from multiprocessing import util
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
 TRANSPORT = os.environ.get("TRANSPORT", "")
@@ -37,6 +38,7 @@ AUTHZ = Path(sys.executable).parent / "authz"
 _ROOT = Path(__file__).parent.parent
 _MAX_REQUEST_BYTES = 1 << 17
 _CODE_BYTES = 4
+_TIMEOUT_S = 120
 
 
 class Process:
@@ -110,6 +112,26 @@ class Process:
         received = os.read(self._status, _CODE_BYTES)
         assert len(received) == _CODE_BYTES, "the fork server ended"
         return int.from_bytes(received, sys.byteorder)
+
+
+def run(
+    *arguments: str | Path, environ: Mapping[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `authz` to its end, by default without the variables of a server."""
+    if environ is None:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+    words = [*map(str, arguments)]
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        process = Process(
+            *words, environ=environ, stdout=output.fileno(), stderr=errors.fileno(), folder=folder
+        )
+        try:
+            code = process.wait(_TIMEOUT_S)
+        finally:
+            process.kill()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(words, code, output.read(), errors.read())
 
 
 @cache
@@ -251,6 +273,6 @@ if __name__ == "__main__":
     # Else the first collection in each process copies all that is imported.
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as taken:
-        run = _serve(taken)
-    if run is not None:
-        run()
+        forked = _serve(taken)
+    if forked is not None:
+        forked()

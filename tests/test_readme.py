@@ -6,13 +6,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import msgspec
 
@@ -21,7 +21,8 @@ from authz.domain.entities import Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.runtime.settings import PREFIX, Settings
-from tests.forkserver import Process
+from tests.forkserver import Process, run
+from tests.serving import drain
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -30,7 +31,6 @@ STATED_METRICS_ADDRESS = "127.0.0.1:9464"
 TIMEOUT_S = 120
 NOTES = ("read ", "the token is shown only now")
 """How lines begin that a command prints next to its output."""
-SHELL = re.compile(r"[|&;<>()$`*~]")
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -90,14 +90,21 @@ class Reader:
     @contextmanager
     def _serving(self, command: str) -> Iterator[None]:
         """A server, from when it serves until it is stopped."""
-        process = self._start(f"exec {command}")
+        changed = command.replace(STATED_METRICS_ADDRESS, "127.0.0.1:0").replace("--workers 4", "--workers 2")
+        process = Process(
+            *shlex.split(changed.removeprefix(".venv/bin/"))[1:],
+            environ=self._environ | self._exported,
+            stderr=subprocess.PIPE,
+            folder=self._clone,
+        )
         try:
             assert process.stderr is not None
             assert any('"address"' in line for line in process.stderr), f"`{command}` did not serve"
+            drain(process)
             yield
         finally:
-            process.terminate()
-            process.communicate(timeout=TIMEOUT_S)
+            process.send_signal(signal.SIGTERM)
+            process.wait(TIMEOUT_S)
 
     def _watch(self, command: str) -> None:
         """A watch of one change, which ends after it. When the watch has begun is not told: change on."""
@@ -115,36 +122,46 @@ class Reader:
         assert str(nora.key) in output
 
     def _run(self, command: str) -> tuple[int, str, str]:
-        """The exit code and both outputs. A shell runs what needs one; a plain `authz` starts sooner."""
-        words = shlex.split(command)
-        if words[0] != "authz" or SHELL.search(command):
-            done = self._start(command)
-            output, errors = done.communicate(timeout=TIMEOUT_S)
-            return done.returncode, output, errors
-        with TemporaryFile("w+") as output_file, TemporaryFile("w+") as error_file:
-            process = Process(
-                *words[1:],
-                environ=self._environ | self._exported,
-                stderr=error_file.fileno(),
-                stdout=output_file.fileno(),
-                folder=self._clone,
-            )
-            code = process.wait(TIMEOUT_S)
-            for each in (output_file, error_file):
-                each.seek(0)
-            return code, output_file.read(), error_file.read()
+        """The exit code and both outputs. A shell runs what needs one; an `authz` starts sooner without."""
+        words, piped = words_of(command)
+        if words[0] != "authz":
+            return self._run_in_shell(command)
+        done = run(*words[1:], environ=self._environ | self._exported, folder=self._clone)
+        if not piped:
+            return done.returncode, done.stdout, done.stderr
+        code, output, errors = self._run_in_shell(piped, done.stdout)
+        return code, output, done.stderr + errors
+
+    def _run_in_shell(self, command: str, given: str = "") -> tuple[int, str, str]:
+        done = self._start(command)
+        output, errors = done.communicate(given, timeout=TIMEOUT_S)
+        return done.returncode, output, errors
 
     def _start(self, command: str) -> subprocess.Popen[str]:
-        command = command.replace(STATED_METRICS_ADDRESS, "127.0.0.1:0").replace("--workers 4", "--workers 2")
         script = "\n".join((*self._exports, command))
         return subprocess.Popen(
             ["bash", "-c", script],
             cwd=self._clone,
             env=self._environ,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+def words_of(command: str) -> tuple[list[str], str]:
+    """The words of a command, and the command that its output is piped to, if any. A command that needs more
+    of a shell is one word."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;<>()$`*~")
+    lexer.whitespace_split = True
+    words = list(lexer)
+    operators = [number for number, word in enumerate(words) if not set(word) - set(lexer.punctuation_chars)]
+    if not operators:
+        return words, ""
+    if [words[number] for number in operators] != ["|"]:
+        return [command], ""
+    return words[: operators[0]], command.partition("|")[2]
 
 
 def recipe_of(target: str) -> str:

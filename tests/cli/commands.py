@@ -1,4 +1,4 @@
-"""Commands of the command line, run in this process or in one of their own."""
+"""Commands of the command line, run in this process."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from contextvars import copy_context
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import pytest
 
 from authz.cli.main import main
-from tests.forkserver import AUTHZ, Process
+from tests import forkserver
 
 
 def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command in this process, with more environment variables, if any.
 
-    The result is the one that `run_process` has, in a tenth of the time. `authz serve` runs in a process of
-    its own, which may become Envoy.
+    The result is the one that `forkserver.run` has, in less time. `authz serve` runs in a process of its own,
+    which may become Envoy.
     """
     command = ["authz", *map(str, arguments)]
     if "serve" in command:
-        return _run_forked(command, variables)
+        return forkserver.run(*command[1:], environ={**os.environ, **variables})
     output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setattr(sys, "argv", command)
@@ -37,22 +36,6 @@ def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess
         except SystemExit as ended:
             code = int(ended.code or 0)
     return subprocess.CompletedProcess(command, code, _content(output), _content(errors))
-
-
-def _run_forked(command: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
-        process = Process(
-            *command[1:], environ={**os.environ, **variables}, stdout=output.fileno(), stderr=errors.fileno()
-        )
-        code = process.wait(120)
-        output.seek(0)
-        errors.seek(0)
-        return subprocess.CompletedProcess(command, code, output.read(), errors.read())
-
-
-def run_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
-    return subprocess.run([AUTHZ, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
 def _content(stream: io.TextIOWrapper) -> str:

@@ -11,10 +11,9 @@ import pytest
 
 from authz.client import CallError, Client
 from tests.callers import grant
-from tests.forkserver import AUTHZ
+from tests.forkserver import run
 from tests.issuer import Issuer
 from tests.service import Service, serve
-from tests.serving import run
 
 ISSUER = Issuer()
 
@@ -34,8 +33,8 @@ async def test_who_may_open_the_database_lets_in_the_first_caller(secured: Servi
 
     with pytest.raises(CallError, match="`service:editor` may not call"):
         await asyncio.to_thread(policy_version)
-    command: list[str | Path] = [AUTHZ, "admin", "grant", "service:editor", "policy_editor"]
-    ended = await asyncio.to_thread(run, [*command, "--database", sqlite_url])
+    command = ("admin", "grant", "service:editor", "policy_editor", "--database", sqlite_url)
+    ended = await asyncio.to_thread(run, *command)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "service:editor has the role policy_editor on the platform\n"
     async with asyncio.timeout(20):
@@ -49,7 +48,7 @@ async def test_who_may_open_the_database_lets_in_the_first_caller(secured: Servi
 
 
 async def test_a_role_that_is_not_of_the_platform_is_refused(sqlite_url: str) -> None:
-    command: list[str | Path] = [AUTHZ, "admin", "grant", "service:x", "student", "--database", sqlite_url]
-    ended = await asyncio.to_thread(run, command)
+    command = ("admin", "grant", "service:x", "student", "--database", sqlite_url)
+    ended = await asyncio.to_thread(run, *command)
     assert ended.returncode == 2
     assert "`student` belongs to a course" in ended.stderr

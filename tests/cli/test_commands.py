@@ -20,7 +20,8 @@ from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
 from authz.runtime.settings import Settings
-from tests.cli.commands import run, run_process
+from tests import forkserver
+from tests.cli.commands import run
 from tests.serving import served
 
 UNKNOWN = "RESOURCE_UNKNOWN (the resource, its course or its session is not registered)"
@@ -42,13 +43,13 @@ def database(tmp_path: Path) -> str:
 
 
 def test_check_tells_by_its_exit_code(database: str) -> None:
-    allowed = run_process("check", "user:maya", "read", "material:m1", "--database", database)
+    allowed = forkserver.run("check", "user:maya", "read", "material:m1", "--database", database)
     assert (allowed.returncode, allowed.stdout.splitlines()[0]) == (0, "allowed  ROLE_GRANT")
-    denied = run_process("check", "user:maya", "read", "material:m2", "--database", database, "--json")
+    denied = forkserver.run("check", "user:maya", "read", "material:m2", "--database", database, "--json")
     assert denied.returncode == 1
     answer = json.loads(denied.stdout)
     assert (answer["allowed"], answer["unmet_facts"]) == (False, ["published"])
-    wrong = run_process("check", "user:maya", "raed", "material:m1", "--database", database)
+    wrong = forkserver.run("check", "user:maya", "raed", "material:m1", "--database", database)
     assert wrong.returncode == 2
     assert wrong.stderr == "error: unknown action `raed` on material; did you mean `read`?\n"
 
@@ -248,14 +249,14 @@ def test_a_file_without_certificates_is_one_line_that_names_the_options(
 ) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     with served(sqlite_url) as address:
-        failed = run_process("courses", "--address", address, "--tls-ca-file", tmp_path / "ca.pem")
+        failed = forkserver.run("courses", "--address", address, "--tls-ca-file", tmp_path / "ca.pem")
     assert failed.returncode == 2
     assert failed.stderr.startswith("error: the PEM files for TLS cannot be used; check `--tls-ca-file`")
     assert failed.stderr.count("\n") == 1
 
 
 def test_the_demo_answers_as_expected() -> None:
-    done = run_process("demo")
+    done = forkserver.run("demo")
     assert done.returncode == 0
     assert "25 questions, 25 answered as expected" in done.stdout
 

@@ -12,7 +12,8 @@ from authz.client import Client
 from authz.domain.entities import MembershipFilter, MembershipKey, MembershipStatus, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation, update
-from tests.cli.commands import run, run_process
+from tests import forkserver
+from tests.cli.commands import run
 from tests.serving import both_transports, served
 
 MAYA = MembershipKey(parse_subject("user:maya"), course_scope("alg"), "student")
@@ -72,7 +73,7 @@ def test_a_session_is_created_changed_and_deleted(course: str) -> None:
     assert refused(course, "session update s --until 2025-01-01").endswith(
         "--until is not after --from; give a later time"
     )
-    unconfirmed = run_process("session", "delete", "s", "--address", course)
+    unconfirmed = forkserver.run("session", "delete", "s", "--address", course)
     assert unconfirmed.returncode == 1
     assert did(course, "sessions --course alg") == changed
     did(course, "session delete s --yes")
@@ -95,7 +96,7 @@ def test_a_resource_is_created_changed_and_deleted(course: str) -> None:
     assert "material:exam exists; update it, or delete it first" in refused(
         course, "resource create material:exam course:alg"
     )
-    assert run_process("resource", "delete", "material:exam", "--address", course).returncode == 1
+    assert forkserver.run("resource", "delete", "material:exam", "--address", course).returncode == 1
     did(course, "resource delete material:exam --yes")
     assert not allowed(course, *read)
     assert "material:exam does not exist" in refused(course, "resource update material:exam --locked")

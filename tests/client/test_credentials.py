@@ -15,10 +15,9 @@ from authz.domain.entities import Course
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.mutations import Mutation, Operation
 from tests.callers import grant
-from tests.forkserver import AUTHZ
+from tests.forkserver import run
 from tests.issuer import Issuer
 from tests.service import Service, serve
-from tests.serving import run
 
 ISSUER = Issuer()
 COURSE = Mutation(Operation.TOUCH, Course(id="algebra"))
@@ -47,8 +46,8 @@ async def test_every_kind_of_call_shows_the_token(secured: Service, tmp_path: Pa
 
     await asyncio.to_thread(use, Client(secured.address, token_file=str(file)), "poetry")
     await asyncio.to_thread(use, Client(secured.address, token=lambda: ISSUER.jwt("app")), "history")
-    command: list[str | Path] = [AUTHZ, "courses", "--address", secured.address, "--token-file", str(file)]
-    ended = await asyncio.to_thread(run, command)
+    command = ("courses", "--address", secured.address, "--token-file", file)
+    ended = await asyncio.to_thread(run, *command)
     assert (ended.returncode, "algebra" in ended.stdout) == (0, True)
 
 

@@ -21,7 +21,7 @@ from authz.domain.mutations import Mutation, Operation, WriteRequest
 from tests.databases import create_sqlite
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running
 from tests.faults.test_outage import NOT_SERVING, SERVING, UNAVAILABLE, allowed, connected, refused, write
-from tests.forkserver import AUTHZ
+from tests.forkserver import AUTHZ, run
 from tests.properties import LONG
 from tests.serving import over_grpc
 from tests.store.directory import create, open_with
@@ -261,7 +261,7 @@ def without_override(*command: str | Path, cwd: Path) -> subprocess.CompletedPro
 def test_a_file_that_may_not_be_written_to_is_told_by_its_name(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "resources.csv").write_text("type,id,course_id\nnotebook,n,c\n")
     # Gives the database its first policy, which a command that opens it would otherwise write.
-    subprocess.run([AUTHZ, "migrate"], env={**os.environ, "AUTHZ_DATABASE_URL": sqlite_url}, check=True)
+    assert run("migrate", environ={**os.environ, "AUTHZ_DATABASE_URL": sqlite_url}).returncode == 0
     store = open_with(sqlite_url)
     store.directory.write(WriteRequest(mutations=(create(Course(id="c")),)))
     store.close()

@@ -13,9 +13,8 @@ from authz.domain.ports import Snapshot
 from authz.runtime.authentication import open_authentication, require_authentication
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
-from tests.forkserver import AUTHZ
+from tests.forkserver import run
 from tests.issuer import Issuer
-from tests.serving import run
 
 JWT = {"jwt_issuer": "https://issuer.test", "jwt_audience": "authz"}
 
@@ -92,7 +91,7 @@ async def test_a_server_that_lets_in_everybody_says_so(sqlite_url: str) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_command_refuses_to_start_and_says_what_to_set(sqlite_url: str, workers: str) -> None:
-    ended = run([AUTHZ, "serve", "--address", "0.0.0.0:0", "--database", sqlite_url, "--workers", workers])
+    ended = run("serve", "--address", "0.0.0.0:0", "--database", sqlite_url, "--workers", workers)
     assert ended.returncode == 2
     assert "AUTHZ_CALLERS_FILE" in ended.stderr
     assert "--allow-unauthenticated" in ended.stderr

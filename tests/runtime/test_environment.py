@@ -16,6 +16,7 @@ from authz.domain.errors import InvalidArgumentError
 from authz.runtime.bind import reserve
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings, load_settings
+from tests import forkserver
 from tests.cli.commands import run
 from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ
@@ -157,8 +158,7 @@ def test_a_temporary_folder_with_a_long_path_is_no_obstacle(sqlite_url: str, tmp
         assert process.wait(30) == 0
     asked = ["check", "user:maya", "read", "material:m1", "--database", sqlite_url]
     for command in (asked, ["demo"]):
-        environ = os.environ | {"TMPDIR": str(folder)}
-        assert subprocess.run([AUTHZ, *command], env=environ, timeout=60, check=False).returncode == 0
+        assert forkserver.run(*command, environ=os.environ | {"TMPDIR": str(folder)}).returncode == 0
 
 
 @pytest.mark.parametrize("command", [["serve"], ["serve", "--workers", "2"], ["follow"]])

@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from authz.client import CallError, Client, check_request
 from authz.domain.entities import MembershipFilter, MembershipKey
 from authz.domain.mutations import Mutation, Operation
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
-from tests.forkserver import AUTHZ, Process
+from tests.forkserver import Process, run
 from tests.runtime.test_server import campus_of
 from tests.serving import drain, over_grpc, serving
 from tests.waiting import until
@@ -117,19 +116,8 @@ def test_the_end_of_the_supervisor_is_the_end_of_all(sqlite_url: str) -> None:
 @over_grpc
 def test_a_port_that_is_taken_is_not_shared(sqlite_url: str, tmp_path: Path) -> None:
     with serving(sqlite_url, AUTHZ_WORKERS="2") as (_, address):
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
         database = f"sqlite:///{tmp_path / 'other.db'}"
-        command: list[str | Path] = [
-            AUTHZ,
-            "serve",
-            "--workers",
-            "2",
-            "--address",
-            address,
-            "--database",
-            database,
-        ]
-        ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        ended = run("serve", "--workers", "2", "--address", address, "--database", database)
         assert ended.returncode == 2
         assert f"cannot listen at `{address}`" in ended.stderr
 

@@ -12,8 +12,7 @@ import pytest
 from authz.client import Client
 from authz.domain.entities import Course, CourseFilter
 from authz.domain.mutations import Mutation, Operation
-from tests.forkserver import AUTHZ, Process
-from tests.serving import run
+from tests.forkserver import Process, run
 
 
 @pytest.mark.parametrize(
@@ -54,6 +53,6 @@ def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tm
 
 
 def test_it_takes_no_other_database() -> None:
-    refused = run([AUTHZ, "serve", "--memory", "--database", "sqlite:///authz.db"])
+    refused = run("serve", "--memory", "--database", "sqlite:///authz.db")
     assert refused.returncode == 2
     assert "leave --database out" in refused.stderr
