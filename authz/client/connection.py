@@ -65,6 +65,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         as_flag(self.use_proxy, field="use_proxy")
         if not isinstance(self.target, str) or not self.target:
             raise malformed("target", f"is `{self.target}`; give text like `127.0.0.1:50051`")
+        if self.target.startswith(("http://", "https://", "grpc://")):
+            raise malformed("target", f"is the URL `{self.target}`; give host:port, like `127.0.0.1:50051`")
         port = _PORT.search(self.target)
         if port is not None and int(port[1]) > _MAX_PORT:  # gRPC would connect to another port
             raise malformed("target", f"is `{self.target}`; a port is at most {_MAX_PORT}")

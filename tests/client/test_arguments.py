@@ -233,6 +233,7 @@ def test_an_answer_of_another_type_is_named(
     [
         {"target": None},
         {"target": ""},
+        {"target": "http://127.0.0.1:50051"},
         {"timeout_s": "1"},
         {"timeout_s": 0},
         {"timeout_s": float("inf")},
