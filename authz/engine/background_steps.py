@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
@@ -17,40 +18,31 @@ _WAIT_S = 0.1
 """After a step that had to wait for something."""
 
 
+@dataclass(eq=False)
 class BackgroundSteps:
     """Takes bounded steps, in turn with the writes, until nothing is left.
 
-    `progress` gives another value after each step, and None if nothing is left; `advance` takes a step.
+    `progress` gives another value after each step, and None if nothing is left; `advance_once` takes one.
 
     Every serving process has one. It goes on only with what nobody has advanced since it looked last: so one
     process of all takes the steps, and when that one stops, another continues. The pauses between the steps
     leave the write lock to other processes for half of the time.
     """
 
-    def __init__(
-        self,
-        name: str,
-        progress: Callable[[], object | None],
-        advance: Callable[[], ConsistencyToken],
-        gate: ConsistencyGate,
-        committer: GroupCommitter,
-        *,
-        interval_s: float = _INTERVAL_S,
-    ) -> None:
-        self._name = name
-        self._progress = progress
-        self._advance_once = advance
-        self._gate = gate
-        self._committer = committer
-        self._interval_s = interval_s
-        self._seen: object | None = None
+    name: str
+    progress: Callable[[], object | None]
+    advance_once: Callable[[], ConsistencyToken]
+    gate: ConsistencyGate
+    committer: GroupCommitter
+    interval_s: float = field(default=_INTERVAL_S, kw_only=True)
+    _seen: object | None = field(default=None, init=False)
 
     async def run(self) -> None:
         """Take steps until cancelled, through every failure."""
         await poll(
             self._advance_abandoned,
-            interval_s=self._interval_s,
-            unavailable=f"{self._name} waits until the database answers",
+            interval_s=self.interval_s,
+            unavailable=f"{self.name} waits until the database answers",
         )
 
     async def advance(self) -> float | None:
@@ -60,11 +52,11 @@ class BackgroundSteps:
 
         So a revocation never waits for more than one step, neither at the database nor at the replica.
         """
-        return await self._advance(self._gate.wait_until_replicated)
+        return await self._advance(self.gate.wait_until_replicated)
 
     async def _advance_abandoned(self) -> None:
         """Take all steps that are left, if nobody has taken one since the last look."""
-        while (progress := await self._gate.run(self._progress)) is not None and progress == self._seen:
+        while (progress := await self.gate.run(self.progress)) is not None and progress == self._seen:
             pause_s = await self._advance(self._follow)
             await asyncio.sleep(pause_s or 0)
         self._seen = progress
@@ -72,8 +64,8 @@ class BackgroundSteps:
     async def _advance(self, follow: Callable[[ConsistencyToken], Awaitable[bool]]) -> float | None:
         """As `advance`; `follow` waits until the replica holds a state, or returns False."""
         started_s, before = time.monotonic(), self._seen
-        state = await self._committer.run_batch(self._advance_once)
-        self._seen = await self._gate.run(self._progress)
+        state = await self.committer.run_batch(self.advance_once)
+        self._seen = await self.gate.run(self.progress)
         elapsed_s = time.monotonic() - started_s
         if not await follow(state) or self._seen is None:
             return None
@@ -82,7 +74,7 @@ class BackgroundSteps:
     async def _follow(self, state: ConsistencyToken) -> bool:
         """Wait for as long as it takes: nobody waits for a step of the background. Returns False if the
         database has lost the step, as after a restore or a failover."""
-        while not await self._gate.wait_beyond(state.revision - 1, _INTERVAL_S):
-            if not await self._gate.is_committed(state):
+        while not await self.gate.wait_beyond(state.revision - 1, _INTERVAL_S):
+            if not await self.gate.is_committed(state):
                 return False
         return True

@@ -118,85 +118,79 @@ class Watches(Generic[M]):
         return await self.gate.read(read, max_wait_s=_MAX_WAIT_S)
 
 
+@dataclass(eq=False)
 class _Watch(Generic[M]):
-    """One watch. Everything up to `_position` has been handed over to be sent."""
+    """One watch. Everything up to `position` has been handed over to be sent."""
 
-    def __init__(
-        self,
-        watches: Watches[M],
-        after: ConsistencyToken,
-        write: Callable[[M], Awaitable[None]],
-        caller: str,
-    ) -> None:
-        self._watches = watches
-        self._caller = caller
-        self._write = write
-        self._position = after
-        self._skip = 0
-        """How many mutations of the revision after `_position` have been read."""
-        self._begun = after
-        """The state of that revision, while only a part of it has been read."""
-        self._held: M | None = None
-        """The last message of that revision so far. Only the next message shows that it does not end it."""
+    watches: Watches[M]
+    position: ConsistencyToken
+    write: Callable[[M], Awaitable[None]]
+    caller: str
+    skip: int = 0
+    """How many mutations of the revision after `position` have been read."""
+    begun: ConsistencyToken | None = None
+    """The state of that revision, while only a part of it has been read."""
+    held: M | None = None
+    """The last message of that revision so far. Only the next message shows that it does not end it."""
 
     async def run(self, wanted: ChangeFilter, interval_s: float, acknowledged: int) -> NoReturn:
         """Send what follows and is wanted; a checkpoint first, then one in each interval. Record what was
         acknowledged, if the token has not expired."""
         clock = asyncio.get_running_loop().time
         # Read before the first checkpoint: a token that has expired gets an error and nothing else.
-        chunk = await self._watches.read(self._position, 0)
-        await self._watches.record(self._caller, acknowledged=acknowledged)
+        chunk = await self.watches.read(self.position, 0)
+        await self.watches.record(self.caller, acknowledged=acknowledged)
         checkpoint_at, head = clock(), None
         while True:
             # Within a revision, too: a large one of which little is wanted would otherwise pass in silence.
             if clock() >= checkpoint_at:
-                token = self._watches.gate.token_of(self._position)
-                caught_up = head is not None and self._position.revision >= head
-                await self._send(self._watches.messages.checkpoint(token, caught_up=caught_up))
+                token = self.watches.gate.token_of(self.position)
+                caught_up = head is not None and self.position.revision >= head
+                await self._send(self.watches.messages.checkpoint(token, caught_up=caught_up))
                 checkpoint_at, head = clock() + interval_s, chunk.head
             for part in chunk.parts:
                 await self._send_part(part, wanted.select(part))
-            if self._skip == 0 and self._position.revision >= chunk.head:
+            if self.skip == 0 and self.position.revision >= chunk.head:
                 timeout_s = max(0.0, checkpoint_at - clock())
-                await self._watches.gate.wait_beyond(self._position.revision, timeout_s)
+                await self.watches.gate.wait_beyond(self.position.revision, timeout_s)
             # After a timeout, too: the log may have been cut, or the database restored.
-            chunk = await self._watches.read(self._position, self._skip)
+            chunk = await self.watches.read(self.position, self.skip)
 
     async def _send_part(self, part: ChangePart, mutations: tuple[Mutation, ...]) -> None:
         change = part.change
-        state = change.state(self._position.database_id)
-        if self._skip and state != self._begun:
+        state = change.state(self.position.database_id)
+        if self.skip and state != self.begun:
             raise OutOfRangeError(
                 "the database has left the history of a change of which a part was sent, as after a restore;"
                 " read the directory again and watch from the state that was read",
                 field="after",
             )
-        self._begun = state
-        token = self._watches.gate.token_of(state)
-        rendered = self._watches.messages.changes(change, mutations, token)
-        for message in await self._watches.turns.collect(rendered):
+        self.begun = state
+        token = self.watches.gate.token_of(state)
+        rendered = self.watches.messages.changes(change, mutations, token)
+        for message in await self.watches.turns.collect(rendered):
             if message is None:
                 continue
-            if self._held is not None:
-                await self._send(self._held)
-            self._held = message
+            if self.held is not None:
+                await self._send(self.held)
+            self.held = message
         if not part.is_last:
-            self._skip += len(change.mutations)
+            self.skip += len(change.mutations)
             return
-        final, self._held = self._held, None
-        self._position, self._skip = state, 0
+        final, self.held = self.held, None
+        self.position, self.skip = state, 0
         if final is not None:
-            self._watches.messages.mark_last(final)
+            self.watches.messages.mark_last(final)
             await self._send(final)
         if any(_says_erased(each) for each in mutations):
-            await self._watches.record(self._caller, sent=state.revision)
+            await self.watches.record(self.caller, sent=state.revision)
 
     async def _send(self, message: M) -> None:
-        if not await completes_within(self._watches.write_timeout_s, self._write(message)):
+        if not await completes_within(self.watches.write_timeout_s, self.write(message)):
             # A message that was handed over still reaches the client, before the status: so it counts.
             raise SlowConsumerError(
                 "the client has not read for too long; watch again from `resume_after`",
-                resume_after=self._watches.gate.token_of(self._position),
+                resume_after=self.watches.gate.token_of(self.position),
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -63,47 +64,39 @@ class ImportReport(msgspec.Struct):
         error.append(f"; the import ended here, and what came before stays: {before}")
 
 
+@dataclass(frozen=True, eq=False)
 class DirectoryWriter:
     """Writes to the source of truth through one thread; answers once this machine's replica has followed, or
     once no process answers checks until it has. Raises `UnavailableError` if the database fails before that:
     the write may be done, and repeating it tells."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        gate: ConsistencyGate,
-        committer: GroupCommitter,
-        *,
-        idle_timeout_s: float,
-        max_import_s: float,
-    ) -> None:
-        self._directory = directory
-        self._gate = gate
-        self._committer = committer
-        self._idle_timeout_s = idle_timeout_s
-        self._max_import_s = max_import_s
+    directory: Directory
+    gate: ConsistencyGate
+    committer: GroupCommitter
+    idle_timeout_s: float
+    max_import_s: float
 
     async def write(
         self, request: WriteRequest, require_permitted: RequirePermitted | None = None
     ) -> WriteReport:
         """Commit all of it or none. Raises as `GroupCommitter.write`."""
-        state = await self._committer.write(request, require_permitted)
-        return WriteReport(state, await self._gate.wait_until_replicated(state))
+        state = await self.committer.write(request, require_permitted)
+        return WriteReport(state, await self.gate.wait_until_replicated(state))
 
     async def repeated(self, request: WriteRequest) -> WriteReport | None:
         """The answer of an earlier write that this one repeats; None if it repeats none."""
-        state = await self._gate.run(partial(self._directory.recall, request))
+        state = await self.gate.run(partial(self.directory.recall, request))
         if state is None:
             return None
-        return WriteReport(state, await self._gate.wait_until_replicated(state))
+        return WriteReport(state, await self.gate.wait_until_replicated(state))
 
     async def remove_member(self, subject: Subject, scope: Scope, origin: Origin) -> WriteReport:
         """Remove a subject from a course with its sessions, or from a session, in bounded revisions."""
-        part = partial(self._directory.remove_member, subject, scope, origin)
+        part = partial(self.directory.remove_member, subject, scope, origin)
         is_all = False
         while not is_all:
-            state, is_all = await self._committer.run_batch(part)
-        return WriteReport(state, await self._gate.wait_until_replicated(state))
+            state, is_all = await self.committer.run_batch(part)
+        return WriteReport(state, await self.gate.wait_until_replicated(state))
 
     async def import_parts(self, parts: AsyncIterable[ImportPart]) -> ImportReport:
         """Apply what can be applied, in one transaction or a few for each part, so that memory is bounded by
@@ -113,10 +106,10 @@ class DirectoryWriter:
         `parts` and `Directory.import_batch` raise, and `ImportEndedError` when `parts` is silent or goes on
         for too long; what was imported before stays, and the error says how much that is.
         """
-        report = ImportReport(await self._gate.run(self._directory.head))
+        report = ImportReport(await self.gate.run(self.directory.head))
         try:
             await self._import(parts, report)
-            report.replicated = await self._gate.wait_until_replicated(report.head)
+            report.replicated = await self.gate.wait_until_replicated(report.head)
         except AuthzError as error:
             report.add_to(error)
             raise
@@ -126,8 +119,8 @@ class DirectoryWriter:
         position = 0
         async for part in self._punctual(parts):
             for mutations in _batches(part.mutations):
-                batch = partial(self._directory.import_batch, mutations, offset=position, origin=part.origin)
-                result = await self._committer.run_batch(batch)
+                batch = partial(self.directory.import_batch, mutations, offset=position, origin=part.origin)
+                result = await self.committer.run_batch(batch)
                 report.written += result.written
                 report.unchanged += result.unchanged
                 report.head = result.head
@@ -137,10 +130,10 @@ class DirectoryWriter:
     async def _punctual(self, parts: AsyncIterable[ImportPart]) -> AsyncIterator[ImportPart]:
         """The parts, each within its time limit. A client keeps an import in flight only while it sends."""
         left, clock = aiter(parts), asyncio.get_running_loop().time
-        end_at = clock() + self._max_import_s
+        end_at = clock() + self.max_import_s
         while True:
             try:
-                async with asyncio.timeout(min(self._idle_timeout_s, end_at - clock())):
+                async with asyncio.timeout(min(self.idle_timeout_s, end_at - clock())):
                     part = await anext(left)
             except StopAsyncIteration:
                 return
@@ -150,9 +143,9 @@ class DirectoryWriter:
 
     def _ended(self, *, is_silent: bool) -> ImportEndedError:
         cause = (
-            f"the client sent nothing for {self._idle_timeout_s:g} s"
+            f"the client sent nothing for {self.idle_timeout_s:g} s"
             if is_silent
-            else f"the import took longer than {self._max_import_s:g} s"
+            else f"the import took longer than {self.max_import_s:g} s"
         )
         return ImportEndedError(ErrorReason.IMPORT_ENDED, f"{cause}; import the rest again")
 
