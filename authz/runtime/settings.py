@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.vocabulary import suggest
 
 PREFIX = "AUTHZ_"
 _LAST_PORT = 65_535
@@ -40,6 +41,9 @@ _FILES = (
     "limits_file",
     "checkpoint_key_file",
 )
+_EXPECTED = re.compile(r"Expected `(\w+)`(?:, got `\w+`)?")
+_VALUES = {"int": "a whole number", "float": "a number", "bool": "`true` or `false`"}
+"""What to give for each type that msgspec expects."""
 _CLIENT_VARIABLES = ("token_file",)
 """Variables of commands that call a server."""
 
@@ -252,7 +256,9 @@ def load_settings(
         if name in _CLIENT_VARIABLES or (name not in known and _is_service_link(variable, value)):
             continue
         if name not in known:
-            raise invalid_setting(variable, f"`{variable}` is not a setting; known are {_names(known)}")
+            names = [PREFIX + each.upper() for each in known]
+            problem = f"`{variable}` is not a setting; {suggest(variable, names)}"
+            raise invalid_setting(variable, f"{problem} (`authz serve --help` lists all)")
         given[name] = value
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
@@ -261,8 +267,10 @@ def load_settings(
         problem, _, place = str(error).rpartition(" - at `$.")
         name = place.rstrip("`")
         variable, choices = PREFIX + name.upper(), _choices_of(name)
-        problem = f"it must be one of {', '.join(choices)}" if choices else problem.lower()
-        raise invalid_setting(variable, f"{variable} is `{given[name]}`: {problem}") from None
+        problem = _EXPECTED.sub(lambda found: f"give {_VALUES.get(found[1], found[1])}", problem)
+        if choices:
+            problem = f"give one of {', '.join(choices)}"
+        raise invalid_setting(variable, f"{variable} is `{given[name]}`; {problem}") from None
     _validate(settings)
     return settings
 
@@ -356,10 +364,6 @@ def _require_address(name: str, text: str) -> None:
     if not (host and port.isascii() and port.isdigit() and int(port) <= _LAST_PORT):
         variable = PREFIX + name.upper()
         raise invalid_setting(variable, f"{variable} is `{text}`; write it like `127.0.0.1:50051`")
-
-
-def _names(known: set[str]) -> str:
-    return ", ".join(f"`{PREFIX}{name.upper()}`" for name in sorted(known))
 
 
 def invalid_setting(variable: str, message: str) -> InvalidArgumentError:

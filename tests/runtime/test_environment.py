@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,6 +47,21 @@ def test_the_variables_of_a_service_named_authz_are_not_settings() -> None:
 def test_a_variable_that_somebody_set_by_mistake_is_still_told(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"`{name}` is not a setting"):
         load_settings(environ={name: "50051"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        ("AUTHZ_DATABSE_URL", "sqlite://", "did you mean `AUTHZ_DATABASE_URL`?"),
+        ("AUTHZ_WORKERS", "0", "is `0`; give a whole number >= 1"),
+        ("AUTHZ_MAX_STALENESS_S", "5m", "is `5m`; give a number"),
+        ("AUTHZ_ACCESS_TOKENS", "maybe", "is `maybe`; give `true` or `false`"),
+        ("AUTHZ_TRANSPORT", "http", "is `http`; give one of"),
+    ],
+)
+def test_a_mistaken_setting_is_told_with_its_remedy(variable: str, value: str, remedy: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=re.escape(remedy)):
+        load_settings(environ={variable: value})
 
 
 @pytest.fixture(scope="module")
