@@ -89,11 +89,21 @@ def format_file(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A CSV file of a spreadsheet or of another tool.")
     ],
+    write: Annotated[bool, typer.Option("--write", help="Change the file, and print nothing.")] = False,
 ) -> None:
     """Print a policy file as this project writes it: the same rows and comments, with commas, unpadded."""
     from authz.policy.format import format_policy
 
-    print(format_policy(file.read_bytes(), file=file.name), end="")
+    before = file.read_bytes()
+    if not before.strip():
+        raise ValueError(
+            f"`{file}` is empty; if a shell has emptied it for `> {file}`, put it back, and use `--write`"
+        )
+    formatted = format_policy(before, file=file.name)
+    if write:
+        file.write_bytes(formatted.encode())
+    else:
+        print(formatted, end="")
 
 
 @on_server(app)

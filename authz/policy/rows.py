@@ -20,7 +20,7 @@ _COMMENTS = ("#", '"#')
 _KIND = rf"(?:{'|'.join(WIDTHS)})"
 _DELIMITER = re.compile(rf'^ *"?{_KIND}"? *([,;\t])', re.MULTILINE)
 _QUOTED = re.compile(rf'^ *"{_KIND}"', re.MULTILINE)
-_FORMAT = "run `authz policy format` on the file, and use what it prints"
+_FORMAT = "run `authz policy format --write` on the file"
 _UNREADABLE = re.compile(r"[\[\]()\"']")
 
 

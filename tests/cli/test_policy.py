@@ -77,9 +77,14 @@ def test_a_file_of_a_spreadsheet_is_formatted_and_then_valid(folder: Path) -> No
     file = folder / POLICY_FILE
     before = file.read_text()
     file.write_bytes(before.replace(",", ";").encode("utf-8-sig"))
-    assert "authz policy format" in run("policy", "validate", folder).stderr
-    file.write_text(run("policy", "format", file).stdout)
+    assert "authz policy format --write" in run("policy", "validate", folder).stderr
+    printed = run("policy", "format", file).stdout
+    assert run("policy", "format", file, "--write").stdout == ""
+    assert file.read_text() == printed
     assert run("policy", "validate", folder).returncode == 0
+    file.write_text("")  # as by a shell, for `> default.csv`
+    emptied = run("policy", "format", file)
+    assert emptied.returncode == 2 and "is empty; if a shell has emptied it" in emptied.stderr
 
 
 def test_a_copied_role_is_added_to_the_file_and_valid(folder: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_a_spreadsheet_saves_is_refused_with_the_remedy_once(name: str, tmp
     with pytest.raises(PolicyError) as caught:
         load_policy(tmp_path)
     (fault,) = caught.value.faults
-    assert "authz policy format" in fault.text
+    assert "authz policy format --write" in fault.text
 
 
 def test_the_shipped_policy_is_formatted_as_it_stands() -> None:
