@@ -109,11 +109,15 @@ def erase(
     if not yes:
         note_if_unknown(context.client, who)  # a read is logged: with --yes, the certificate says it alone
         typer.confirm(f"Erase {who} permanently?", abort=True, err=True)
-    certificate = context.client.privacy.erase(
-        who, reason=why, resources_to=resources_to or "", orphan_resources=orphan_resources
-    )
-    if wait:
-        certificate = _confirmed(context.client, who, certificate)
+    try:
+        certificate = context.client.privacy.erase(
+            who, reason=why, resources_to=resources_to or "", orphan_resources=orphan_resources
+        )
+        if wait:
+            certificate = _confirmed(context.client, who, certificate)
+    except KeyboardInterrupt:
+        print("an erasure that has begun goes on; see it with: authz privacy erasures", file=sys.stderr)
+        raise
     _show(certificate, as_json=context.as_json)
     if wait and not certificate.is_confirmed:
         print("not confirmed everywhere yet; look again with: authz privacy erasures", file=sys.stderr)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from authz.cli import privacy
 from authz.client import CallError, Client
 from authz.domain.entities import (
     Account,
@@ -326,6 +327,22 @@ def test_the_certificate_of_an_id_that_nobody_has_says_that_nothing_was_found(ad
     done = run("privacy", "erase", "user:mistyped", *options)
     assert done.returncode == 0, done.stderr
     assert "nothing found: no record, change or decision named the subject" in done.stdout
+
+
+def test_an_interrupted_command_says_that_the_erasure_goes_on(
+    maya: Person, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Ctrl-C while the command waits until every machine has confirmed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(privacy, "_confirmed", interrupt)
+    options = ("--reason", REASON, "--orphan-resources", "--yes", "--address", address)
+    done = run("privacy", "erase", str(maya.subject), *options)
+    assert done.returncode == 130
+    assert "an erasure that has begun goes on; see it with: authz privacy erasures" in done.stderr
+    assert [*maya.client.privacy.erasures(maya.subject)]
 
 
 def test_a_watch_is_told_of_the_erasure_and_one_that_lags_reads_the_directory_again(sqlite_url: str) -> None:
