@@ -164,6 +164,8 @@ def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock
     first = first_write(clock) if migrate else None
 
     def prepare() -> None:
+        file = sqlite_file(settings.database_url)
+        is_new = migrate and file is not None and not file.exists()
         prepare_store(
             settings.database_url,
             password_file=settings.database_password_file,
@@ -172,6 +174,8 @@ def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock
             create=not has_replica(settings),
             first=first,
         )
+        if is_new:  # perhaps because the server was started in the wrong folder
+            log.info("database created", file=str(file))
 
     return prepare
 

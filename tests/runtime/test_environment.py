@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from authz.client import Client
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.bind import reserve
+from authz.runtime.compose import prepare_database
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings, load_settings
 from tests import forkserver
@@ -62,6 +64,14 @@ def test_a_variable_that_somebody_set_by_mistake_is_still_told(name: str) -> Non
 def test_a_mistaken_setting_is_told_with_its_remedy(variable: str, value: str, remedy: str) -> None:
     with pytest.raises(InvalidArgumentError, match=re.escape(remedy)):
         load_settings(environ={variable: value})
+
+
+def test_a_server_that_makes_a_database_says_where(tmp_path: Path) -> None:
+    file = tmp_path / "authz.db"
+    for made in ([str(file)], []):
+        with capture_logs() as lines:
+            prepare_database(load_settings({"database_url": f"sqlite:///{file}"}, environ={}))
+        assert [line["file"] for line in lines if line["event"] == "database created"] == made
 
 
 @pytest.fixture(scope="module")
