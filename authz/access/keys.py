@@ -27,9 +27,10 @@ from authz.telemetry.metrics import RELOAD_FAILURES
 
 log = structlog.get_logger()
 
-_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-_RSA = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
-ALGORITHMS = _RSA | frozenset(_CURVES.values()) | {"EdDSA"}
+_OF_CURVES = {"secp256r1": {"ES256"}, "secp384r1": {"ES384"}, "secp521r1": {"ES512"}}
+_OF_RSA = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+_OF_ED25519 = {"EdDSA"}
+ALGORITHMS = frozenset().union(_OF_RSA, *_OF_CURVES.values(), _OF_ED25519)
 """All that a server may be set to accept. None of them is symmetric: a public key can never be a secret."""
 _MIN_RSA_BITS = 2048
 _BEGIN, _END = b"-----BEGIN ", b"-----END "
@@ -185,15 +186,15 @@ def _jwk(jwk: Mapping[str, Any]) -> Key | None:
 
 
 def _algorithms_for(key: object) -> frozenset[str]:
+    found: set[str] = set()
     match key:
-        case RSAPublicKey(key_size=bits):
-            return _RSA if bits >= _MIN_RSA_BITS else frozenset()
+        case RSAPublicKey(key_size=bits) if bits >= _MIN_RSA_BITS:
+            found = _OF_RSA
         case EllipticCurvePublicKey(curve=curve):
-            return frozenset(_CURVES[curve.name] for _ in (0,) if curve.name in _CURVES)
+            found = _OF_CURVES.get(curve.name, found)
         case Ed25519PublicKey():
-            return frozenset(("EdDSA",))
-        case _:
-            return frozenset()
+            found = _OF_ED25519
+    return frozenset(found)
 
 
 def accepted_algorithms(names: Iterable[str]) -> frozenset[str]:
