@@ -93,7 +93,9 @@ def _replayed(
     if scope.course_id is not None:
         is_here = or_(is_here, _changes.c.course_id == scope.course_id)
     elif scope.session_id is not None:
-        is_here = or_(is_here, _changes.c.session_id == scope.session_id)
+        # Not what the session was in a course before: without its course, the session would seem unknown.
+        is_alone = and_(_changes.c.course_id.is_(None), _changes.c.session_id == scope.session_id)
+        is_here = or_(is_here, is_alone)
     rows = stream(
         connection,
         select(_changes.c.mutation)

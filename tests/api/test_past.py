@@ -123,6 +123,32 @@ async def test_a_random_history_is_answered_as_it_was_then(service: Service) -> 
         assert then.checked_at == answer.checked_at
 
 
+@pytest.mark.parametrize(("then", "now"), [("algebra", ""), ("", "algebra"), ("algebra", "poetry")])
+async def test_a_session_that_was_made_again_elsewhere_is_answered_where_it_was(
+    service: Service, then: str, now: str
+) -> None:
+    user, home = USERS[0], scope(session="s-1")
+    records = [
+        touch(membership=pb.Membership(subject=user, scope=home, role="host")),
+        touch(resource=pb.Resource(type="session_note", id="n0", scope=home, owner=user)),
+    ]
+    courses = [touch(course=pb.Course(id=course, state=STATES[0])) for course in ("algebra", "poetry")]
+    await written(service, *courses)
+    await written(service, touch(session=pb.Session(id="s-1", course_id=then)), *records)
+    as_of = time_of(service.now)
+    service.now += STEP_US
+    await written(service, delete(session=pb.Session(id="s-1")))
+    await written(service, touch(session=pb.Session(id="s-1", course_id=now)), records[1])
+    for type_name, id_ in (("session", "s-1"), ("session_note", "n0")):
+        resource = apb.ResourceQuery(type=type_name, id=id_)
+        request = apb.ExplainRequest(subject=user, action="read", resource=resource, as_of=as_of)
+        told = await service.authorization.Explain(request)
+        assert (told.answer.reason, [each.course_id for each in told.scopes if each.course_id]) == (
+            apb.REASON_ROLE_GRANT,
+            [then] if then else [],
+        )
+
+
 async def test_who_was_removed_since_could_read_it_then(service: Service) -> None:
     await written(service, COURSE, STUDENT, MATERIAL)
     before = time_of(service.now)
