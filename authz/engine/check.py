@@ -285,13 +285,17 @@ class Checker:
         *,
         structural: bool,
     ) -> tuple[Verdict, Instant | None]:
-        """Why there is no role that opens the type, and until when. A platform role never opens content,
-        so it is no reason."""
+        """Why there is no role that opens the type, and until when.
+
+        A membership on the platform is a reason only if there is none in the course or session, and never
+        for content, which it does not open.
+        """
+        own = [membership for membership in memberships if membership.kind is not ScopeKind.PLATFORM]
+        state, table = scope.state.course_state, self.policy.role_table
+        held_here = effective_roles_of(own, state, table, now, suspension)
         if not structural:
-            own = [membership for membership in memberships if membership.kind is not ScopeKind.PLATFORM]
-            state, table = scope.state.course_state, self.policy.role_table
-            held = effective_roles_of(own, state, table, now, suspension)
-        why = held.inactive_reason
+            held = held_here
+        why = held_here.inactive_reason or held.inactive_reason
         return (_NOT_A_MEMBER if why is None else _NOT_EFFECTIVE[why]), held.next_change_at
 
     def _facts(  # noqa: PLR0917  positional, because every check goes through here
