@@ -14,11 +14,12 @@ from authz.domain.exports import (
     ExportEnd,
     ExportItem,
     ExportRelation,
+    ExportRetention,
     ExportSection,
 )
 from authz.domain.instants import US_PER_S, format_instant
 from authz.domain.kinds.fields import Field, FieldType
-from authz.domain.mutations import Mutation
+from authz.domain.mutations import Mutation, Operation
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
@@ -27,7 +28,10 @@ _STYLE = (
 )
 _HEADINGS = {
     ExportRelation.ABOUT: ("Records about you", ("what", "details")),
-    ExportRelation.CONTEXT: ("Courses, sessions and resources that these refer to", ("what", "details")),
+    ExportRelation.CONTEXT: (
+        "Courses, sessions and resources that your records refer to",
+        ("what", "details"),
+    ),
     ExportSection.CHANGES: ("Changes by you or about you", ("when", "by", "why", "what")),
     ExportSection.IDEMPOTENCY_KEYS: ("Keys of repeated writes", ("what", "says", "since")),
     ExportSection.POLICY_DRAFTS: ("Drafts of the policy", ("what", "says", "since")),
@@ -38,18 +42,28 @@ _HEADINGS = {
     ExportSection.RENAMES: ("Other ids of yours", ("id", "says", "since")),
     ExportSection.HOLDS: ("Holds against erasure", ("what", "says", "since")),
 }
+_DID = {
+    Operation.CREATE: "created",
+    Operation.UPDATE: "changed",
+    Operation.TOUCH: "wrote",
+    Operation.DELETE: "deleted",
+}
 _Heading = ExportRelation | ExportSection
 
 
 def page_lines(items: Iterable[ExportItem]) -> Iterator[str]:
     """The lines of the page, as the items come."""
     open_heading: _Heading | None = None
+    retention: Sequence[ExportRetention] = ()
     for item in items:
         match item:
             case ExportBegin():
+                retention = item.retention
                 yield from _head(item)
             case ExportEnd():
-                yield from _foot(item, is_open=open_heading is not None)
+                if open_heading is not None:
+                    yield "</table>"
+                yield from _foot(item, retention)
             case _:
                 heading, cells = _row_of(item)
                 if heading != open_heading:
@@ -69,15 +83,13 @@ def _head(item: ExportBegin) -> Iterator[str]:
     yield f"<h1>What is held about {name}</h1>"
     when = format_instant(item.committed_at) if item.committed_at else "the beginning"
     yield f"<p>Everything in the database as of its last change, {when}.</p>"
+
+
+def _foot(item: ExportEnd, retention: Sequence[ExportRetention]) -> Iterator[str]:
     yield "<h2>How long it is kept</h2><table><tr><th>what</th><th>for what</th><th>how long</th></tr>"
-    for each in item.retention:
+    for each in retention:
         yield _row((_words(each.section), each.purpose, each.kept))
     yield "</table>"
-
-
-def _foot(item: ExportEnd, *, is_open: bool) -> Iterator[str]:
-    if is_open:
-        yield "</table>"
     counts = ", ".join(f"{_words(section)}: {count}" for section, count in item.counts.items())
     yield f"<p>This page is complete. {escape(counts.capitalize())}.</p></body></html>"
 
@@ -101,7 +113,7 @@ def _done(mutation: Mutation) -> str:
     """What a change did, and what the record became by it or, if it is deleted, was before."""
     assert isinstance(mutation.target, Entity)  # noqa: S101  an export has whole records
     details = _details(mutation.target)
-    return f"{mutation.operation.lower()} {mutation.key}" + (f" ({details})" if details else "")
+    return f"{_DID[mutation.operation]} {mutation.key}" + (f" ({details})" if details else "")
 
 
 def _details(record: Entity) -> str:

@@ -50,24 +50,24 @@ _RULES = {
     ExportSection.DECISIONS: RetainedData.DECISIONS,
     ExportSection.RENAMES: RetainedData.CHANGES,
 }
-_RECORDS = "until the record is deleted; all of them until the subject is erased; ended memberships "
+_RECORDS = "until the record is deleted or the person is erased; ended memberships "
 _KEPT = {
     ExportSection.RECORDS: ("decide who may do what", ""),
     ExportSection.CHANGES: (
         "audit trail of changes, replication, and questions about the past",
-        "; the last change of each record as long as the record; the subject is named until it is erased",
+        "; the last change of each record as long as the record; it names the person until the erasure",
     ),
-    ExportSection.IDEMPOTENCY_KEYS: ("give a write that is repeated the answer of the first", ""),
+    ExportSection.IDEMPOTENCY_KEYS: ("detect a repeated write", ""),
     ExportSection.POLICY_DRAFTS: ("edit the policy", "until the draft is published or deleted"),
     ExportSection.POLICY_VERSIONS: ("prove which policy decided when", "as long as the database"),
     ExportSection.HOLDS: ("keep what the law demands", "until the hold is released"),
-    ExportSection.DECISIONS: ("tell who was let in to what, by whom", ""),
+    ExportSection.DECISIONS: ("record who got access to what, through which service", ""),
     ExportSection.POLICY_SHADOW: (
-        "show what a policy that is tried on live checks decides differently",
+        "show what a candidate policy would change",
         "30 days after its end, or until the next one is started",
     ),
     ExportSection.RECIPIENTS: (
-        "tell who received data about the subject",
+        "tell who received data about the person",
         "callers that asked: as long as the decisions; watchers: until an operator removes them",
     ),
     ExportSection.RENAMES: ("find what is known under the other id", ""),

@@ -236,10 +236,11 @@ def test_the_page_shows_the_records_and_escapes_what_they_say(client: Client, ad
     page.feed(printed.stdout)
     assert "membership user:stu student in course:biology" in page.cells
     assert "status: ACTIVE, source_ref: <script>alert(1)</script>" in page.cells
-    became = "touch membership user:stu student in course:algebra (status: ACTIVE, source_ref: <script>"
+    became = "wrote membership user:stu student in course:algebra (status: ACTIVE, source_ref: <script>"
     assert any(became in cell for cell in page.cells)
     assert any("ai_enabled: no, edit_window: 900 s" in cell for cell in page.cells)
     assert "<script" not in printed.stdout
+    assert printed.stdout.index("Records about you") < printed.stdout.index("How long it is kept")
     assert "This page is complete." in printed.stdout
 
 
