@@ -170,8 +170,7 @@ def _print_row(obligation: Obligation, facts: int) -> None:
 
     rule = obligation.rule
     when = " & ".join(fact_names(facts)) or "no fact holds"
-    row = ", ".join((rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect))
-    print(f"  {rule.source}: {row}")
+    print(f"  {rule.source}: {', '.join(rule.fields)}")
     print(f"    {' and '.join(obligation.roles)}: {obligation.action} on {obligation.type_name} when {when}")
 
 

@@ -142,8 +142,7 @@ def _told(verdict: Verdict | None) -> str:
         found += f", {verdict.inactive_reason}"
     rule = verdict.rule
     if rule is not None:
-        row = ", ".join(("p", rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect))
-        found += f" by `{row}` ({rule.source})"
+        found += f" by `p, {', '.join(rule.fields)}` ({rule.source})"
     return found
 
 

@@ -46,10 +46,7 @@ def _print(report: Report) -> None:
     for outcome in report.failed:
         print(f"failed: {outcome.file}: {outcome.case}: {outcome.problem}")
     print(f"passed {report.passed}, failed {len(report.failed)}")
-    rules = [
-        f"{r.source}: {', '.join((r.role, r.scope, r.type, r.action, r.condition, r.effect))}"
-        for r in report.untouched_rules
-    ]
+    rules = [f"{rule.source}: {', '.join(rule.fields)}" for rule in report.untouched_rules]
     cells = [f"{role}: {action} on {type_name}" for role, type_name, action in report.untouched_cells]
     for what, total, untouched in (("rules", report.rules, rules), ("cells", report.cells, cells)):
         print(f"{what}: {total - len(untouched)} of {total} touched by a test")

@@ -48,6 +48,11 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     source: str
     """`file:line`."""
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of its row, in order."""
+        return self.role, self.scope, self.type, self.action, self.condition, self.effect
+
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """A decision without its time and state.

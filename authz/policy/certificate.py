@@ -44,7 +44,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
 def policy_digest(policy: CompiledPolicy) -> str:
     """A digest of what decides: roles, types, inheritance and rules, wherever they are written."""
     bases = {role: sorted(policy.inherited[role]) for role in policy.vocabulary.roles}
-    rules = [(r.role, r.scope, r.type, r.action, r.condition, r.effect) for r in policy.rules]
+    rules = [rule.fields for rule in policy.rules]
     return _digest((policy.vocabulary, bases, rules))
 
 

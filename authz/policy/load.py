@@ -174,7 +174,7 @@ def require_same_as_casbin(text: str, rules: tuple[Rule, ...], *, file: str) -> 
     for line in io.BytesIO(text.encode()):
         load_policy_line(line.decode().strip(), model)
     theirs = [tuple(row) for row in model.model["p"]["p"].policy]
-    ours = [(r.role, r.scope, r.type, r.action, r.condition, r.effect) for r in rules]
+    ours = [rule.fields for rule in rules]
     if theirs != ours:
         place = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), 0)
         problem = f"Casbin reads {rules[place].source} differently; remove special characters"
