@@ -51,8 +51,7 @@ def check(
 
 def answer_line(answer: Answer) -> str:
     """An answer with its reason, as a line."""
-    detail = answer.inactive_reason or ", ".join(answer.unmet_facts)
-    return f"{'allowed' if answer.allowed else 'denied'}  {reason_text(answer.reason, detail)}"
+    return f"{'allowed' if answer.allowed else 'denied'}  {reason_text(answer.reason, answer.detail)}"
 
 
 def reason_text(reason: str, detail: str = "") -> str:

@@ -81,9 +81,7 @@ def _ask(client: Client, case: Case) -> Answer:
 
 
 def _because(answer: Answer) -> str:
-    if answer.unmet_facts:
-        return f"not {', '.join(answer.unmet_facts)}"
-    return answer.inactive_reason or answer.rule.removeprefix("p, ")
+    return answer.detail or answer.rule.removeprefix("p, ")
 
 
 def _row(case: Case, answer: Answer) -> tuple[str, ...]:

@@ -48,6 +48,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     decision_id: str
     course_policy_version: str
 
+    @property
+    def detail(self) -> str:
+        """What is missing for a CONDITION_NOT_MET or MEMBERSHIP_NOT_EFFECTIVE, such as `not published`."""
+        return self.inactive_reason or ", ".join(f"not {fact}" for fact in self.unmet_facts)
+
     def __bool__(self) -> bool:
         """Whether the action is allowed."""
         return self.allowed

@@ -219,5 +219,4 @@ def _running(folder: Path, policy: Path) -> Iterator[ServiceUnderTest]:
 
 
 def _reason(answer: Answer) -> str:
-    detail = answer.inactive_reason or ", ".join(answer.unmet_facts)
-    return f"{answer.reason} ({detail})" if detail else answer.reason
+    return f"{answer.reason} ({answer.detail})" if answer.detail else answer.reason

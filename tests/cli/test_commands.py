@@ -97,7 +97,7 @@ def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None
     denied = run("explain", "user:maya", "read", "material:m2", "--database", database)
     assert denied.returncode == 1
     lines = [line.strip("\u2502\u251c\u2514\u2500 ") for line in denied.stdout.splitlines()]
-    assert lines[0] == "denied  CONDITION_NOT_MET (published)"
+    assert lines[0] == "denied  CONDITION_NOT_MET (not published)"
     assert "student in course:alg: gives student" in lines
     assert "with role `teaching_assistant`, `teacher` or `owner` in `course:alg`" in lines
     assert lines[-1] == "to the person: This is not open to you."

@@ -84,7 +84,7 @@ def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -
     done.assert_outcomes(failed=7, passed=1)
     done.stdout.fnmatch_lines(
         [
-            "E*user:maya may not read material:exam: CONDITION_NOT_MET (published); it would be allowed *",
+            "E*user:maya may not read material:exam: CONDITION_NOT_MET (not published); it would be*",
             "E*user:maya may read notebook:nb: p, student, *, notebook, read, own, allow (default.csv:*)",
             "E*user:maya may not read material:exam for CONDITION_NOT_MET*, and not for NOT_A_MEMBER",
             'E*material:exma, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
