@@ -198,16 +198,20 @@ class _Explainer:
 def _inactive(
     step: Step, memberships: Memberships, now: Instant
 ) -> tuple[InactiveReason | None, Instant | None]:
-    """Why the membership of a step gives no role, or another one, and until when."""
+    """Why a membership does not give the role of a step, and when time alone makes it give that role."""
     membership = next(g for g in memberships if g.kind is step.scope_kind and g.role == step.roles[0])
+    why = InactiveReason.INVITED if membership.status is MembershipStatus.INVITED else None
+    times = [membership.starts_at]
     if membership.is_suspended(now):
-        ends = membership.suspended_until if membership.status is MembershipStatus.ACTIVE else None
-        return InactiveReason.SUSPENDED, ends
-    if membership.status is MembershipStatus.ACTIVE:
-        if membership.starts_at is not None and now < membership.starts_at:
-            return InactiveReason.NOT_STARTED, membership.starts_at
-        return InactiveReason.ENDED, None
-    return (InactiveReason.INVITED if membership.status is MembershipStatus.INVITED else None), None
+        why = InactiveReason.SUSPENDED
+        times.append(membership.suspended_until)
+    if membership.status is not MembershipStatus.ACTIVE:
+        return why, None
+    at = max((time for time in times if time is not None and time > now), default=None)
+    ends_at = membership.ends_at
+    if at is None or (ends_at is not None and ends_at <= at):
+        return why or InactiveReason.ENDED, None
+    return why or InactiveReason.NOT_STARTED, at
 
 
 def _statements(question: Question) -> list[tuple[str | None, str | None]]:

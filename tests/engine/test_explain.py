@@ -307,15 +307,33 @@ def test_a_gate_is_told_as_one() -> None:
     assert told.message == "This is locked."
 
 
-def test_a_suspension_is_told_with_its_end() -> None:
-    member = Membership(subject=MAYA, scope=HERE, role="student", suspended_until=NOW + DAY)
-    suspended = [member, *(e for e in CAMPUS if not isinstance(e, Membership))]
-    assert texts("read", ResourceRef("course", "algebra"), suspended) == [
-        [
-            "if the membership as `student` in `course:algebra` were in effect (it is suspended),"
-            " which time alone brings about at 1970-01-02T00:00:01Z (in 1 day)"
-        ]
-    ]
+BY_TIME = ", which time alone brings about at"
+
+
+@pytest.mark.parametrize(
+    ("dates", "why"),
+    [
+        ({"suspended_until": 1}, f"it is suspended){BY_TIME} 1970-01-02T00:00:01Z (in 1 day)"),
+        ({"starts_at": 2}, f"it has not started){BY_TIME} 1970-01-03T00:00:01Z (in 2 days)"),
+        (
+            {"suspended_until": 1, "starts_at": 2},
+            f"it is suspended){BY_TIME} 1970-01-03T00:00:01Z (in 2 days)",
+        ),
+        ({"suspended_until": 1, "ends_at": 1}, "it is suspended)"),
+        ({"ends_at": 0}, "it has ended)"),
+    ],
+)
+def test_a_membership_is_told_with_the_time_from_which_it_is_in_effect(
+    dates: dict[str, int], why: str
+) -> None:
+    times = {name: NOW + days * DAY for name, days in dates.items()}
+    member = msgspec.structs.replace(Membership(subject=MAYA, scope=HERE, role="student"), **times)
+    campus = [member, *(e for e in CAMPUS if not isinstance(e, Membership))]
+    course = ResourceRef("course", "algebra")
+    (told, *_) = texts("read", course, campus)
+    assert told == [f"if the membership as `student` in `course:algebra` were in effect ({why}"]
+    allowed_from = explain(CHECKER, Campus(campus), Question(MAYA, "read", course), NOW).allowed_from
+    assert (allowed_from is not None) is (BY_TIME in why)
 
 
 def test_who_is_not_a_member_is_told_which_roles_would_do() -> None:
