@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -77,16 +78,16 @@ def rename(
         raise _refused(old, f"{old} has no record, so there is nothing to rename")
     if not request.moves_roles:
         _require_no_roles(old, found)
-    if not request.merge:
-        _require_no_record(connection, old, new)
+    of_new = _one_record_of(connection, new)
+    if of_new is not None and not request.merge:
+        raise _is_taken(old, new, of_new)
     with transaction.revision(request.origin) as batch:
-        lapsed = [
-            each
-            for whose in (old, new)
-            for each in lapsed_shares(connection, whose, transaction.log.clock_time)
-        ]
+        now = transaction.log.clock_time
+        lapsed = [each for whose in (old, new) for each in lapsed_shares(connection, whose, now)]
         over: set[Key] = {each.entity.key for each in lapsed}
         moving = [each for each in found if each.entity.key not in over]
+        if of_new is not None:
+            _require_same_account(batch, moving, old, new)
         renamed = [*_renamed(batch, moving, old, new, over)]
         batch.rewrite(renamed)
         kept = {each.key for each in renamed}  # of a resource, only the owner changes
@@ -139,6 +140,11 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
     return found
 
 
+def _one_record_of(connection: Connection, subject: Subject) -> Versioned[Any] | None:
+    records = (_read(connection, name, field, subject, limit=1) for name, field in _FIELDS)
+    return next(itertools.chain.from_iterable(records), None)
+
+
 def _read(
     connection: Connection, name: str, field: str, subject: Subject, limit: int
 ) -> list[Versioned[Any]]:
@@ -155,17 +161,6 @@ def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
         _require_nothing_is_removed(connection, each)
     require_not_new_owner(connection, old)
     require_no_hold(connection, old, "its id stays")
-
-
-def _require_no_record(connection: Connection, old: Subject, new: Subject) -> None:
-    """A mistyped id would make one account of two people, which nobody can part again."""
-    for name, field in _FIELDS:
-        for found in _read(connection, name, field, new, limit=1):
-            raise _refused(
-                old,
-                f"{new} has records of its own, such as {found.entity.key}; name an id without records, or"
-                " make one account of the two with `merge` (`--merge`), which cannot be undone",
-            )
 
 
 def _require_nothing_is_removed(connection: Connection, subject: Subject) -> None:
@@ -195,8 +190,7 @@ def _renamed(
 ) -> Iterator[Entity]:
     """The records as those of the other subject, without those that it has already. Those in `over` end."""
     targets = [with_subjects(each.entity, lambda s: new if s == old else s) for each in found]
-    batch.prefetch([*(each.key for each in targets), AccountKey(new)])
-    _require_same_account(batch, found, old, new)
+    batch.prefetch(each.key for each in targets)
     moving = {each.entity.key for each in found}
     for target in targets:
         there = None if target.key in moving | over else batch.find(target.key)
@@ -211,15 +205,23 @@ def _renamed(
 
 
 def _require_same_account(batch: Batch, found: list[Versioned[Any]], old: Subject, new: Subject) -> None:
-    """A suspension neither ends nor begins by a rename."""
+    """A suspension neither ends nor begins by a rename. Who has no account record is not suspended."""
     there = batch.find(AccountKey(new))
-    if there is None:
-        return
+    expected = Account(new) if there is None else there.entity
     account = next((each.entity for each in found if isinstance(each.entity, Account)), Account(old))
-    if msgspec.structs.replace(account, subject=new) != there.entity:
+    if msgspec.structs.replace(account, subject=new) != expected:
         raise _refused(
             old, f"the accounts of {old} and {new} differ; suspend or restore one of the two first"
         )
+
+
+def _is_taken(old: Subject, new: Subject, found: Versioned[Any]) -> FailedPreconditionError:
+    """The error for an id that may be mistyped: it would make one account of two people, for good."""
+    return _refused(
+        old,
+        f"{new} has records of its own, such as {found.entity.key}; name an id without records, or make one"
+        " account of the two with `merge` (`--merge`), which cannot be undone",
+    )
 
 
 def _refused(subject: Subject, problem: str) -> FailedPreconditionError:

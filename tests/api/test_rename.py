@@ -123,6 +123,15 @@ def test_a_suspension_neither_ends_nor_begins_by_a_rename(client: Client, suspen
     assert client.check(people[0], "read", diary).allowed is bool(suspended)
 
 
+def test_a_suspension_does_not_spread_to_who_has_no_account_record(client: Client) -> None:
+    suspended, active = names()
+    diary = enrol(client, active)
+    client.write([Mutation(Operation.CREATE, Account(suspended, status=AccountStatus.SUSPENDED))])
+    with pytest.raises(CallError, match="differ; suspend or restore one"):
+        client.privacy.rename(suspended, active, reason=REASON, merge=True)
+    assert client.check(active, "read", diary).allowed
+
+
 def test_a_suspended_person_is_suspended_under_the_new_name(client: Client) -> None:
     old, new = names()
     diary = enrol(client, old)
