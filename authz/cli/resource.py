@@ -23,7 +23,7 @@ Visible = Annotated[
 ]
 Published = Annotated[bool | None, typer.Option("--published/--unpublished", help="Whether it is published.")]
 Locked = Annotated[bool | None, typer.Option("--locked/--unlocked", help="Whether nobody may change it.")]
-Ai = Annotated[bool | None, typer.Option("--ai/--no-ai", help="Whether AI features may process it.")]
+Ai = Annotated[bool | None, typer.Option("--ai/--no-ai", help="Whether AI features may process content.")]
 
 
 def _values(starts_at: str, ends_at: str, **options: Any) -> dict[str, Any]:

@@ -35,7 +35,11 @@ DIFFERENT = {
         "Only in course:<id>, without its sessions",
     },
     "--type": {"Only this type", "The type of rows without one"},
-    "--owner": {"Only of this owner", "The owner, as user:<id>, of rows without one"},
+    "--owner": {
+        "Only of this owner",
+        "The owner, as user:<id>, of rows without one",
+        "The owner, user:<id>. Default: none",
+    },
     "--until": {"End", "Only before this time"},
 }
 """How the help texts of an option begin, if they differ: because a list is filtered by what another command
