@@ -94,8 +94,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is imported and collected out of garbage collections: all of it stays until the end."""
+    """Leave what is imported and collected out of garbage collections: all of it stays until the end. Collect
+    less often than by default, which takes a twelfth of the processor time of tests of the API."""
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
     gc.enable()
 
 
