@@ -21,6 +21,7 @@ from tests import (
     forkserver,
     properties,  # noqa: F401  gives every property the profile
 )
+from tests.compiled import compile_policies_once
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
 from tests.serving import find_free_port
@@ -30,6 +31,7 @@ from tests.statements import compile_once
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 compile_once()
+compile_policies_once()
 
 # Until all tests are collected, which each process of a parallel run does: what that makes stays.
 gc.disable()
