@@ -52,7 +52,9 @@ def test_a_record_may_have_text_and_datetimes(address: str) -> None:
         client.update(CourseKey("algebra"), state="CONCLUDED", edit_window_us=dt.timedelta(minutes=1))
         (course,) = client.read_courses(ids=["algebra"])
         assert (course.entity.state, course.entity.edit_window_us) == (CourseState.CONCLUDED, 60_000_000)
-        changes = client.audit.changes(kinds=["membership"], since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        changes = client.audit.changes(
+            kinds=["membership"], subject="user:maya", since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        )
         assert len([*changes]) == 2
 
 
