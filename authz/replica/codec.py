@@ -66,10 +66,11 @@ class Databases:
         """Delete what is under a key, if anything is."""
         self._transaction.delete(key, db=self._by_name[name])
 
-    def keys_before(self, name: str, end: bytes) -> Iterator[bytes]:
-        """The keys below a key, ascending. Each may be deleted when it has been given."""
+    def pop_keys_before(self, name: str, end: bytes) -> Iterator[bytes]:
+        """Delete the keys below a key, ascending, and give each when it is deleted."""
         with self._transaction.cursor(self._by_name[name]) as cursor:
             while cursor.first() and (key := bytes(cursor.key())) < end:
+                cursor.delete()
                 yield key
 
     def has_prefix(self, name: str, prefix: bytes) -> bool:

@@ -104,7 +104,7 @@ class _RetentionRuleCodec(Codec):
         super().put(databases, entity)
         since = entity.complete_since
         if entity.data is RetainedData.TOMBSTONES and since is not None:
-            for key in databases.keys_before(TOMBSTONES_BY_AGE, number_key(since)):
+            for key in databases.pop_keys_before(TOMBSTONES_BY_AGE, number_key(since)):
                 _remove_tombstone(databases, key[NUMBER_BYTES:])
 
 

@@ -26,7 +26,7 @@ class UntimedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     owner: bytes
     """The owner's key, empty for none."""
     attributes: int
-    """The number of what its facts depend on, beside its owner and times; see `Attributes`."""
+    """The number of what its facts depend on, besides its owner and times; see `Attributes`."""
 
 
 class ResourceRecord(UntimedRecord, frozen=True, array_like=True, gc=False):

@@ -87,18 +87,14 @@ def test_an_index_has_each_value_once_and_only_where_there_is_one() -> None:
         assert [*index.pairs(rows, {key: b"record"}.__getitem__)] == expected
 
 
-def test_the_keys_before_a_key_may_be_deleted_as_they_come(tmp_path: Path) -> None:
+def test_the_keys_before_a_key_are_deleted_and_given_in_order(tmp_path: Path) -> None:
     environment = lmdb.open(str(tmp_path), max_dbs=1)
     names = {"seats": environment.open_db(b"seats")}
     with environment.begin(write=True) as transaction:
         databases = Databases(transaction, names)
         for key in (b"c", b"a", b"d", b"b"):
             databases.put("seats", key)
-        found = []
-        for key in databases.keys_before("seats", b"c"):
-            found.append(key)
-            databases.delete("seats", key)
-        assert found == [b"a", b"b"]
-        assert [*databases.keys_before("seats", b"c")] == []
+        assert [*databases.pop_keys_before("seats", b"c")] == [b"a", b"b"]
+        assert [*databases.pop_keys_before("seats", b"c")] == []
         assert [bytes(key) for key, _ in transaction.cursor(names["seats"])] == [b"c", b"d"]
     environment.close()
