@@ -200,7 +200,9 @@ class CompiledPolicy:
         before = self._override_in(course_id)
         if before is not None:
             book = Rulebook(_joined(before.denies, book.denies), _joined(before.allows, book.allows))
-        # The others are shared: a platform may have rows for thousands of courses.
+        # The platform's others are shared: it may have rows for thousands of courses.
+        if self._own_course not in (None, course_id):
+            made._overrides = dict(self.overrides)
         made._own_course, made._own_book = course_id, book
         return made
 

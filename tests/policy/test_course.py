@@ -131,6 +131,18 @@ def test_the_policy_of_a_course_takes_no_memory_for_the_rows_of_other_courses(tm
     assert used_bytes(1000) < 1.5 * used_bytes(1)
 
 
+def test_the_policies_of_two_courses_in_one_lose_none_of_their_rows(tmp_path: Path) -> None:
+    platform = load_policy(
+        written(tmp_path, "\n".join([*DECLARATIONS, "p, student, *, quiz, read, , allow"]) + "\n")
+    )
+    both = platform
+    for course in ("a", "b"):
+        both = load_course_policy(both, course, files(f"p, student, course:{course}, quiz, read, , deny"))
+    student = frozenset({"student"})
+    denied = [bool(both.rules_for(student, course, "quiz", "read").denies) for course in ("a", "b", "c")]
+    assert denied == [True, True, False]
+
+
 def test_the_shipped_locks_leave_a_course_what_is_taught_in_it() -> None:
     for row in (
         KEPT_APART,
