@@ -11,15 +11,17 @@ import grpc
 import pytest
 
 from authz.domain.entities import MembershipKey
-from authz.domain.ids import PLATFORM, course_scope, parse_subject
+from authz.domain.ids import PLATFORM, ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
+from authz.domain.tokens import ConsistencyToken
 from authz.engine.policy_cases import validate_files
 from authz.store.directory import SqlDirectory
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as plpb
 from authz.v1 import privacy_pb2 as ppb
+from tests.api.test_api import delete, touch
 from tests.api.test_policies import messages, refused
 from tests.api.test_rights import ALGEBRA, acting_for, campus, given, write
 from tests.callers import directory_of, grant
@@ -56,6 +58,17 @@ class Held:
         return self._function(*given)
 
 
+def held_writes(monkeypatch: pytest.MonkeyPatch) -> Held:
+    """Holds the first group of writes, so that those that come later wait."""
+    held = Held(SqlDirectory.write_group)
+
+    def slowly(self: SqlDirectory, requests: Any) -> Any:
+        return held(self, requests)
+
+    monkeypatch.setattr(SqlDirectory, "write_group", slowly)
+    return held
+
+
 async def members(service: Service) -> set[str]:
     request = dpb.ReadMembershipsRequest(scope=ALGEBRA)
     found = await service.directory.ReadMemberships(request)
@@ -72,12 +85,7 @@ async def test_what_waits_is_dropped_when_its_person_loses_the_right(
 ) -> None:
     await campus(sqlite_service)
     before = await members(sqlite_service)
-    held = Held(SqlDirectory.write_group)
-
-    def slowly(self: SqlDirectory, requests: Any) -> Any:
-        return held(self, requests)
-
-    monkeypatch.setattr(SqlDirectory, "write_group", slowly)
+    held = held_writes(monkeypatch)
     first = asyncio.ensure_future(write(sqlite_service, given("ann", ALGEBRA, "student")))
     await asyncio.to_thread(held.begun.wait, 20)
     waiting = asyncio.ensure_future(call(sqlite_service))
@@ -89,6 +97,32 @@ async def test_what_waits_is_dropped_when_its_person_loses_the_right(
     held.may_end.set()
     await first
     assert await members(sqlite_service) == before - {"tess"} | {"ann"}
+
+
+@in_process
+async def test_a_deletion_that_is_done_while_its_repetition_waits_is_answered_as_done(
+    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await campus(sqlite_service)
+    diary = pb.Resource(type="notebook", id="nb", scope=ALGEBRA, owner=STU_LEAVES.subject)
+    await write(sqlite_service, touch(resource=diary))
+    held = held_writes(monkeypatch)
+    first = asyncio.ensure_future(write(sqlite_service, given("ann", ALGEBRA, "student")))
+    await asyncio.to_thread(held.begun.wait, 20)
+    request = dpb.WriteRequest(mutations=[delete(resource=diary)], idempotency_key="k")
+    repeated = sqlite_service.directory.Write(request, metadata=acting_for("stu"))
+    await asyncio.sleep(0.2)
+
+    def write_at_another_server() -> ConsistencyToken:
+        deletion = Mutation(Operation.DELETE, ResourceRef("notebook", "nb"))
+        origin = Origin("unauthenticated for user:stu")
+        with directory_of(sqlite_url) as directory:
+            return directory.write(WriteRequest(mutations=(deletion,), idempotency_key="k", origin=origin))
+
+    done = await asyncio.to_thread(write_at_another_server)
+    assert (await asyncio.wait_for(repeated, 20)).revision == done.revision
+    held.may_end.set()
+    await first
 
 
 @in_process

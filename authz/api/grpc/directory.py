@@ -66,15 +66,16 @@ class DirectoryServicer:
             return await self.writer.write(write, call.require_permitted)
         try:
             permitted = await self.rights.require_records(person, write.mutations)
+            call.person_requirements.append(partial(self.rights.require_records, person, write.mutations))
+            permitted_write = msgspec.structs.replace(write, mutations=permitted)
+            return await self.writer.write(permitted_write, call.require_permitted)
         except PermissionDeniedError:
-            # A write may take away the right to it: who repeats a deletion must hear that it is done.
+            # A write may take away the right to it: who repeats a deletion must hear that it is done, also if
+            # the first one was done while the repetition waited.
             report = await self.writer.repeated(write)
             if report is None:
                 raise
             return report
-        call.person_requirements.append(partial(self.rights.require_records, person, write.mutations))
-        write = msgspec.structs.replace(write, mutations=permitted)
-        return await self.writer.write(write, call.require_permitted)
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """Apply the valid mutations, message by message, and report the invalid ones."""
