@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,9 +74,16 @@ def apply(
         validate_only=validate_only,
         course_id=course,
     )
-    if is_exported and not validate_only:
-        write_base(folder, PolicySource(files, "", published.number))
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
+    if is_exported and not validate_only:
+        _update_base(folder, PolicySource(files, "", published.number))
+
+
+def _update_base(folder: Path, source: PolicySource) -> None:
+    try:
+        write_base(folder, source)
+    except OSError as error:  # the folder may be read-only, and the version is active
+        print(f"note: `{folder}` does not state this version: {error.strerror}", file=sys.stderr)
 
 
 def _based_on_active(client: Client, folder: Path, files: dict[str, str]) -> int:

@@ -83,6 +83,16 @@ def test_an_exported_folder_does_not_undo_what_another_admin_applied_meanwhile(
     assert "version 4 is active" in replaced.stdout
 
 
+def test_a_folder_that_cannot_be_written_to_is_applied(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    folder = folder_of(SHIPPED, tmp_path / "mine")
+    (folder / ".exported-from").symlink_to("/proc/version")  # which not even root may change
+    applied = run("policy", "apply", folder, "--expected-active", "1", *here)
+    assert applied.returncode == 0
+    assert "version 1 is active" in applied.stdout
+    assert f"note: `{folder}` does not state this version: " in applied.stderr
+
+
 def test_every_fault_of_a_folder_is_told_with_its_place(tmp_path: Path, empty_sqlite_url: str) -> None:
     rows = "".join(f"p, nobody_{number}, *, notebook, read, own, allow\n" for number in range(300))
     mine = folder_of(SHIPPED | {POLICY_FILE: SHIPPED[POLICY_FILE] + rows}, tmp_path / "mine")
