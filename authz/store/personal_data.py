@@ -222,14 +222,7 @@ class PersonalData:
             return transaction.head
 
     def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
-        """Move every record of a subject to another, which may already have records, in one revision; return
-        the state after it, and the number of records of each kind.
-
-        Raises `FailedPreconditionError`, and changes nothing, if both have differing records for the same
-        thing, if there are no records or too many for one revision, if the subject is held or getting the
-        resources of somebody who is being erased, or if one of the two was erased; `RemovalPendingError`
-        while the shares of one of the two that ended are being removed.
-        """
+        """As `renames.rename`, in a transaction of its own."""
         with self.directory.transaction() as transaction:
             return rename(transaction, request, MAX_RECORDS)
 
