@@ -69,8 +69,8 @@ class PrivacyServiceStub:
     erasure of one of the two ids names the other.
 
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if the target has records and `merge` is not set, if
-    both subjects have differing records for the same thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
-    SUBJECT_ERASED if one of the two was erased or is being erased.
+    both subjects have differing records for the same thing, if there is no record, or if there are more than 20,000;
+    SUBJECT_HELD if the subject is held; SUBJECT_ERASED if one of the two was erased or is being erased.
     ABORTED, BEING_REMOVED, with `google.rpc.RetryInfo`, while many shares that ended when one of the two left a course
     are being removed.
     PERMISSION_DENIED if the subject has a role on the platform or an access token and the caller, or the person on
@@ -135,8 +135,8 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     erasure of one of the two ids names the other.
 
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if the target has records and `merge` is not set, if
-    both subjects have differing records for the same thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
-    SUBJECT_ERASED if one of the two was erased or is being erased.
+    both subjects have differing records for the same thing, if there is no record, or if there are more than 20,000;
+    SUBJECT_HELD if the subject is held; SUBJECT_ERASED if one of the two was erased or is being erased.
     ABORTED, BEING_REMOVED, with `google.rpc.RetryInfo`, while many shares that ended when one of the two left a course
     are being removed.
     PERMISSION_DENIED if the subject has a role on the platform or an access token and the caller, or the person on
@@ -240,8 +240,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         erasure of one of the two ids names the other.
 
         FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if the target has records and `merge` is not set, if
-        both subjects have differing records for the same thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
-        SUBJECT_ERASED if one of the two was erased or is being erased.
+        both subjects have differing records for the same thing, if there is no record, or if there are more than 20,000;
+        SUBJECT_HELD if the subject is held; SUBJECT_ERASED if one of the two was erased or is being erased.
         ABORTED, BEING_REMOVED, with `google.rpc.RetryInfo`, while many shares that ended when one of the two left a course
         are being removed.
         PERMISSION_DENIED if the subject has a role on the platform or an access token and the caller, or the person on
