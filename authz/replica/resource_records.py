@@ -88,6 +88,7 @@ class Attributes(NamedTuple):
         )
 
 
+# In an order that is a part of `layout.FORMAT`.
 _ATTRIBUTES = list(starmap(Attributes, product(Visibility, *[(False, True)] * 4)))
 _NUMBERS = {attributes: number for number, attributes in enumerate(_ATTRIBUTES)}
 _FACTS = [(attributes.facts, attributes.is_shared) for attributes in _ATTRIBUTES]

@@ -141,6 +141,17 @@ def fields_of(context: ResourceContext) -> tuple[object, ...]:
     return msgspec.structs.astuple(context)
 
 
+def test_the_numbers_of_attributes_change_only_with_the_format() -> None:
+    """Else a replica that is there already would be read as if other things were published or private."""
+    numbers = []
+    for visibility in Visibility:
+        resource = Resource(type="notebook", id="n", scope=PLATFORM, visibility=visibility, published=True)
+        numbers += [
+            decode_resource(encode_resource(resource, is_shared=each)).attributes for each in (False, True)
+        ]
+    assert (layout.FORMAT, numbers) == (20, [8, 9, 24, 25, 40, 41])
+
+
 @given(RESOURCES)
 def test_a_record_says_whether_it_is_shared_and_all_else_stays(resource: Resource) -> None:
     alone, shared = (encode_resource(resource, is_shared=each) for each in (False, True))
