@@ -56,8 +56,12 @@ def listed(names: Sequence[str], most: int) -> str:
 def suggest(word: str, words: Iterable[str]) -> str:
     """The end of an error message: the known word nearest to `word`, else the known words."""
     known = sorted(words)
-    # A part of `word`, or of about the same length: `id` is no suggestion for `kind`.
-    alike = [name for name in known if name in word or abs(len(name) - len(word)) <= max(1, len(word) // 3)]
+    # In `word`, longer with its beginning, or of about the same length: `id` is no suggestion for `kind`.
+    alike = [
+        name
+        for name in known
+        if name in word or name.startswith(word) or abs(len(name) - len(word)) <= max(1, len(word) // 3)
+    ]
     if not known:
         return "none is known"
     near = difflib.get_close_matches(word, alike, n=1)

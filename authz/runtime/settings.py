@@ -41,6 +41,7 @@ _FILES = (
     "limits_file",
     "checkpoint_key_file",
 )
+_NAMED = re.compile(r"`(\w+)`")
 _EXPECTED = re.compile(r"Expected `(\w+)`(?:, got `\w+`)?")
 _VALUES = {"int": "a whole number", "float": "a number", "bool": "`true` or `false`"}
 """What to give for each type that msgspec expects."""
@@ -256,8 +257,9 @@ def load_settings(
         if name in _CLIENT_VARIABLES or (name not in known and _is_service_link(variable, value)):
             continue
         if name not in known:
-            names = [PREFIX + each.upper() for each in known]
-            problem = f"`{variable}` is not a setting; {suggest(variable, names)}"
+            # Without the prefix, by which all names are alike.
+            meant = _NAMED.sub(lambda found: f"`{PREFIX}{found[1].upper()}`", suggest(name, known))
+            problem = f"`{variable}` is not a setting; {meant}"
             raise invalid_setting(variable, f"{problem} (`authz serve --help` lists all)")
         given[name] = value
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}

@@ -55,6 +55,8 @@ def test_a_variable_that_somebody_set_by_mistake_is_still_told(name: str) -> Non
     ("variable", "value", "remedy"),
     [
         ("AUTHZ_DATABSE_URL", "sqlite://", "did you mean `AUTHZ_DATABASE_URL`?"),
+        ("AUTHZ_TLS_KEY", "key.pem", "did you mean `AUTHZ_TLS_KEY_FILE`?"),
+        ("AUTHZ_PORT", "50051", "known are `AUTHZ_ACCESS_TOKENS`, "),
         ("AUTHZ_WORKERS", "0", "is `0`; give a whole number >= 1"),
         ("AUTHZ_MAX_STALENESS_S", "5m", "is `5m`; give a number"),
         ("AUTHZ_ACCESS_TOKENS", "maybe", "is `maybe`; give `true` or `false`"),
