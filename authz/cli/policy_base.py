@@ -31,6 +31,6 @@ def require_base(folder: Path, active: PolicySource) -> None:
         raise ValueError(
             f"`{folder}` was exported from version {number}, and version {active.number} is active, so"
             " applying the folder would undo what changed since; export the active version to a new folder"
-            f" and make your change there, or replace it with `--expected-active {active.number}`; a folder"
-            f" that a repository has needs no file `{BASE_FILE}`: delete it"
+            f" and make your change there, or replace version {active.number} with `--expected-active"
+            f" {active.number}`; a folder that a repository has needs no file `{BASE_FILE}`: delete it"
         )
