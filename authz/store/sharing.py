@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 from sqlalchemy import Connection, Select, and_, exists, false, or_, select
 
-from authz.domain.entities import Entity, Key, Membership, MembershipKey, MembershipStatus, Share, Versioned
+from authz.domain.entities import Entity, Key, Membership, MembershipKey, Share, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
@@ -73,15 +73,8 @@ class MembershipLookup:
 
 
 def has_ended(entity: Entity, now: Instant) -> bool:
-    """Whether an entity is a membership that has ended by its date.
-
-    A completed one has not: it gives what its role becomes, whatever its dates.
-    """
-    return (
-        isinstance(entity, Membership)
-        and entity.status is not MembershipStatus.COMPLETED
-        and entity.has_ended(now)
-    )
+    """Whether an entity is a membership that has ended by its date."""
+    return isinstance(entity, Membership) and entity.has_ended(now)
 
 
 def _roles_in(connection: Connection, pairs: Iterable[ScopeAndSubject]) -> dict[ScopeAndSubject, set[str]]:
@@ -111,8 +104,7 @@ def lapsed_members(connection: Connection, members: Iterable[Member], now: Insta
     values = [(subject.type, subject.id) for subject in sharers]
     ended: dict[Subject, set[Scope]] = defaultdict(set)
     for row in select_by(connection, _MEMBERSHIPS, ("subject_type", "subject_id"), values):
-        is_over = row.ends_at is not None and row.ends_at <= now
-        if is_over and row.status != MembershipStatus.COMPLETED:
+        if row.ends_at is not None and row.ends_at <= now:
             ended[subject_of(row)].add(Scope(ScopeKind(row.scope_kind), row.scope_id))
     return {
         member
@@ -193,9 +185,8 @@ def _about(subject: Subject, table: Any, joined: Any, located: Any) -> Select[An
 
 def _goes_on(subject: Subject, now: Instant) -> Any:
     """Whether a membership is the subject's and has not ended."""
-    ends_at, status = _MEMBERSHIPS.c.ends_at, _MEMBERSHIPS.c.status
-    goes_on = or_(ends_at.is_(None), ends_at > now, status == MembershipStatus.COMPLETED)
-    return and_(has_subject(_MEMBERSHIPS, "subject", subject), goes_on)
+    ends_at = _MEMBERSHIPS.c.ends_at
+    return and_(has_subject(_MEMBERSHIPS, "subject", subject), or_(ends_at.is_(None), ends_at > now))
 
 
 def _is_where_the_resource_is() -> Any:

@@ -140,7 +140,6 @@ def test_the_membership_in_the_course_opens_what_is_in_its_sessions(store: Store
     [
         {"status": MembershipStatus.SUSPENDED},
         {"status": MembershipStatus.COMPLETED},
-        {"status": MembershipStatus.COMPLETED, "ends_at": 1},
         {"starts_at": 4_000_000_000_000_000},
         {"ends_at": 4_000_000_000_000_000},
         {"suspended_until": 4_000_000_000_000_000},
@@ -152,10 +151,14 @@ def test_a_membership_that_may_give_a_role_again_keeps_the_share(
     write(store, create(STUDENT), create(IN_COURSE))
     write(store, touch(msgspec.structs.replace(STUDENT, **inert)))
     assert shared(store) == {IN_COURSE}
-    write(store, create(IN_SESSION), create(TEACHER))
-    assert shared(store) == {IN_COURSE, IN_SESSION}
-    write(store, remove(TEACHER.key))
-    assert shared(store) == {IN_COURSE, IN_SESSION}
+
+
+def test_a_completed_membership_that_has_ended_keeps_no_share_for_the_next(store: Store) -> None:
+    write(store, create(STUDENT), create(IN_COURSE))
+    write(store, touch(msgspec.structs.replace(STUDENT, status=MembershipStatus.COMPLETED, ends_at=1)))
+    assert refusal_of(store, create(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+    write(store, touch(STUDENT))
+    assert shared(store) == set()
 
 
 def test_time_alone_ends_no_share_and_the_write_that_ends_a_membership_does(store_url: str) -> None:
