@@ -11,7 +11,8 @@ from authz.client import CallError, Client
 from authz.domain.entities import Account, ErasureStatus, ResourceFilter
 from authz.domain.erasures import ErasureList
 from authz.domain.mutations import Mutation, Operation
-from tests.api.test_erasure import NOTES, STU, Person, files_with, person
+from tests.api.test_erasure import NOTES, STU, Person, person
+from tests.api.test_erasure_elsewhere import files_with
 from tests.cli.commands import run
 from tests.cli.test_backup import restored_into
 from tests.databases import create_sqlite
