@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import statistics
 import sys
@@ -16,8 +15,8 @@ from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from tests.bench.campus import Campus
-from tests.bench.measure import show
-from tests.bench.serving import ROUNDS, drive, running
+from tests.bench.measure import ratio_text, show
+from tests.bench.serving import Load, drive_in_turns, running
 from tests.callers import directory_of, grant
 from tests.forkserver import AUTHZ
 from tests.issuer import Issuer, bearer
@@ -38,33 +37,32 @@ def bench(folder: Path, size: int) -> None:
     accepts = {f"AUTHZ_{name.upper()}": value for name, value in issuer.settings(folder).items()}
     checks = [check_request(*ids).SerializeToString() for ids in campus.questions(10_000)]
     check = itertools.cycle(checks).__next__
-    command, rows = [str(AUTHZ), "serve"], []
+    command = [str(AUTHZ), "serve"]
     with (
         running(command, AUTHZ_DATABASE_URL=url) as (open_pid, open_address, _),
         running(
             command, AUTHZ_DATABASE_URL=url, AUTHZ_FOLLOW="false", AUTHZ_ACCESS_TOKENS="true", **accepts
         ) as (pid, address, _),
     ):
-        for _ in range(ROUNDS):
-            rows.append(
-                [
-                    asyncio.run(drive(open_address, open_pid, "Check", check)),
-                    asyncio.run(drive(open_address, open_pid, "Check", check, bearer(token))),
-                    asyncio.run(drive(address, pid, "Check", check, bearer(token))),
-                    asyncio.run(drive(address, pid, "Check", check, bearer(issuer.jwt("bench")))),
-                ]
-            )
-    show("Check without authentication", f"{statistics.median(row[0][1] for row in rows):,.0f} us")
+        rounds = drive_in_turns(
+            [
+                Load(open_address, open_pid, "Check", check),
+                Load(open_address, open_pid, "Check", check, bearer(token)),
+                Load(address, pid, "Check", check, bearer(token)),
+                Load(address, pid, "Check", check, bearer(issuer.jwt("bench"))),
+            ]
+        )
+    show("Check without authentication", f"{statistics.median(row[0][1] for row in rounds):,.0f} us")
     for place, base, what in (
         (1, 0, "a header that the server does not read, against without"),
         (2, 1, "an access token, against the same header unread"),
         (3, 0, "a JWT, against without"),
         (2, 0, "an access token, against without"),
     ):
-        ratio = statistics.median(row[place][1] / row[base][1] for row in rows)
-        by_rate = statistics.median(row[base][0] / row[place][0] for row in rows)
-        show(f"Check with {what}", f"{ratio:.3f}x")
-        show("the same, by rate", f"{by_rate:.3f}x", "goal 1.05x" if place > 1 else "")
+        by_processor = ratio_text(row[place][1] / row[base][1] for row in rounds)
+        by_rate = ratio_text(row[base][0] / row[place][0] for row in rounds)
+        show(f"Check with {what}", by_processor)
+        show("the same, by rate", by_rate, "goal 1.05x" if place > 1 else "")
 
 
 def main(size: int = 10_000) -> None:

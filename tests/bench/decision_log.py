@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import statistics
 import sys
@@ -26,9 +25,9 @@ from authz.runtime.otel import VERSION, open_resource
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
 from tests.bench.campus import Campus
-from tests.bench.measure import cost_us, show
+from tests.bench.measure import cost_us, ratio_text, show
 from tests.bench.pipeline import Case, scope_of
-from tests.bench.serving import ROUNDS, drive, running
+from tests.bench.serving import Load, drive_in_turns, running
 from tests.collector import collecting
 from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ
@@ -60,7 +59,7 @@ def bench_check(folder: Path, size: int) -> None:
     url = campus.fill_sqlite(folder / "bench.db")
     checks = [check_request(*ids).SerializeToString() for ids in campus.questions(10_000)]
     check = itertools.cycle(checks).__next__
-    command, rows = [str(AUTHZ), "serve"], []
+    command = [str(AUTHZ), "serve"]
     file, table = (
         {"AUTHZ_FOLLOW": "false", "AUTHZ_DECISION_LOG": name}
         for name in (f"file:{folder / 'decisions.jsonl'}", "table")
@@ -70,18 +69,15 @@ def bench_check(folder: Path, size: int) -> None:
         running(command, AUTHZ_DATABASE_URL=url, **file) as (pid, address, _),
         running(command, AUTHZ_DATABASE_URL=url, **table) as (table_pid, table_address, _),
     ):
-        for _ in range(ROUNDS):
-            off = asyncio.run(drive(off_address, off_pid, "Check", check))
-            on = asyncio.run(drive(address, pid, "Check", check))
-            in_table = asyncio.run(drive(table_address, table_pid, "Check", check))
-            rows.append((off, on, in_table))
-    show("Check without a decision log", f"{statistics.median(off[1] for off, *_ in rows):,.0f} us")
-    ratio = statistics.median(on[1] / off[1] for off, on, _ in rows)
-    by_rate = statistics.median(off[0] / on[0] for off, on, _ in rows)
-    show("Check that is logged in a file, against without", f"{ratio:.3f}x", "goal 1.05x")
-    show("the same, by rate", f"{by_rate:.3f}x", "goal 1.05x")
-    ratio = statistics.median(in_table[1] / off[1] for off, _, in_table in rows)
-    show("Check that is logged in the table of SQLite, against without", f"{ratio:.3f}x")
+        servers = (off_address, off_pid), (address, pid), (table_address, table_pid)
+        rounds = drive_in_turns([Load(*server, "Check", check) for server in servers])
+    show("Check without a decision log", f"{statistics.median(off[1] for off, *_ in rounds):,.0f} us")
+    ratio = ratio_text(on[1] / off[1] for off, on, _ in rounds)
+    show("Check that is logged in a file, against without", ratio, "goal 1.05x")
+    ratio = ratio_text(off[0] / on[0] for off, on, _ in rounds)
+    show("the same, by rate", ratio, "goal 1.05x")
+    ratio = ratio_text(in_table[1] / off[1] for off, _, in_table in rounds)
+    show("Check that is logged in the table of SQLite, against without", ratio)
 
 
 async def bench_entry(folder: Path, size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -50,6 +50,12 @@ def cpu_ratios(
             took_s[place] = time.thread_time() - begun_s
         rounds.append([each_s / took_s[0] for each_s in took_s])
     return [statistics.median(ratios) for ratios in zip(*rounds, strict=True)]
+
+
+def ratio_text(ratios: Iterable[float]) -> str:
+    """The median of ratios, and between what the middle half of them is."""
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return f"{median:.3f}x ({low:.2f} to {high:.2f})"
 
 
 def show(label: str, value: str, goal: str = "") -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import msgspec
@@ -115,6 +116,26 @@ async def drive(
         await asyncio.gather(*(keep_calling() for _ in range(CALLERS)))
         elapsed_s = time.monotonic() - begun
         return count / elapsed_s, (sum(process.cpu_times()[:2]) - used_s) / count * 1e6
+
+
+class Load(NamedTuple):
+    """What `drive` takes."""
+
+    address: str
+    pid: int
+    method: str
+    request: Callable[[], bytes]
+    metadata: Sequence[tuple[str, str]] = ()
+
+
+def drive_in_turns(cases: Sequence[Load]) -> list[list[tuple[float, float]]]:
+    """In each round what `drive` returns for each case. All take turns, in another order each time."""
+    rounds = []
+    for _ in range(ROUNDS):
+        places = random.sample(range(len(cases)), len(cases))
+        found = {place: asyncio.run(drive(*cases[place])) for place in places}
+        rounds.append([found[place] for place in range(len(cases))])
+    return rounds
 
 
 def bench_calls(url: str, campus: Campus) -> None:
