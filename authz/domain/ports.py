@@ -104,11 +104,10 @@ class Snapshot(Protocol):
         *,
         after: str = "",
         only_own: bool = False,
-        timed: bool = True,
     ) -> Iterator[tuple[str, ResourceContext]]:
         """The resources of a type in a context that this snapshot gave, behind an id: the id of each, and how
         the subject finds it. `only_own` leaves out what the subject neither owns nor has a share of, at no
-        cost. Without `timed`, their times are left out."""
+        cost."""
 
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None

@@ -156,7 +156,7 @@ class ResourcePage(ListPage[ListedResource]):
             _scope_itself(context, type_name, after)
             if type_name in STRUCTURAL_TYPES
             else self._snapshot.scan_content(
-                context, type_name, self._query.subject, after=after, only_own=only_own, timed=is_timed
+                context, type_name, self._query.subject, after=after, only_own=only_own
             )
         ):
             allowed = known.get(resource.facts)

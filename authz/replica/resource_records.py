@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from itertools import product, starmap
 from typing import NamedTuple
 
@@ -12,26 +11,20 @@ from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.entities import Resource, Visibility
 from authz.domain.facts import OWN, Times, resource_facts, times_of
 from authz.domain.ids import PLATFORM, ResourceRef
-from authz.replica.layout import read_scope, scope_key, subject_key, whole_id, whole_subject
+from authz.replica.layout import read_scope, scope_key, subject_key, whole_subject
 
-_NO_TIMES = Times()
 _NOBODY = b"-"
 """The key of no subject."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class UntimedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The part of a `ResourceRecord` that is read where neither its times nor its scope matter."""
+class ResourceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A resource without its type and id. `scope` is its key."""
 
     owner: bytes
     """The owner's key, empty for none."""
     attributes: int
     """The number of what its facts depend on, besides its owner and times; see `Attributes`."""
-
-
-class ResourceRecord(UntimedRecord, frozen=True, array_like=True, gc=False):
-    """A resource without its type and id. `scope` is its key."""
-
     scope: bytes
     times: Times
 
@@ -57,7 +50,10 @@ class ResourceRecord(UntimedRecord, frozen=True, array_like=True, gc=False):
 
     def context(self, scope: ScopeContext, asker: bytes = _NOBODY) -> ResourceContext:
         """The resource in its scope, as the subject with the key `asker` finds it."""
-        return _context(scope, self.attributes, self.times, is_own=self.owner == asker)
+        facts, is_shared = _FACTS[self.attributes]
+        facts = facts & scope.state.possible | scope.state.facts
+        is_own = self.owner == asker
+        return ResourceContext(scope, facts | OWN if is_own else facts, self.times, is_shared)
 
 
 class Attributes(NamedTuple):
@@ -94,7 +90,6 @@ _NUMBERS = {attributes: number for number, attributes in enumerate(_ATTRIBUTES)}
 _FACTS = [(attributes.facts, attributes.is_shared) for attributes in _ATTRIBUTES]
 """What a decision needs of the attributes with a number."""
 
-_decode_untimed = msgspec.msgpack.Decoder(UntimedRecord).decode
 decode_resource = msgspec.msgpack.Decoder(ResourceRecord).decode
 
 
@@ -110,28 +105,3 @@ def with_shared(record: ResourceRecord, is_shared: bool) -> bytes:
     """The same record, saying whether there is any share of the resource."""
     attributes = _ATTRIBUTES[record.attributes]._replace(is_shared=is_shared)
     return _encode(msgspec.structs.replace(record, attributes=_NUMBERS[attributes]))
-
-
-def read_resources(
-    records: Iterable[tuple[bytes, bytes]], scope: ScopeContext, asker: bytes, *, timed: bool
-) -> Iterator[tuple[str, ResourceContext]]:
-    """From packed ids with the records of resources in a scope: each id with the `context`. Without `timed`,
-    their times are left out, and those that are alike to the asker are one object."""
-    if timed:
-        for key, raw in records:
-            yield whole_id(key), decode_resource(raw).context(scope, asker)
-        return
-    alike: dict[tuple[int, bool], ResourceContext] = {}
-    for key, raw in records:
-        record = _decode_untimed(raw)
-        kind = attributes, is_own = record.attributes, record.owner == asker
-        found = alike.get(kind)
-        if found is None:
-            found = alike[kind] = _context(scope, attributes, _NO_TIMES, is_own=is_own)
-        yield whole_id(key), found
-
-
-def _context(scope: ScopeContext, attributes: int, times: Times, *, is_own: bool) -> ResourceContext:
-    facts, is_shared = _FACTS[attributes]
-    facts = facts & scope.state.possible | scope.state.facts
-    return ResourceContext(scope, facts | OWN if is_own else facts, times, is_shared)

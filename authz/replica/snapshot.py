@@ -41,7 +41,7 @@ from authz.replica.layout import (
     whole_id,
     whole_subject,
 )
-from authz.replica.resource_records import ResourceRecord, decode_resource, read_resources
+from authz.replica.resource_records import ResourceRecord, decode_resource
 from authz.replica.scans import merge_sorted, scan_both, scan_prefix, scan_records
 
 _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
@@ -174,7 +174,6 @@ class ReplicaSnapshot(Snapshot):
         *,
         after: str = "",
         only_own: bool = False,
-        timed: bool = True,
     ) -> Iterator[tuple[str, ResourceContext]]:
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         env, transaction = self._environment, self._transaction
@@ -186,7 +185,7 @@ class ReplicaSnapshot(Snapshot):
             records = merge_sorted([scan_both(transaction, index, here, last) for index in indexes])
         else:
             records = scan_records(transaction, *here, last)
-        return read_resources(records, scope, own_key, timed=timed)
+        return ((whole_id(key), decode_resource(raw).context(scope, own_key)) for key, raw in records)
 
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None

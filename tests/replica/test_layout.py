@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import uuid
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.context import ResourceContext, resource_context_of, scope_context_of
+from authz.domain.context import resource_context_of, scope_context_of
 from authz.domain.entities import (
     Course,
     CourseState,
@@ -24,12 +23,11 @@ from authz.domain.entities import (
     Visibility,
     kind_of,
 )
-from authz.domain.facts import Times
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.replica import layout
 from authz.replica.kinds import CODECS
-from authz.replica.resource_records import decode_resource, encode_resource, read_resources, with_shared
+from authz.replica.resource_records import decode_resource, encode_resource, with_shared
 from tests.facts import terms_of
 
 IDS = st.one_of(
@@ -119,26 +117,6 @@ def test_a_resource_reads_back_whole_and_as_a_context(
             found = record.context(place, layout.subject_key(asker))
             assert (found.facts, found.times) == (expected.facts, expected.times)
             assert found.is_shared is is_shared
-
-
-@given(st.lists(st.tuples(RESOURCES, st.booleans()), max_size=4), SUBJECTS, st.booleans())
-def test_a_scan_of_records_gives_the_context_of_each(
-    resources: list[tuple[Resource, bool]], asker: Subject, timed: bool
-) -> None:
-    place = scope_context_of(Course(id="c", ai_enabled=True), Session(id="s"))
-    key = layout.subject_key(asker)
-    records = [encode_resource(resource, is_shared=is_shared) for resource, is_shared in resources] * 2
-    found = read_resources([(layout.pack_id("n"), each) for each in records], place, key, timed=timed)
-    for record, (id_, context) in zip(records, found, strict=True):
-        expected = decode_resource(record).context(place, key)
-        assert id_ == "n"
-        assert fields_of(context) == fields_of(
-            expected if timed else msgspec.structs.replace(expected, times=Times())
-        )
-
-
-def fields_of(context: ResourceContext) -> tuple[object, ...]:
-    return msgspec.structs.astuple(context)
 
 
 def test_the_numbers_of_attributes_change_only_with_the_format() -> None:

@@ -32,7 +32,6 @@ from authz.domain.entities import (
     ShareKey,
     ShareLevel,
 )
-from authz.domain.facts import Times
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.origin import Origin
@@ -219,12 +218,9 @@ def test_content_is_scanned_by_scope_and_type_as_the_subject_finds_it(
             }
             found = [*snapshot.scan_content(scope, type_name, subject, only_own=only_own)]
             assert {id_ for id_, _ in found} == {r.id for r in here if not only_own or r.key in own}
-            untimed = [*snapshot.scan_content(scope, type_name, subject, only_own=only_own, timed=False)]
-            for (id_, resource), (same_id, without_times) in zip(found, untimed, strict=True):
+            for id_, resource in found:
                 expected = snapshot.resource(ResourceRef(type_name, id_), subject)
                 assert expected is not None
-                assert (same_id, without_times.times) == (id_, Times())
-                assert (without_times.facts, without_times.is_shared) == (resource.facts, resource.is_shared)
                 assert (resource.facts, resource.times, resource.is_shared) == (
                     expected.facts,
                     expected.times,
