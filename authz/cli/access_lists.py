@@ -11,9 +11,11 @@ import typer
 
 from authz.cli.check import Course, Purpose, Session, reason_text
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_if_unknown
 from authz.cli.options import Action, AskedResource, AsOf, OnlyContentWithin, Who
 from authz.cli.output import print_json, time_text
 from authz.domain.ids import course_scope, session_scope
+from authz.domain.lists import PlanKind
 
 _SHOWN = 5
 """How many courses and sessions of a group are printed."""
@@ -40,7 +42,8 @@ def list_resources(
         purpose=purpose,
         on_unlisted=lambda reason: print(f"nothing is listed: {reason_text(reason)}", file=sys.stderr),
     )
-    _print(context, found, ("resource", "course_id", "session_id"))
+    if not _print(context, found, ("resource", "course_id", "session_id")):
+        note_if_unknown(context.client, subject)
 
 
 @on_server()
@@ -54,6 +57,8 @@ def plan(
 ) -> None:
     """Print the result of `list-resources` as a condition on the fields of resources."""
     found = context.client.plan_resources(subject, action, type_name, scope=scope, purpose=purpose)
+    if found.kind is PlanKind.NEVER:
+        note_if_unknown(context.client, subject)
     if context.as_json:
         print_json(found)
         return
@@ -88,5 +93,5 @@ def list_subjects(
     _print(context, found, ("subject", "role", "scope", "rule"))
 
 
-def _print(context: Context, found: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> None:
-    context.show(columns, found, lambda each: [getattr(each, name) for name in columns])
+def _print(context: Context, found: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> int:
+    return context.show(columns, found, lambda each: [getattr(each, name) for name in columns])

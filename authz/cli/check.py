@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_if_unknown
 from authz.cli.options import Action, AskedResource, Who
 from authz.cli.output import print_json, print_rows, time_text
 from authz.client import Answer
@@ -45,6 +46,8 @@ def check(
         for label, value in (("rule", answer.rule), ("valid until", time_text(answer.valid_until))):
             if value:
                 print(f"{label}: {value}")
+    if answer.reason == Reason.NOT_A_MEMBER:
+        note_if_unknown(context.client, subject)
     if not answer.allowed:
         raise typer.Exit(DENIED_EXIT_CODE)
 

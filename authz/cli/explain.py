@@ -6,8 +6,10 @@ import typer
 
 from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_if_unknown
 from authz.cli.options import Action, AskedResource, AsOf, Who
 from authz.cli.output import print_json
+from authz.domain.decisions import Reason
 
 
 @on_server()
@@ -37,5 +39,7 @@ def explain(
         from authz.cli.explanation_tree import print_tree
 
         print_tree(told)
+    if told.answer.reason == Reason.NOT_A_MEMBER:
+        note_if_unknown(context.client, subject)
     if not told:
         raise typer.Exit(DENIED_EXIT_CODE)

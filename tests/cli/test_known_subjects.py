@@ -1,4 +1,4 @@
-"""A mistyped id of a person is told before it is held, suspended or erased in place of somebody else."""
+"""A mistyped id of a person is told, as it is held, suspended, erased or asked about in place of another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import io
 import pytest
 
 from authz.client import Client
-from authz.domain.entities import Account, Course, Entity
+from authz.domain.entities import Account, Course, Entity, Resource
+from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from tests.cli.commands import run
 from tests.serving import served
@@ -41,3 +42,24 @@ def test_a_command_about_a_person_says_if_no_record_names_the_id(
         done = run(*command.format(who).split(), "--address", address)
     assert done.returncode == 0, done.stderr
     assert (note.format(who) in done.stderr) is not is_known
+
+
+@pytest.mark.parametrize(("who", "is_known"), [("user:ada", True), ("user:adda", False)])
+@pytest.mark.parametrize(
+    "question",
+    [
+        "check {} read notebook:n",
+        "explain {} read notebook:n",
+        "list-resources {} read",
+        "plan {} read notebook",
+    ],
+)
+def test_a_question_about_a_person_says_if_no_record_names_the_id(
+    sqlite_url: str, question: str, who: str, is_known: bool
+) -> None:
+    with served(sqlite_url) as address, Client(address) as client:
+        notebook = Resource(type="notebook", id="n", scope=course_scope("alg"))
+        known: list[Entity] = [Course("alg"), notebook, Account(user("ada"))]
+        client.write([Mutation(Operation.CREATE, each) for each in known])
+        done = run(*question.format(who).split(), "--address", address)
+    assert ("note" in done.stderr) is not is_known
