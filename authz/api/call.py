@@ -90,8 +90,9 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `request_id` is the one in the request, empty without one. `deadline` is on the clock of
     `time.monotonic`, in seconds; None for none. `decided` collects what the call decides, for the decision
-    log; None without one. `require_permitted`, of a write, raises once the caller may no longer make it, or
-    the person on whose behalf it is made. `person_requirements` are those that the person has met.
+    log; None without one. `require_permitted`, of a call that changes something, raises once the caller may
+    no longer make it, or the person on whose behalf it is made; None for another. `person_requirements` are
+    those that the person has met.
     """
 
     method: Method

@@ -132,12 +132,12 @@ class Pipeline:
         if call.method.kind is CallKind.IMPORT:
             permitted: Any = Recheck(partial(self._require_unchanged, call)).each(cast("Any", request))
             return await run(permitted, call)
-        if call.method.kind is CallKind.WRITE and not call.method.permission:
-            require = partial(self._require_unchanged, call)
-            return await run(request, msgspec.structs.replace(call, require_permitted=require))
         if call.method.kind in _CHANGING:
-            # Its proof, or the writes of others, may take seconds before it changes anything.
-            return await Recheck(partial(self._require_permitted, call)).result_of(run(request, call))
+            # Its proof, or the writes of others, may take seconds before it changes anything. Once it has
+            # changed something, its answer says so, also to a caller that it took the permission from.
+            require = self._require_permitted if call.method.permission else self._require_unchanged
+            recheck = Recheck(partial(require, call))
+            return await run(request, msgspec.structs.replace(call, require_permitted=recheck.require))
         if not call.method.server_streams:
             return await run(request, call)
         try:

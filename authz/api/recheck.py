@@ -26,6 +26,22 @@ class Recheck:
         self._permitted_at = time.monotonic()
         self._next_at = self._permitted_at + INTERVAL_S
 
+    async def require(self) -> None:
+        """Raise if the caller may no longer make the call; asks only if the last answer is old."""
+        if time.monotonic() < self._next_at:
+            return
+        try:
+            await self._require()
+        except UnavailableError:
+            if time.monotonic() - self._permitted_at > MAX_UNKNOWN_S:
+                raise
+        except AuthzError as error:
+            error.ended_call = True
+            raise
+        else:
+            self._permitted_at = time.monotonic()
+        self._next_at = time.monotonic() + INTERVAL_S
+
     async def result_of(self, running: Awaitable[ResultT]) -> ResultT:
         """The result of `running`. When the caller may no longer make the call, cancels it and raises why."""
         task = asyncio.ensure_future(running)
@@ -35,7 +51,7 @@ class Recheck:
                 done, _ = await asyncio.wait((task,), timeout=left_s)
                 if done:
                     return task.result()
-                await self._check_if_due()
+                await self.require()
         finally:
             task.cancel()
 
@@ -50,20 +66,5 @@ class Recheck:
                 request = await self.result_of(anext(left))
             except StopAsyncIteration:
                 return
-            await self._check_if_due()
+            await self.require()
             yield request
-
-    async def _check_if_due(self) -> None:
-        if time.monotonic() < self._next_at:
-            return
-        try:
-            await self._require()
-        except UnavailableError:
-            if time.monotonic() - self._permitted_at > MAX_UNKNOWN_S:
-                raise
-        except AuthzError as error:
-            error.ended_call = True
-            raise
-        else:
-            self._permitted_at = time.monotonic()
-        self._next_at = time.monotonic() + INTERVAL_S

@@ -26,6 +26,7 @@ from authz.domain.instants import format_instant
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.group_commit import RequirePermitted
 from authz.engine.publish import Published, Publisher
 from authz.policy.course import course_files, load_course_policy
 from authz.policy.edit import Course, edit_files, rebase_files
@@ -115,10 +116,12 @@ class DraftEditor:
         files = files_text(await self.gate.compute(partial(rebase_files, *sides)))
         return msgspec.structs.replace(draft, files=files, base_number=number)
 
-    async def publish(self, draft: PolicyDraft, origin: Authorship) -> Published:
+    async def publish(
+        self, draft: PolicyDraft, origin: Authorship, require_permitted: RequirePermitted | None = None
+    ) -> Published:
         """Make a draft, as it was read, the next version, as `Publisher.apply` does. Delete it, unless it is
         equal to the active version, or somebody has edited it meanwhile."""
-        published = await self._apply(draft, origin, validate_only=False)
+        published = await self._apply(draft, origin, require_permitted, validate_only=False)
         if published.changed:
             with suppress(NotFoundError, FailedPreconditionError):
                 await self.gate.run(partial(self.drafts.delete, draft.key, etag=draft.etag))
@@ -138,7 +141,7 @@ class DraftEditor:
         warnings as of now."""
         if publication.at <= self.clock.at(0):
             raise malformed("publish_at", "is in the past; name a later time, or publish the draft now")
-        found = await self._apply(draft, publication, validate_only=True)
+        found = await self._apply(draft, publication, None, validate_only=True)
         if not found.changed:
             raise precondition_failed(
                 f"draft {draft.key} is equal to the active version, so there is nothing to publish; edit it",
@@ -155,7 +158,14 @@ class DraftEditor:
         await self.gate.run(partial(self.drafts.replace, changed, etag=draft.etag))
         return changed
 
-    async def _apply(self, draft: PolicyDraft, origin: Authorship, *, validate_only: bool) -> Published:
+    async def _apply(
+        self,
+        draft: PolicyDraft,
+        origin: Authorship,
+        require_permitted: RequirePermitted | None,
+        *,
+        validate_only: bool,
+    ) -> Published:
         try:
             return await self.publisher.apply(
                 draft.files,
@@ -164,6 +174,7 @@ class DraftEditor:
                 expected=draft.base_number,
                 validate_only=validate_only,
                 draft=draft,
+                require_permitted=require_permitted,
             )
         except FailedPreconditionError as error:
             if error.reason is ErrorReason.PRECONDITION_FAILED:

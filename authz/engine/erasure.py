@@ -16,7 +16,7 @@ from authz.domain.ids import Subject
 from authz.domain.ports import Listing, Page, View
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.group_commit import GroupCommitter
+from authz.engine.group_commit import GroupCommitter, RequirePermitted
 from authz.engine.polling import poll
 from authz.store.personal_data import PersonalData
 
@@ -37,12 +37,18 @@ class Eraser:
     committer: GroupCommitter
     steps: BackgroundSteps
 
-    async def erase(self, request: ErasureRequest, deadline: float | None) -> ErasureCertificate:
+    async def erase(
+        self,
+        request: ErasureRequest,
+        deadline: float | None,
+        require_permitted: RequirePermitted | None = None,
+    ) -> ErasureCertificate:
         """Begin an erasure; return what is done of it when it is complete, or when the caller's time is up.
 
-        Raises as `PersonalData.begin_erasure`.
+        Raises as `PersonalData.begin_erasure`, and what `require_permitted` does before it begins.
         """
-        pseudonym = await self.committer.run_batch(partial(self.data.begin_erasure, request))
+        begin = partial(self.data.begin_erasure, request)
+        pseudonym = await self.committer.run_batch(begin, require_permitted)
         end_at = time.monotonic() + _WAIT_S
         if deadline is not None:
             end_at = min(end_at, (time.monotonic() + deadline) / 2)

@@ -77,14 +77,15 @@ class GroupCommitter:
     async def write(
         self, request: WriteRequest, require_permitted: RequirePermitted | None = None
     ) -> ConsistencyToken:
-        """As `Directory.write`. Raises what `require_permitted` does while the write waits, and drops it."""
+        """As `Directory.write`. Raises what `require_permitted` does until the write begins, and drops it."""
         queue = self._revocations if request.takes_access_away else self._writes
         state: ConsistencyToken = await self._hand_over(queue, request, require_permitted)
         return state
 
-    async def run_batch(self, batch: Callable[[], T]) -> T:
-        """Call `batch`, which writes a bounded batch in one transaction, in the write thread."""
-        result: T = await self._hand_over(self._batches, batch)
+    async def run_batch(self, batch: Callable[[], T], require_permitted: RequirePermitted | None = None) -> T:
+        """Call `batch`, which writes a bounded batch in one transaction, in the write thread. Raises what
+        `require_permitted` does until it begins, and drops it."""
+        result: T = await self._hand_over(self._batches, batch, require_permitted)
         return result
 
     async def close(self) -> None:
@@ -96,6 +97,8 @@ class GroupCommitter:
     async def _hand_over(
         self, queue: deque[_Waiting[T]], work: T, require_permitted: RequirePermitted | None = None
     ) -> Any:
+        if require_permitted is not None:
+            await require_permitted()
         if self._closed:
             raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again later")
         loop = asyncio.get_running_loop()

@@ -39,6 +39,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.course_review import CoursePolicyReview
 from authz.engine.directory_warnings import PolicyWarnings
+from authz.engine.group_commit import RequirePermitted
 from authz.engine.policies import CompiledPolicies, no_policy
 from authz.engine.policy_cases import Report, SnapshotOf, validate_files
 from authz.engine.write import DirectoryWriter, WriteReport
@@ -161,29 +162,42 @@ class Publisher:
         expected: int | None,
         validate_only: bool,
         draft: PolicyDraft | None = None,
+        require_permitted: RequirePermitted | None = None,
     ) -> Published:
         """Make the next version of these files, and activate it. Equal files change nothing.
 
         `expected` is the number that must be active, 0 for none, None for any. What is activated at the same
         time counts as activated before. Raises `PolicyError`, `FailedPreconditionError` if another version is
-        active or there is no such course, `ConflictError` if others were always faster, and `NotFoundError`
-        if `draft`, whose files these are, was deleted meanwhile.
+        active or there is no such course, `ConflictError` if others were always faster, `NotFoundError` if
+        `draft`, whose files these are, was deleted meanwhile, and what `require_permitted` does before the
+        version is written.
         """
+        attempt = partial(
+            self._apply,
+            files=files,
+            origin=origin,
+            scope=scope,
+            expected=expected,
+            validate_only=validate_only,
+            draft=draft,
+            require_permitted=require_permitted,
+        )
         for _ in range(_MAX_LOST_RACES):
             await self._active_as_expected(scope, expected)  # before the proof, which may take seconds
             with suppress(ConflictError):
-                return await self._apply(files, origin, scope, expected, draft, validate_only=validate_only)
-        return await self._apply(files, origin, scope, expected, draft, validate_only=validate_only)
+                return await attempt()
+        return await attempt()
 
     async def _apply(
         self,
+        *,
         files: str,
         origin: Authorship,
         scope: Scope,
         expected: int | None,
-        draft: PolicyDraft | None,
-        *,
         validate_only: bool,
+        draft: PolicyDraft | None,
+        require_permitted: RequirePermitted | None,
     ) -> Published:
         validated = await self.validate(files, scope)
         before, read_at = await self._active_as_expected(scope, expected)
@@ -194,10 +208,17 @@ class Publisher:
         now = self.clock.at(read_at.committed_at)
         number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
         request = publication(number + 1, files, origin, now, activated_at, scope=scope)
-        return await self._publish(msgspec.structs.replace(request, draft=draft), validated)
+        request = msgspec.structs.replace(request, draft=draft)
+        return await self._publish(request, validated, require_permitted)
 
     async def roll_back(
-        self, number: int, origin: Authorship, *, scope: Scope = PLATFORM, expected: int | None
+        self,
+        number: int,
+        origin: Authorship,
+        *,
+        scope: Scope = PLATFORM,
+        expected: int | None,
+        require_permitted: RequirePermitted | None = None,
     ) -> Published:
         """Make the next version of the files of an earlier one, as `apply` does.
 
@@ -206,7 +227,14 @@ class Publisher:
         earlier = (await self.read(number, scope)).version
         reason = origin.reason or f"roll back to version {number}"
         origin = msgspec.structs.replace(origin, reason=reason)
-        return await self.apply(earlier.files, origin, scope=scope, expected=expected, validate_only=False)
+        return await self.apply(
+            earlier.files,
+            origin,
+            scope=scope,
+            expected=expected,
+            validate_only=False,
+            require_permitted=require_permitted,
+        )
 
     async def read(self, number: int, scope: Scope = PLATFORM) -> _Active:
         """A version, the active one for 0. Raises `NotFoundError`."""
@@ -271,14 +299,16 @@ class Publisher:
                 key=str(scope),
             )
 
-    async def _publish(self, request: WriteRequest, validated: Validated) -> Published:
+    async def _publish(
+        self, request: WriteRequest, validated: Validated, require_permitted: RequirePermitted | None
+    ) -> Published:
         version = request.mutations[0].target
         assert isinstance(version, PolicyVersion)  # noqa: S101  made so; narrows the type
         if version.scope == PLATFORM:
             # This process has it compiled when it is activated.
             await self.gate.compute(partial(self.policies.compiled, version))
         try:
-            report = await self._write_when_reviewed(request, validated)
+            report = await self._write_when_reviewed(request, validated, require_permitted)
         except (AlreadyExistsError, FailedPreconditionError) as error:
             if error.reason in (ErrorReason.REFERENCE_NOT_FOUND, ErrorReason.LAST_ADMINISTRATOR):
                 raise  # the course was deleted, or nobody could edit the policy any more
@@ -287,7 +317,9 @@ class Publisher:
             ) from None
         return Published(version, True, report.state, validated.tests, validated.warnings, report.replicated)
 
-    async def _write_when_reviewed(self, request: WriteRequest, validated: Validated) -> WriteReport:
+    async def _write_when_reviewed(
+        self, request: WriteRequest, validated: Validated, require_permitted: RequirePermitted | None
+    ) -> WriteReport:
         """Write, unless what the policy is right under has changed; look again at what courses activated."""
         preconditions, review = request.preconditions + validated.preconditions, validated.review
         request = msgspec.structs.replace(request, preconditions=preconditions)
@@ -295,7 +327,7 @@ class Publisher:
             if review is not None:
                 request = msgspec.structs.replace(request, course_policies_at=review.revision)
             try:
-                return await self.writer.write(request)
+                return await self.writer.write(request, require_permitted)
             except ConflictError:
                 if review is None or not await self.gate.compute(review.advance):
                     raise

@@ -90,12 +90,19 @@ class DirectoryWriter:
             return None
         return WriteReport(state, await self.gate.wait_until_replicated(state))
 
-    async def remove_member(self, subject: Subject, scope: Scope, origin: Origin) -> WriteReport:
-        """Remove a subject from a course with its sessions, or from a session, in bounded revisions."""
+    async def remove_member(
+        self,
+        subject: Subject,
+        scope: Scope,
+        origin: Origin,
+        require_permitted: RequirePermitted | None = None,
+    ) -> WriteReport:
+        """Remove a subject from a course with its sessions, or from a session, in bounded revisions. Raises
+        what `require_permitted` does before each."""
         part = partial(self.directory.remove_member, subject, scope, origin)
         is_all = False
         while not is_all:
-            state, is_all = await self.committer.run_batch(part)
+            state, is_all = await self.committer.run_batch(part, require_permitted)
         return WriteReport(state, await self.gate.wait_until_replicated(state))
 
     async def import_parts(self, parts: AsyncIterable[ImportPart]) -> ImportReport:

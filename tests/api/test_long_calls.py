@@ -118,9 +118,10 @@ async def test_a_policy_is_not_published_when_its_caller_is_no_longer_known_afte
     applied = secured.policy.ApplyPolicy(request, metadata=editor, timeout=60)
     await asyncio.to_thread(begun.wait, 20)
     (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+    await asyncio.sleep(0.6)  # until it asks again
+    may_end.set()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await applied
-    may_end.set()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     with opened(sqlite_url) as engine, read_transaction(engine) as connection:
         versions = connection.scalars(select(ENTITY_TABLES["policy_version"].c.number)).all()
@@ -176,10 +177,10 @@ async def test_a_rename_that_waits_is_dropped_when_its_caller_is_no_longer_known
         assert may_end.wait(60)
         return write_group(self, requests)
 
-    async def told(self: GroupCommitter, batch: Any) -> Any:
+    async def told(self: GroupCommitter, batch: Any, require_permitted: Any = None) -> Any:
         if isinstance(batch, partial) and batch.func.__name__ == "rename":
             waits.set()
-        return await run_batch(self, batch)
+        return await run_batch(self, batch, require_permitted)
 
     grant(sqlite_url, {"service:officer": "privacy_officer"})
     maya, other = (pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name) for name in ("maya", "other"))

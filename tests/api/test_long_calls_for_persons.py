@@ -15,6 +15,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
+from authz.engine.consistency import ConsistencyGate
 from authz.engine.policy_cases import validate_files
 from authz.store.directory import SqlDirectory
 from authz.v1 import common_pb2 as pb
@@ -23,7 +24,7 @@ from authz.v1 import policy_pb2 as plpb
 from authz.v1 import privacy_pb2 as ppb
 from tests.api.test_api import delete, touch
 from tests.api.test_policies import messages, refused
-from tests.api.test_rights import ALGEBRA, acting_for, campus, given, write
+from tests.api.test_rights import ALGEBRA, acting_for, campus, given, publish, write
 from tests.callers import directory_of, grant
 from tests.policies import with_rows
 from tests.service import Service, in_process, reason_of
@@ -32,6 +33,7 @@ TESS = MembershipKey(parse_subject("user:tess"), course_scope("algebra"), "teach
 STU_LEAVES = dpb.RemoveMemberRequest(
     subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id="stu"), scope=ALGEBRA, reason="left"
 )
+ROOT = MembershipKey(parse_subject("user:root"), PLATFORM, "platform_admin")
 CALLS: dict[str, Callable[[Service], Awaitable[Any]]] = {
     "write": lambda service: write(service, given("new", ALGEBRA, "student"), person="tess"),
     "removal": lambda service: service.directory.RemoveMember(STU_LEAVES, metadata=acting_for("tess")),
@@ -136,14 +138,43 @@ async def test_a_policy_is_not_published_when_its_person_loses_the_right_during_
     request = plpb.ApplyPolicyRequest(files=messages(with_rows("# reviewed")))
     applied = sqlite_service.policy.ApplyPolicy(request, metadata=acting_for("root"), timeout=60)
     await asyncio.to_thread(held.begun.wait, 20)
-    root = MembershipKey(parse_subject("user:root"), PLATFORM, "platform_admin")
-    await asyncio.to_thread(take_away, sqlite_url, root)
+    await asyncio.to_thread(take_away, sqlite_url, ROOT)
+    await asyncio.sleep(0.6)  # until it asks again
+    held.may_end.set()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await applied
-    held.may_end.set()
     assert reason_of(caught.value) == "PERMISSION_MISSING"
     listed = await sqlite_service.policy.ReadPolicyVersions(plpb.ReadPolicyVersionsRequest())
     assert [each.number for each in listed.policy_versions] == [1]
+
+
+@in_process
+@pytest.mark.parametrize(
+    ("call", "right"),
+    [
+        *((call, TESS) for call in CALLS.values()),
+        (lambda service: publish(service, with_rows("# reviewed"), "root"), ROOT),
+    ],
+    ids=[*CALLS, "publication"],
+)
+async def test_what_is_done_is_answered_as_done_though_its_person_has_lost_the_right_since(
+    sqlite_service: Service,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Service], Awaitable[Any]],
+    right: MembershipKey,
+) -> None:
+    await campus(sqlite_service)
+    grant(sqlite_url, {"user:other": "platform_admin"})  # since the last administrator stays
+    wait = ConsistencyGate.wait_until_replicated
+
+    async def wait_for_long(self: ConsistencyGate, state: ConsistencyToken) -> bool:
+        await asyncio.to_thread(take_away, sqlite_url, right)
+        await asyncio.sleep(0.8)
+        return await wait(self, state)
+
+    monkeypatch.setattr(ConsistencyGate, "wait_until_replicated", wait_for_long)
+    assert (await call(sqlite_service)).replicated
 
 
 @in_process

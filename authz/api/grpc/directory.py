@@ -101,7 +101,7 @@ class DirectoryServicer:
         person = call.principal.on_behalf_of
         await call.require_throughout(partial(self.rights.require_removal, person, subject, scope))
         origin = call.origin(parse_reason(request.reason))
-        report = await self.writer.remove_member(subject, scope, origin)
+        report = await self.writer.remove_member(subject, scope, origin, call.require_permitted)
         return pb.RemoveMemberResponse(
             written_at=token_message(self.gate, report.state), replicated=report.replicated
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -64,7 +65,12 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         origin = _origin(request, call)
         expected = await self._expected(request, call, PolicySource(files=files), scope)
         published = await self.publisher.apply(
-            files, origin, scope=scope, expected=expected, validate_only=request.validate_only
+            files,
+            origin,
+            scope=scope,
+            expected=expected,
+            validate_only=request.validate_only,
+            require_permitted=call.require_permitted,
         )
         return pb.ApplyPolicyResponse(**self._outcome(published))
 
@@ -75,7 +81,9 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         number = parse_number(request.number, field="number", least=1)
         scope, origin = parse_policy_scope(request.course_id), _origin(request, call)
         expected = await self._expected(request, call, PolicySource(number=number), scope)
-        published = await self.publisher.roll_back(number, origin, scope=scope, expected=expected)
+        published = await self.publisher.roll_back(
+            number, origin, scope=scope, expected=expected, require_permitted=call.require_permitted
+        )
         return pb.RollBackPolicyResponse(**self._outcome(published))
 
     async def PublishPolicyDraft(
@@ -86,7 +94,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         draft = await self.draft_editor.read_at(key, etag)
         source = PolicySource(files=draft.files)
         await self._require_publication(call, source, key.scope)
-        published = await self.draft_editor.publish(draft, _origin(request, call))
+        published = await self.draft_editor.publish(draft, _origin(request, call), call.require_permitted)
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
 
     async def SchedulePolicyDraft(
@@ -218,8 +226,10 @@ class PolicyServicer(DraftCalls, ShadowCalls):
 
     async def _require_publication(self, call: Call, source: PolicySource, scope: Scope) -> int | None:
         """As `PersonRights.require_publication`. A proof takes long, so the person is asked about again."""
-        await require_policy_edit(call, self.rights, scope)
-        return await self.rights.require_publication(call.principal.on_behalf_of, source, scope)
+        person = call.principal.on_behalf_of
+        held_to = await self.rights.require_publication(person, source, scope)
+        call.person_requirements.append(partial(self.rights.require_policy_edit, person, scope))
+        return held_to
 
     def _outcome(self, published: Published) -> dict[str, Any]:
         return {

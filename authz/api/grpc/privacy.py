@@ -74,9 +74,7 @@ class PrivacyServicer:
         erasure = parse_erasure(request, call.origin(parse_given_reason(request.reason)))
         person = call.principal.on_behalf_of
         await self.rights.require_rank(person, [erasure.subject])
-        if erasure.subject == person:
-            call.person_requirements.clear()  # which end with the person's own records
-        certificate = await self.eraser.erase(erasure, call.deadline)
+        certificate = await self.eraser.erase(erasure, call.deadline, call.require_permitted)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
     async def ReadErasures(self, request: pb.ReadErasuresRequest, call: Call) -> pb.ReadErasuresResponse:
@@ -129,8 +127,6 @@ class PrivacyServicer:
             # The tokens of a service would give the roles of the other one, too.
             gains = [subject, to] if subject.type is SubjectType.SERVICE else [subject]
             await self.rights.require_rank(person, gains)
-        if subject == person:
-            call.person_requirements.clear()  # which move with the person's own records
         renaming = RenameRequest(
             subject=subject,
             to=to,
@@ -138,7 +134,8 @@ class PrivacyServicer:
             merge=request.merge,
             moves_roles=grants,
         )
-        state, counts = await self.committer.run_batch(partial(self.data.rename, renaming))
+        rename = partial(self.data.rename, renaming)
+        state, counts = await self.committer.run_batch(rename, call.require_permitted)
         return pb.RenameSubjectResponse(
             written_at=token_message(self.gate, state),
             replicated=await self.gate.wait_until_replicated(state),
@@ -171,7 +168,8 @@ class PrivacyServicer:
         """Set the period of one kind of data on all servers."""
         await require_of_person(call, self.rights)
         wanted = parse_period_request(request, call.origin(parse_given_reason(request.reason)))
-        rule, state = await self.committer.run_batch(partial(self.retention.set_period, wanted))
+        set_period = partial(self.retention.set_period, wanted)
+        rule, state = await self.committer.run_batch(set_period, call.require_permitted)
         token = token_message(self.gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
 
@@ -185,6 +183,6 @@ class PrivacyServicer:
         await require_of_person(call, self.rights)
         subject = parse_subject(request, "subject", field="subject")
         origin = call.origin(parse_given_reason(request.reason))
-        state = await self.committer.run_batch(partial(write, subject, origin))
+        state = await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)
         await self.gate.wait_until_replicated(state)
         return token_message(self.gate, state)
