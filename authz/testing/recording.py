@@ -32,7 +32,7 @@ class ServedRequest(msgspec.Struct):
         if not self.is_served:
             return ""
         if not self.questions:
-            return "nothing was asked"
+            return "nothing was checked"
         if any(each.allowed and each.code == _OK for each in self.questions):
             return ""
         last = self.questions[-1]
@@ -92,7 +92,7 @@ class Recording:
         return recorded
 
     def assert_asked(self, *, public: Collection[str] = ()) -> None:
-        """Fail, with every request that was served although nothing was asked or everything was denied.
+        """Fail, with every request that was served although nothing was checked or every check was denied.
 
         `public` names the requests that everybody may make, as `GET /about`, or `GET /static/*`.
         """
@@ -104,7 +104,7 @@ class Recording:
         ]
         if faults:
             lines = "\n".join(dict.fromkeys(faults))
-            raise AssertionError(f"served without a right:\n{lines}")
+            raise AssertionError(f"served without a check that allowed it:\n{lines}")
         if not self.requests:
             raise AssertionError(
                 "no request was recorded; send them to `recording.app(…)`, or in `recording.request(…)`"

@@ -19,6 +19,7 @@ from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.domain.toml import parse_toml
+from authz.domain.vocabulary import suggest
 from authz.policy.campus import read_campus
 from authz.policy.load import load_policy, policy_directory, read_folder
 from authz.runtime.compose import system_clock
@@ -112,6 +113,8 @@ class ServiceUnderTest:
         denied to everybody.
         """
         __tracebackhide__ = True
+        if reason and reason not in Reason.__members__:
+            raise malformed("reason", f"is `{reason}`; {suggest(reason, Reason.__members__)}")
         answer = self.client.check(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
@@ -124,7 +127,7 @@ class ServiceUnderTest:
             )
         if reason and answer.reason != reason:
             raise AssertionError(
-                f"{subject} may not {action} {resource} for {_reason(answer)}, and not for {reason}"
+                f"{subject} may not {action} {resource}: the reason is {_reason(answer)}, not {reason}"
             )
         return answer
 
@@ -140,7 +143,7 @@ class ServiceUnderTest:
         known = {course.entity.id for course in self.client.read_courses(ids=names)}
         for name in names:
             if name not in known:
-                raise AssertionError(f"there is no course {name}")
+                raise AssertionError(f"there is no course `{name}`; load it or write it first")
         searches = [
             LeakSearch(self.client, vocabulary, inside=inside, outside=outside)
             for inside, outside in (names, names[::-1])

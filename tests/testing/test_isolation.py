@@ -118,7 +118,7 @@ def test_a_leak_is_found_by_the_call_that_tells_of_it(
 @pytest.mark.parametrize(
     ("courses", "why"),
     [
-        (("algebra", "poetyr"), "there is no course poetyr"),
+        (("algebra", "poetyr"), "there is no course `poetyr`; load it"),
         (("algebra", "algebra"), "nobody is in only one of"),
         (("poetry", "history"), "nobody is in only one of"),
     ],

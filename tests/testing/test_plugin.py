@@ -79,19 +79,23 @@ def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -
 
         def test_time_as_text(authz_service):
             authz_service.set_time("2100-07-01")
+
+        def test_no_such_reason(authz_service):
+            authz_service.assert_denied("user:omar", "read", "notebook:nb", reason="NOT_MEMBER")
     """)
     done = application.runpytest_inprocess()
-    done.assert_outcomes(failed=7, passed=1)
+    done.assert_outcomes(failed=8, passed=1)
     done.stdout.fnmatch_lines(
         [
             "E*user:maya may not read material:exam: CONDITION_NOT_MET (not published); it would be*",
             "E*user:maya may read notebook:nb: p, student, *, notebook, read, own, allow (default.csv:*)",
-            "E*user:maya may not read material:exam for CONDITION_NOT_MET*, and not for NOT_A_MEMBER",
+            "E*user:maya may not read material:exam: the reason is CONDITION_NOT_MET*, not NOT_A_MEMBER",
             'E*material:exma, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
             'E*notebook, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
             "E*directory is missing; the records are in a table of this name",
             "E*in *empty.toml",
             "E*time is `'2100-07-01'`; give a datetime with a time zone",
+            "E*reason is `NOT_MEMBER`; did you mean `NOT_A_MEMBER`?",
         ]
     )
 
@@ -250,8 +254,8 @@ def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Py
     done.assert_outcomes(failed=2, passed=1)
     done.stdout.fnmatch_lines(
         [
-            "E*served without a right:",
-            "E*  GET /open: nothing was asked",
+            "E*served without a check that allowed it:",
+            "E*  GET /open: nothing was checked",
             "E*  GET /heedless: user:omar may not read notebook:nb: NOT_A_MEMBER",
             "E*  GET /mistaken: user:omar may not raed notebook:nb: UNKNOWN_ACTION",
             "E*no request was recorded*",
