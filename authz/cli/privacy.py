@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.known_subjects import note_if_unknown
 from authz.cli.options import OnlySubject, Reason, Who, Yes, parsed_option
 from authz.cli.output import print_json
-from authz.client import Client
+from authz.client import CallError, Client
 from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureCertificate
 from authz.domain.errors import malformed
 from authz.domain.exports import ExportEnd, ExportItem, ExportSection, SubjectExport
@@ -35,6 +36,7 @@ app.add_typer(retention.app, name="retention")
 _MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 5.0
 _WAIT_S = 60.0
 _NOT_CONFIRMED = 1
+_PSEUDONYM = re.compile(rf"(user|service):{PSEUDONYM_PREFIX}[0-9a-f]{{32}}")
 Wait = Annotated[
     bool,
     typer.Option(
@@ -115,8 +117,9 @@ def erase(
         )
         if wait:
             certificate = _confirmed(context.client, who, certificate)
-    except KeyboardInterrupt:
-        print("an erasure that has begun goes on; see it with: authz privacy erasures", file=sys.stderr)
+    except (CallError, KeyboardInterrupt) as error:
+        if not (isinstance(error, CallError) and error.reason):  # a refusal has a reason, a lost answer none
+            print("an erasure that has begun goes on; see it with: authz privacy erasures", file=sys.stderr)
         raise
     _show(certificate, as_json=context.as_json)
     if wait and not certificate.is_confirmed:
@@ -173,8 +176,11 @@ def erase_log(
     """
     from authz.audit.lines import LinesFile
 
-    if not pseudonym.id.startswith(PSEUDONYM_PREFIX):
-        raise malformed("PSEUDONYM", f"is `{pseudonym}`; see it with `authz privacy erasures`")
+    if not _PSEUDONYM.fullmatch(str(pseudonym)):
+        raise malformed(
+            "PSEUDONYM",
+            f"is `{pseudonym}`; copy all of `user:erased-…` from the certificate: `authz privacy erasures`",
+        )
     lines = LinesFile(file, max_bytes=0, kept=0).replace(who, pseudonym)
     print(f"{file} and its rotated files: {lines} lines have {pseudonym} now")
 

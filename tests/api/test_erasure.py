@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import grpc
 import msgspec
 import pytest
 
@@ -324,17 +325,29 @@ def test_the_certificate_of_an_id_that_nobody_has_says_that_nothing_was_found(ad
     assert "nothing found: no record, change or decision named the subject" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(KeyboardInterrupt(), 130), (CallError(grpc.StatusCode.UNAVAILABLE, "", "Socket closed"), 2)],
+    ids=["Ctrl-C", "the server was killed"],
+)
 def test_an_interrupted_command_says_that_the_erasure_goes_on(
-    maya: Person, address: str, monkeypatch: pytest.MonkeyPatch
+    maya: Person, address: str, monkeypatch: pytest.MonkeyPatch, failure: BaseException, code: int
 ) -> None:
-    """As by Ctrl-C while the command waits until every machine has confirmed."""
+    """Interrupted while the command waits until every machine has confirmed."""
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise failure
 
     monkeypatch.setattr(privacy, "_confirmed", interrupt)
     options = ("--reason", REASON, "--orphan-resources", "--yes", "--address", address)
     done = run("privacy", "erase", str(maya.subject), *options)
-    assert done.returncode == 130
+    assert done.returncode == code
     assert "an erasure that has begun goes on; see it with: authz privacy erasures" in done.stderr
     assert [*maya.client.privacy.erasures(maya.subject)]
+
+
+def test_a_refused_erasure_does_not_seem_to_have_begun(maya: Person, address: str) -> None:
+    options = ("--reason", REASON, "--resources-to", str(maya.subject), "--yes", "--address", address)
+    refused = run("privacy", "erase", str(maya.subject), *options)
+    assert refused.returncode == 2
+    assert "goes on" not in refused.stderr

@@ -102,16 +102,27 @@ def test_only_the_lines_of_the_subject_are_changed(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_the_command_replaces_a_person_and_needs_the_pseudonym_of_the_certificate(tmp_path: Path) -> None:
+PSEUDONYM = f"user:erased-{7:032x}"
+
+
+def test_the_command_replaces_a_person_by_the_pseudonym_of_the_certificate(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
     LinesFile(path, max_bytes=65_536, kept=1).write([entry(1)])
-    wrong = run("privacy", "erase-log", "user:maya", "user:omar", path)
-    assert wrong.returncode == 2
-    assert "see it with `authz privacy erasures`" in wrong.stderr
-    done = run("privacy", "erase-log", "user:maya", "user:erased-7", path)
+    done = run("privacy", "erase-log", "user:maya", PSEUDONYM, path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{path} and its rotated files: 1 lines have user:erased-7 now\n"
-    assert json.loads(path.read_text())["subject"] == "user:erased-7"
+    assert done.stdout == f"{path} and its rotated files: 1 lines have {PSEUDONYM} now\n"
+    assert json.loads(path.read_text())["subject"] == PSEUDONYM
+
+
+@pytest.mark.parametrize("wrong", ["user:omar", PSEUDONYM[:-1], f"{PSEUDONYM}0", PSEUDONYM.replace("0", "x")])
+def test_the_command_refuses_what_no_certificate_has(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "decisions.jsonl"
+    LinesFile(path, max_bytes=65_536, kept=1).write([entry(1)])
+    before = path.read_bytes()
+    refused = run("privacy", "erase-log", "user:maya", wrong, path)
+    assert refused.returncode == 2
+    assert f"PSEUDONYM is `{wrong}`; copy all of" in refused.stderr
+    assert path.read_bytes() == before
 
 
 def test_as_many_old_files_are_kept_as_asked_for(tmp_path: Path) -> None:
