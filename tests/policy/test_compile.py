@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from authz.domain.decisions import Reason
+from authz.domain.decisions import Reason, Rule
 from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, course_scope, session_scope
-from authz.policy.compile import CompiledPolicy
+from authz.policy.compile import Clause, CompiledPolicy, CompiledRules
+from authz.policy.condition import Condition
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from tests.facts import BITS, bits
 from tests.policy.reference import decide
@@ -172,3 +174,20 @@ def test_the_rules_are_kept_as_written_with_where_they_stand(name: str) -> None:
                 rule.condition,
                 rule.effect,
             ]
+
+
+CONDITIONS = [Condition(required, other & ~required) for required in range(4) for other in range(4)]
+"""Over two facts."""
+RULE = Rule("student", "*", "quiz", "read", "", "", "default.csv:7")
+
+
+def test_rules_may_allow_what_they_allow_for_some_facts_between_the_certain_and_the_possible() -> None:
+    """A list leaves out a whole scope by this, so it may never be false where a check would allow."""
+    clauses = [[], *([Clause(condition, RULE, 0)] for condition in CONDITIONS)]
+    for denies, allows, certain, more in product(clauses, clauses, range(4), range(4)):
+        rules, possible = CompiledRules(denies, allows), certain | more
+        between = {certain | facts & possible for facts in range(4)}
+        if any(rules.verdict(facts).allowed for facts in between):
+            assert rules.may_allow(certain, possible)
+        if len(between) == 1:
+            assert rules.may_allow(certain, possible) is rules.verdict(certain).allowed

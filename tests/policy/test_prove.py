@@ -252,3 +252,4 @@ def test_every_fact_that_excludes_or_implies_another_does_so_in_the_search() -> 
         frozenset(("session_live", "session_ended")),
     }
     assert consequences(bits("shared_edit"), 0) == (bits("shared_edit", "shared_view"), 0)
+    assert consequences(0, bits("shared_view")) == (0, bits("shared_edit", "shared_view"))
