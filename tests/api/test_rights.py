@@ -104,6 +104,7 @@ async def test_a_membership_that_a_person_may_not_write_is_refused(
     error = await refused(write(sqlite_service, other, mutation, person=person))
     permission = dict(info_of(error).metadata)["permission"]
     denied(error, permission, dict(info_of(error).metadata)["scope"])
+    assert str(error.details()).startswith("mutations[")
     outcome = await sqlite_service.directory.Import(
         iter([dpb.ImportRequest(mutations=[mutation])]), metadata=acting_for(person)
     )
@@ -173,6 +174,18 @@ async def test_a_member_is_removed_by_who_is_above(
         await call
     else:
         denied(await refused(call), "manage_members", "course:algebra")
+
+
+async def test_a_role_on_the_platform_keeps_nobody_in_a_course(sqlite_service: Service) -> None:
+    """It stays, so who takes a member out of a course need not be above it."""
+    await campus(sqlite_service)
+    await write(sqlite_service, given("sue", ALGEBRA, "student"), given("root", ALGEBRA, "student"))
+    await write(sqlite_service, given("sue", ALGEBRA, "student", status=SUSPENDED), person="tess")
+    subject = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="root")
+    request = dpb.RemoveMemberRequest(subject=subject, scope=ALGEBRA)
+    await sqlite_service.directory.RemoveMember(request, metadata=acting_for("tess"))
+    found = await sqlite_service.directory.ReadMemberships(dpb.ReadMembershipsRequest(scope=PLATFORM))
+    assert {each.subject.id for each in found.memberships} == {"root", "sue"}
 
 
 async def test_nobody_removes_who_has_a_higher_rank_in_a_session_of_the_course(

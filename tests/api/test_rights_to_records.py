@@ -58,6 +58,7 @@ MATERIAL = pb.Resource(type="material", id="m", scope=ALGEBRA, published=True)
 ALLOWED: list[tuple[str, dpb.Mutation]] = [
     ("stu", resource("notebook", "new", "stu")),
     ("stu", resource("notebook", "new")),
+    ("stu", resource("message", "new", "stu", created_at=Timestamp(seconds=1))),
     ("stu", change("visibility", resource=NOTEBOOK)),
     ("stu", delete(resource=NOTEBOOK)),
     ("stu", share("tess")),
