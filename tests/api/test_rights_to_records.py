@@ -41,6 +41,9 @@ def change(paths: str, **record: Any) -> dpb.Mutation:
     return dpb.Mutation(operation=dpb.OPERATION_UPDATE, update_mask=FieldMask(paths=paths.split()), **record)
 
 
+SHUT_WITH_AI = pb.Course(id="algebra", state=pb.COURSE_STATE_ARCHIVED, ai_enabled=True)
+
+
 def to_archive() -> dpb.Mutation:
     return change("state", course=pb.Course(id="algebra", state=pb.COURSE_STATE_ARCHIVED))
 
@@ -98,6 +101,7 @@ REFUSED: list[tuple[str, dpb.Mutation, str]] = [
     ("stu", touch(session=pb.Session(id="seminar", course_id="algebra")), "update"),
     ("hana", delete(session=pb.Session(id="seminar")), "create"),
     ("tess", to_archive(), "archive"),
+    ("root", change("state ai_enabled", course=SHUT_WITH_AI), "update"),
     ("root", change("ai_enabled", course=pb.Course(id="algebra", ai_enabled=True)), "update"),
     ("tess", delete(course=pb.Course(id="algebra")), "delete"),
     ("olga", touch(course=pb.Course(id="new")), "create"),

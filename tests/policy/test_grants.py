@@ -12,9 +12,10 @@ from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition
 from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.grants import excesses
+from authz.policy.load import compile_files
 from authz.policy.situations import situations_of, together
 from tests.facts import bits
-from tests.policies import POLICY
+from tests.policies import POLICY, with_rows
 from tests.properties import examples
 
 BELOW = ("teaching_assistant", "student", "attendee")
@@ -77,3 +78,15 @@ def test_what_the_platform_gives_is_given_back_but_not_to_the_own_rank() -> None
     assert found(restricts) == []
     assert found("p, owner, course:a, notebook, read, !own, deny") != []
     assert found(restricts, "p, student, course:a, notebook, read, session_visible, allow") != []
+
+
+def test_a_role_may_become_what_its_author_has_and_nothing_else() -> None:
+    """Also one that is new."""
+
+    def found(becomes: str, *author: str) -> list[str]:
+        after = compile_files(with_rows(f"role, visitor, course, 5, no, {becomes}"))
+        return [*excesses(POLICY, after, roles=author, rank=100, course_id=None)]
+
+    assert found("alumni", "alumni") == found("", "support_agent") == []
+    assert all("lets `visitor` become `alumni`" in each for each in found("alumni", "support_agent"))
+    assert found("alumni", "support_agent")
