@@ -18,11 +18,14 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
     """The permissions of a principal: actions of the type `api`. None for all that there are.
 
     `suspended` is the caller whose account is suspended, so that it has no roles; empty if none is.
+    `undeclared` are the permissions to write resources that no role can have, because the policy declares the
+    type and not the permission.
     """
 
     permissions: frozenset[str] | None = frozenset()
     holder: str = ""
     suspended: str = ""
+    undeclared: frozenset[str] = frozenset()
 
     def has(self, permission: str) -> bool:
         """Whether the principal has a permission."""
@@ -43,6 +46,11 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
             f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that"
             " does (see `authz policy show --type api`), with `authz admin grant`"
         )
+        if permission in self.undeclared:
+            why = (
+                f"the active policy declares no permission `{permission}`; add it to the actions of the type"
+                f" `{API_TYPE}`, and a row for the role that needs it"
+            )
         if self.suspended:
             why = (
                 f"the account of {self.suspended} is suspended; an operator can end that with"

@@ -13,7 +13,7 @@ from authz.access.principal import Principal
 from authz.api.call import Call
 from authz.domain.cache import BoundedCache
 from authz.domain.consistency import MINIMIZE_LATENCY
-from authz.domain.decisions import Question
+from authz.domain.decisions import STRUCTURAL_TYPES, Question
 from authz.domain.entities import (
     KINDS,
     AccessTokenKey,
@@ -28,7 +28,7 @@ from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
-from authz.domain.vocabulary import GRANT_ROLES
+from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
@@ -136,6 +136,15 @@ class PolicyPermissions(Permissions):
         if rights is None or (changes_at is not None and now >= changes_at):
             permissions, changes_at = checker.permissions_of(snapshot, caller, now)
             is_suspended = not permissions and snapshot.suspension(caller) is not None
-            rights = CallerRights(permissions, principal.actor, str(caller) if is_suspended else "")
+            suspended = str(caller) if is_suspended else ""
+            undeclared = _undeclared_writes(checker.policy.vocabulary)
+            rights = CallerRights(permissions, principal.actor, suspended, undeclared)
             self._kept[principal] = rights, changes_at
         return rights
+
+
+def _undeclared_writes(vocabulary: Vocabulary) -> frozenset[str]:
+    """The permissions to write resources that no role can have: the policy declares the type alone."""
+    permissions = vocabulary.types[API_TYPE].actions if API_TYPE in vocabulary.types else ()
+    content = vocabulary.types.keys() - set(STRUCTURAL_TYPES)
+    return frozenset(f"write_{name}" for name in content) - set(permissions)

@@ -332,6 +332,21 @@ async def test_no_call_tells_of_an_ai_response_to_who_may_not_ask_about_it(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_who_may_do_everything_is_told_that_the_policy_lacks_the_permission_for_a_new_type(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    grant(sqlite_url, {"service:root": "platform_admin"})
+    root = bearer(ISSUER.jwt("root"))
+    quiz = touch(resource=pb.Resource(type="quiz", id="q", scope=ALGEBRA))
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as secured:
+        rows = with_rows("type, quiz, create|read", "p, student, *, quiz, read, , allow")
+        await secured.policy.ApplyPolicy(ppb.ApplyPolicyRequest(files=messages(rows)), metadata=root)
+        with pytest.raises(grpc.aio.AioRpcError, match="add it to the actions of the type `api`") as caught:
+            await secured.directory.Write(dpb.WriteRequest(mutations=[quiz]), metadata=root)
+        assert info_of(caught.value).metadata["permission"] == "write_quiz"
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_proof_shows_nothing_of_a_log_that_its_caller_may_not_read(
     sqlite_url: str, tmp_path: Path
 ) -> None:
