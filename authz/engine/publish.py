@@ -67,7 +67,7 @@ class Published(msgspec.Struct, frozen=True):
     state: ConsistencyToken
     tests: Report | None
     warnings: tuple[PolicyWarning, ...]
-    replicated: bool = True
+    replicated: bool
 
 
 class _Active(msgspec.Struct, frozen=True):
@@ -204,7 +204,9 @@ class Publisher:
         changed = before is None or files_digest(files) != before.version.digest
         if validate_only or not changed:
             kept = None if before is None else before.version
-            return Published(kept, changed, read_at, validated.tests, validated.warnings)
+            # What another call has just activated is in effect here only once the replica has it.
+            replicated = validate_only or await self.gate.wait_until_replicated(read_at)
+            return Published(kept, changed, read_at, validated.tests, validated.warnings, replicated)
         now = self.clock.at(read_at.committed_at)
         number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
         request = publication(number + 1, files, origin, now, activated_at, scope=scope)

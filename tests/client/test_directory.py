@@ -38,6 +38,7 @@ from authz.domain.ids import ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from tests.client.conftest import Connect
 from tests.client.test_client import ACCOUNTS, ALGEBRA, CAMPUS, MAYA, NOTEBOOK, TOKENS
+from tests.policies import with_rows
 from tests.serving import served
 from tests.tokens import state_of
 
@@ -197,6 +198,22 @@ def test_it_warns_of_a_write_that_the_replica_has_not_followed(
         assert told == ["WARNING"]
         assert "checks there are refused until it has" in caplog.text
         assert not client.import_mutations([Mutation(Operation.TOUCH, Course(id="d"))]).replicated
+
+
+def test_a_policy_that_is_active_already_is_not_in_effect_before_the_replica_has_it(
+    sqlite_url: str, connect: Connect
+) -> None:
+    files = with_rows("p, student, *, message, moderate, locked, deny")
+    with served(sqlite_url):
+        pass  # the first server stores the first version
+    with (
+        served(sqlite_url, follow="false", replication_timeout_s="0.1") as address,
+        connect(address) as client,
+    ):
+        first, again = client.policies.apply(files), client.policies.apply(files)
+        assert (first.changed, first.replicated) == (True, False)
+        assert (again.changed, again.replicated) == (False, False)
+        assert not client.policies.roll_back(again.number).replicated
 
 
 def test_it_does_not_warn_of_a_write_that_is_in_effect(
