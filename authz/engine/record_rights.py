@@ -61,7 +61,7 @@ class RecordRights:
             if decision is None or not decision.allowed:
                 because = need.never or reason_shown(decision)
                 return PermissionDeniedError(
-                    f"{self._person} has no {need.action} on {need}{because}; ask somebody who has",
+                    f"{self._person} has no {need.action} on {need}{because}; ask somebody who has it",
                     permission=need.action,
                     scope=str(need.where) if need.action == CREATE_ACTION else str(need),
                 )

@@ -69,8 +69,8 @@ class PersonRights:
         """Raise `PermissionDeniedError` unless a caller has a permission of the API."""
         if caller is None or not await self.has_permission(caller, permission):
             raise PermissionDeniedError(
-                f"{caller or 'a caller that proves nothing'} has no {permission} on api; use one that has,"
-                " or give it a role that has (`authz admin grant`)",
+                f"{caller or 'an unauthenticated caller'} has no {permission} on api; call for somebody who has"
+                " it, or grant a role that permits it (`authz admin grant`)",
                 permission=permission,
                 scope=str(PLATFORM),
             )
@@ -220,7 +220,7 @@ class PersonRights:
             decision = checker.check(snapshot, question, now, trace)
         if not decision.allowed:
             raise PermissionDeniedError(
-                f"{person} has no {action} on {scope}{reason_shown(decision)}; ask somebody who has",
+                f"{person} has no {action} on {scope}{reason_shown(decision)}; ask somebody who has it",
                 permission=action,
                 scope=str(scope),
             )
