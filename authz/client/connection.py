@@ -45,6 +45,8 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 """Source: https://grpc.io/docs/guides/retry"""
+_MAX_RECONNECT_BACKOFF_MS = 1_000
+"""gRPC's default of two minutes would go on refusing calls for as long after an outage is over."""
 _PORT = re.compile(r"^(?!unix|vsock).*:([0-9]+)$")
 _MAX_PORT = 65_535
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -75,6 +77,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """Arguments of a gRPC channel. One that is separate shares its connections with no other."""
         return [
             ("grpc.service_config", _SERVICE_CONFIG),
+            ("grpc.max_reconnect_backoff_ms", _MAX_RECONNECT_BACKOFF_MS),
             ("grpc.enable_http_proxy", int(self.use_proxy)),
             ("grpc.use_local_subchannel_pool", int(is_separate)),
         ]

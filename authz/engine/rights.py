@@ -69,8 +69,8 @@ class PersonRights:
         """Raise `PermissionDeniedError` unless a caller has a permission of the API."""
         if caller is None or not await self.has_permission(caller, permission):
             raise PermissionDeniedError(
-                f"{caller or 'an unauthenticated caller'} has no {permission} on api; call for somebody who has"
-                " it, or grant a role that permits it (`authz admin grant`)",
+                f"{caller or 'an unauthenticated caller'} has no {permission} on api; call for somebody"
+                " who has it, or grant a role that permits it (`authz admin grant`)",
                 permission=permission,
                 scope=str(PLATFORM),
             )

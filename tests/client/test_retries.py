@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from authz.cli.errors import message_of
 from authz.client import CallError, Client
+from authz.client.connection import Connection
 from authz.domain.entities import Course, CourseFilter
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
@@ -22,6 +24,7 @@ from authz.v1 import directory_pb2
 from authz.wire.errors import status_of
 from tests.client.conftest import Connect
 from tests.serving import find_free_port, over_grpc, served
+from tests.waiting import until
 
 pytestmark = over_grpc
 
@@ -189,3 +192,25 @@ def test_a_connection_that_fails_for_its_tls_settings_is_not_made_again(
         with pytest.raises(CallError, match="leave `tls_ca_file`") as failure:
             client.write(CREATES)
         assert failure.value.is_misconfigured
+
+
+def test_a_client_goes_on_connecting_every_second_while_no_server_answers() -> None:
+    """By gRPC's default the sixth attempt comes after 16 s, and in a long outage one every two minutes."""
+    files = dict.fromkeys(("tls_ca_file", "tls_certificate_file", "tls_key_file"), "")
+    attempts: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        connection = Connection(target=f"127.0.0.1:{listener.getsockname()[1]}", use_proxy=False, **files)
+        with grpc.insecure_channel(connection.target, options=connection.options()) as channel:
+            ask: Any = channel.unary_unary("/a/b")
+
+            def has_tried_six_times() -> bool:
+                with pytest.raises(grpc.RpcError):
+                    ask(b"", timeout=0.2)
+                with suppress(BlockingIOError):
+                    connected, _ = listener.accept()
+                    connected.close()
+                    attempts.append(connected)
+                return len(attempts) == 6
+
+            until(has_tried_six_times, timeout_s=11)
