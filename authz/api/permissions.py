@@ -137,7 +137,7 @@ class PolicyPermissions(Permissions):
             permissions, changes_at = checker.permissions_of(snapshot, caller, now)
             is_suspended = not permissions and snapshot.suspension(caller) is not None
             suspended = str(caller) if is_suspended else ""
-            undeclared = _undeclared_writes(checker.policy.vocabulary)
+            undeclared = checker.remembered(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary))
             rights = CallerRights(permissions, principal.actor, suspended, undeclared)
             self._kept[principal] = rights, changes_at
         return rights

@@ -153,7 +153,7 @@ class Pipeline:
 
     async def _require_unchanged(self, call: Call) -> None:
         now = await self._permit(self._authenticate(call))
-        if now.rights != call.rights:
+        if now.rights.permissions != call.rights.permissions:
             raise PermissionDeniedError(
                 f"the rights of `{call.principal.actor}` changed during the call; call again",
                 permission=call.method.permission,
