@@ -126,15 +126,18 @@ class WriteToken(str):
     """The token of the state after a write, for `at_least_as_fresh`.
 
     `revision` is that of the records that the write changed, for a precondition AT_REVISION of the next
-    write. A record that the write left as it was keeps its revision.
+    write; 0 after `remove_member`. A record that the write left as it was keeps its revision. `replicated`
+    is false if the write is committed and the replica of the server's machine has not followed: checks there
+    are refused until it has.
     """
 
     revision: int
+    replicated: bool
 
-    def __new__(cls, token: str, revision: int = 0) -> Self:
-        """`revision` is 0 if a server of an earlier version did not tell it."""
+    def __new__(cls, token: str, *, revision: int = 0, replicated: bool) -> Self:
+        """`revision` is 0 if the server did not tell it."""
         made = super().__new__(cls, token)
-        made.revision = revision
+        made.revision, made.replicated = revision, replicated
         return made
 
 

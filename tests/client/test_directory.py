@@ -193,10 +193,12 @@ def test_it_warns_of_a_write_that_the_replica_has_not_followed(
     nobody_follows = {"follow": "false", "replication_timeout_s": "0.1", "log_level": "warning"}
     with served(sqlite_url, **nobody_follows) as address, connect(address) as client:
         token = client.write([Mutation(Operation.CREATE, Course(id="c"))])
-        assert state_of(token).revision == 1
+        assert (state_of(token).revision, token.replicated) == (1, False)
         told = [record.levelname for record in caplog.records if record.name == "authz.client"]
         assert told == ["WARNING"]
         assert "checks there are refused until it has" in caplog.text
+        assert not client.update(CourseKey("c"), ai_enabled=True).replicated
+        assert not client.remove_member("user:maya", "course:c").replicated
         assert not client.import_mutations([Mutation(Operation.TOUCH, Course(id="d"))]).replicated
 
 
@@ -219,6 +221,7 @@ def test_a_policy_that_is_active_already_is_not_in_effect_before_the_replica_has
 def test_it_does_not_warn_of_a_write_that_is_in_effect(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client.write([Mutation(Operation.CREATE, Course(id="d"))])
+    assert client.write([Mutation(Operation.CREATE, Course(id="d"))]).replicated
+    assert client.remove_member("user:maya", "course:d").replicated
     assert client.import_mutations([Mutation(Operation.TOUCH, Course(id="e"))]).replicated
     assert not caplog.records

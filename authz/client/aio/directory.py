@@ -90,8 +90,8 @@ class AsyncDirectory:
         gives only the identifying fields (`BareTouchWarning`). Retries within `timeout_s` while the server is
         `UNAVAILABLE`, and while a record with the same key is still being removed. The write is applied once:
         without an `idempotency_key`, the client makes one for this call. Logs a warning if the write is
-        committed and the replica of the server's machine has not followed: checks there are refused until it
-        has.
+        committed and the replica of the server's machine has not followed (`replicated` of the token is
+        false): checks there are refused until it has.
         """
         given = [as_mutation(each) for each in as_list(mutations, field="mutations")]
         warn_of_bare_touches(given)
@@ -106,7 +106,9 @@ class AsyncDirectory:
             reason=reason,
         )
         response = await self._written(self._directory.Write, request)
-        return WriteToken(response.written_at.token, response.revision)
+        return WriteToken(
+            response.written_at.token, revision=response.revision, replicated=response.replicated
+        )
 
     async def update(self, key: Key, *, reason: str = "", **values: Any) -> WriteToken:
         """Change fields of a record that exists: `client.update(CourseKey("algebra-1"), ai_enabled=True)`.
@@ -116,11 +118,13 @@ class AsyncDirectory:
         """
         return await self.write([update(as_record(key), **values)], reason=reason)
 
-    async def remove_member(self, subject: str | Subject, scope: str | Scope, *, reason: str = "") -> str:
+    async def remove_member(
+        self, subject: str | Subject, scope: str | Scope, *, reason: str = ""
+    ) -> WriteToken:
         """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
         and what is shared with it there.
 
-        Returns the token of the state in which the subject is removed.
+        Returns the token of the state in which the subject is removed, and warns as `write`.
         """
         request = message_of(
             directory_pb2.RemoveMemberRequest,
@@ -128,7 +132,8 @@ class AsyncDirectory:
             scope=sent_scope(scope),
             reason=reason,
         )
-        return str((await self._written(self._directory.RemoveMember, request)).written_at.token)
+        response = await self._written(self._directory.RemoveMember, request)
+        return WriteToken(response.written_at.token, replicated=response.replicated)
 
     async def create_access_token(
         self, caller: str | Subject, *, ends_at: dt.datetime | Instant, reason: str = ""
@@ -143,7 +148,7 @@ class AsyncDirectory:
         await self.write([Mutation(Operation.CREATE, record)], reason=reason)
         return text
 
-    async def revoke_access_token(self, token_id: str, *, reason: str = "") -> str:
+    async def revoke_access_token(self, token_id: str, *, reason: str = "") -> WriteToken:
         """End a token, which begins with `authz_<token_id>_`. Returns as `write`.
 
         Raises `CallError` (PRECONDITION_FAILED) if there is none.
