@@ -151,7 +151,9 @@ class SqlDirectory(Directory):
             if error.reason in _REFUSED_WRITE:
                 if self._refusal is None:
                     log.warning("database refuses writes", error=error.message, notes=error.notes)
-                self._refusal, self._refused_at_s = error, time.monotonic()
+                # A copy, since an import adds to its error what it wrote.
+                self._refusal = UnavailableError(error.reason, error.message)
+                self._refused_at_s = time.monotonic()
             raise
         self._refusal = None
 
