@@ -148,7 +148,7 @@ def _require_permission(plan: Plan, max_removals: float, all_or_nothing: bool) -
     """Raise `FailedPreconditionError` before anything is written."""
     if all_or_nothing and plan.faults:
         print_capped("failed", map(str, plan.faults))
-        text = f"{len(plan.faults)} rows are at fault; nothing was written, because of `--all-or-nothing`"
+        text = f"rows at fault: {len(plan.faults)}; nothing was written, because of `--all-or-nothing`"
         raise precondition_failed(text)
     try:
         plan.require_few_removals(max_removals)

@@ -127,7 +127,7 @@ class Supervisor:
             return "starting"
         silent = [child.name for child in self._workers if child.is_alive and not child.serves]
         if silent or not self.alive():
-            return f"{', '.join(silent) or 'no worker'} serves no checks; the log says why"
+            return f"not answering checks: {', '.join(silent) or 'every worker'}; the log says why"
         return ""
 
     async def stop(self) -> None:

@@ -114,7 +114,7 @@ def test_all_or_nothing_writes_nothing_if_a_row_is_at_fault(folder: Path, sqlite
     code, _, errors = take_in(folder, sqlite_url, "--all-or-nothing")
     assert code == 2
     assert "failed: enrollments.csv:3: role `guardian` is not mapped" in errors
-    assert "error: 1 rows are at fault; nothing was written" in errors
+    assert "error: rows at fault: 1; nothing was written" in errors
     assert held(sqlite_url) == {}
     export(folder, [enrolled("e1", "alg", "maya")])
     assert take_in(folder, sqlite_url, "--all-or-nothing")[:2] == (0, "written 2, unchanged 0, failed 0\n")
