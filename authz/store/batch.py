@@ -223,7 +223,7 @@ class Batch:
         """The touch of the whole entity that an update leads to."""
         if before is None:
             raise precondition_failed(
-                f"{update.key} does not exist, so it cannot be updated; write it with CREATE",
+                f"{update.key} does not exist, so it cannot be updated; create it first",
                 key=str(update.key),
             )
         touch = Mutation(Operation.TOUCH, msgspec.structs.replace(before.entity, **dict(update.values)))

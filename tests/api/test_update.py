@@ -59,7 +59,7 @@ async def test_a_star_replaces_every_field_that_can_change(service: Service) -> 
 async def test_an_update_of_what_is_not_there_is_a_failed_precondition(service: Service) -> None:
     code, reason, message = await refused(service, update("state", course=pb.Course(id="none")))
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PRECONDITION_FAILED")
-    assert message == "course:none does not exist, so it cannot be updated; write it with CREATE"
+    assert message == "course:none does not exist, so it cannot be updated; create it first"
 
 
 RESOURCE = pb.Resource(type="material", id="m-1")
