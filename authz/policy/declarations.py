@@ -28,6 +28,7 @@ def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
             elif _is_new(declared.name, types, row, faults):
                 types[declared.name] = declared
     known = {name: role for name, (role, _) in roles.items()}
+    faults.misdeclared -= known.keys() | types.keys()
     for role, row in roles.values():
         _check_becomes(role, row, known, faults)
     return Vocabulary(known, types)
