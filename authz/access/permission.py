@@ -31,6 +31,12 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
         """Whether the principal has a permission."""
         return self.permissions is None or permission in self.permissions
 
+    def include(self, others: CallerRights) -> bool:
+        """Whether the principal has every permission of `others`."""
+        if self.permissions is None or others.permissions is None:
+            return self.permissions is None
+        return others.permissions <= self.permissions
+
     def require(self, permission: str, method: str) -> None:
         """Raise `PermissionDeniedError`, which names the permission, unless the principal has it."""
         if not self.has(permission):

@@ -130,18 +130,18 @@ class Pipeline:
     ) -> AnswerT:
         """Run a call; end one that may take long when its caller may no longer make it."""
         if call.method.kind is CallKind.IMPORT:
-            permitted: Any = Recheck(partial(self._require_unchanged, call)).each(cast("Any", request))
+            permitted: Any = Recheck(partial(self._require_kept, call)).each(cast("Any", request))
             return await run(permitted, call)
         if call.method.kind in _CHANGING:
             # Its proof, or the writes of others, may take seconds before it changes anything. Once it has
             # changed something, its answer says so, also to a caller that it took the permission from.
-            require = self._require_permitted if call.method.permission else self._require_unchanged
+            require = self._require_permitted if call.method.permission else self._require_kept
             recheck = Recheck(partial(require, call))
             return await run(request, msgspec.structs.replace(call, require_permitted=recheck.require))
         if not call.method.server_streams:
             return await run(request, call)
         try:
-            return await Recheck(partial(self._require_unchanged, call)).result_of(run(request, call))
+            return await Recheck(partial(self._require_kept, call)).result_of(run(request, call))
         finally:
             if call.method.kind is CallKind.WATCH:
                 # Its client may never read the status: other clients must not wait for that.
@@ -151,11 +151,11 @@ class Pipeline:
         await self._permit(self._authenticate(call))
         await _require_of_person(call)
 
-    async def _require_unchanged(self, call: Call) -> None:
+    async def _require_kept(self, call: Call) -> None:
         now = await self._permit(self._authenticate(call))
-        if now.rights.permissions != call.rights.permissions:
+        if not now.rights.include(call.rights):
             raise PermissionDeniedError(
-                f"the rights of `{call.principal.actor}` changed during the call; call again",
+                f"`{call.principal.actor}` lost a permission during the call; call again",
                 permission=call.method.permission,
                 method=call.method.name,
             )

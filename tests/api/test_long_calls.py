@@ -75,6 +75,30 @@ async def test_a_watch_ends_when_its_caller_loses_the_role(secured: Service, sql
     assert info_of(caught.value).metadata["permission"] == "watch"
 
 
+async def test_calls_go_on_when_their_caller_gains_a_role(secured: Service, sqlite_url: str) -> None:
+    async def messages() -> AsyncIterator[dpb.ImportRequest]:
+        for course_id in ("algebra", "drama"):
+            course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id=course_id))
+            yield dpb.ImportRequest(mutations=[course])
+            async with asyncio.timeout(20):
+                while not has_course(sqlite_url, course_id):  # noqa: ASYNC110  another connection tells
+                    await asyncio.sleep(0.05)
+            if course_id == "algebra":
+                grant(sqlite_url, {"service:sync": "privacy_officer"})
+                async with asyncio.timeout(20):
+                    while "privacy_officer" not in str((await watch.read()).change):
+                        pass
+                await asyncio.sleep(1)  # until the calls have asked whether they may go on
+
+    watch = secured.watch.Watch(wpb.WatchRequest(), metadata=bearer(ISSUER.jwt("sync")))
+    await watch.read()
+    imported = await secured.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")), timeout=40)
+    assert imported.written == 2
+    async with asyncio.timeout(20):
+        while "drama" not in str((await watch.read()).change):
+            pass
+
+
 async def test_an_import_ends_when_its_caller_is_no_longer_known(
     secured: Service, sqlite_url: str, tmp_path: Path
 ) -> None:
