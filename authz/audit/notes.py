@@ -109,7 +109,8 @@ class NoteVerifier:
         is_ed25519 = len(key) == _KEY_BYTES + 1 and key[:1] == _ED25519
         if not (is_ed25519 and hash_text == _key_hash(name, key[1:]).hex()):
             raise malformed(
-                "public key", f"`{public_key}` is none; give what `authz audit keygen` has printed"
+                "public key",
+                f"`{public_key}` is malformed; give the whole line that `authz audit keygen` printed",
             )
         self._name = name
         self._hash = bytes.fromhex(hash_text)

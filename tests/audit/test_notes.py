@@ -89,7 +89,7 @@ def test_what_is_not_as_it_was_signed_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "PeterNeumann", PUBLIC[:-4], PUBLIC.replace("c74f20a3", "00000000")])
 def test_what_is_no_public_key_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="authz audit keygen"):
+    with pytest.raises(InvalidArgumentError, match="give the whole line that `authz audit keygen` printed"):
         NoteVerifier(text)
 
 
