@@ -142,7 +142,10 @@ def _print(edited: Draft, changes: PolicyDiff | None, *, verbose: bool, as_json:
 def _at(draft: Draft, etag: str | None) -> Draft:
     """The draft, if it has the etag that was asked for, if any."""
     if etag not in (None, draft.etag):
-        raise ValueError(f"draft `{draft.id}` has been edited since: its etag is {draft.etag}, not `{etag}`")
+        raise ValueError(
+            f"draft `{draft.id}` has been edited since: its etag is {draft.etag}, not `{etag}`; look at "
+            f"what it changes (`authz policy diff --new draft:{draft.id}`), and name its etag"
+        )
     return draft
 
 
