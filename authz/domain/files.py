@@ -10,6 +10,9 @@ import msgspec
 
 from authz.domain.errors import malformed
 
+FORMAT = 1
+"""Increase it when a release writes files that the one before would read differently."""
+
 MAX_FILES = 256
 MAX_FILES_BYTES = 1 << 20
 """Of the text of all files together, so that a version fits into one message of the API."""
@@ -29,9 +32,14 @@ def read_files(text: str) -> dict[str, str]:
     return _decoder.decode(text)
 
 
-def files_digest(text: str) -> str:
-    """The digest of a text of files, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def files_digest(text: str, files_format: int = FORMAT) -> str:
+    """The digest of a text of files, in hexadecimal, as files of a format.
+
+    It differs for every format but the first, so that a server does not take files that a later release reads
+    differently for the same files, which it may have compiled.
+    """
+    stated = text if files_format == 1 else f"format {files_format}\0{text}"
+    return hashlib.sha256(stated.encode()).hexdigest()
 
 
 def validate_files(text: str, *, field: str) -> None:

@@ -28,7 +28,7 @@ from authz.domain.errors import (
     PolicyWarning,
     precondition_failed,
 )
-from authz.domain.files import files_digest, read_files
+from authz.domain.files import FORMAT, files_digest, read_files
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import Instant
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
@@ -48,7 +48,7 @@ from authz.policy.course import load_course_policy, validate_course
 from authz.policy.invariants import read_invariants
 from authz.policy.lint import lint_course
 from authz.policy.prove import prove
-from authz.policy.versions import FORMAT, ProvedPolicy, prove_files, require_certificate
+from authz.policy.versions import ProvedPolicy, prove_files, require_certificate
 
 _MAX_LOST_RACES = 3
 """After which a publish is tried a last time."""

@@ -10,7 +10,7 @@ import msgspec
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyError, PolicyFault, UnusablePolicyError
 from authz.domain.facts import fact_names
-from authz.domain.files import read_files
+from authz.domain.files import FORMAT, read_files
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.cases import CaseFile, read_tests
 from authz.policy.certificate import Certificate
@@ -20,9 +20,6 @@ from authz.policy.load import compile_files
 from authz.policy.prove import Breach, Proof, prove
 
 T = TypeVar("T")
-
-FORMAT = 1
-"""Increase it when a release writes files that the one before would read differently."""
 
 
 class ProvedPolicy(msgspec.Struct, frozen=True):

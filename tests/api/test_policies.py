@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz.domain.entities import PolicyActivation, PolicyVersion
 from authz.domain.errors import FailedPreconditionError
-from authz.domain.files import files_text
+from authz.domain.files import files_digest, files_text
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.certificate import Certificate, check_certificate
@@ -238,13 +238,14 @@ async def test_a_watch_announces_an_activation_whatever_scopes_it_is_of(
     assert (activation.number, activation.digest) == (2, published.active.digest)
 
 
+@pytest.mark.parametrize("files", [CLOSED, SHIPPED], ids=["other-files", "files-compiled-before"])
 async def test_a_version_of_a_later_release_stops_the_decisions(
-    sqlite_service: Service, sqlite_url: str
+    sqlite_service: Service, sqlite_url: str, files: dict[str, str]
 ) -> None:
     service = sqlite_service
     await written(service, COURSE, STUDENT, MATERIAL)
     assert (await service.authorization.Check(question())).allowed
-    await publish_as_a_later_release(sqlite_url)
+    await publish_as_a_later_release(sqlite_url, files)
     latest = pb.Consistency(fully_consistent=True)
     offered = apb.ListActionsRequest(subject=MAYA, resource=question().resource)
     calls = (
@@ -268,11 +269,12 @@ async def test_a_version_of_a_later_release_stops_the_decisions(
     assert (answer.allowed, answer.policy_version) == (True, "3")
 
 
-async def publish_as_a_later_release(url: str) -> None:
+async def publish_as_a_later_release(url: str, files: dict[str, str]) -> None:
     """Activate a version 2 in a format that this release does not know."""
     store = open_with(url)
-    files = files_text(CLOSED)
-    version = PolicyVersion(scope=PLATFORM, number=2, digest="later", files=files, format=99)
-    activation = PolicyActivation(scope=PLATFORM, number=2, digest="later")
+    text = files_text(files)
+    digest = files_digest(text, 99)
+    version = PolicyVersion(scope=PLATFORM, number=2, digest=digest, files=text, format=99)
+    activation = PolicyActivation(scope=PLATFORM, number=2, digest=digest)
     write(store, Mutation(Operation.CREATE, version), Mutation(Operation.TOUCH, activation))
     store.close()

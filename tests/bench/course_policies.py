@@ -17,14 +17,13 @@ import grpc
 
 from authz.client import check_request
 from authz.domain.entities import KINDS, Kind, PolicyActivation, PolicyVersion
-from authz.domain.files import files_digest
+from authz.domain.files import FORMAT, files_digest
 from authz.domain.ids import course_scope
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import COURSE_FILE, CourseReview, course_files
 from authz.policy.invariants import read_invariants
 from authz.policy.load import load_policy, policy_directory
-from authz.policy.versions import FORMAT
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import system_clock
 from authz.v1.authorization_pb2 import BatchCheckRequest, CheckRequest

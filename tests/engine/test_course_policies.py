@@ -8,13 +8,12 @@ import pytest
 
 from authz.domain.decisions import Reason
 from authz.domain.entities import PolicyActivation, PolicyVersion
-from authz.domain.files import files_digest
+from authz.domain.files import FORMAT, files_digest
 from authz.domain.ids import course_scope
 from authz.engine import course_policies
 from authz.engine.course_policies import CoursePolicies
 from authz.policy.course import course_files
 from authz.policy.load import compile_files
-from authz.policy.versions import FORMAT
 from tests.policies import POLICY, with_rows
 
 ROW = "p, student, course:{}, notebook, read, , deny\n"

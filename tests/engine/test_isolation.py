@@ -27,7 +27,7 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.errors import InvalidArgumentError
-from authz.domain.files import files_digest
+from authz.domain.files import FORMAT, files_digest
 from authz.domain.ids import (
     PLATFORM,
     ResourceRef,
@@ -44,7 +44,6 @@ from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import COURSE_FILE, course_files, load_course_policy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
-from authz.policy.versions import FORMAT
 from authz.replica.caches import Caches
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.generations import build_replica

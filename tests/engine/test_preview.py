@@ -22,7 +22,7 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.errors import InvalidArgumentError, PolicyError
-from authz.domain.files import files_digest, read_files
+from authz.domain.files import FORMAT, files_digest, read_files
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.impact import AccessKind, Example, Impact, PreviewProgress, PreviewTotals
 from authz.domain.ports import Snapshot
@@ -30,7 +30,6 @@ from authz.engine.check import Checker
 from authz.engine.preview.computation import Preview
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import COURSE_FILE, course_files, load_course_policy
-from authz.policy.versions import FORMAT
 from tests.engine.campus import Campus
 from tests.engine.generators import (
     NOW,

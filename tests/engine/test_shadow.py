@@ -10,7 +10,7 @@ import pytest
 
 from authz.domain.decisions import Decision, Question, Reason
 from authz.domain.entities import Course, CourseState, Membership, PolicyActivation, PolicyVersion, Resource
-from authz.domain.files import files_digest, read_files
+from authz.domain.files import FORMAT, files_digest, read_files
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, course_scope
 from authz.domain.shadow import MAX_EXAMPLES_PER_CELL, PolicyShadow, ShadowCell, ShadowCount, ShadowTally
 from authz.engine.check import Checker
@@ -18,7 +18,6 @@ from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.shadow_comparison import ShadowComparison
 from authz.policy.course import course_files, load_course_policy
 from authz.policy.load import compile_files
-from authz.policy.versions import FORMAT
 from tests.engine.campus import Campus
 from tests.policies import CLOSED, SHIPPED, with_rows
 from tests.store.directory import user
