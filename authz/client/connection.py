@@ -13,7 +13,7 @@ import msgspec
 from authz.client.arguments import as_flag, as_path, as_subject, contents_of
 from authz.domain.addresses import is_local
 from authz.domain.errors import malformed
-from authz.domain.ids import Subject
+from authz.domain.ids import Subject, SubjectType
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2
 
 _READING = (
@@ -120,9 +120,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 def person_of(acting_for: str | Subject | None) -> str:
     """The person that calls are made for, as text; empty for None.
 
-    Raises `InvalidArgumentError`, for an empty text, too: such a call would have all rights of its caller.
+    Raises `InvalidArgumentError` for what is no user, also for an empty text: such a call would have all
+    rights of its caller.
     """
-    return "" if acting_for is None else str(as_subject(acting_for, field="acting_for"))
+    if acting_for is None:
+        return ""
+    person = as_subject(acting_for, field="acting_for")
+    if person.type is not SubjectType.USER:
+        raise malformed("acting_for", f"is `{person}`, which is no person; name `user:<id>`")
+    return str(person)
 
 
 def identity_of(

@@ -153,6 +153,13 @@ def test_an_empty_person_is_not_taken_for_nobody() -> None:
         client.with_options(acting_for="")
 
 
+def test_a_call_is_made_for_a_person_alone() -> None:
+    with pytest.raises(
+        InvalidArgumentError, match="acting_for is `service:x`, which is no person; name `user:<id>`"
+    ):
+        Client(NOBODY, acting_for="service:x")
+
+
 STATED = [
     each
     for each in arguments()
