@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import threading
 from collections.abc import Iterator
@@ -70,6 +72,20 @@ DAMAGE = (
     ValueError,
 )
 """Errors that mean that the replica is not what it should be."""
+
+_NO_SPACE = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)))
+
+
+def room_for(error: Exception) -> str:
+    """How to make room, if an error means that the replica has none; empty for any other error."""
+    if isinstance(error, lmdb.MapFullError):
+        return "raise AUTHZ_REPLICA_MAX_BYTES"
+    if any(
+        text in str(error) for text in _NO_SPACE
+    ):  # LMDB's errors have the text of an errno, not its number
+        # EIO is a disk that fails or, where LMDB could write only a part, one that is full.
+        return "the disk of AUTHZ_REPLICA_DIR is full, at a limit or failing; free space on it"
+    return ""
 
 
 class Environment:

@@ -20,7 +20,14 @@ from authz.domain.errors import AuthzError
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Change, LocalCommit
 from authz.domain.ports import CommitNotifier, Directory
-from authz.replica.environment import DAMAGE, Environment, UnusableError, not_ready, release_environment
+from authz.replica.environment import (
+    DAMAGE,
+    Environment,
+    UnusableError,
+    not_ready,
+    release_environment,
+    room_for,
+)
 from authz.replica.folder import elected
 from authz.replica.generations import (
     build_generation,
@@ -96,7 +103,7 @@ class Follower:
                     if not self._stopped.is_set():
                         self._leave_deleted_folder()
                 except Exception as error:
-                    if self._is_new("follower failed", type(error).__name__):
+                    if self._is_new_failure(error):
                         log.exception("follower failed", folder=str(self._folder))
                     self._pause()
         finally:
@@ -188,17 +195,13 @@ class Follower:
                 if self._is_new("database away", error.message):
                     log.warning("database away", error=error.message, notes=error.notes)
                 self._pause()
-            except lmdb.MapFullError:
-                if self._is_new("replica full"):
-                    log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
-                self._pause()
             except lmdb.MapResizedError as error:
                 self._reopen_outgrown(error)
             except DAMAGE as error:
                 self._withdraw(error)
             except Exception as error:
                 # A follower that ended here would leave the replica stale forever.
-                if self._is_new("follower failed", type(error).__name__):
+                if self._is_new_failure(error):
                     log.exception("follower failed", folder=str(self._folder))
                 self._pause()
 
@@ -231,6 +234,13 @@ class Follower:
         """Whether a fault differs from the last: one that lasts is logged once."""
         last, self._fault = self._fault, fault
         return fault != last
+
+    def _is_new_failure(self, error: Exception) -> bool:
+        """Whether to log an error with its stack trace. Reports a full replica or disk by name instead."""
+        remedy = room_for(error)
+        if remedy and self._is_new("replica full", type(error).__name__):
+            log.error("replica full", folder=str(self._folder), cause=str(error), remedy=remedy)
+        return not remedy and self._is_new("follower failed", type(error).__name__)
 
     def _report_recovered(self) -> None:
         if self._fault:

@@ -59,9 +59,16 @@ class SharedState:
         make_private_folder(folder)
         self._path = folder / STATE_FILE
         self._file = open(self._path, "a+b", opener=private_opener)  # noqa: SIM115  `close` closes it
-        self._file.truncate(_SIZE_BYTES)
-        self._identity = identity_of(self._file.fileno())
-        self._map = mmap.mmap(self._file.fileno(), _SIZE_BYTES)
+        try:
+            size = os.fstat(self._file.fileno()).st_size
+            while size < _SIZE_BYTES:
+                # Written, not only made longer: on a full disk, a write to a hole would end the process.
+                size += os.write(self._file.fileno(), bytes(_SIZE_BYTES - size))
+            self._identity = identity_of(self._file.fileno())
+            self._map = mmap.mmap(self._file.fileno(), _SIZE_BYTES)
+        except BaseException:
+            self._file.close()
+            raise
         self._bytes = memoryview(self._map)
         self.words = self._bytes.cast("Q")
         self._boot = _word(_BOOT_ID.read_text()) if _BOOT_ID.exists() else 0

@@ -100,13 +100,15 @@ def _require_folder(folder: Path) -> None:
     try:
         make_private_folder(folder)
         problem = "" if os.access(folder, os.W_OK) else "permission denied"
+        if not problem:
+            SharedState(folder).close()  # fails on a full disk
     except OSError as error:
         problem = str(error.strerror)
     if problem:
         raise invalid_setting(
             "AUTHZ_REPLICA_DIR",
             f"the folder of the replica, `{folder}`, cannot be used: {problem};"
-            " set AUTHZ_REPLICA_DIR to a folder that the server's user may write to",
+            " set AUTHZ_REPLICA_DIR to a folder that the server's user may write to, on a disk with space",
         )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from authz.client import Client
+from authz.domain.entities import Course
+from authz.domain.mutations import Mutation, Operation
 from authz.v1 import directory_pb2
 from authz.wire.entities import mutation_message
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, Node, running
-from tests.faults.test_outage import allowed, answered, connected, refused
+from tests.faults.test_outage import SERVING, allowed, answered, connected, refused, write
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import follower
 from tests.serving import over_grpc
@@ -93,3 +97,23 @@ def test_a_write_that_no_replica_can_follow_since_the_database_is_away_is_not_ac
         cluster.start()
         until(lambda: answered(lambda: stubs.directory.Write(request, timeout=30)), "it is not answered")
         assert not allowed(stubs, 1)
+
+
+def test_a_full_disk_of_the_replica_is_told_by_its_name_and_nothing_is_answered_from_before(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    node = Node("one", sqlite_url, tmp_path, AUTHZ_WORKERS="2")
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        (replica,) = node.replica.glob("*/data.mdb")
+        limited, (_, hard) = follower(node.workers()).pid, resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(limited, resource.RLIMIT_FSIZE, (replica.stat().st_size, hard))
+        with Client(node.address) as client:
+            client.import_mutations(Mutation(Operation.CREATE, Course(id=f"c{n}")) for n in range(2000))
+        until(lambda: '"event":"replica full"' in node.log.read_text(), "the log does not say why")
+        assert "the disk of AUTHZ_REPLICA_DIR is full" in node.log.read_text()
+        assert "Traceback" not in node.log.read_text()
+        node.await_health(AUTHORIZATION, NOT_SERVING)
+        resource.prlimit(limited, resource.RLIMIT_FSIZE, (hard, hard))
+        node.await_health(AUTHORIZATION, SERVING)
+        assert allowed(stubs, 1)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.group_commit import GroupCommitter
-from authz.replica.shared_state import GENERATION, SharedState
+from authz.replica.shared_state import GENERATION, STATE_FILE, SharedState
 from authz.replica.view import ReplicaView
 from authz.store import Store
 from tests.databases import create_sqlite
@@ -328,3 +328,9 @@ def test_of_processes_that_require_at_once_the_greatest_revision_counts(tmp_path
     assert not any(state.is_behind() for state in states)
     for state in states:
         state.close()
+
+
+def test_the_page_that_processes_share_has_its_place_on_the_disk_from_the_start(tmp_path: Path) -> None:
+    with closing(SharedState(tmp_path)):
+        # Else the first write to it would end its process where the disk is full.
+        assert (tmp_path / STATE_FILE).stat().st_blocks > 0
