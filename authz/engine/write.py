@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -75,6 +75,15 @@ class DirectoryWriter:
     committer: GroupCommitter
     idle_timeout_s: float
     max_import_s: float
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _waits: set[asyncio.Timeout] = field(default_factory=set, init=False)
+
+    def end_imports(self) -> None:
+        """End every import, once it has written what has arrived, with `ImportEndedError`."""
+        self._stopping.set()
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(0)
 
     async def write(
         self, request: WriteRequest, require_permitted: RequirePermitted | None = None
@@ -111,7 +120,8 @@ class DirectoryWriter:
 
         A mutation at fault is skipped and reported by its position in the whole import. Raises what
         `parts` and `Directory.import_batch` raise, and `ImportEndedError` when `parts` is silent or goes on
-        for too long; what was imported before stays, and the error says how much that is.
+        for too long, or after `end_imports`; what was imported before stays, and the error says how much
+        that is.
         """
         report = ImportReport(await self.gate.run(self.directory.head))
         try:
@@ -138,22 +148,27 @@ class DirectoryWriter:
         """The parts, each within its time limit. A client keeps an import in flight only while it sends."""
         left, clock = aiter(parts), asyncio.get_running_loop().time
         end_at = clock() + self.max_import_s
-        while True:
+        while not self._stopping.is_set():
             try:
-                async with asyncio.timeout(min(self.idle_timeout_s, end_at - clock())):
+                async with asyncio.timeout(min(self.idle_timeout_s, end_at - clock())) as wait:
+                    self._waits.add(wait)
                     part = await anext(left)
             except StopAsyncIteration:
                 return
             except TimeoutError:
-                raise self._ended(is_silent=clock() < end_at) from None
+                break
+            finally:
+                self._waits.discard(wait)
             yield part
+        raise self._ended(is_silent=clock() < end_at)
 
     def _ended(self, *, is_silent: bool) -> ImportEndedError:
-        cause = (
-            f"the client sent nothing for {self.idle_timeout_s:g} s"
-            if is_silent
-            else f"the import took longer than {self.max_import_s:g} s"
-        )
+        if self._stopping.is_set():
+            cause = "the server is stopping"
+        elif is_silent:
+            cause = f"the client sent nothing for {self.idle_timeout_s:g} s"
+        else:
+            cause = f"the import took longer than {self.max_import_s:g} s"
         return ImportEndedError(ErrorReason.IMPORT_ENDED, f"{cause}; import the rest again")
 
 

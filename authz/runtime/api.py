@@ -129,7 +129,7 @@ class Api:
         return (
             self._authorization_servicer(),
             DirectoryServicer(
-                directory=store.directory, gate=gate, turns=turns, writer=self._writer, rights=rights
+                directory=store.directory, gate=gate, turns=turns, writer=self.writer, rights=rights
             ),
             self._policy_servicer(),
             WatchServicer(self.watches),
@@ -266,7 +266,7 @@ class Api:
         return Turns()
 
     @cached_property
-    def _writer(self) -> DirectoryWriter:
+    def writer(self) -> DirectoryWriter:
         return DirectoryWriter(
             self.store.directory,
             self._gate,
@@ -280,7 +280,7 @@ class Api:
         return Publisher(
             directory=self.store.directory,
             gate=self._gate,
-            writer=self._writer,
+            writer=self.writer,
             policies=self.policies,
             clock=self.clock,
             warnings=PolicyWarnings(self._gate, self.active, self._turns),

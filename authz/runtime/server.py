@@ -125,11 +125,14 @@ class Server:
         api.pipeline.stop()
         # A watch never ends by itself.
         api.watches.stop()
+        # An import may last for an hour. Cut off at the end, it would not learn what it has written.
+        ending = asyncio.get_running_loop().call_later(grace_s / 2, api.writer.end_imports)
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 while api.pipeline.calls_in_flight:  # noqa: ASYNC110  each call would set the event
                     await asyncio.sleep(_DRAIN_POLL_S)
                 await asyncio.sleep(_SEND_GRACE_S)
+        ending.cancel()
 
     async def _start(self) -> None:
         settings, keys, parts = self._settings, TokenKeys(), self._parts

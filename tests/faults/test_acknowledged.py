@@ -17,7 +17,7 @@ from authz.wire.entities import mutation_message
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, Node, running
-from tests.faults.test_outage import SERVING, allowed, answered, connected, refused, write
+from tests.faults.test_outage import allowed, answered, connected, refused, write
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import follower
 from tests.serving import over_grpc
@@ -113,7 +113,8 @@ def test_a_full_disk_of_the_replica_is_told_by_its_name_and_nothing_is_answered_
         until(lambda: '"event":"replica full"' in node.log.read_text(), "the log does not say why")
         assert "the disk of AUTHZ_REPLICA_DIR is full" in node.log.read_text()
         assert "Traceback" not in node.log.read_text()
-        node.await_health(AUTHORIZATION, NOT_SERVING)
+        with pytest.raises(grpc.RpcError, match="this machine has acknowledged revision"):
+            allowed(stubs, 1)
         resource.prlimit(limited, resource.RLIMIT_FSIZE, (hard, hard))
-        node.await_health(AUTHORIZATION, SERVING)
+        until(lambda: answered(lambda: allowed(stubs, 1)), "checks are not answered again")
         assert allowed(stubs, 1)

@@ -22,7 +22,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from authz.client import CallError, Client, check_request
 from authz.client.errors import error_of
 from authz.domain.entities import Course, CourseFilter
+from authz.v1 import directory_pb2
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
+from authz.v1.directory_pb2_grpc import DirectoryServiceStub
+from authz.wire.entities import mutation_message
 from tests.forkserver import AUTHZ
 from tests.runtime.test_server import campus_of
 from tests.serving import find_free_port, served, serving
@@ -85,6 +88,40 @@ def test_writers_at_a_stop_know_what_was_written(sqlite_url: str) -> None:
         courses = {each.entity.id for each in client.read(CourseFilter())}
     # A write that was in flight has its answer: there is none without.
     assert courses == {f"c{number}" for number in acknowledged}
+
+
+@pytest.mark.parametrize("pause_s", [0.01, 600], ids=["goes on", "is silent"])
+def test_an_import_at_a_stop_is_told_what_it_has_written(sqlite_url: str, pause_s: float) -> None:
+    sent, stopped = threading.Event(), threading.Event()
+
+    def messages() -> Iterator[directory_pb2.ImportRequest]:
+        for number in range(100_000):
+            course = mutation_message(touch(Course(id=f"c{number}")))
+            yield directory_pb2.ImportRequest(mutations=[course])
+            sent.set()
+            if stopped.wait(pause_s):
+                return
+
+    with serving(sqlite_url, AUTHZ_STOP_GRACE_S="4") as (process, address):
+        with grpc.insecure_channel(address) as channel:
+            importing = DirectoryServiceStub(channel).Import.future(messages())
+            assert sent.wait(30)
+            while not numbered_courses(address):
+                pass
+            process.send_signal(signal.SIGTERM)
+            error = error_of(importing.exception(60))
+            stopped.set()
+        assert process.wait(30) == 0
+    assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "IMPORT_ENDED")
+    with served(sqlite_url) as address:
+        written = numbered_courses(address)
+    assert error.message.startswith("the server is stopping; import the rest again")
+    assert f"written {written}, " in error.message
+
+
+def numbered_courses(address: str) -> int:
+    with Client(address) as client:
+        return sum(1 for _ in client.read(CourseFilter()))
 
 
 def test_calls_that_come_while_one_is_in_flight_are_refused_and_that_one_is_answered(sqlite_url: str) -> None:
