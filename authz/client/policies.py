@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from authz.client.arguments import message_of
+from authz.client.questions import warn_unless_replicated
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault, PolicyWarning, malformed
 from authz.v1 import common_pb2, policy_pb2
@@ -78,7 +79,8 @@ def version_of(message: common_pb2.PolicyVersion) -> PolicyVersion:
 
 
 def published_of(response: policy_pb2.ApplyPolicyResponse | Any) -> PublishedPolicy:
-    """What was published, of an answer to any of the calls that publish."""
+    """What was published, of an answer to any of the calls that publish. Warns as `Client.write`."""
+    warn_unless_replicated(response.replicated)
     return PublishedPolicy(
         active=version_of(response.active) if response.HasField("active") else None,
         changed=response.changed,

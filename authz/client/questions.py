@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from typing import Any, Self, TypeAlias
 
 import msgspec
@@ -27,6 +28,13 @@ NOT_REPLICATED = (
     "the write is committed, but the replica of the server's machine has not followed yet;"
     " checks there are refused until it has"
 )
+log = logging.getLogger("authz.client")
+
+
+def warn_unless_replicated(replicated: bool) -> None:
+    """Log a warning about a write that checks do not see yet."""
+    if not replicated:
+        log.warning(NOT_REPLICATED)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -203,19 +203,21 @@ def test_it_warns_of_a_write_that_the_replica_has_not_followed(
 
 
 def test_a_policy_that_is_active_already_is_not_in_effect_before_the_replica_has_it(
-    sqlite_url: str, connect: Connect
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, connect: Connect
 ) -> None:
     files = with_rows("p, student, *, message, moderate, locked, deny")
     with served(sqlite_url):
         pass  # the first server stores the first version
     with (
-        served(sqlite_url, follow="false", replication_timeout_s="0.1") as address,
+        served(sqlite_url, follow="false", replication_timeout_s="0.1", log_level="warning") as address,
         connect(address) as client,
     ):
         first, again = client.policies.apply(files), client.policies.apply(files)
         assert (first.changed, first.replicated) == (True, False)
         assert (again.changed, again.replicated) == (False, False)
         assert not client.policies.roll_back(again.number).replicated
+    warnings = [each for each in caplog.records if each.name == "authz.client"]
+    assert len(warnings) == 3
 
 
 def test_it_does_not_warn_of_a_write_that_is_in_effect(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -30,7 +29,7 @@ from authz.client.arguments import (
 )
 from authz.client.errors import closed, error_of
 from authz.client.imports import Progress, import_messages
-from authz.client.questions import NOT_REPLICATED, ImportOutcome, WriteToken
+from authz.client.questions import ImportOutcome, WriteToken, warn_unless_replicated
 from authz.client.touches import warn_of_bare_touches
 from authz.domain.entities import (
     AccessToken,
@@ -60,8 +59,6 @@ from authz.domain.ports import Page
 from authz.v1 import directory_pb2, directory_pb2_grpc
 from authz.wire.entities import mutation_message, precondition_message
 from authz.wire.filters import READ_CALLS
-
-log = logging.getLogger("authz.client")
 
 EntityT = TypeVar("EntityT", bound=Entity)
 
@@ -238,6 +235,5 @@ class AsyncDirectory:
 
     async def _written(self, method: Method[Any], request: Message) -> Any:
         response = await self._calls.call(method, request)
-        if not response.replicated:
-            log.warning(NOT_REPLICATED)
+        warn_unless_replicated(response.replicated)
         return response

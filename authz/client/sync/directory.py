@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -29,7 +28,7 @@ from authz.client.arguments import (
 )
 from authz.client.errors import closed, error_of
 from authz.client.imports import Progress, import_messages
-from authz.client.questions import NOT_REPLICATED, ImportOutcome, WriteToken
+from authz.client.questions import ImportOutcome, WriteToken, warn_unless_replicated
 from authz.client.sync.calls import Calls
 from authz.client.sync.transport import CLOSED, Method, answer_to
 from authz.client.touches import warn_of_bare_touches
@@ -61,8 +60,6 @@ from authz.domain.ports import Page
 from authz.v1 import directory_pb2, directory_pb2_grpc
 from authz.wire.entities import mutation_message, precondition_message
 from authz.wire.filters import READ_CALLS
-
-log = logging.getLogger("authz.client")
 
 EntityT = TypeVar("EntityT", bound=Entity)
 
@@ -237,6 +234,5 @@ class Directory:
 
     def _written(self, method: Method[Any], request: Message) -> Any:
         response = self._calls.call(method, request)
-        if not response.replicated:
-            log.warning(NOT_REPLICATED)
+        warn_unless_replicated(response.replicated)
         return response

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 from authz.client.arguments import as_choice, as_number, as_text, message_of, sent_subject
-from authz.client.questions import NOT_REPLICATED
+from authz.client.questions import warn_unless_replicated
 from authz.client.sync.calls import Calls
 from authz.domain.entities import Erasure, Hold, RetainedData, RetentionRule, Versioned
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList
@@ -17,8 +16,6 @@ from authz.v1 import privacy_pb2, privacy_pb2_grpc
 from authz.wire.entities import parse_versioned
 from authz.wire.exports import parse_export_item
 from authz.wire.privacy import parse_certificate, parse_period, period_request_message
-
-log = logging.getLogger("authz.client")
 
 
 class PrivacyClient:
@@ -113,8 +110,7 @@ class PrivacyClient:
             merge=merge,
         )
         response = self._calls.call(self._stub.RenameSubject, request)
-        if not response.replicated:
-            log.warning(NOT_REPLICATED)
+        warn_unless_replicated(response.replicated)
         return {each.kind: each.count for each in response.records}
 
     def hold(self, subject: str | Subject, *, reason: str) -> str:
