@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from authz.domain.tokens import KEY_BYTES, ConsistencyToken, TokenKeys
 from authz.store import Store
-from authz.store.engine import open_engine, read_transaction
+from authz.store.database.engine import open_engine, read_transaction
 
 _MAC_BYTES = 16
 

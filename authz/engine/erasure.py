@@ -18,7 +18,7 @@ from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter, RequirePermitted
 from authz.engine.polling import poll
-from authz.store.personal_data import PersonalData
+from authz.store.privacy.personal_data import PersonalData
 
 log = structlog.get_logger()
 

@@ -19,8 +19,8 @@ from authz.domain.exports import (
 from authz.domain.ids import Subject
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.streams import write_within
-from authz.store.exports import Export
-from authz.store.personal_data import PersonalData
+from authz.store.privacy.exports import Export
+from authz.store.privacy.personal_data import PersonalData
 
 MessageT = TypeVar("MessageT")
 

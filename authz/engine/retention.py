@@ -9,7 +9,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
-from authz.store.retention import Retention
+from authz.store.privacy.retention import Retention
 from authz.telemetry.metrics import PURGED
 
 _INTERVAL_S = 60.0

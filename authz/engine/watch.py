@@ -19,7 +19,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.streams import completes_within
 from authz.engine.turns import Turns
-from authz.store.recipients import Recipients
+from authz.store.privacy.recipients import Recipients
 
 log = structlog.get_logger()
 

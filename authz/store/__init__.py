@@ -9,16 +9,23 @@ import msgspec
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
-from authz.store.audit import AuditTrail
-from authz.store.connections import OpenConnections
-from authz.store.decisions import SqlDecisions
+from authz.store.database.connections import OpenConnections
+from authz.store.database.engine import (
+    companion_path,
+    database_name,
+    has_password,
+    open_engine,
+    opened,
+    sqlite_file,
+)
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import Drafts
-from authz.store.engine import companion_path, database_name, has_password, open_engine, opened, sqlite_file
-from authz.store.personal_data import PersonalData
-from authz.store.proofs import SqlCheckpoints, SqlProofs
-from authz.store.recipients import Recipients
-from authz.store.retention import Retention
+from authz.store.log.audit import AuditTrail
+from authz.store.log.decisions import SqlDecisions
+from authz.store.log.proofs import SqlCheckpoints, SqlProofs
+from authz.store.privacy.personal_data import PersonalData
+from authz.store.privacy.recipients import Recipients
+from authz.store.privacy.retention import Retention
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
 from authz.store.shadows import Shadows

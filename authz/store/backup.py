@@ -21,10 +21,10 @@ from authz.domain.erasures import ErasureList
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed, precondition_failed
 from authz.domain.instants import Instant
 from authz.store import open_store
-from authz.store.connections import expecting_long_statements
-from authz.store.engine import opened, read_transaction, stream, write_transaction
-from authz.store.log_reader import read_head
-from authz.store.restored_erasures import begin_missing
+from authz.store.database.connections import expecting_long_statements
+from authz.store.database.engine import opened, read_transaction, stream, write_transaction
+from authz.store.log.reader import read_head
+from authz.store.privacy.restored_erasures import begin_missing
 from authz.store.schema import current_schema, migrate, newest_schema, nothing_is_active, require_current
 from authz.store.tables import metadata
 from authz.store.write import Transaction

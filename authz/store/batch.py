@@ -33,8 +33,8 @@ from authz.domain.ports import Vocabularies
 from authz.store.active_policy import validate_by_policy
 from authz.store.bulk import select_by_key
 from authz.store.contents import CONTAINERS, Locator, read_contents, require_container, require_same_container
-from authz.store.erased import ErasedSubjects
-from authz.store.log_writer import Effect
+from authz.store.log.writer import Effect
+from authz.store.privacy.erased import ErasedSubjects
 from authz.store.removals import (
     Removal,
     Root,

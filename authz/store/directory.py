@@ -33,16 +33,16 @@ from authz.domain.ports import (
     Vocabularies,
 )
 from authz.domain.tokens import ConsistencyToken, TokenKeys
-from authz.store import log_reader
 from authz.store.active_policy import read_course_policies
-from authz.store.connections import OpenConnections
+from authz.store.database.connections import OpenConnections
+from authz.store.database.engine import bounded_read_transaction, read_transaction, write_transaction
+from authz.store.database.notifier import open_notifier
 from authz.store.dump import SqlDump, open_dump
-from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
-from authz.store.erased import require_not_erased_since
 from authz.store.idempotency import IdempotencyKeys
-from authz.store.notifier import open_notifier
+from authz.store.log import reader
+from authz.store.log.past import read_past
 from authz.store.pagination import list_entities
-from authz.store.past import read_past
+from authz.store.privacy.erased import require_not_erased_since
 from authz.store.removals import removal_progress
 from authz.store.sharing import Member
 from authz.store.write import Transaction
@@ -91,14 +91,14 @@ class SqlDirectory(Directory):
 
     def recall(self, request: WriteRequest) -> ConsistencyToken | None:
         with read_transaction(self._engine) as connection:
-            head = log_reader.read_head(connection)
+            head = reader.read_head(connection)
             keys = {(request.origin.actor, request.idempotency_key)} if request.idempotency_key else set()
             revision = IdempotencyKeys(connection, keys, now=head.committed_at).recall(request)
             if revision is None:
                 return None
             self.add_token_key(connection, head.database_id)
             # A state whose revision was compacted is in the head.
-            return log_reader.read_state(connection, head.database_id, revision) or head
+            return reader.read_state(connection, head.database_id, revision) or head
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         with self.transaction() as transaction:
@@ -159,7 +159,7 @@ class SqlDirectory(Directory):
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
         with bounded_read_transaction(self._engine) as connection:
-            read_at = log_reader.read_head(connection)
+            read_at = reader.read_head(connection)
             self.add_token_key(connection, read_at.database_id)
             return list_entities(connection, wanted, page, read_at, self._keys)
 
@@ -167,7 +167,7 @@ class SqlDirectory(Directory):
         self, *, since: int, after: str, limit: int
     ) -> tuple[tuple[PolicyVersion, ...], ConsistencyToken]:
         with read_transaction(self._engine) as connection:
-            read_at = log_reader.read_head(connection)
+            read_at = reader.read_head(connection)
             return read_course_policies(connection, since=since, after=after, limit=limit), read_at
 
     def records_at(
@@ -187,20 +187,20 @@ class SqlDirectory(Directory):
             return past
 
     def follow(self, after: int, limit: int) -> LogTail:
-        return log_reader.read_tail(self._engine, after, limit)
+        return reader.read_tail(self._engine, after, limit)
 
     def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
-        return log_reader.read_chunk(self._engine, after, skip, limit)
+        return reader.read_chunk(self._engine, after, skip, limit)
 
     def head(self) -> ConsistencyToken:
         with read_transaction(self._engine) as connection:
-            head = log_reader.read_head(connection)
+            head = reader.read_head(connection)
             self.add_token_key(connection, head.database_id)
             return head
 
     def add_token_key(self, connection: Connection, database_id: str) -> None:
         """Add the key for the tokens of a database, given one of its states."""
-        log_reader.add_token_key(connection, database_id, self._keys)
+        reader.add_token_key(connection, database_id, self._keys)
 
     def require_serving(self) -> None:
         self.head()

@@ -12,8 +12,8 @@ from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, Poli
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, NotFoundError
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.instants import Instant
-from authz.store.engine import read_transaction, write_transaction
-from authz.store.log_reader import lock_head
+from authz.store.database.engine import read_transaction, write_transaction
+from authz.store.log.reader import lock_head
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import policy_drafts as table
 

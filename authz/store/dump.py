@@ -13,9 +13,9 @@ from authz.domain.entities import Kind
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant
 from authz.domain.ports import Dump
-from authz.store.connections import expecting_long_statements
-from authz.store.engine import read_transaction, stream
-from authz.store.log_reader import read_head, read_token_key
+from authz.store.database.connections import expecting_long_statements
+from authz.store.database.engine import read_transaction, stream
+from authz.store.log.reader import read_head, read_token_key
 from authz.store.rows import ENTITY_ROWS, read_values
 from authz.store.tables import columns_of, tombstones
 

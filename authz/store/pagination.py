@@ -17,7 +17,7 @@ from authz.domain.kinds.fields import Field
 from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken, PageToken, TokenKeys, malformed_token, query_digest
 from authz.store.contents import is_in_existing
-from authz.store.log_reader import add_token_key
+from authz.store.log.reader import add_token_key
 from authz.store.removals import removal_progress
 from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of

@@ -15,7 +15,7 @@ from authz.domain.mutations import ChangeScope
 from authz.domain.origin import Origin
 from authz.domain.ports import RemovalProgress
 from authz.store.bulk import delete_by_key, insert_rows, select_by_key
-from authz.store.mutation_json import json_names
+from authz.store.log.mutation_json import json_names
 from authz.store.sharing import Member
 from authz.store.tables import removals
 

@@ -31,8 +31,8 @@ from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.bulk import select_by_key
-from authz.store.engine import read_transaction, write_transaction
-from authz.store.holds import read_holds
+from authz.store.database.engine import read_transaction, write_transaction
+from authz.store.privacy.holds import read_holds
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 

@@ -11,9 +11,9 @@ from authz.domain.errors import precondition_failed
 from authz.domain.ids import PLATFORM, Scope, Subject, course_scope
 from authz.domain.instants import Instant, format_instant
 from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, ShadowTally
-from authz.store.engine import read_transaction, write_transaction
-from authz.store.erased import pseudonyms_of
-from authz.store.log_reader import lock_head
+from authz.store.database.engine import read_transaction, write_transaction
+from authz.store.log.reader import lock_head
+from authz.store.privacy.erased import pseudonyms_of
 from authz.store.tables import policy_shadows as table
 
 _COLUMNS = [column for column in table.c if column not in {table.c.files, table.c.tally}]

@@ -38,7 +38,7 @@ from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
 from authz.store.drafts import require_draft
 from authz.store.idempotency import IdempotencyKeys
-from authz.store.log_writer import ChangeLog
+from authz.store.log.writer import ChangeLog
 from authz.store.removals import Root, oldest_removals, store_progress
 from authz.store.sharing import Member
 

@@ -16,7 +16,7 @@ from authz.domain.entities import Account, Course, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.store import tables
-from authz.store.engine import open_engine, write_transaction
+from authz.store.database.engine import open_engine, write_transaction
 from tests.cli.commands import run
 from tests.databases import read_tree
 from tests.serving import served

@@ -20,9 +20,9 @@ from authz.domain.ids import Subject, SubjectType
 from authz.engine import group_commit
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policy_cases import validate_files
+from authz.store.database.engine import opened, read_transaction
 from authz.store.directory import SqlDirectory
-from authz.store.engine import opened, read_transaction
-from authz.store.recipients import askers
+from authz.store.privacy.recipients import askers
 from authz.store.tables import ENTITY_TABLES
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import delete as sql_delete
 
 from authz.store import tables
-from authz.store.engine import open_engine, write_transaction
+from authz.store.database.engine import open_engine, write_transaction
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb

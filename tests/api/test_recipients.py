@@ -20,7 +20,7 @@ from authz.domain.recipients import WatcherReport
 from tests.cli.commands import run
 from tests.serving import served
 from tests.store.directory import open_with
-from tests.store.test_decisions import ENTRY
+from tests.store.log.test_decisions import ENTRY
 from tests.waiting import until
 
 CALLER = "unauthenticated"

@@ -23,7 +23,7 @@ from authz.domain.errors import ErrorReason
 from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, SubjectType
 from authz.domain.mutations import Mutation, Operation
-from authz.store import personal_data
+from authz.store.privacy import personal_data
 from tests.api.test_erasure import ADA, ALGEBRA, COURSE, NOTES, REASON, STU, notebook
 from tests.cli.commands import run
 from tests.service import in_process

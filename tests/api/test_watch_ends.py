@@ -18,8 +18,8 @@ from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine import watch
 from authz.store import tables
+from authz.store.database.engine import open_engine, write_transaction
 from authz.store.directory import SqlDirectory
-from authz.store.engine import open_engine, write_transaction
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb

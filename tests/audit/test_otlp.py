@@ -20,7 +20,7 @@ from authz.store import Store
 from tests.collector import Collector, collecting
 from tests.serving import served
 from tests.store.directory import open_with
-from tests.store.test_decisions import ENTRY
+from tests.store.log.test_decisions import ENTRY
 from tests.waiting import until
 
 

@@ -17,13 +17,13 @@ from authz.audit.publisher import CheckpointPublisher
 from authz.domain.entities import Course
 from authz.domain.instants import US_PER_S
 from authz.store import Store, tables
-from authz.store.engine import open_engine, write_transaction
-from authz.store.log_tree import read_trees
+from authz.store.database.engine import open_engine, write_transaction
+from authz.store.log.tree import read_trees
 from authz.telemetry.metrics import REGISTRY
 from tests.databases import read_tree
 from tests.https import Address, https_address
 from tests.store.directory import create, open_with, write
-from tests.store.test_decisions import ENTRY
+from tests.store.log.test_decisions import ENTRY
 
 MINUTE = 60 * US_PER_S
 SIGNER = NoteSigner.generate("example.org/authz")

@@ -27,7 +27,7 @@ from authz.domain.entities import Course, CourseKey, CourseState, Entity, Member
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.origin import Origin
-from authz.store.engine import open_engine, write_transaction
+from authz.store.database.engine import open_engine, write_transaction
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
 from authz.v1 import directory_pb2 as dpb
 from authz.wire.entities import mutation_message

@@ -20,8 +20,8 @@ from authz.domain.proofs import AuditLog
 from authz.domain.tree import MerkleTree
 from authz.store import tables
 from authz.store.bulk import upsert_rows
-from authz.store.engine import open_engine, write_transaction
-from authz.store.leaves import LeafMaker
+from authz.store.database.engine import open_engine, write_transaction
+from authz.store.log.leaves import LeafMaker
 from authz.store.rows import ENTITY_ROWS
 from tests.bench.measure import cost_us, show
 from tests.databases import create_sqlite, read_tree

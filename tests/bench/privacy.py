@@ -18,7 +18,7 @@ from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.origin import Origin
 from authz.store import Store, tables
-from authz.store.engine import open_engine, write_transaction
+from authz.store.database.engine import open_engine, write_transaction
 from tests.bench.campus import Campus
 from tests.bench.log_tree import fill
 from tests.bench.measure import show

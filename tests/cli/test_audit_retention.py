@@ -14,7 +14,7 @@ from authz.domain.ids import course_scope
 from authz.domain.origin import Origin
 from authz.domain.retention import DAY_US
 from authz.store import Store, tables
-from authz.store.engine import write_transaction
+from authz.store.database.engine import write_transaction
 from tests.cli.commands import run
 from tests.cli.test_audit_tree import History, column, mutation, removed
 from tests.databases import create_sqlite

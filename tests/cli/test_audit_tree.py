@@ -13,9 +13,9 @@ from authz.domain.entities import Account, AccountStatus, Course, Membership
 from authz.domain.erasures import subject_mac
 from authz.domain.ids import course_scope
 from authz.store import tables
-from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.leaves import LeafMaker
-from authz.store.log_reader import read_token_key
+from authz.store.database.engine import open_engine, read_transaction, write_transaction
+from authz.store.log.leaves import LeafMaker
+from authz.store.log.reader import read_token_key
 from tests.cli.commands import run
 from tests.store.directory import create, open_with, remove, student, touch, user, write
 

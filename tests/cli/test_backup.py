@@ -14,7 +14,7 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseState, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.store.engine import open_engine
+from authz.store.database.engine import open_engine
 from tests.callers import directory_of
 from tests.cli.commands import run
 from tests.databases import create_sqlite

@@ -19,14 +19,14 @@ from authz.domain.proofs import AuditLog
 from authz.domain.retention import DAY_US
 from authz.domain.tree import leaf_hash
 from authz.store import Store, tables
-from authz.store.decision_leaves import entries_of, leaf_content
-from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.leaves import LeafMaker
-from authz.store.log_tree import read_trees
+from authz.store.database.engine import open_engine, read_transaction, write_transaction
+from authz.store.log.decision_leaves import entries_of, leaf_content
+from authz.store.log.leaves import LeafMaker
+from authz.store.log.tree import read_trees
 from tests.cli.commands import run
 from tests.store.directory import Clock, open_with, user
+from tests.store.log.test_decisions import ENTRY
 from tests.store.retention import purge
-from tests.store.test_decisions import ENTRY
 
 TABLES = (tables.decisions, tables.decision_leaves, tables.decision_tree)
 _decisions, _leaves, _tree = TABLES

@@ -15,7 +15,7 @@ from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.runtime.compose import system_clock
 from authz.store import tables
-from authz.store.engine import open_engine, write_transaction
+from authz.store.database.engine import open_engine, write_transaction
 from tests.callers import directory_of, grant
 from tests.cli.commands import run
 from tests.issuer import Issuer

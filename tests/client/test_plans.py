@@ -41,7 +41,7 @@ from authz.engine import plan as planning
 from authz.engine.check import Checker
 from authz.engine.lists import ResourcePage
 from authz.engine.plan import Planner
-from authz.store.engine import open_engine
+from authz.store.database.engine import open_engine
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.lists import PLAN_KINDS, group_message
 from tests.client.caller_tables import FIELDS, METADATA, ROWS, fields_for, keep, row_of

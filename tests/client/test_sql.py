@@ -31,7 +31,7 @@ from authz.client import InvalidArgumentError, ResourcePlan
 from authz.client.sql import where
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AnyOf, Comparison, Operator, ResourceField
-from authz.store.engine import open_engine
+from authz.store.database.engine import open_engine
 
 OWNER = Comparison(ResourceField.OWNER, Operator.EQUALS, "user:Maya")
 NOT_OWNER = Comparison(ResourceField.OWNER, Operator.EQUALS, "user:Maya", negated=True)

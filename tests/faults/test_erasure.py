@@ -13,15 +13,15 @@ from authz.domain.entities import ErasureFilter, ErasureStatus, MembershipFilter
 from authz.domain.errors import FailedPreconditionError
 from authz.domain.ports import Page
 from authz.store import Store
-from authz.store.engine import open_engine, read_transaction, sqlite_file
-from authz.store.log_tree import read_trees
+from authz.store.database.engine import open_engine, read_transaction, sqlite_file
+from authz.store.log.tree import read_trees
 from authz.store.tables import metadata
 from tests.faults.erasing import REQUEST
 from tests.forkserver import Process
 from tests.properties import LONG
 from tests.store.directory import hold, open_with, release_hold
-from tests.store.test_decisions import entries
-from tests.store.test_erasures import MAYA, STU, fill, of_stu
+from tests.store.log.test_decisions import entries
+from tests.store.privacy.test_erasures import MAYA, STU, fill, of_stu
 
 MOST_STATEMENTS = 40 if LONG else 120
 """That a process makes before it is killed: more than any step of this erasure needs."""

@@ -25,7 +25,7 @@ from tests.properties import examples
 from tests.replica.conftest import MAX_BYTES
 from tests.replica.rows import Row, all_rows
 from tests.store.directory import changes_of, dumped, open_with
-from tests.store.test_history import BATCHES
+from tests.store.log.test_history import BATCHES
 
 
 def expected(entities: Iterable[Entity]) -> set[Row]:

@@ -13,7 +13,7 @@ from authz.domain.errors import InvalidArgumentError
 from authz.domain.mutations import Mutation, Operation
 from authz.runtime.settings import load_settings
 from authz.store import tables
-from authz.store.engine import open_engine, write_transaction
+from authz.store.database.engine import open_engine, write_transaction
 from tests.cli.commands import run
 from tests.service import in_process
 from tests.serving import served

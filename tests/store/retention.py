@@ -14,7 +14,7 @@ from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.origin import Origin
 from authz.domain.retention import DAY_US, PeriodRequest
 from authz.store import Store, tables
-from authz.store.engine import read_transaction
+from authz.store.database.engine import read_transaction
 from tests.store.directory import Clock
 
 YEAR_US = 365 * DAY_US

@@ -16,7 +16,8 @@ from authz.domain.ids import course_scope
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
-from authz.store import Store, engine
+from authz.store import Store
+from authz.store.database import engine
 from authz.store.tables import REVISIONS_CHANNEL
 from tests.store.directory import (
     changes_of,

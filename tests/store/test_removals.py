@@ -45,7 +45,7 @@ from tests.store.directory import (
     user,
     write,
 )
-from tests.store.test_history import BATCHES
+from tests.store.log.test_history import BATCHES
 
 AT_ONCE = 3
 INSIDE: tuple[Entity, ...] = (

@@ -17,7 +17,7 @@ from authz.domain.entities import Hold, Versioned
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.store import prepare_store, schema
 from authz.store.backup import back_up
-from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.database.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
 from authz.store.tables import ENTITY_TABLES, metadata
 from tests.databases import read_tree

@@ -48,7 +48,7 @@ from tests.store.directory import (
     user,
     write,
 )
-from tests.store.test_history import BATCHES
+from tests.store.log.test_history import BATCHES
 
 MAYA, OMAR = user("maya"), user("omar")
 STUDENT, TEACHER = student("maya", "c"), Membership(subject=MAYA, scope=course_scope("c"), role="teacher")

@@ -14,7 +14,7 @@ from authz.domain.proofs import AuditLog, Checkpoints, Proofs
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
-from authz.store.audit import AuditTrail
+from authz.store.log.audit import AuditTrail
 from authz.v1 import audit_pb2 as pb
 from authz.wire.audit import (
     change_message,

@@ -19,9 +19,9 @@ from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.rights import PersonRights
-from authz.store.personal_data import PersonalData
-from authz.store.recipients import Recipients
-from authz.store.retention import Retention
+from authz.store.privacy.personal_data import PersonalData
+from authz.store.privacy.recipients import Recipients
+from authz.store.privacy.retention import Retention
 from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message

@@ -1,0 +1,1 @@
+"""The change log and the decision log, and the trees over them."""

@@ -1,0 +1,1 @@
+"""Personal data: export, rename, erasure, holds and retention."""

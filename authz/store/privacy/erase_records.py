@@ -1,0 +1,84 @@
+"""Erases the records of a subject: as ordinary changes, which replicas and watches follow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from authz.domain.entities import KINDS, Entity, Versioned
+from authz.domain.ids import Subject
+from authz.domain.mentions import mentions
+from authz.store.database.engine import stream
+from authz.store.log.reader import raise_resumable_from, read_state
+from authz.store.privacy.erase_history import erase_rest, without_subject
+from authz.store.privacy.erasure_steps import Phase, Step, advance_step
+from authz.store.privacy.personal_texts import RECORD_TEXTS
+from authz.store.removals import is_removing_from
+from authz.store.rows import ENTITY_ROWS
+from authz.store.tables import has_subject, may_mention
+from authz.store.write import Transaction
+
+_DELETED = ("access_token", "share", "membership", "account")
+_RESOURCES = ENTITY_ROWS["resource"].table
+
+
+def erase_records(transaction: Transaction, step: Step) -> None:
+    """Delete or give away a part of the records, under one revision; if none is left, go to `WAIT`."""
+    connection, subject, at_once = transaction.connection, step.subject, transaction.contents_at_once
+    done: Counter[str] = Counter()
+    with transaction.revision(step.origin) as batch:
+        for name in _DELETED:
+            theirs = has_subject(ENTITY_ROWS[name].table, "subject", subject)
+            found = _some(connection, name, theirs, at_once - done.total())
+            batch.delete_found(found)
+            done[f"{name} records deleted"] = len(found)
+        theirs = has_subject(_RESOURCES, "owner", subject)
+        owned = _some(connection, "resource", theirs, at_once - done.total())
+        batch.rewrite([msgspec.structs.replace(each.entity, owner=step.owner) for each in owned])
+        became = "left without an owner" if step.new_owner is None else "given away"
+        done[f"resource records {became}"] = len(owned)
+        for name in RECORD_TEXTS:
+            records = _naming(connection, name, subject, at_once - done.total())
+            # Their texts name the subject, which the log must not do again.
+            renamed = [without_subject(each, subject, step.pseudonym) for each in records]
+            batch.rewrite(renamed, logs_before=False)
+            done[f"{KINDS[name].plural.replace('_', ' ')} renamed in"] = len(records)
+    if removed := +done:
+        advance_step(connection, step, done=removed)
+    elif not is_removing_from(connection, subject):
+        advance_step(connection, step, phase=Phase.WAIT, position=transaction.head.revision)
+
+
+def begin_history(transaction: Transaction, step: Step, *, grace_us: int, waited_us: int) -> None:
+    """Start the rewrite of the history, if the grace period of log readers has ended.
+
+    It has by the time of the log, or when this process has waited for it: after a commit of a server whose
+    clock is ahead, the time of the log stands still. `waited_us` is how long this process has waited.
+
+    From then on no reader may continue from an earlier revision, because the log has the pseudonym there. A
+    large deletion that the subject began goes on with the pseudonym.
+    """
+    connection, last = transaction.connection, step.position
+    state = read_state(connection, transaction.head.database_id, last)
+    if state is None or max(transaction.now - state.committed_at, waited_us) >= grace_us:
+        raise_resumable_from(connection, last)
+        done = erase_rest(connection, step.subject, step.pseudonym)
+        advance_step(connection, step, phase=Phase.HISTORY, done=done, position=0)
+
+
+def _naming(connection: Connection, name: str, subject: Subject, limit: int) -> list[Entity]:
+    """Up to `limit` records of a kind whose texts name the subject."""
+    stored, texts = ENTITY_ROWS[name], RECORD_TEXTS[name]
+    wanted = select(stored.table).where(may_mention([stored.table.c[text] for text in texts], subject))
+    with stream(connection, wanted, rows_at_once=1) as rows:  # a version may be large
+        named = (row for row in rows if any(mentions(getattr(row, text), subject) for text in texts))
+        return [*stored.entities([*islice(named, limit)])]
+
+
+def _some(connection: Connection, name: str, wanted: Any, limit: int) -> list[Versioned[Any]]:
+    stored = ENTITY_ROWS[name]
+    return stored.read(connection, select(stored.table).where(wanted).limit(limit))

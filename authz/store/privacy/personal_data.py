@@ -1,0 +1,290 @@
+"""Personal data in the database: export, rename, holds and erasure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, delete, select
+
+from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus, Hold, Versioned
+from authz.domain.erasures import (
+    ErasureCertificate,
+    ErasureRequest,
+    RenameRequest,
+    ReplicaReport,
+    subject_mac,
+)
+from authz.domain.errors import precondition_failed
+from authz.domain.ids import Subject
+from authz.domain.instants import Instant, format_instant
+from authz.domain.origin import Origin
+from authz.domain.ports import Listing, Page
+from authz.domain.recipients import Watcher, WatcherReport
+from authz.domain.tokens import ConsistencyToken
+from authz.store import tables
+from authz.store.bulk import upsert_rows
+from authz.store.database.connections import expecting_long_statements
+from authz.store.database.engine import read_transaction, write_transaction
+from authz.store.directory import SqlDirectory
+from authz.store.log.reader import lock_head, read_head, read_token_key
+from authz.store.privacy.erase_files import left_to_operator, rewrite_file, truncate_log
+from authz.store.privacy.erase_history import (
+    erase_decisions,
+    erase_rest,
+    erase_revisions,
+    find_revisions,
+    kept_mentions,
+)
+from authz.store.privacy.erase_records import begin_history, erase_records
+from authz.store.privacy.erased import require_not_erased
+from authz.store.privacy.erasure_steps import (
+    Phase,
+    Step,
+    advance_step,
+    begin,
+    next_step,
+    record_of,
+    steps_in,
+    unreleased,
+)
+from authz.store.privacy.exports import Export
+from authz.store.privacy.holds import hold_on, read_holds, release_kept
+from authz.store.privacy.recipients import askers, watchers
+from authz.store.privacy.renames import MAX_RECORDS, other_ids, rename
+from authz.store.write import Transaction
+
+_STEPS, _REPLICAS = tables.erasure_steps, tables.replicas
+
+
+@dataclass(frozen=True, eq=False)
+class PersonalData:
+    """Personal data in the store. Every call blocks and is thread-safe."""
+
+    engine: Engine
+    directory: SqlDirectory
+    clock: Callable[[], Instant]
+    grace_us: int
+    _waits_since: dict[Subject, Instant] = field(default_factory=dict, init=False)
+    """When this process found an erasure waiting, by pseudonym."""
+
+    @contextmanager
+    def export(self, subject: Subject) -> Iterator[Export]:
+        """Open an export for the duration of the block."""
+        with read_transaction(self.engine) as connection, expecting_long_statements(connection):
+            found = Export(connection, subject)
+            self.directory.add_token_key(connection, found.state.database_id)
+            yield found
+
+    def begin_erasure(self, request: ErasureRequest) -> Subject:
+        """Refuse writes that name the subject from now on, and return its pseudonym. `advance_erasure` does
+        the rest, also after a crash.
+
+        Raises `FailedPreconditionError` for a subject that is held (SUBJECT_HELD), was erased
+        (SUBJECT_ERASED), is getting the resources of somebody who is being erased, is the last administrator
+        of the platform (LAST_ADMINISTRATOR), or owns resources for which the request names no owner;
+        `InvalidArgumentError` for a request that contradicts itself. If it raises, nothing has changed.
+        """
+        with self.directory.transaction() as transaction:
+            return begin(transaction, request)
+
+    def erasure_progress(self) -> object | None:
+        """The progress of the first incomplete erasure, a different value after each step. None if nothing is
+        left to erase. Takes no lock."""
+        with read_transaction(self.engine) as connection:
+            return next_step(connection)
+
+    def advance_erasure(self) -> ConsistencyToken:
+        """Do one bounded step of that erasure; return the state after it. If several processes try, one does
+        the step. Raises `ConflictError` while a reader blocks the truncation of the database's log."""
+        with read_transaction(self.engine) as connection:
+            step, head = next_step(connection), read_head(connection)
+        if step is None:
+            return head
+        match step.phase:
+            case Phase.RECORDS:
+                return self._if_still(step, erase_records)
+            case Phase.WAIT:
+                waited_us = self.clock() - self._waits_since.setdefault(step.pseudonym, self.clock())
+                act = partial(begin_history, grace_us=self.grace_us, waited_us=waited_us)
+                return self._if_still(step, act)
+            case Phase.HISTORY:
+                return self._erase_history(step, head)
+            case Phase.FILES:
+                return self._rewrite_file()
+            case Phase.LOG | Phase.DONE:
+                truncate_log(self.engine)
+                return self._if_still(step, self._complete)
+
+    def _if_still(self, step: Step, act: Callable[[Transaction, Step], None]) -> ConsistencyToken:
+        """Act, unless another process has taken this step meanwhile: the next one may be of somebody else."""
+        with self.directory.transaction() as transaction:
+            if next_step(transaction.connection) == step:
+                act(transaction, step)
+            return transaction.head
+
+    def _erase_history(self, step: Step, head: ConsistencyToken) -> ConsistencyToken:
+        revisions, through = find_revisions(self.engine, step.subject, step.position)
+        if not revisions and through is None:
+            return self._if_still(step, self._erase_decisions)
+        with write_transaction(self.engine) as connection:
+            lock_head(connection)  # one at a time
+            if next_step(connection) != step:
+                return head
+            counts = erase_revisions(connection, step.subject, step.pseudonym, revisions, step.origin.reason)
+            advance_step(connection, step, done=counts, position=through or revisions[-1])
+        return head
+
+    def _erase_decisions(self, transaction: Transaction, step: Step) -> None:
+        connection, subject = transaction.connection, step.subject
+        at_once = transaction.contents_at_once
+        if rewritten := erase_decisions(connection, subject, step.pseudonym, at_once):
+            advance_step(connection, step, done={"decisions rewritten": rewritten})
+            return
+        counts = erase_rest(connection, subject, step.pseudonym)
+        kept = kept_mentions(connection, subject)
+        self._set_status(transaction, step, ErasureStatus.ERASED)
+        advance_step(
+            connection,
+            step,
+            phase=Phase.FILES,
+            done=counts,
+            subject_id=None,
+            new_owner_type=None,
+            new_owner_id=None,
+            kept=msgspec.json.encode(kept).decode(),
+            erased_at=transaction.head.revision,
+        )
+
+    def _rewrite_file(self) -> ConsistencyToken:
+        with read_transaction(self.engine) as connection:
+            covered = steps_in(connection, Phase.FILES)
+        rewrite_file(self.engine)
+        with self.directory.transaction() as transaction:
+            for step in steps_in(transaction.connection, Phase.FILES):
+                if step in covered:
+                    advance_step(transaction.connection, step, phase=Phase.LOG)
+            return transaction.head
+
+    def _complete(self, transaction: Transaction, step: Step) -> None:
+        self._set_status(transaction, step, ErasureStatus.COMPLETE)
+        advance_step(transaction.connection, step, phase=Phase.DONE, finished_at=transaction.now)
+
+    def _set_status(self, transaction: Transaction, step: Step, status: ErasureStatus) -> None:
+        record = msgspec.structs.replace(record_of(transaction.connection, step.pseudonym), status=status)
+        with transaction.revision(step.origin) as batch:
+            batch.rewrite([record])
+
+    def certificate(self, pseudonym: Subject) -> ErasureCertificate:
+        """The certificate of an erasure so far, with the machines that have confirmed it."""
+        with read_transaction(self.engine) as connection:
+            same = tables.has_subject(_STEPS, "pseudonym", pseudonym)
+            row = connection.execute(select(_STEPS).where(same)).one()
+            replicas = connection.execute(select(_REPLICAS).order_by(_REPLICAS.c.name)).all()
+            return ErasureCertificate(
+                erasure=record_of(connection, pseudonym),
+                actor=row.actor,
+                finished_at=row.finished_at,
+                removed=msgspec.json.decode(row.counts, type=dict[str, int]),
+                kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
+                left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(self.engine)),
+                replicas=tuple(_report(each, row.erased_at) for each in replicas),
+                askers=tuple(askers(connection, pseudonym)),
+                watchers=tuple(_report_of_watcher(each, row.erased_at) for each in watchers(connection)),
+            )
+
+    def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
+        """A page of all erasures, or of those of a subject, ordered by pseudonym."""
+        with read_transaction(self.engine) as connection:
+            key = read_token_key(connection)
+        return self.directory.read(
+            ErasureFilter(mac=None if subject is None else subject_mac(key, subject)), page
+        )
+
+    def release(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """Allow writes to name an erased id again. Raises `FailedPreconditionError` if it was not erased, or
+        not completely."""
+        with self.directory.transaction() as transaction:
+            connection = transaction.connection
+            found = unreleased(connection, subject_mac(read_token_key(connection), subject))
+            if not found or any(each.status is ErasureStatus.ERASING for each in found):
+                raise precondition_failed(
+                    f"{subject} {'is being' if found else 'was not'} erased, so there is nothing to release;"
+                    f" see `authz privacy erasures --subject {subject}`",
+                    subject=str(subject),
+                )
+            with transaction.revision(origin) as batch:
+                batch.rewrite([msgspec.structs.replace(each, released=True) for each in found])
+            return transaction.head
+
+    def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
+        """As `renames.rename`, in a transaction of its own."""
+        with self.directory.transaction() as transaction:
+            return rename(transaction, request, MAX_RECORDS)
+
+    def hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """Block the erasure of a subject. A new hold replaces an earlier one.
+
+        Raises `FailedPreconditionError` (SUBJECT_ERASED) if its erasure has begun.
+        """
+        with self.directory.transaction() as transaction:
+            require_not_erased(transaction.connection, subject)
+            with transaction.revision(origin) as batch:
+                batch.rewrite([Hold(subject, origin.reason, origin.actor, transaction.now)])
+            return transaction.head
+
+    def release_hold(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """End the hold on a subject. Raises `FailedPreconditionError` if it is not held."""
+        with self.directory.transaction() as transaction:
+            hold = hold_on(transaction.connection, subject)
+            if hold is None:
+                raise precondition_failed(
+                    f"{subject} is not held; list who is with `authz privacy holds`", subject=str(subject)
+                )
+            release_kept(transaction.connection, subject)
+            with transaction.revision(origin) as batch:
+                batch.delete_found([hold])
+            return transaction.head
+
+    def holds(self) -> tuple[Versioned[Hold], ...]:
+        """All holds, ordered by subject."""
+        with read_transaction(self.engine) as connection:
+            return tuple(read_holds(connection))
+
+    def report_replica(self, name: str, cleared: int) -> None:
+        """Record that a machine has a replica, whose files are free of everything that was erased up to a
+        revision."""
+        with write_transaction(self.engine) as connection:
+            upsert_rows(connection, _REPLICAS, [(name, cleared, self.clock())])
+
+    def forget_replica(self, name: str) -> None:
+        """Forget a decommissioned machine. Raises `FailedPreconditionError` for an unknown name."""
+        with write_transaction(self.engine) as connection:
+            if not connection.execute(delete(_REPLICAS).where(_REPLICAS.c.name == name)).rowcount:
+                raise precondition_failed(
+                    f"there is no replica `{name}`; `authz privacy erasures` shows their names", name=name
+                )
+
+
+def _other_ids(connection: Connection, pseudonym: Subject) -> Iterator[str]:
+    for other, renamed_at in other_ids(connection, pseudonym).items():
+        since = format_instant(renamed_at)
+        yield (
+            f"{other} is another id of the subject, by a rename of {since}: erase it, too, unless it is"
+            " somebody else's now"
+        )
+
+
+def _report(row: Row[Any], erased_at: int | None) -> ReplicaReport:
+    return ReplicaReport(row.name, erased_at is not None and row.cleared >= erased_at, row.seen_at)
+
+
+def _report_of_watcher(watcher: Watcher, erased_at: int | None) -> WatcherReport:
+    was_sent, has_acknowledged = (
+        erased_at is not None and revision >= erased_at for revision in (watcher.sent, watcher.acknowledged)
+    )
+    return WatcherReport(watcher.caller, was_sent or has_acknowledged, has_acknowledged, watcher.seen_at)

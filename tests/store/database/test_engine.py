@@ -1,0 +1,188 @@
+"""Where the files go that belong to a database, and how connections begin."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from authz.domain.entities import Course, Membership, MembershipFilter
+from authz.domain.errors import ConflictError, InvalidArgumentError, OverloadedError, UnavailableError
+from authz.domain.ids import course_scope
+from authz.domain.mutations import Mutation
+from authz.domain.origin import Origin
+from authz.domain.ports import Page
+from authz.store import companion_path, prepare_store
+from authz.store.database import engine
+from authz.store.database.engine import bounded_read_transaction, open_engine, write_transaction
+from tests.store.directory import create, open_with, remove, student, write
+
+
+def test_they_are_beside_a_sqlite_file() -> None:
+    assert companion_path("sqlite:////var/lib/authz.db", ".replica") == Path("/var/lib/authz.db.replica")
+
+
+def test_databases_of_one_name_on_several_hosts_share_none() -> None:
+    urls = (
+        "postgresql://authz@db1/authz",
+        "postgresql://authz@db2/authz",
+        "postgresql://authz@db1:5433/authz",
+        "postgresql://authz@/authz?host=db1&host=db2",
+        "postgresql://authz@db1/other",
+    )
+    paths = [companion_path(url, ".replica") for url in urls]
+    assert len(set(paths)) == len(urls)
+    assert all(path.name.startswith(("authz-authz-", "authz-other-")) for path in paths)
+    # Who asks does not matter, and no password is told.
+    assert companion_path("postgresql://somebody:secret@db1/authz", ".replica") == paths[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("mysql://db1/authz", "is neither `sqlite:///<file>` nor `postgresql://"),
+        ("authz.db", "is neither `sqlite:///<file>` nor `postgresql://"),
+        ("postgresql://authz@db1:port/authz", "has a port that is not a number"),
+        ("postgresql://authz@[::1/authz", "has a port that is not a number"),
+        ("postgresql://authz:pass@word@db1/authz", "has a second `@`; in a password write `%40`"),
+        ("postgresql://authz:p@ss/word@db1/authz", "has a second `@`; in a password write `%40`"),
+        ("postgresql://authz@/authz?host=db1:1&host=db2:two", "has an option that cannot be read"),
+        ("postgresql://authz@/authz?host=a,b&port=1,2,3", "has an option that cannot be read"),
+        ("sqlite:///authz.db?timeout=two", "has an option that cannot be read"),
+        ("sqlite:///authz.db?mode=ro", "has the option `mode`; for SQLite there is only `timeout`"),
+        ("sqlite://", "names no file"),
+    ],
+)
+def test_a_url_of_no_database_is_refused_without_a_word_of_its_password(url: str, complaint: str) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        open_engine(url)
+    assert complaint in refused.value.message
+    assert "AUTHZ_DATABASE_URL" in refused.value.message
+    assert "word@" not in refused.value.message
+
+
+def test_a_pooler_gets_no_start_up_option_that_it_refuses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"postgresql://authz@127.0.0.1:{listener.getsockname()[1]}/authz"
+        started = pool.submit(start_up_parameters, listener)
+        with pytest.raises(UnavailableError):
+            prepare_store(url)
+        # Source: https://www.pgbouncer.org/config.html, `ignore_startup_parameters`
+        assert started.result(30) <= {"user", "database", "client_encoding", "application_name"}
+
+
+def test_a_pooler_without_transactions_is_told_as_such() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"postgresql://authz@127.0.0.1:{listener.getsockname()[1]}/authz?sslmode=disable"
+        served = pool.submit(refuse_transactions, listener)
+        with pytest.raises(UnavailableError, match="set PgBouncer's `pool_mode` to `transaction`"):
+            prepare_store(url)
+        served.result(30)
+
+
+def refuse_transactions(listener: socket.socket) -> None:
+    """Let the next client in, and answer each of its queries as PgBouncer with `pool_mode = statement`."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("!I", len(body) + 4) + body
+
+    ready = message(b"Z", b"I")
+    refusal = b"SFATAL\0C08P01\0Mtransaction blocks not allowed in statement pooling mode\0\0"
+    with suppress(ConnectionResetError), listener.accept()[0] as client:
+        answer = message(b"R", struct.pack("!I", 0)) + ready
+        while client.recv(4096):
+            client.sendall(answer)
+            answer = message(b"E", refusal) + ready
+
+
+def start_up_parameters(listener: socket.socket) -> set[str]:
+    """The names of the parameters that the next client starts with, which is then refused."""
+    with listener.accept()[0] as client:
+        while True:
+            (size,) = struct.unpack("!I", client.recv(4, socket.MSG_WAITALL))
+            code, body = struct.unpack(f"!I{size - 8}s", client.recv(size - 4, socket.MSG_WAITALL))
+            if code >> 16 == 3:
+                return set(body.decode().split("\0")[:-2:2])
+            client.sendall(b"N")
+
+
+def test_a_write_waits_for_a_lock_as_long_as_the_url_says(postgresql_url: str) -> None:
+    patient, hasty = (f"{postgresql_url}{query}" for query in ("", "&options=-c%20lock_timeout%3D100ms"))
+    engine = open_engine(patient)
+    with write_transaction(engine) as connection:
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "10s"
+    engine.dispose()
+    store = open_with(hasty)
+    with psycopg.connect(postgresql_url) as other:
+        other.execute("SELECT * FROM counter FOR UPDATE")
+        with pytest.raises(ConflictError):
+            write(store, create(Course(id="c")))
+    store.close()
+
+
+COUNT_FOR_EVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def test_a_read_that_takes_too_long_is_ended_and_the_next_one_is_not(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_READ_TIMEOUT_S", 0.2)
+    database = open_engine(store_url)
+    with (
+        pytest.raises(OverloadedError, match="narrow the filter"),
+        bounded_read_transaction(database) as reader,
+    ):
+        reader.exec_driver_sql(COUNT_FOR_EVER)
+    # The same connection, from the pool, has time again.
+    with write_transaction(database) as writer:
+        assert writer.exec_driver_sql("SELECT 1").scalar_one() == 1
+    with bounded_read_transaction(database) as reader:
+        assert reader.exec_driver_sql("SELECT 1").scalar_one() == 1
+    database.dispose()
+
+
+def test_rows_are_found_by_index_although_the_plan_is_of_a_small_table(postgresql_url: str) -> None:
+    store = open_with(postgresql_url)
+
+    def import_all(mutations: Iterable[Mutation]) -> None:
+        left = iter(mutations)
+        while batch := tuple(islice(left, 250)):
+            store.directory.import_batch(batch, offset=0, origin=Origin("test", "", "r"))
+            store.directory.follow(store.directory.head().revision - 1, 100)
+            store.directory.read(MembershipFilter(scope=course_scope("c")), Page(10))
+
+    def members(count: int) -> list[Membership]:
+        return [student(f"u{number}", "c") for number in range(count)]
+
+    write(store, create(Course(id="c")))
+    with psycopg.connect(postgresql_url, autocommit=True) as other:
+        for number in range(20):  # so that the connection keeps its plans
+            if number == 10:
+                other.execute("ANALYZE")
+            import_all(map(create, members(2)))
+            import_all(map(remove, members(2)))
+        import_all(map(create, members(_GROWN)))
+        import_all(map(remove, members(_GROWN)))
+        store.close()
+        while other.execute(_OTHERS).fetchone() != (0,):  # each tells what it read when it ends
+            time.sleep(0.01)
+        assert other.execute(_READ_AS_A_WHOLE, {"most": 10 * _GROWN}).fetchall() == []
+
+
+_GROWN = 4000
+_OTHERS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid != pg_backend_pid()
+"""
+_READ_AS_A_WHOLE = """
+    SELECT relname, seq_tup_read AS tuples FROM pg_stat_user_tables WHERE seq_tup_read > 1000
+    UNION ALL SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE idx_tup_read > %(most)s
+"""

@@ -1,0 +1,198 @@
+"""Erasures of several persons, and what else is written meanwhile, do not get in each other's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+
+from authz.domain.decision_log import DecisionQuery
+from authz.domain.drafts import PolicyDraft
+from authz.domain.entities import ErasureStatus, Membership, MembershipFilter, ShareFilter
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import PLATFORM, Subject
+from authz.domain.origin import Origin
+from authz.domain.ports import Page
+from authz.store import Store, open_store
+from authz.store.privacy.erase_files import truncate_log
+from authz.store.privacy.erase_history import _renamed_texts as renamed_texts
+from authz.store.privacy.erase_history import find_revisions
+from authz.store.privacy.erased import pseudonyms_of
+from authz.store.privacy.erasure_steps import Phase, Step
+from tests.store.directory import VOCABULARY, Clock, create, open_with, refusal_of, remove, write
+from tests.store.log.test_decisions import ENTRY
+from tests.store.privacy.test_erasures import MAYA, REQUEST, STU, fill, finished, log_of
+from tests.store.privacy.test_holds import begun
+
+DRAFT_TEXTS = ("author", "files")
+
+
+def begin(store: Store, subject: Subject) -> Subject:
+    return store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, subject=subject))
+
+
+def next_step(store: Store) -> Step:
+    step = store.personal_data.erasure_progress()
+    assert isinstance(step, Step)
+    return step
+
+
+def test_a_search_that_ends_late_does_not_complete_the_erasure_of_somebody_else(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(store_url), open_with(store_url)
+    fill(one)
+    for subject in (MAYA, STU):
+        begin(one, subject)
+    searched: list[Subject] = []
+
+    def search_while_the_other_process_goes_on(engine: Any, subject: Subject, after: int) -> Any:
+        found = find_revisions(engine, subject, after)
+        if found == ([], None) and not searched:
+            searched.append(subject)
+            while (step := next_step(other)).subject == subject or step.phase is not Phase.HISTORY:
+                other.personal_data.advance_erasure()
+        return found
+
+    monkeypatch.setattr(
+        "authz.store.privacy.personal_data.find_revisions", search_while_the_other_process_goes_on
+    )
+    log = log_of(finished(one))
+    assert searched
+    assert [each for each in ("maya", "stu") if f"id='{each}'" in log or f"user:{each}" in log] == []
+    one.close()
+    other.close()
+
+
+def test_a_log_that_is_emptied_late_does_not_complete_the_erasure_of_somebody_else(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(store_url), open_with(store_url)
+    fill(one)
+    begin(one, MAYA)
+    patched, begun = "authz.store.privacy.personal_data.truncate_log", list[Subject]()
+
+    def truncate_while_the_other_process_goes_on(engine: Any) -> None:
+        truncate_log(engine)
+        monkeypatch.setattr(patched, truncate_log)
+        begun.append(begin(finished(other), STU))
+        while next_step(other).phase is not Phase.LOG:
+            other.personal_data.advance_erasure()
+
+    monkeypatch.setattr(patched, truncate_while_the_other_process_goes_on)
+    while not begun:
+        one.personal_data.advance_erasure()
+    assert one.personal_data.certificate(begun[0]).erasure.status is ErasureStatus.ERASED
+    finished(one)
+    assert one.personal_data.certificate(begun[0]).erasure.status is ErasureStatus.COMPLETE
+    one.close()
+    other.close()
+
+
+def test_access_ends_before_the_history_of_somebody_else_is_rewritten(store_url: str) -> None:
+    store = open_with(store_url)
+    fill(store)
+    begin(store, STU)
+    while next_step(store).phase is not Phase.HISTORY:
+        store.personal_data.advance_erasure()
+    begin(store, MAYA)
+    store.personal_data.advance_erasure()
+    for wanted in (MembershipFilter(subject=MAYA), ShareFilter(subject=MAYA)):
+        assert store.directory.read(wanted, Page(10, "")).items == ()
+    log = log_of(finished(store))
+    assert [each for each in ("maya", "stu") if f"id='{each}'" in log] == []
+    store.close()
+
+
+STAYS, LEAVES = (Membership(subject, PLATFORM, "officer") for subject in (STU, MAYA))
+
+
+def refused_erasure(store: Store) -> str:
+    with pytest.raises(FailedPreconditionError) as refused:
+        begin(store, STU)
+    return refused.value.reason
+
+
+def refused_write(store: Store) -> str:
+    return refusal_of(store, remove(STAYS.key))
+
+
+def refused_import(store: Store) -> str:
+    mutations = [remove(STAYS.key), remove(LEAVES.key)]
+    done = store.directory.import_batch(mutations, offset=0, origin=Origin(""))
+    (fault,) = done.faults
+    return fault.reason
+
+
+@pytest.mark.parametrize("take_away", [refused_erasure, refused_write, refused_import])
+def test_who_is_being_erased_administers_the_platform_no_more(
+    store_url: str, take_away: Callable[[Store], str]
+) -> None:
+    vocabulary = msgspec.structs.replace(VOCABULARY, administrators=frozenset({"officer"}))
+    store = open_store(store_url, vocabularies=lambda *_: vocabulary, clock=Clock())
+    write(store, create(STAYS), create(LEAVES))
+    begin(store, MAYA)
+    assert take_away(store) == ErrorReason.LAST_ADMINISTRATOR
+    finished(store)
+    (left,) = store.directory.read(MembershipFilter(scope=PLATFORM), Page(10, "")).items
+    assert left.entity == STAYS
+    store.close()
+
+
+def test_an_edit_of_a_draft_meanwhile_is_refused_or_stays(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(postgresql_url), open_with(postgresql_url)
+    fill(one)
+    draft = PolicyDraft(
+        id="d", etag=1, base_number=0, files='{"a":"1: user:maya"}', author="", created_at=0, edited_at=0
+    )
+    one.drafts.create(draft)
+    edited = msgspec.structs.replace(draft, etag=2, files='{"a":"2: user:maya"}')
+    edits: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def edit_when_the_draft_was_read(row: Any, names: Any, *given: Any) -> dict[str, Any]:
+            if names == DRAFT_TEXTS and not edits:
+                edits.append(begun(postgresql_url, pool, lambda: other.drafts.replace(edited, etag=1)))
+            return renamed_texts(row, names, *given)
+
+        monkeypatch.setattr("authz.store.privacy.erase_history._renamed_texts", edit_when_the_draft_was_read)
+        begin(one, MAYA)
+        finished(one)
+        is_refused = isinstance(edits[0].exception(), FailedPreconditionError)
+    files = one.drafts.read(draft.key).files
+    assert is_refused or files.startswith('{"a":"2: ')
+    assert str(MAYA) not in files
+    one.close()
+    other.close()
+
+
+def test_a_decision_that_is_being_stored_is_erased(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(postgresql_url), open_with(postgresql_url)
+    fill(one)
+    erased: list[Future[None]] = []
+
+    def erase() -> None:
+        begin(other, MAYA)
+        finished(other)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def find_nobody_before_the_erasure(*given: Any) -> dict[str, str]:
+            found = pseudonyms_of(*given)
+            erased.append(begun(postgresql_url, pool, erase))
+            return found
+
+        monkeypatch.setattr("authz.store.log.decisions.pseudonyms_of", find_nobody_before_the_erasure)
+        one.decisions.append([ENTRY])
+        erased[0].result()
+    (entry,) = one.decisions.read(DecisionQuery(), Page(10, "")).entries
+    assert entry.subject != str(MAYA)
+    one.close()
+    other.close()

@@ -1,0 +1,109 @@
+"""An export shows a text that names the person, wherever an erasure would put the pseudonym."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from sqlalchemy import select, update
+
+from authz.domain.entities import Account, Course, CourseKey, PolicyVersion
+from authz.domain.erasures import ErasureRequest
+from authz.domain.exports import ExportedChange, ExportedEntry, ExportItem, ExportSection
+from authz.domain.ids import course_scope
+from authz.domain.origin import Origin
+from authz.store import Store, tables
+from authz.store.database.engine import open_engine, write_transaction
+from authz.store.privacy.personal_texts import REVISION_TEXTS, TEXTS
+from tests.store.directory import create, hold, open_with, release_hold, remove, student, user, write
+from tests.store.privacy.test_erasures import finished
+from tests.store.privacy.test_restored_erasures import FILES, MAYA, SHADOW, STU, tables_with_maya
+
+COLUMNS = [
+    (table.name, name) for table, names in ((tables.revisions, REVISION_TEXTS), *TEXTS) for name in names
+]
+REQUEST = ErasureRequest(subject=MAYA, origin=Origin("service:dpo", "request 17"), orphans=True)
+
+
+def fill(store: Store) -> None:
+    """A row in each of the tables, which names nobody but others."""
+    write(store, create(Course("c")), *(create(student(f"u{number}", "c")) for number in range(40)))
+    write(store, remove(CourseKey("c")))
+    store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, subject=user("former")))
+    store.recipients.record("service:x", sent=1)
+    store.shadows.start(msgspec.structs.replace(SHADOW, files="{}"))
+
+
+def exported(store: Store) -> list[ExportItem]:
+    with store.personal_data.export(MAYA) as export:
+        return [*export.items()]
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_column_that_an_erasure_rewrites_is_exported(sqlite_url: str, table: str, column: str) -> None:
+    store = open_with(sqlite_url, contents_at_once=10)
+    fill(store)
+    assert exported(store) == []
+    engine, rows = open_engine(sqlite_url), tables.metadata.tables[table]
+    with write_transaction(engine) as connection:
+        first = connection.execute(select(rows)).first()
+        assert first is not None
+        is_first = [key == getattr(first, key.name) for key in rows.primary_key]
+        text = FILES if column == "files" else f"service:x for {MAYA}"
+        connection.execute(update(rows).where(*is_first).values({column: text}))
+    engine.dispose()
+    assert str(MAYA) in repr(exported(store))
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    assert exported(store) == []
+    assert tables_with_maya(sqlite_url) == []
+    store.close()
+
+
+def write_version(store: Store) -> None:
+    """Its course is deleted since, so only the log has it."""
+    files = '{"model.conf":""}'
+    version = PolicyVersion(course_scope("c"), 1, "0" * 64, files, 1, str(MAYA), "narrower")
+    write(store, create(Course("c")), create(version))
+    write(store, remove(CourseKey("c")))
+
+
+def hold_and_release(store: Store) -> None:
+    """So only the log has it."""
+    hold(store, STU, f"he wrote to {MAYA}", f"service:dpo for {MAYA}")
+    release_hold(store, STU)
+
+
+PLACES: dict[str, Callable[[Store], object]] = {
+    "who placed a hold": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
+    "why somebody is held": lambda store: hold(store, STU, f"he wrote to {MAYA}"),
+    "why somebody was held": hold_and_release,
+    "the author of a version in the log": write_version,
+    "a key of a write": lambda store: write(store, create(Account(STU)), idempotency_key=f"x {MAYA}"),
+    "a reason that somebody else gave": lambda store: write(store, create(Account(STU)), reason=f"{MAYA}"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_another_caller_wrote_about_a_person_is_exported(store_url: str, place: str) -> None:
+    store = open_with(store_url)
+    PLACES[place](store)
+    assert str(MAYA) in repr(exported(store))
+    assert str(STU) not in repr(exported(store))
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    assert exported(store) == []
+    store.close()
+
+
+def test_who_is_held_learns_why_and_not_by_whom(store_url: str) -> None:
+    store = open_with(store_url)
+    hold(store, MAYA, "case 12", f"service:dpo for {STU}")
+    found = exported(store)
+    (entry,) = (each for each in found if isinstance(each, ExportedEntry))
+    assert (entry.section, entry.text, entry.at is None) == (ExportSection.HOLDS, "case 12", False)
+    (change,) = (each for each in found if isinstance(each, ExportedChange))
+    assert (change.reason, change.actor) == ("case 12", "service:dpo for user:other")
+    assert str(STU) not in repr(found)
+    store.close()

@@ -1,0 +1,260 @@
+"""A purge on each database: what it leaves answers as before, and what is held stays."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import pytest
+
+from authz.domain.decision_log import DecisionEntry, DecisionQuery
+from authz.domain.entities import Course, Key, Membership, MembershipStatus, RetainedData
+from authz.domain.erasures import ErasureRequest
+from authz.domain.errors import ErrorReason, FailedPreconditionError, OutOfRangeError
+from authz.domain.mutations import Operation, WriteRequest
+from authz.domain.origin import Origin
+from authz.domain.ports import Page
+from authz.domain.retention import DAY_US, LIMITS
+from authz.store import Store
+from tests.databases import read_tree
+from tests.store.directory import (
+    Clock,
+    create,
+    hold,
+    notebook,
+    open_with,
+    release_hold,
+    remove,
+    share,
+    stored,
+    student,
+    touch,
+    user,
+    write,
+)
+from tests.store.log.test_decisions import ENTRY
+from tests.store.retention import (
+    COURSE,
+    SCOPE,
+    YEAR_US,
+    eleven_years_ago,
+    log_of,
+    past_of,
+    purge,
+    rule_of,
+    set_period,
+)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return eleven_years_ago()
+
+
+def aged(store: Store, clock: Clock, days: int = 366) -> None:
+    """Let time pass, and purge."""
+    clock.now += (days + 1) * DAY_US
+    purge(store)
+
+
+def keys_logged(store: Store, *, below: int) -> list[tuple[Operation, Key]]:
+    """What the log has of the first revisions."""
+    return [(each.operation, each.key) for revision, _, each in log_of(store) if revision < below]
+
+
+def test_each_step_is_whole_and_another_process_goes_on(store_url: str, clock: Clock, store: Store) -> None:
+    set_period(store, RetainedData.CHANGES, 90)
+    for number in range(8):
+        write(
+            store,
+            touch(Course(id="c", ai_enabled=bool(number % 2))),
+            touch(student("ada", f"c{number % 2}")) if number > 1 else create(Course(id=f"c{number}")),
+        )
+    clock.now += 91 * DAY_US
+    then = past_of(store, clock.now)
+    clock.now += DAY_US
+    steps, through = 0, 0
+    while True:
+        another = open_with(store_url, clock, contents_at_once=3)
+        if another.retention.purge_progress() is None:
+            another.close()
+            break
+        another.retention.advance_purge()
+        steps += 1
+        rule = rule_of(another, RetainedData.CHANGES)
+        assert rule.through is not None
+        assert rule.through > through
+        through = rule.through
+        assert past_of(another, clock.now) == then
+        another.close()
+        assert read_tree(store_url).faults == ()
+    assert steps > 2
+
+
+def test_a_step_that_fails_has_done_nothing(
+    store: Store, store_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, create(Course(id="c")))
+    write(store, touch(Course(id="c", ai_enabled=True)))
+    clock.now += 2000 * DAY_US
+    before = log_of(store)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("authz.store.log.writer.append_leaves", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.retention.advance_purge()
+    assert log_of(store) == before
+    assert read_tree(store_url).purged == 0
+    purge(store)
+    assert [key for _, key in keys_logged(store, below=3)] == [COURSE]
+
+
+def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
+    store: Store, store_url: str, clock: Clock
+) -> None:
+    set_period(store, RetainedData.MEMBERSHIPS, 30)
+    ada = msgspec.structs.replace(student("ada", "c"), ends_at=clock.now + DAY_US)
+    write(store, create(Course(id="c")), create(notebook("nb", SCOPE)))
+    write(store, create(ada), create(msgspec.structs.replace(student("omar", "c"), ends_at=ada.ends_at)))
+    write(store, touch(msgspec.structs.replace(ada, source_ref="moved")))
+    write(store, remove(notebook("nb", SCOPE).key))
+    store.decisions.append([msgspec.structs.replace(ENTRY, subject="user:ada", person="", at=clock.now)])
+    store.decisions.append(
+        [msgspec.structs.replace(ENTRY, decision_id="b", subject="user:omar", person="", at=clock.now)]
+    )
+    hold(store, user("ada"))
+    aged(store, clock, 1100)
+    assert ada.key in stored(store)
+    assert student("omar", "c").key not in stored(store)
+    assert [each.subject for each in decided(store)] == ["user:ada"]
+    aged(store, clock, 1100)
+    assert keys_logged(store, below=5) == [
+        (Operation.CREATE, COURSE),
+        (Operation.CREATE, ada.key),
+        (Operation.TOUCH, ada.key),
+    ]
+    release_hold(store, user("ada"))
+    purge(store)
+    assert ada.key not in stored(store)
+    assert decided(store) == ()
+    assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE), (Operation.TOUCH, ada.key)]
+    aged(store, clock, 1100)
+    assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE)]
+    assert read_tree(store_url).faults == ()
+
+
+def decided(store: Store) -> tuple[DecisionEntry, ...]:
+    return store.decisions.read(DecisionQuery(oldest_first=True), Page(100)).entries
+
+
+def test_what_a_held_person_did_to_a_record_is_not_undone_in_the_past(store: Store, clock: Clock) -> None:
+    """The creation stays for the hold, so the deletion by somebody else must stay as well."""
+    by_ada = WriteRequest(mutations=(create(notebook("nb", SCOPE)),), origin=Origin("service:x for user:ada"))
+    write(store, create(Course(id="c")))
+    store.directory.write(by_ada)
+    write(store, touch(msgspec.structs.replace(notebook("nb", SCOPE), locked=True)))
+    write(store, remove(notebook("nb", SCOPE).key))
+    hold(store, user("ada"))
+    then = past_of(store, clock.now)
+    aged(store, clock, 1100)
+    assert past_of(store, clock.now) == then == {Course(id="c")}
+    assert len(keys_logged(store, below=5)) == 4
+    release_hold(store, user("ada"))
+    purge(store)
+    assert past_of(store, clock.now) == then
+    assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE)]
+
+
+def test_readers_continue_from_the_cut_and_not_from_before(store: Store, clock: Clock) -> None:
+    tokens = []
+    for number in range(4):
+        write(store, touch(Course(id="c", ai_enabled=bool(number % 2))))
+        tokens.append(store.directory.head())
+    clock.now += 2000 * DAY_US
+    write(store, create(Course(id="d")))
+    purge(store)
+    assert rule_of(store, RetainedData.CHANGES).through == 4
+    with pytest.raises(OutOfRangeError, match="retention has purged") as refused:
+        store.directory.read_log(tokens[2], 0, 10)
+    assert refused.value.reason is ErrorReason.TOKEN_EXPIRED
+    assert store.directory.follow(3, 10).after is None
+    assert store.directory.follow(4, 10).after == tokens[3]
+    assert [each.change.revision for each in store.directory.read_log(tokens[3], 0, 10).parts] == [5, 6]
+
+
+def test_an_erasure_reaches_what_retention_has_left(store: Store, store_url: str, clock: Clock) -> None:
+    zoe = Membership(user("zoe"), SCOPE, "student", source="sis", source_ref="zoe-7")
+    both = [create(student("omar", "c")), create(zoe), create(student("iris", "c"))]
+    write(store, create(Course(id="c")), *both, reason="for user:zoe")
+    write(store, remove(student("omar", "c").key))
+    aged(store, clock, 1100)
+    signed = read_tree(store_url)
+    assert signed.faults == ()
+    write(store, touch(Course(id="c", ai_enabled=True)))
+    store.personal_data.begin_erasure(
+        ErasureRequest(subject=user("zoe"), origin=Origin(reason="17"), orphans=True)
+    )
+    clock.now += 1100 * DAY_US
+    assert store.retention.purge_progress() is None  # until the history is rewritten: it has two names then
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()
+    assert store.retention.purge_progress() is not None
+    tree = read_tree(store_url, [signed.size])
+    assert (tree.faults, tree.roots[signed.size]) == ((), signed.roots[signed.size])
+    assert "zoe" not in repr(log_of(store))
+    aged(store, clock, 1100)
+    assert read_tree(store_url, [signed.size]).roots[signed.size] == signed.roots[signed.size]
+    assert read_tree(store_url).faults == ()
+
+
+def test_a_membership_that_still_says_something_is_not_purged(store: Store, clock: Clock) -> None:
+    ends = clock.now + DAY_US
+    said = [
+        Membership(user("done"), SCOPE, "student", status=MembershipStatus.COMPLETED, ends_at=ends),
+        Membership(user("bad"), SCOPE, "student", status=MembershipStatus.SUSPENDED, ends_at=ends),
+        Membership(user("late"), SCOPE, "student", suspended_until=ends, ends_at=ends),
+        Membership(user("for-good"), SCOPE, "student"),
+    ]
+    over = Membership(user("over"), SCOPE, "student", ends_at=ends)
+    write(store, create(Course(id="c")), create(notebook("nb", SCOPE)), *map(create, [*said, over]))
+    write(store, create(share("nb", "over")), create(share("nb", "done")))
+    aged(store, clock, 1100)
+    kept = stored(store)
+    assert {each.key for each in said} <= kept.keys()
+    assert over.key not in kept
+    assert share("nb", "over").key not in kept
+    assert share("nb", "done").key in kept
+
+
+def test_what_is_kept_for_ever_is_never_due(store: Store, clock: Clock) -> None:
+    for data in RetainedData:
+        if LIMITS[data].may_be_kept_for_ever:
+            set_period(store, data, None)
+    write(store, create(Course(id="c")))
+    write(store, touch(Course(id="c", ai_enabled=True)))
+    clock.now += 10 * YEAR_US
+    assert store.retention.purge_progress() is None
+
+
+def test_a_period_that_somebody_else_has_set_meanwhile_is_not_overwritten(store: Store) -> None:
+    rules = {each.entity.data: each.revision for each in store.retention.rules()}
+    set_period(store, RetainedData.DECISIONS, 90, revision=rules[RetainedData.DECISIONS])
+    with pytest.raises(FailedPreconditionError, match="read it again"):
+        set_period(store, RetainedData.DECISIONS, 120, revision=rules[RetainedData.DECISIONS])
+
+
+def test_a_clock_that_is_ahead_of_the_database_purges_nothing(store_url: str) -> None:
+    right, ahead = Clock(), Clock()
+    right.now = time.time_ns() // 1000
+    ahead.now = right.now + 10 * YEAR_US
+    one, other = open_with(store_url, right), open_with(store_url, ahead)
+    first = write(one, create(Course(id="c")), idempotency_key="k")
+    write(other, create(Course(id="d")), idempotency_key="l")
+    assert other.retention.purge_progress() is None
+    assert other.retention.advance_purge().removed == 0
+    assert write(one, create(Course(id="c")), idempotency_key="k") == first
+    one.close()
+    other.close()
