@@ -27,8 +27,7 @@ def excesses(
     That is an action that the roles do not have, before the change, under the same conditions, also if a role
     gives it by becoming another or by working in drafts; anything to a role of this rank or above; and such a
     role itself. With `platform`, the policies are of a course: what the platform's policy gives there by
-    itself is not its author's gift, so it may be given back, also to a role of the author's own rank: else an
-    owner could not lift a restriction for everybody, which is one for owners, too.
+    itself is not its author's gift, so it may be given back to roles below.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
     for name in declared:
@@ -41,11 +40,10 @@ def excesses(
     for change in _giving(before, after):
         given = [*change.gains, *change.unblocks]
         what = f"gives {change.action} on {change.type} to `{change.role}`"
-        given_back = beyond is not None and _cell(change) not in beyond
-        if given_back and declared[change.role].rank <= rank:
-            continue
         if declared[change.role].rank >= rank:
             yield f"{what}, whose rank is not below {rank}"
+            continue
+        if beyond is not None and _cell(change) not in beyond:
             continue
         lacking = [when for when in given if not _have(before, roles, change, when, course_id)]
         if lacking:
