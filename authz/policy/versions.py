@@ -16,7 +16,7 @@ from authz.policy.cases import CaseFile, read_tests
 from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
-from authz.policy.load import compile_files
+from authz.policy.load import compile_files, compile_published
 from authz.policy.prove import Breach, Proof, prove
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ def _fault_of(breach: Breach) -> PolicyFault:
 
 
 def compile_version(
-    version: PolicyVersion, compile_: Callable[[dict[str, str]], CompiledPolicy] = compile_files
+    version: PolicyVersion, compile_: Callable[[dict[str, str]], CompiledPolicy] = compile_published
 ) -> CompiledPolicy:
     """Compile the files of a version. Raises `UnusablePolicyError` if this release cannot read it."""
     if version.format != FORMAT:

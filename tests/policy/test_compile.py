@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 
 from authz.domain.decisions import Reason, Rule
+from authz.domain.errors import PolicyError
 from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, course_scope, session_scope
 from authz.policy.compile import Clause, CompiledPolicy, CompiledRules
 from authz.policy.condition import Condition
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import (
+    MODEL_FILE,
+    POLICY_FILE,
+    compile_files,
+    compile_published,
+    load_policy,
+    policy_directory,
+)
 from tests.facts import BITS, bits
+from tests.policies import SHIPPED, with_rows
 from tests.policy.reference import decide
 
 HERE = course_scope("here")
@@ -174,6 +183,17 @@ def test_the_rules_are_kept_as_written_with_where_they_stand(name: str) -> None:
                 rule.condition,
                 rule.effect,
             ]
+
+
+def test_a_published_version_is_compiled_as_when_it_was_validated() -> None:
+    published, validated = compile_published(SHIPPED), compile_files(SHIPPED)
+    assert (published.version, published.rules, published.locks) == (
+        validated.version,
+        validated.rules,
+        validated.locks,
+    )
+    with pytest.raises(PolicyError, match="unknown role `nobody`"):
+        compile_published(with_rows("p, nobody, *, notebook, read, , allow"))
 
 
 CONDITIONS = [Condition(required, other & ~required) for required in range(4) for other in range(4)]
