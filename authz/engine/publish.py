@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -172,21 +171,23 @@ class Publisher:
         `draft`, whose files these are, was deleted meanwhile, and what `require_permitted` does before the
         version is written.
         """
-        attempt = partial(
-            self._apply,
-            files=files,
-            origin=origin,
-            scope=scope,
-            expected=expected,
-            validate_only=validate_only,
-            draft=draft,
-            require_permitted=require_permitted,
-        )
-        for _ in range(_MAX_LOST_RACES):
+        lost = 0
+        while True:
             await self._active_as_expected(scope, expected)  # before the proof, which may take seconds
-            with suppress(ConflictError):
-                return await attempt()
-        return await attempt()
+            try:
+                return await self._apply(
+                    files=files,
+                    origin=origin,
+                    scope=scope,
+                    expected=expected,
+                    validate_only=validate_only,
+                    draft=draft,
+                    require_permitted=require_permitted,
+                )
+            except ConflictError:
+                lost += 1
+                if lost > _MAX_LOST_RACES:
+                    raise
 
     async def _apply(
         self,

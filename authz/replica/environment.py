@@ -80,10 +80,9 @@ def room_for(error: Exception) -> str:
     """How to make room, if an error means that the replica has none; empty for any other error."""
     if isinstance(error, lmdb.MapFullError):
         return "raise AUTHZ_REPLICA_MAX_BYTES"
-    if any(
-        text in str(error) for text in _NO_SPACE
-    ):  # LMDB's errors have the text of an errno, not its number
-        # EIO is a disk that fails or, where LMDB could write only a part, one that is full.
+    # LMDB's errors have the text of an errno, not its number. EIO is a disk that fails or, where LMDB could
+    # write only a part, one that is full.
+    if any(text in str(error) for text in _NO_SPACE):
         return "the disk of AUTHZ_REPLICA_DIR is full, at a limit or failing; free space on it"
     return ""
 

@@ -122,6 +122,7 @@ async def test_an_import_ends_when_its_caller_is_no_longer_known(
 async def test_a_policy_is_not_published_when_its_caller_is_no_longer_known_after_the_proof(
     secured: Service, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("authz.api.recheck.INTERVAL_S", 0)
     begun, may_end = threading.Event(), threading.Event()
 
     def slowly(*given: Any) -> Any:
@@ -142,7 +143,7 @@ async def test_a_policy_is_not_published_when_its_caller_is_no_longer_known_afte
     applied = secured.policy.ApplyPolicy(request, metadata=editor, timeout=60)
     await asyncio.to_thread(begun.wait, 20)
     (tmp_path / "keys.json").write_bytes(Issuer().jwks())
-    await asyncio.sleep(0.6)  # until it asks again
+    await asyncio.sleep(0.6)  # until the server has read the file
     may_end.set()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await applied

@@ -131,6 +131,7 @@ async def test_a_deletion_that_is_done_while_its_repetition_waits_is_answered_as
 async def test_a_policy_is_not_published_when_its_person_loses_the_right_during_the_proof(
     sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("authz.api.recheck.INTERVAL_S", 0)
     await campus(sqlite_service)
     grant(sqlite_url, {"user:other": "platform_admin"})  # since the last administrator stays
     held = Held(validate_files)
@@ -139,7 +140,6 @@ async def test_a_policy_is_not_published_when_its_person_loses_the_right_during_
     applied = sqlite_service.policy.ApplyPolicy(request, metadata=acting_for("root"), timeout=60)
     await asyncio.to_thread(held.begun.wait, 20)
     await asyncio.to_thread(take_away, sqlite_url, ROOT)
-    await asyncio.sleep(0.6)  # until it asks again
     held.may_end.set()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await applied
@@ -164,13 +164,14 @@ async def test_what_is_done_is_answered_as_done_though_its_person_has_lost_the_r
     call: Callable[[Service], Awaitable[Any]],
     right: MembershipKey,
 ) -> None:
+    monkeypatch.setattr("authz.api.recheck.INTERVAL_S", 0)
     await campus(sqlite_service)
     grant(sqlite_url, {"user:other": "platform_admin"})  # since the last administrator stays
     wait = ConsistencyGate.wait_until_replicated
 
     async def wait_for_long(self: ConsistencyGate, state: ConsistencyToken) -> bool:
         await asyncio.to_thread(take_away, sqlite_url, right)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.1)
         return await wait(self, state)
 
     monkeypatch.setattr(ConsistencyGate, "wait_until_replicated", wait_for_long)
