@@ -156,7 +156,7 @@ def _read(files: Mapping[str, str], faults: Faults) -> list[Row]:
 
 
 def _check_row(row: Row, scope: str, faults: Faults) -> None:
-    kind = row.fields[0].text
+    kind = row.kind
     if kind != _RULE:
         text = (
             f"unknown kind of line `{kind}`; {suggest(kind, [_RULE])}"
@@ -164,8 +164,8 @@ def _check_row(row: Row, scope: str, faults: Faults) -> None:
             else f"`{kind}` is for the platform's policy; a course's own has `p` rows only: remove the row"
         )
         faults.at(row, 0, text)
-    elif len(row.fields) == WIDTHS[_RULE] and row.fields[_SCOPE_FIELD].text != scope:
-        text = f"scope `{row.fields[_SCOPE_FIELD].text}` is not this course; write `{scope}`"
+    elif len(row.fields) == WIDTHS[_RULE] and row.fields[_SCOPE_FIELD] != scope:
+        text = f"scope `{row.fields[_SCOPE_FIELD]}` is not this course; write `{scope}`"
         faults.at(row, _SCOPE_FIELD, text)
 
 

@@ -14,7 +14,7 @@ def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
     roles: dict[str, tuple[RoleDeclaration, Row]] = {}
     types: dict[str, TypeDeclaration] = {}
     for row in rows:
-        kind = row.fields[0].text
+        kind = row.kind
         if kind == "role":
             role = _read_role(row, faults)
             if role is None:
@@ -38,7 +38,7 @@ def read_inheritance(rows: list[Row], vocabulary: Vocabulary, faults: Faults) ->
     """For each role, the roles whose rules it has: itself and all that it inherits from."""
     parents: dict[str, set[str]] = {name: set() for name in vocabulary.roles}
     for row in rows:
-        if row.fields[0].text == "g" and _check_link(row, vocabulary, parents, faults):
+        if row.kind == "g" and _check_link(row, vocabulary, parents, faults):
             role, base = row.texts
             parents[role].add(base)
     return {name: _reach(name, parents) for name in parents}
@@ -82,7 +82,7 @@ def has_fields(row: Row, names: tuple[str, ...], faults: Faults) -> bool:
     faults.at(
         row,
         len(names) + 1,
-        f"`{row.fields[0].text}` has {len(row.texts)} fields; it needs {len(names)}: {', '.join(names)}",
+        f"`{row.kind}` has {len(row.texts)} fields; it needs {len(names)}: {', '.join(names)}",
     )
     return False
 

@@ -110,14 +110,14 @@ def _compiled(files: Mapping[str, str], *, is_published: bool) -> CompiledPolicy
     if model_text is not None:
         _check_model(model_text, faults)
     rows = [] if text is None else trim_padding(list(read_rows(POLICY_FILE, text, faults)), faults)
-    if rows and not {row.fields[0].text for row in rows} & {"role", "type"}:
+    if rows and not {row.kind for row in rows} & {"role", "type"}:
         faults.add(POLICY_FILE, 1, 1, _NO_DECLARATIONS)
         faults.require_none()
     require_few_rows(rows, faults)
     _check_kinds(rows, faults)
     vocabulary = read_vocabulary(rows, faults)
     inherited = read_inheritance(rows, vocabulary, faults)
-    rules = read_rules(rows, vocabulary, inherited, faults)
+    rules = read_rules(rows, vocabulary, inherited, faults, is_published=is_published)
     locks = read_locks(rows, vocabulary, faults)
     if text is not None and not rules and not faults:
         faults.add(POLICY_FILE, 1, 1, "has no rule; a policy needs at least one `p` line")
@@ -133,7 +133,7 @@ def _compiled(files: Mapping[str, str], *, is_published: bool) -> CompiledPolicy
 
 def _check_kinds(rows: Sequence[Row], faults: Faults) -> None:
     for row in rows:
-        kind = row.fields[0].text
+        kind = row.kind
         if kind not in WIDTHS:
             faults.at(row, 0, f"unknown kind of line `{kind}`; {suggest(kind, WIDTHS)}")
             faults.skip_declaration(row)

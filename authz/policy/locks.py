@@ -30,7 +30,7 @@ def read_locks(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tuple
     """The locks in order."""
     locks: dict[tuple[str, ...], Lock] = {}
     for row in rows:
-        if row.fields[0].text != "lock" or not has_fields(row, ("role", "type", "action"), faults):
+        if row.kind != "lock" or not has_fields(row, ("role", "type", "action"), faults):
             continue
         check_target(row, (1, 2, 3), vocabulary, faults)
         role, type_name, action = row.texts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from functools import cached_property
 
 import msgspec
 
@@ -24,24 +23,30 @@ _FORMAT = "run `authz policy format --write` on the file"
 _UNREADABLE = re.compile(r"[\[\]()\"']")
 
 
-class Field(msgspec.Struct, frozen=True):
-    """The text between two commas, without surrounding spaces, and its column, from 1."""
-
-    text: str
-    column: int
-
-
-class Row(msgspec.Struct, frozen=True, dict=True):
-    """A line that is neither empty nor a comment. `fields[0]` is its kind: p, g, role, type or lock."""
+class Row(msgspec.Struct, frozen=True):
+    """A line that is neither empty nor a comment, with what is between its commas, without surrounding
+    spaces."""
 
     file: str
     line: int
-    fields: tuple[Field, ...]
+    content: str
+    fields: tuple[str, ...]
 
-    @cached_property
+    @property
+    def kind(self) -> str:
+        """p, g, role, type or lock; anything else is a fault."""
+        return self.fields[0]
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """The fields after the kind."""
-        return tuple(field.text for field in self.fields[1:])
+        return self.fields[1:]
+
+    def column(self, index: int) -> int:
+        """Where the field at `index` begins in the line, from 1; the last field if there are fewer."""
+        parts = self.content.split(",")[: min(index + 1, len(self.fields))]
+        start = sum(len(part) + 1 for part in parts[:-1])
+        return start + len(parts[-1]) - len(parts[-1].lstrip() or parts[-1]) + 1
 
 
 class Faults:
@@ -58,16 +63,16 @@ class Faults:
 
     def at(self, row: Row, index: int, text: str) -> None:
         """Record a fault of the field at `index` of a row; 0 is the kind."""
-        self.add(row.file, row.line, row.fields[min(index, len(row.fields) - 1)].column, text)
+        self.add(row.file, row.line, row.column(index), text)
 
     def skip_declaration(self, row: Row) -> None:
         """Of a row with a fault, which may declare a name: that the name is unknown is not told again."""
-        if row.fields[0].text not in _NAMING:
+        if row.kind not in _NAMING:
             self.misdeclared.update(row.texts[:1])
 
     def unknown(self, row: Row, index: int, what: str, known: Collection[str]) -> None:
         """Record that the field at `index` names no role or type, unless its declaration has a fault."""
-        name = row.fields[index].text
+        name = row.fields[index]
         if name not in self.misdeclared:
             self.at(row, index, f"unknown {what} `{name}`; {suggest(name, known)}")
 
@@ -114,7 +119,7 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
             continue
         if not content or content.startswith(_COMMENTS):
             continue
-        row = Row(file, number, tuple(_split(line)))
+        row = Row(file, number, line, tuple(map(str.strip, line.split(","))))
         bad = _UNREADABLE.search(line)
         if bad:
             faults.add(file, number, bad.start() + 1, f"has a `{bad.group()}`; no field may contain it")
@@ -136,28 +141,20 @@ def trim_padding(rows: list[Row], faults: Faults) -> list[Row]:
     """
     trimmed, padded = [], []
     for row in rows:
-        if not any(field.text for field in row.fields):
+        if not any(row.fields):
             padded.append(row)
             continue
-        width = WIDTHS.get(row.fields[0].text, len(row.fields))
-        if len(row.fields) > width and not any(field.text for field in row.fields[width:]):
+        width = WIDTHS.get(row.kind, len(row.fields))
+        if len(row.fields) > width and not any(row.fields[width:]):
             padded.append(row)
-            trimmed.append(Row(row.file, row.line, row.fields[:width]))
+            trimmed.append(msgspec.structs.replace(row, fields=row.fields[:width]))
         else:
             trimmed.append(row)
     if padded:
         ends = "row ends" if len(padded) == 1 else "rows end"
         faults.at(
             padded[0],
-            WIDTHS.get(padded[0].fields[0].text, 0),
+            WIDTHS.get(padded[0].kind, 0),
             f"{len(padded)} {ends} in empty columns, as spreadsheets write them; {_FORMAT}",
         )
     return trimmed
-
-
-def _split(line: str) -> Iterator[Field]:
-    start = 0
-    for part in line.split(","):
-        lead = len(part) - len(part.lstrip())
-        yield Field(part.strip(), start + (lead if part.strip() else 0) + 1)
-        start += len(part) + 1

@@ -26,13 +26,21 @@ _COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}
 
 
 def read_rules(
-    rows: list[Row], vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]], faults: Faults
+    rows: list[Row],
+    vocabulary: Vocabulary,
+    inherited: Mapping[str, frozenset[str]],
+    faults: Faults,
+    *,
+    is_published: bool = False,
 ) -> tuple[Rule, ...]:
-    """The rules in order. `inherited` gives for each role all roles whose rules it has."""
+    """The rules in order. `inherited` gives for each role all roles whose rules it has.
+
+    Of a published version, whether each rule can match is not asked again.
+    """
     rules: list[Rule] = []
     seen: dict[tuple[str, ...], int] = {}
     for row in rows:
-        if row.fields[0].text != "p" or not has_fields(row, _FIELDS, faults):
+        if row.kind != "p" or not has_fields(row, _FIELDS, faults):
             continue
         before = len(faults)
         _check_names(row, vocabulary, faults)
@@ -40,7 +48,8 @@ def read_rules(
         # Interned, because the policies of thousands of courses have the same few texts.
         role, scope, type_name, action, condition, effect = map(sys.intern, row.texts)
         rule = Rule(role, scope, type_name, action, condition, effect, f"{row.file}:{row.line}")
-        if len(faults) == before and faults.misdeclared.isdisjoint((role, type_name)):
+        is_known = len(faults) == before and faults.misdeclared.isdisjoint((role, type_name))
+        if is_known and not is_published:
             _check_can_match(row, rule, vocabulary, inherited, faults)
         first = seen.setdefault(_meaning(rule), row.line)
         if first != row.line:
@@ -74,7 +83,7 @@ _SEVERAL = re.compile(r"[\s|]")
 
 def check_target(row: Row, places: tuple[int, int, int], vocabulary: Vocabulary, faults: Faults) -> None:
     """Record a fault for each unknown name; `places` are those of the role, the type and the action."""
-    role, type_name, action = (row.fields[place].text for place in places)
+    role, type_name, action = (row.fields[place] for place in places)
     if role != ANY and role not in vocabulary.roles:
         faults.unknown(row, places[0], "role", vocabulary.roles)
     if type_name != ANY and type_name not in vocabulary.types:

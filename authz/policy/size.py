@@ -29,12 +29,12 @@ def require_few_rows(rows: Sequence[Row], faults: Faults) -> None:
     """Raise `PolicyError` with all faults so far if there are too many rows or actions to read them."""
     before = len(faults)
     for kind, most in MAX_ROWS.items():
-        found = [row for row in rows if row.fields[0].text == kind]
+        found = [row for row in rows if row.kind == kind]
         if len(found) > most:
             faults.at(found[most], 0, f"is `{kind}` row {most + 1}; a policy has at most {most}")
     actions = 0
     for row in rows:
-        if row.fields[0].text == "type":
+        if row.kind == "type":
             actions += sum(text.count("|") + 1 for text in row.texts[1:])
             if actions > MAX_ACTIONS:
                 faults.at(row, 0, f"declares action {MAX_ACTIONS + 1}; the types have at most {MAX_ACTIONS}")
@@ -52,7 +52,7 @@ def check_cells(
 ) -> None:
     """Record a fault for the first rule that is one too many. `rows` have no other fault."""
     count, of_cells = 0, Counter[tuple[str, ...]]()
-    of_rules = (row for row in rows if row.fields[0].text == "p")
+    of_rules = (row for row in rows if row.kind == "p")
     for rule, row in zip(rules, of_rules, strict=True):
         cells = list(cells_of(rule, vocabulary, inheritors_of(rule.role, inherited)))
         count += len(cells)
