@@ -61,6 +61,8 @@ _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
     "tls_client_ca_file": "",
     "callers_file": "",
     "jwt_issuer": "",
+    "jwt_keys_file": "",
+    "jwt_jwks_url": "",
     "access_tokens": False,
     "allow_unauthenticated": False,
 }

@@ -12,8 +12,11 @@ import psutil
 import pytest
 
 from authz.cli.connection import connect
+from authz.runtime.settings import PREFIX
+from tests.access.certificates import server_certificate
 from tests.cli.commands import run
 from tests.databases import create_sqlite
+from tests.issuer import Issuer
 
 
 @pytest.mark.parametrize("depth", [0, 90])
@@ -53,6 +56,33 @@ def test_a_command_in_the_wrong_folder_names_the_database_and_makes_none(
     assert (failed.returncode, failed.stdout) == (2, "")
     assert "there is no database `authz.db`; name another with `--database`, or make" in failed.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("accepted", ["certificates", "keys of JWTs", "JWKS", "access tokens"])
+def test_a_command_over_the_database_needs_no_credential_that_the_server_requires(
+    tmp_path: Path, accepted: str
+) -> None:
+    pem, callers = server_certificate(tmp_path), tmp_path / "callers.toml"
+    callers.write_text("")
+    jwts = Issuer().settings(tmp_path)
+    settings = {
+        "certificates": {
+            "tls_certificate_file": str(pem),
+            "tls_key_file": str(pem),
+            "tls_client_ca_file": str(pem),
+            "callers_file": str(callers),
+        },
+        "keys of JWTs": jwts,
+        "JWKS": jwts | {"jwt_keys_file": "", "jwt_jwks_url": "https://localhost:1/jwks"},
+        "access tokens": {"access_tokens": "true"},
+    }[accepted]
+    variables = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
+    url = create_sqlite(tmp_path / "authz.db")
+    granted = run("admin", "grant", "service:ops", "operator", "--database", url, **variables)
+    assert (granted.returncode, granted.stderr) == (0, "")
+    listed = run("memberships", "--database", url, **variables)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "service:ops" in listed.stdout
 
 
 def listening() -> list[Any]:
