@@ -16,7 +16,12 @@ from authz.domain.effective_roles import InactiveReason
 from authz.runtime.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
+    for page in ROOT.glob(pattern)
+    if "node_modules" not in page.parts  # the packages of the TypeScript example, which its reader installs
+)
 DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
 INDEX = ROOT / "docs/decisions/README.md"
 GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
