@@ -47,9 +47,15 @@ def authz_template(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
     """The policy and the directory that each service begins with."""
     from authz.runtime.gc_freeze import without_collections
 
-    with without_collections():
-        from authz.testing.service import Template
-
+    try:
+        with without_collections():
+            from authz.testing.service import Template
+    except ModuleNotFoundError as error:
+        pytest.fail(
+            f"the service needs `{error.name}`, which is not installed; run"
+            " `pip install 'qalamchat-authz[server-grpc,testing]'`",
+            pytrace=False,
+        )
     policies: list[Path] = pytestconfig.getini("authz_policy")
     return Template(
         tmp_path_factory.mktemp("authz") / "template",

@@ -1,4 +1,4 @@
-"""The client without the `server` extra: what it imports, and what the command line says then."""
+"""The client without the `server` extra: what it imports, and what the command line and the plugin say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, requires
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,14 @@ def test_a_command_names_the_extra_that_it_needs(arguments: list[str]) -> None:
 def test_the_version_needs_no_extra() -> None:
     done = without_server(COMMAND, "--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"authz {authz.__version__}\n", "")
+
+
+def test_the_plugin_names_the_extra_that_the_service_needs(tmp_path: Path) -> None:
+    file = tmp_path / "test_access.py"
+    file.write_text("def test_access(authz_service): ...\n")
+    done = without_server("import pytest; pytest.main()", "--rootdir", str(tmp_path), str(file))
+    assert "pip install 'qalamchat-authz[server-grpc,testing]'" in done.stdout, done.stderr
+    assert "ModuleNotFoundError" not in done.stdout
 
 
 def test_a_command_that_misses_one_package_names_it() -> None:
