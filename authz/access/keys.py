@@ -96,6 +96,7 @@ class AddressKeys(Keys):
 
     def current(self) -> tuple[Key, ...]:
         if not self._keys or time.monotonic() - self._read_at > self._max_age_s:
+            self._wanted.set()  # else callers would wait for the next period after the issuer is back
             raise unverifiable("the server has no current keys for JWTs; its log says why")
         return self._keys
 
