@@ -33,7 +33,11 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 TABLE = re.compile(r"(?:^|\n\n)(\|.*)\n(.*)")
 """The first two lines of each: GitHub shows rows after an empty line as text."""
-SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
+PATH = re.compile(r"`((?:[a-z_]+/)+[\w.-]*)`")
+FOLDERS = [ROOT, *(ROOT / name for name in ("authz", "authz/store", "docs", "protos", "tests"))]
+"""What the paths that a page names are relative to."""
+NO_PATHS = ("application/grpc", "gen/")
+"""A media type, and what `buf generate` writes."""
 MODULE = re.compile(r"python -m (tests(?:\.\w+)+)")
 SHOWN = re.compile(r"^\$ (?:[A-Z_]+=\S+ )*(authz .*)|`(authz [^`]+)`", re.MULTILINE)
 NAMED = re.compile(r"`(authz [^`\n]+)`")
@@ -74,10 +78,10 @@ def test_every_table_begins_with_a_header(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_source_and_benchmark_that_a_page_names_exists(page: Path) -> None:
+def test_every_file_folder_and_benchmark_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
-    for source in SOURCE.findall(text):
-        assert (ROOT / source).exists() or (ROOT / "authz" / source).exists(), source
+    for path in PATH.findall(text):
+        assert path.startswith(NO_PATHS) or any((folder / path).exists() for folder in FOLDERS), path
     for module in MODULE.findall(text):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
