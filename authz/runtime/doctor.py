@@ -32,7 +32,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError
 from authz.domain.ids import PLATFORM, Subject, SubjectType
-from authz.domain.instants import US_PER_S, Instant
+from authz.domain.instants import US_PER_S, Instant, from_datetime, to_datetime
 from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.engine.policies import CompiledPolicies
@@ -44,8 +44,7 @@ from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles
 from authz.store import Store, database_name, has_password, open_store, prepare_store, sqlite_file
 
-_DAY_US = 86_400 * US_PER_S
-_SOON_DAYS = 14
+_SOON_US = 14 * 86_400 * US_PER_S
 _PROBE_TIMEOUT_S = 5
 _LATE_US = 300 * US_PER_S
 """After its interval, a checkpoint is overdue."""
@@ -170,11 +169,11 @@ def _of_certificates(settings: Settings, now: Instant) -> Iterator[Finding]:
         return
     for name in filter(None, (settings.tls_certificate_file, settings.tls_client_ca_file)):
         for found in x509.load_pem_x509_certificates(Path(name).read_bytes()):
-            left_days = (round(found.not_valid_after_utc.timestamp() * US_PER_S) - now) // _DAY_US
-            if left_days < 0:
+            ends_at = from_datetime(found.not_valid_after_utc)
+            if ends_at <= now:
                 yield _wrong(f"a certificate in {name} has ended; renew it")
-            elif left_days < _SOON_DAYS:
-                yield _unsafe(f"a certificate in {name} ends in {left_days} days; renew it")
+            elif ends_at < now + _SOON_US:
+                yield _unsafe(f"a certificate in {name} ends on {_date(ends_at)}; renew it")
 
 
 def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
@@ -244,13 +243,16 @@ def _of_limited(settings: Settings, callers: Collection[Subject]) -> Iterator[Fi
 
 def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:
     for token in _all(directory, AccessTokenFilter()):
-        left_days = (token.ends_at - now) // _DAY_US
-        if left_days < _SOON_DAYS:
-            when = "has ended" if left_days < 0 else f"ends in {left_days} days"
+        if token.ends_at < now + _SOON_US:
+            when = "has ended" if token.ends_at <= now else f"ends on {_date(token.ends_at)}"
             yield _note(
                 f"access token {token.id} of {token.subject} {when}; create the next, then"
                 f" `authz token revoke {token.id}`"
             )
+
+
+def _date(time: Instant) -> str:
+    return str(to_datetime(time).date())
 
 
 def _of_checkpoints(settings: Settings, store: Store, now: Instant) -> Iterator[Finding]:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from sqlalchemy import update
 
 from authz.client.access_tokens import make_access_token
 from authz.domain.ids import parse_subject
+from authz.domain.instants import to_datetime
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.runtime.compose import system_clock
@@ -122,9 +124,10 @@ def test_a_certificate_that_ends_soon_or_does_not_fit_its_key_is_named(
     private_url: str, tmp_path: Path
 ) -> None:
     chain, key = certify(tmp_path, "localhost")  # for two days
+    ends_at = x509.load_pem_x509_certificate(chain.read_bytes()).not_valid_after_utc
     files = {"tls_certificate_file": str(chain), "tls_key_file": str(key)}
     code, told = doctor(private_url, **files)
-    assert (code, f"unsafe: a certificate in {chain} ends in 1 days" in told) == (1, True), told
+    assert (code, f"unsafe: a certificate in {chain} ends on {ends_at.date()};" in told) == (1, True), told
     _, other = certify(tmp_path, "other")
     code, told = doctor(private_url, **files | {"tls_key_file": str(other)})
     assert (code, "wrong: " in told and "AUTHZ_TLS_CERTIFICATE_FILE" in told) == (1, True), told
@@ -140,7 +143,7 @@ def test_who_is_missing_and_which_tokens_end_is_noted(sqlite_url: str, tmp_path:
     assert code == 0, told
     assert "note: nobody may edit the policy" in told
     assert "note: no caller may let others in" in told
-    assert f"note: access token {record.id} of service:x ends in 2 days" in told
+    assert f"note: access token {record.id} of service:x ends on {to_datetime(in_three_days).date()};" in told
 
 
 def test_a_database_that_cannot_be_used_is_wrong_and_nothing_is_made(tmp_path: Path) -> None:
