@@ -16,9 +16,10 @@ import msgspec
 
 from authz.audit.decision_log import DecisionSink
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.erasures import Pseudonyms
 from authz.domain.ids import Subject
 from authz.domain.instants import to_datetime
-from authz.domain.mentions import mentions, without_mentions
+from authz.domain.mentions import mentions, subjects_in_texts, without_mentions
 from authz.telemetry.background import pieces_of
 
 _MODE = 0o600
@@ -54,6 +55,14 @@ class LinesFile(DecisionSink):
                     return
                 self._rotate()
 
+    def erase(self, pseudonyms: Pseudonyms) -> int:
+        """As `replace`, of every erased subject that the files name. Reads them while others write, and
+        keeps others from writing only while it replaces."""
+        # Files only move to higher numbers meanwhile, so none is missed.
+        named = {subject for file in self._files() for subject in _subjects(file)}
+        found = [(each, pseudonym) for each in named if (pseudonym := pseudonyms.of(each))]
+        return sum(self.replace(subject, pseudonym) for subject, pseudonym in found)
+
     def replace(self, subject: Subject, pseudonym: Subject) -> int:
         """Replace a subject by a pseudonym in the file and its rotated files, and remove the request ids of
         these lines. Return the number of lines replaced. No process writes to the files meanwhile.
@@ -61,9 +70,12 @@ class LinesFile(DecisionSink):
         Raises `OSError`; the remaining files are then unchanged.
         """
         with self._locked():
-            files = itertools.takewhile(Path.exists, map(self._numbered, itertools.count()))
             # The locked file last: once another one is at its path, others write to it and rotate it.
-            return sum(_replaced(file, subject, pseudonym) for file in reversed([*files]))
+            return sum(_replaced(file, subject, pseudonym) for file in reversed([*self._files()]))
+
+    def _files(self) -> Iterator[Path]:
+        """The file and its rotated files, the newest first."""
+        return itertools.takewhile(Path.exists, map(self._numbered, itertools.count()))
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -153,6 +165,15 @@ def _replaced(path: Path, subject: Subject, pseudonym: Subject) -> int:
     finally:
         fresh.unlink(missing_ok=True)
     return lines
+
+
+def _subjects(path: Path) -> set[Subject]:
+    """The subjects that the lines of a file name; none if it is not there any more."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            return subjects_in_texts(file)
+    except FileNotFoundError:
+        return set()
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

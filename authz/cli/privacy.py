@@ -116,7 +116,7 @@ def erase(
             who, reason=why, resources_to=resources_to or "", orphan_resources=orphan_resources
         )
         if wait:
-            certificate = _confirmed(context.client, who, certificate)
+            certificate = _confirmed(context.client, certificate)
     except (CallError, KeyboardInterrupt) as error:
         if not (isinstance(error, CallError) and error.reason):  # a refusal has a reason, a lost answer none
             print("an erasure that has begun goes on; see it with: authz privacy erasures", file=sys.stderr)
@@ -127,14 +127,16 @@ def erase(
         raise typer.Exit(_NOT_CONFIRMED)
 
 
-def _confirmed(client: Client, who: Subject, certificate: ErasureCertificate) -> ErasureCertificate:
-    """The certificate once it is complete and every machine has confirmed it, or when that takes too long."""
+def _confirmed(client: Client, certificate: ErasureCertificate) -> ErasureCertificate:
+    """The certificate once it is complete and every machine has confirmed it, or when that takes too long.
+
+    Asks by the pseudonym, since each look is logged.
+    """
     end_at_s, pause_s = time.monotonic() + _WAIT_S, _MIN_PAUSE_S
     while not certificate.is_confirmed and time.monotonic() < end_at_s:
-        time.sleep(pause_s)  # each look is logged
+        time.sleep(pause_s)
         pause_s = min(2 * pause_s, _MAX_PAUSE_S)
-        found = client.privacy.erasures(who)
-        certificate = next(each for each in found if each.erasure.key == certificate.erasure.key)
+        (certificate,) = client.privacy.erasures(certificate.erasure.pseudonym)
     return certificate
 
 
@@ -167,12 +169,12 @@ def erase_log(
     ],
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The file of `AUTHZ_DECISION_LOG`.", exists=True, dir_okay=False),
+        typer.Argument(metavar="FILE", help="A file with lines of decisions.", exists=True, dir_okay=False),
     ],
 ) -> None:
-    """Replace an erased subject by its pseudonym in a file of decisions, and in its rotated files.
+    """Replace an erased subject by its pseudonym in a file of decisions that another program moved.
 
-    Needs no server. Servers may write to the file meanwhile. Run it on each machine.
+    Includes its rotated files. Needs no server; servers may write to the file meanwhile.
     """
     from authz.audit.lines import LinesFile
 

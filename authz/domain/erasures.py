@@ -26,6 +26,20 @@ def subject_mac(key: bytes, subject: Subject) -> str:
     return hashlib.blake2b(str(subject).encode(), digest_size=_MAC_BYTES, key=key, person=_USE).hexdigest()
 
 
+class Pseudonyms(msgspec.Struct, frozen=True):
+    """The pseudonyms of erased subjects, by their HMACs under the key of a database: no id is known."""
+
+    key: bytes
+    by_mac: dict[str, Subject]
+
+    def __bool__(self) -> bool:
+        return bool(self.by_mac)
+
+    def of(self, subject: Subject) -> Subject | None:
+        """The pseudonym of a subject; None if it is not among those who were erased."""
+        return self.by_mac.get(subject_mac(self.key, subject))
+
+
 class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whom to erase, and why. Resources go to `resources_to`, or with `orphans` to nobody."""
 
@@ -59,8 +73,8 @@ ERASURE_LIST_FORMAT = "authz-erasures-1"
 
 
 class ReplicaReport(msgspec.Struct, frozen=True):
-    """A machine, whether nothing of the subject is left in the files of its replica, and when it last said
-    so."""
+    """A machine, whether nothing of the subject is left in the files of its replica and of its decision log,
+    and when it last said so."""
 
     name: str
     is_cleared: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeVar
 
@@ -55,15 +55,22 @@ def without_mentions(text: str, subject: Subject, by: str) -> str:
     return _typed(subject).sub(by.replace("\\", r"\\"), text)
 
 
-def subjects_in_text(text: str) -> Iterator[Subject]:
-    """The subjects that a text may name as `user:<id>`. A full stop may be part of an id or end a sentence:
+def without_people(text: bytes) -> bytes:
+    """A text in which `user:*` stands for every person that it names as `user:<id>`."""
+    return _PERSON.sub(b"user:*", text)
+
+
+def subjects_in_texts(texts: Iterable[str]) -> set[Subject]:
+    """The subjects that texts may name as `user:<id>`. A full stop may be part of an id or end a sentence:
     then both."""
-    for kind, id_ in _SUBJECT.findall(text):
-        for each in {id_, id_.rstrip(".") or id_}:
-            yield Subject(SubjectType(kind), each)
+    found: set[tuple[str, str]] = set()
+    for text in texts:
+        found.update(_SUBJECT.findall(text))
+    return {Subject(SubjectType(kind), each) for kind, id_ in found for each in (id_, id_.rstrip(".") or id_)}
 
 
 _SUBJECT = re.compile(r"\b(user|service):([A-Za-z0-9._~@+=|/:\-]{1,128})")
+_PERSON = re.compile(rb"\buser:[A-Za-z0-9._~@+=|/:\-]+")
 _BEFORE, _AFTER = r"(?<![\w.~@+|/:\-])", r"(?![\w~@+=|/:\-]|\.[\w.~@+=|/:\-])"
 """What cannot stand around an id. A full stop ends a sentence unless another character of an id follows."""
 

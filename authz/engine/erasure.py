@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import structlog
 
 from authz.domain.entities import Erasure
-from authz.domain.erasures import ErasureCertificate, ErasureRequest
-from authz.domain.errors import AuthzError, ConflictError
+from authz.domain.erasures import ErasureCertificate, ErasureRequest, Pseudonyms
+from authz.domain.errors import AuthzError, ConflictError, ErrorReason, UnavailableError
 from authz.domain.ids import Subject
 from authz.domain.ports import Listing, Page, View
 from authz.engine.background_steps import BackgroundSteps
@@ -73,14 +75,34 @@ class Eraser:
         return certificates, listing
 
 
-class ReplicaReporter:
-    """Reports to the database that this machine has a replica, and up to where its files are cleared."""
+class NamingFiles(Protocol):
+    """Files of this machine that name subjects, such as those of its decision log."""
 
-    def __init__(self, data: PersonalData, gate: ConsistencyGate, view: View, name: str) -> None:
+    def erase(self, pseudonyms: Pseudonyms) -> int:
+        """Replace the erased subjects; return the number of lines that named them. Raises `OSError`."""
+
+
+class ReplicaReporter:
+    """Clears what this machine's files have of erased subjects, and reports to the database up to where.
+
+    The follower clears the replica, and this reporter the other files, before it reports. Without a name, it
+    reports nothing. Several processes of the machine may do so at the same time.
+    """
+
+    def __init__(
+        self,
+        data: PersonalData,
+        gate: ConsistencyGate,
+        view: View,
+        *,
+        name: str,
+        files: Sequence[NamingFiles],
+    ) -> None:
         self._data = data
         self._gate = gate
         self._view = view
         self._name = name
+        self._files = files
         self._reported: int | None = None
         self._reported_at_s = 0.0
 
@@ -89,12 +111,31 @@ class ReplicaReporter:
         await poll(
             self._report_if_due,
             interval_s=_REPORT_INTERVAL_S,
-            unavailable="replica not reported until it is fresh and the database answers",
+            unavailable="not reported that erasures are complete on this machine",
         )
 
     async def _report_if_due(self) -> None:
         cleared = self._view.cleared()
         is_due = time.monotonic() - self._reported_at_s > _REPORT_AGAIN_S
-        if cleared != self._reported or is_due:
+        if cleared == self._reported and not is_due:
+            return
+        if cleared != self._reported:
+            await self._gate.compute(self._clear_files)
+        if self._name:
             await self._gate.run(partial(self._data.report_replica, self._name, cleared))
-            self._reported, self._reported_at_s = cleared, time.monotonic()
+        self._reported, self._reported_at_s = cleared, time.monotonic()
+
+    def _clear_files(self) -> None:
+        pseudonyms = self._data.erased_since_report(self._name) if self._files else None
+        if not pseudonyms:
+            return
+        for each in self._files:
+            try:
+                lines = each.erase(pseudonyms)
+            except OSError as error:
+                raise UnavailableError(
+                    ErrorReason.STORE_UNAVAILABLE,
+                    f"erased subjects are still in a file of decisions: {error}; let this server write to the"
+                    " file and its folder",
+                ) from error
+            log.info("erased subjects replaced in a file of decisions", lines=lines)

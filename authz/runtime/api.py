@@ -56,6 +56,7 @@ from authz.engine.turns import Turns
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
 from authz.replica.temporary import temporary_snapshot
+from authz.runtime.audit import decision_files
 from authz.runtime.compose import replica_folder
 from authz.runtime.settings import TABLE, Settings
 from authz.store import Store
@@ -115,11 +116,15 @@ class Api:
         )
         purging = purge_steps(self.store.retention, self._gate, self.committer)
         found = [removing.run, self._erasing.run, purging.run, scheduled.run, self._shadow.run]
-        if self.settings.replica_name != _UNNAMED:
-            folder = replica_folder(self.settings).absolute()
-            name = self.settings.replica_name or f"{socket.gethostname()}:{folder}"
-            found.append(ReplicaReporter(data, self._gate, self.view, name).run)
+        name, files = self._replica_name(), decision_files(self.settings)
+        if name or files:
+            found.append(ReplicaReporter(data, self._gate, self.view, name=name, files=files).run)
         return tuple(found)
+
+    def _replica_name(self) -> str:
+        """The name of this machine in certificates; empty if it is in none."""
+        name, folder = self.settings.replica_name, replica_folder(self.settings).absolute()
+        return "" if name == _UNNAMED else name or f"{socket.gethostname()}:{folder}"
 
     def _servicers(self) -> tuple[Servicer, ...]:
         store, gate, turns = self.store, self._gate, self._turns

@@ -46,6 +46,11 @@ def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog |
     return DecisionLog(sinks, sample_rate=settings.decision_log_sample_rate) if sinks else None
 
 
+def decision_files(settings: Settings) -> tuple[LinesFile, ...]:
+    """The files among the sinks."""
+    return tuple(_file(settings, name) for name in settings.decision_sinks if name.startswith(FILE_PREFIX))
+
+
 def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:
     if name == STDOUT:
         return StandardOutput()
@@ -53,6 +58,10 @@ def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:
         return TableSink(table)
     if name == OTLP:
         return _otlp_sink()
+    return _file(settings, name)
+
+
+def _file(settings: Settings, name: str) -> LinesFile:
     path = Path(name.removeprefix(FILE_PREFIX))
     return LinesFile(path, max_bytes=settings.decision_log_max_bytes, kept=settings.decision_log_files)
 

@@ -2,6 +2,9 @@
 
 A thread writes the lines, so that no call waits for the reader of standard error. Lines that find its queue
 full are lost and counted; another line says how many, once the reader reads again.
+
+Above level debug, no line names a person: lines stay where no erasure reaches them. The request id finds the
+entry in the change log or the decision log.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from authz.domain.mentions import without_people
 from authz.telemetry.background import BackgroundWriter, pieces_of
 from authz.telemetry.metrics import LOG_LINES_LOST
 
@@ -91,12 +95,13 @@ def configure_logging(level: str) -> None:
     logging.getLogger("authz").setLevel(number)
     # The database records what Alembic did.
     logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
+    serializer = _encode if number <= logging.DEBUG else _encode_without_people
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_encode),
+            structlog.processors.JSONRenderer(serializer=serializer),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: WRITER,
@@ -122,3 +127,7 @@ def _loss(lines: int) -> bytes:
 
 def _encode(event: object, *, default: Callable[[Any], Any]) -> bytes:
     return msgspec.json.encode(event, enc_hook=default)
+
+
+def _encode_without_people(event: object, *, default: Callable[[Any], Any]) -> bytes:
+    return without_people(_encode(event, default=default))

@@ -696,7 +696,9 @@ class ErasureReplica(_message.Message):
     name: _builtins.str
     """The name of the machine: the setting AUTHZ_REPLICA_NAME, or host name and replica folder."""
     confirmed: _builtins.bool
-    """Whether the machine has confirmed that its replica files contain nothing of the subject."""
+    """Whether the machine has confirmed that the files of its replica and of its decision log contain nothing of
+    the subject.
+    """
     @_builtins.property
     def seen_at(self) -> _timestamp_pb2.Timestamp:
         """When the machine last reported."""
@@ -734,7 +736,7 @@ class ReadErasuresRequest(_message.Message):
     """The caller's id of this call, for logs."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
-        """Only erasures of this subject, if set."""
+        """Only erasures of this subject, if set. The pseudonym of an erasure selects that one."""
 
     def __init__(
         self,

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from authz.client import CallError, Client
 from authz.domain.entities import Course, Erasure, ErasureStatus
+from authz.domain.erasures import ErasureCertificate
 from authz.domain.errors import ErrorReason
-from authz.domain.ids import Subject
+from authz.domain.ids import Subject, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.api.test_erasure import REASON, STU, Person, person
 from tests.databases import create_sqlite
 from tests.serving import served
+from tests.waiting import until
+
+GUIDE = Path(__file__).parents[2] / "docs/privacy.md"
 
 
 def test_a_watch_is_told_of_the_erasure_and_one_that_lags_reads_the_directory_again(sqlite_url: str) -> None:
@@ -84,3 +91,115 @@ def test_no_file_has_the_id_and_a_machine_that_was_away_is_listed_until_it_confi
         assert not client.check(maya.subject, "read", maya.diary).allowed
         assert files_with(maya, tmp_path) == []
     assert files_with(maya, tmp_path) == []
+
+
+def logged_to(folder: Path, name: str) -> dict[str, str]:
+    """The settings of a machine that logs decisions to a file of its own, and to the table."""
+    folder.joinpath(name).mkdir(exist_ok=True)
+    log = f"file:{folder / name / 'decisions.jsonl'},table"
+    return {"replica_dir": str(folder / name / "replica"), "replica_name": name, "decision_log": log}
+
+
+def machines(client: Client, certificate: ErasureCertificate) -> dict[str, bool]:
+    """Whether each machine has confirmed an erasure. Asked by the pseudonym: reads are logged."""
+    (found,) = client.privacy.erasures(certificate.erasure.pseudonym)
+    return {each.name: each.is_cleared for each in found.replicas}
+
+
+def test_each_machine_clears_its_files_of_decisions_before_it_confirms(
+    store_url: str, tmp_path: Path
+) -> None:
+    there, away = logged_to(tmp_path, "there"), logged_to(tmp_path, "away")
+    with served(store_url, **away) as address, Client(address) as client:
+        maya = person(client)
+        for subject in (maya.subject, STU):
+            client.check(subject, "read", maya.diary)
+    with served(store_url, **there) as address, Client(address) as client:
+        for subject in (maya.subject, STU):
+            client.check(subject, "read", maya.essay)
+        certificate = client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+        until(lambda: machines(client, certificate) == {"away": False, "there": True})
+        assert files_with(maya, tmp_path / "there") == []
+        assert files_with(maya, tmp_path / "away") != []
+    with served(store_url, **away) as address, Client(address) as client:
+        until(lambda: machines(client, certificate) == {"away": True, "there": True})
+        assert files_with(maya, tmp_path) == []
+        assert str(certificate.erasure.pseudonym) in {each.subject for each in client.audit.decisions()}
+    for folder in (tmp_path / "there", tmp_path / "away"):
+        assert {STU, certificate.erasure.pseudonym} <= {*subjects_logged(folder)}
+
+
+def test_a_machine_that_cannot_clear_its_file_of_decisions_does_not_confirm(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    machine = logged_to(tmp_path, "here")
+    blocked = tmp_path / "here" / "decisions.jsonl.new"
+    with served(sqlite_url, **machine) as address, Client(address) as client:
+        maya = person(client)
+        client.check(maya.subject, "read", maya.diary)
+        blocked.mkdir()
+        certificate = client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+        until(lambda: next(client.privacy.erasures(certificate.erasure.pseudonym)).finished_at)
+        time.sleep(1)  # twice as long as a machine takes to confirm
+        assert machines(client, certificate) == {"here": False}
+        assert files_with(maya, tmp_path / "here") == [str(tmp_path / "here" / "decisions.jsonl")]
+        blocked.rmdir()
+        until(lambda: machines(client, certificate) == {"here": True})
+        assert files_with(maya, tmp_path / "here") == []
+
+
+def test_no_file_of_postgresql_has_the_id_after_the_commands_of_the_guide(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    at_installation, after = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    with psycopg.connect(postgresql_url, autocommit=True) as database:
+        try:
+            for each in at_installation.splitlines():
+                database.execute(each.encode())
+            with served(postgresql_url, **logged_to(tmp_path, "here")) as address, Client(address) as client:
+                maya = person(client)
+                client.check(maya.subject, "read", maya.diary)
+                maya.erased()
+            (folder,) = database.execute("SHOW data_directory").fetchone() or ("",)
+            assert of_postgresql_with(maya, Path(folder))
+            for each in after.splitlines():
+                database.execute(each.encode())
+            assert of_postgresql_with(maya, Path(folder)) == []
+        finally:
+            database.execute("ALTER SYSTEM RESET wal_recycle")
+            database.execute("SELECT pg_reload_conf()")
+
+
+def of_postgresql_with(maya: Person, folder: Path) -> list[str]:
+    name = re.compile(maya.subject.id.encode() + rb"(?![0-9])")  # other tests of this process have `<id>0`
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a temporary file of PostgreSQL
+            if path.is_file() and name.search(path.read_bytes()):
+                found.append(str(path))
+    return found
+
+
+def test_an_id_that_was_given_to_somebody_new_stays_in_files_of_decisions(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    machine = logged_to(tmp_path, "here") | {"replica_name": "-"}
+    with served(sqlite_url, **machine) as address, Client(address) as client:
+        maya = person(client)
+        client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+        client.privacy.release(maya.subject, reason="a namesake")
+        client.check(maya.subject, "read", maya.diary)
+    other = {"decision_log": machine["decision_log"], "replica_dir": machine["replica_dir"]}
+    with served(sqlite_url, replica_name="new", **other) as address, Client(address) as client:
+        (certificate,) = client.privacy.erasures()
+        until(lambda: machines(client, certificate) == {"new": True})
+        assert maya.subject in {*subjects_logged(tmp_path / "here")}
+
+
+def logged_lines(folder: Path) -> list[str]:
+    return folder.joinpath("decisions.jsonl").read_text().splitlines()
+
+
+def subjects_logged(folder: Path) -> list[Subject]:
+    found = [json.loads(line)["subject"] for line in logged_lines(folder)]
+    return [parse_subject(each) for each in found if each]

@@ -14,7 +14,9 @@ from typing import Any
 import grpc
 import pytest
 
-from authz.client import Client
+from authz.client import CallError, Client
+from authz.domain.entities import Course
+from authz.domain.mutations import Mutation, Operation
 from authz.v1.authorization_pb2 import CheckRequest
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_mutual_tls import certify
@@ -88,6 +90,24 @@ def test_a_reader_that_goes_away_does_not_end_the_server(sqlite_url: str) -> Non
             call(channel, 100)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_no_line_names_a_person_above_level_debug(sqlite_url: str) -> None:
+    lines = {}
+    for level in ("info", "debug"):
+        with serving(sqlite_url, AUTHZ_LOG_LEVEL=level) as (process, address):
+            assert process.stderr is not None
+            with Client(address, acting_for="user:maya") as client:
+                client.check("user:maya", "read", "course:c1")
+                with pytest.raises(CallError, match="user:maya"):
+                    client.write([Mutation(Operation.CREATE, Course("c1"))])
+            process.send_signal(signal.SIGTERM)
+            lines[level] = process.stderr.read()
+            assert process.wait(30) == 0
+    assert "user:maya" in lines["debug"]
+    assert "maya" not in lines["info"]
+    refusals = [line for line in map(json.loads, lines["info"].splitlines()) if line.get("code")]
+    assert {line["caller"] for line in refusals} == {"unauthenticated for user:*"}
 
 
 LIBRARIES = """

@@ -59,9 +59,10 @@ class Erasure(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="eras
 
 
 class ErasureFilter(Filter[Erasure], frozen=True, kw_only=True):
-    """Erasures by HMAC."""
+    """Erasures by HMAC, or the one with a pseudonym."""
 
     mac: _Mac | None = None
+    pseudonym: Subject | None = None
 
 
 ERASURE = Kind(

@@ -18,13 +18,13 @@ _LEFT = (
     "PostgreSQL keeps the bytes of changed rows in its files: run VACUUM FULL on the database when the"
     " service may pause",
     "PostgreSQL keeps the statistics of a table that has no rows any more, until it has some and is analyzed",
-    "PostgreSQL's write-ahead log has them until its files are overwritten, archived ones and base backups"
-    " until they expire: delete what is older than this certificate",
+    "PostgreSQL's write-ahead log has them until its files are deleted or overwritten, archived ones and base"
+    " backups until they expire: delete what is older than this certificate",
 )
 _WAIT_MS = 100
 _ALWAYS = (
-    "files of decisions have the subject until they are rotated away, or until you run"
-    " `authz privacy erase-log` on each machine; other logs and collectors until you delete it",
+    "decisions on standard output, in a collector, or in files that another program moved have the subject:"
+    " delete them, or run `authz privacy erase-log` on the files",
     "backups from before this have the subject: delete them; to restore one, first run"
     " `authz privacy erasures --export FILE`, then `authz restore BACKUP --erasures FILE`",
 )

@@ -15,7 +15,7 @@ from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, subject_mac
 from authz.domain.errors import malformed, precondition_failed
 from authz.domain.ids import Subject
-from authz.domain.mentions import mentions_id, subjects_in_text
+from authz.domain.mentions import mentions_id, subjects_in_texts
 from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.log.reader import read_token_key
@@ -107,8 +107,9 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
     for name in ("reason", "request_id"):
         if mentions_id(getattr(request.origin, name), subject):
             raise malformed(name, "names the subject, and it outlives the erasure; leave the name out")
-    if named := next(subjects_in_text(request.origin.reason), None):
-        raise malformed("reason", f"names {named}, who may be erased, too, and it stays; leave the name out")
+    if named := sorted(map(str, subjects_in_texts([request.origin.reason]))):
+        problem = f"names {named[0]}, who may be erased, too, and it stays"
+        raise malformed("reason", f"{problem}; leave the name out")
     if new_owner == subject:
         raise malformed("resources_to", f"is {subject}, who is erased; name somebody else")
     if new_owner is None and not request.orphans:

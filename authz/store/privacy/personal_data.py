@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, delete, select
+from sqlalchemy import Connection, Engine, Row, and_, delete, select
 
 from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus, Hold, Versioned
 from authz.domain.erasures import (
     ErasureCertificate,
     ErasureRequest,
+    Pseudonyms,
     RenameRequest,
     ReplicaReport,
     subject_mac,
@@ -41,7 +42,7 @@ from authz.store.privacy.erase_history import (
     kept_mentions,
 )
 from authz.store.privacy.erase_records import begin_history, erase_records
-from authz.store.privacy.erased import require_not_erased
+from authz.store.privacy.erased import ERASURES, pseudonyms_among, require_not_erased
 from authz.store.privacy.erasure_steps import (
     Phase,
     Step,
@@ -56,9 +57,14 @@ from authz.store.privacy.exports import Export
 from authz.store.privacy.holds import hold_on, read_holds, release_kept
 from authz.store.privacy.recipients import askers, watchers
 from authz.store.privacy.renames import MAX_RECORDS, other_ids, rename
+from authz.store.rows import subject_of
 from authz.store.write import Transaction
 
 _STEPS, _REPLICAS = tables.erasure_steps, tables.replicas
+_ERASED_AT = select(ERASURES).join(
+    _STEPS, and_(*(ERASURES.c[name] == _STEPS.c[name] for name in ("pseudonym_type", "pseudonym_id")))
+)
+_ERASED = _ERASED_AT.where(_STEPS.c.erased_at.is_not(None), ~ERASURES.c.released)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +204,14 @@ class PersonalData:
             )
 
     def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
-        """A page of all erasures, or of those of a subject, ordered by pseudonym."""
+        """A page of all erasures, or of those of a subject, ordered by pseudonym. A pseudonym has its own."""
         with read_transaction(self.engine) as connection:
-            key = read_token_key(connection)
-        return self.directory.read(
-            ErasureFilter(mac=None if subject is None else subject_mac(key, subject)), page
-        )
+            wanted = ErasureFilter()
+            if subject is not None and pseudonyms_among(connection, [subject]):
+                wanted = ErasureFilter(pseudonym=subject)
+            elif subject is not None:
+                wanted = ErasureFilter(mac=subject_mac(read_token_key(connection), subject))
+        return self.directory.read(wanted, page)
 
     def release(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         """Allow writes to name an erased id again. Raises `FailedPreconditionError` if it was not erased, or
@@ -255,9 +263,18 @@ class PersonalData:
         with read_transaction(self.engine) as connection:
             return tuple(read_holds(connection))
 
+    def erased_since_report(self, name: str) -> Pseudonyms:
+        """The pseudonyms of those who were erased since a machine last reported; of a machine that never did,
+        of all whose id was not released since."""
+        with read_transaction(self.engine) as connection:
+            row = connection.execute(select(_REPLICAS.c.cleared).where(_REPLICAS.c.name == name)).first()
+            erased = _ERASED if row is None else _ERASED_AT.where(_STEPS.c.erased_at > row.cleared)
+            found = {each.mac: subject_of(each, "pseudonym") for each in connection.execute(erased)}
+            return Pseudonyms(read_token_key(connection), found)
+
     def report_replica(self, name: str, cleared: int) -> None:
-        """Record that a machine has a replica, whose files are free of everything that was erased up to a
-        revision."""
+        """Record that a machine is free, in the files of its replica and of its decision log, of everything
+        that was erased up to a revision."""
         with write_transaction(self.engine) as connection:
             upsert_rows(connection, _REPLICAS, [(name, cleared, self.clock())])
 

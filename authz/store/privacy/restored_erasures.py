@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Text, select, update
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import subject_mac
 from authz.domain.ids import Subject, SubjectType, parse_subject
-from authz.domain.mentions import subjects_in_text
+from authz.domain.mentions import subjects_in_texts
 from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.database.engine import stream
@@ -87,4 +87,4 @@ def _in_row(row: dict[str, str | None]) -> Iterator[Subject]:
     text = "\n".join(filter(None, row.values()))
     for kind, id_ in _IN_JSON.findall(text):
         yield parse_subject(f"{kind}:{id_}")
-    yield from subjects_in_text(text)
+    yield from subjects_in_texts([text])
