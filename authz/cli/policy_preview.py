@@ -12,7 +12,7 @@ import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.options import PolicyCourse, Version
-from authz.cli.output import print_json, print_rows, progress_bar
+from authz.cli.output import json_of, print_json, print_rows, progress_bar
 from authz.cli.policy_report import FOUND_EXIT_CODE, changes_from_active, counted
 from authz.cli.policy_source import read_source, version_or_files
 from authz.client.imports import Progress as Advance
@@ -145,9 +145,9 @@ def _reason(verdict: Verdict | None) -> str:
 
 
 def _row_data(impact: Impact) -> Iterator[dict[str, object]]:
-    changes = [_change_data(change) for change in impact.changes]
+    scope, changes = json_of(impact.scope), json_of([_change_data(change) for change in impact.changes])
     for subject in impact.subjects:
-        yield {"subject": subject, "scope": impact.scope, "changes": changes}
+        yield {"subject": subject, "scope": scope, "changes": changes}
 
 
 def _change_data(change: AccessChange) -> dict[str, object]:
