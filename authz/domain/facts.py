@@ -227,6 +227,7 @@ OWN = FACTS_BY_NAME["own"].bit
 ATTENDING = FACTS_BY_NAME["attending"].bit
 WITHIN_EDIT_WINDOW = FACTS_BY_NAME["within_edit_window"].bit
 FOR_AI_RESPONSE = FACTS_BY_NAME["for_ai_response"].bit
+COURSE_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
 SHARED = _mask(fact for fact in FACTS if fact.share_levels)
 TIMED = _mask(fact for fact in FACTS if fact.window is not None)
 ALL_FACTS = _mask(FACTS)

@@ -22,7 +22,7 @@ from authz.domain.effective_roles import (
 )
 from authz.domain.entities import CourseState, MembershipStatus
 from authz.domain.explanation import ChangeKind
-from authz.domain.facts import ATTENDING, FACTS, FACTS_BY_NAME, consequences
+from authz.domain.facts import ATTENDING, COURSE_ARCHIVED, FACTS, consequences
 from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
 from authz.engine.check import opens
@@ -33,7 +33,6 @@ _ANY_TIME = 0
 MAX_CHANGES = 4
 """Sets of more changes are not looked for."""
 
-_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
 _ASPECTS = {
     "shared_edit": "share",
     "shared_view": "share",
@@ -179,7 +178,7 @@ def _changes_of_facts(
     if ScopeKind.SESSION in denial.kinds and (held.in_session or (held.in_course and denial.open_to_course)):
         facts |= ATTENDING
     if any(step.kind is ChangeKind.COURSE_STATE for step in made):
-        facts &= ~_ARCHIVED
+        facts &= ~COURSE_ARCHIVED
     rules = policy.rules_for(held.roles, denial.course_id, denial.type_name, denial.action)
     if rules.verdict(facts).allowed:
         yield ()
@@ -203,7 +202,7 @@ def _changeable(denial: Denial, held: EffectiveRoles) -> int:
             denial.is_content or not fact.is_of_resource
         ):
             found |= fact.bit
-    found &= ~_ARCHIVED
+    found &= ~COURSE_ARCHIVED
     if held.in_session or not held.in_course:  # else it is for the session to be open to the course, or not
         found &= ~ATTENDING
     return found & ~denial.fixed

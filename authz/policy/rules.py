@@ -9,7 +9,7 @@ from functools import cache
 from itertools import combinations
 
 from authz.domain.decisions import Rule
-from authz.domain.facts import FACTS_BY_NAME
+from authz.domain.facts import COURSE_ARCHIVED, FACTS_BY_NAME
 from authz.domain.ids import MAX_ID_LENGTH, ScopeKind
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
@@ -21,7 +21,6 @@ ANY = "*"
 ALLOW, DENY = "allow", "deny"
 _EFFECTS = (ALLOW, DENY)
 _FIELDS = ("role", "scope", "type", "action", "condition", "effect")
-_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
 _COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}")
 
 
@@ -157,7 +156,7 @@ def _check_can_match(
     role = vocabulary.roles.get(rule.role)  # None for every role
     if (
         role is not None
-        and condition.required & _ARCHIVED
+        and condition.required & COURSE_ARCHIVED
         and not any(vocabulary.roles[inheritor].is_kept for inheritor in inheritors_of(rule.role, inherited))
     ):
         after = role.becomes

@@ -13,12 +13,11 @@ from operator import or_
 import msgspec
 
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, STRUCTURAL_TYPES
-from authz.domain.facts import ALL_FACTS, ATTENDING, FACTS, FACTS_BY_NAME, consequences
+from authz.domain.facts import ALL_FACTS, ATTENDING, COURSE_ARCHIVED, FACTS, consequences
 from authz.domain.ids import ScopeKind
 from authz.domain.vocabulary import API_TYPE, RoleDeclaration
 from authz.policy.condition import Condition, both
 
-_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
 _RESOURCE_FACTS = reduce(or_, (fact.bit for fact in FACTS if fact.is_of_resource))
 _WITHOUT = {
     kind: reduce(or_, (fact.bit for fact in FACTS if fact.needs is kind), 0)
@@ -51,7 +50,7 @@ class Situation(msgspec.Struct, frozen=True):
             forbidden |= ATTENDING
         # In an archived course, a role that becomes another has become it.
         if not all(role.is_kept for role in roles):
-            forbidden |= _ARCHIVED
+            forbidden |= COURSE_ARCHIVED
         return Condition(required, forbidden)
 
 
