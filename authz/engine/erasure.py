@@ -13,7 +13,7 @@ import structlog
 
 from authz.domain.entities import Erasure
 from authz.domain.erasures import ErasureCertificate, ErasureRequest, Pseudonyms
-from authz.domain.errors import AuthzError, ConflictError, ErrorReason, UnavailableError
+from authz.domain.errors import AuthzError, ConflictError
 from authz.domain.ids import Subject
 from authz.domain.ports import Listing, Page, View
 from authz.engine.background_steps import BackgroundSteps
@@ -28,6 +28,7 @@ _WAIT_S = 4.0
 """Maximum wait of a caller; the erasure continues without it."""
 _REPORT_INTERVAL_S = 0.5
 _REPORT_AGAIN_S = 600.0
+_CLEAR_AGAIN_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ class ReplicaReporter:
         await poll(
             self._report_if_due,
             interval_s=_REPORT_INTERVAL_S,
-            unavailable="not reported that erasures are complete on this machine",
+            unavailable="no erasure is confirmed until the replica is fresh and the database answers",
         )
 
     async def _report_if_due(self) -> None:
@@ -120,7 +121,16 @@ class ReplicaReporter:
         if cleared == self._reported and not is_due:
             return
         if cleared != self._reported:
-            await self._gate.compute(self._clear_files)
+            try:
+                await self._gate.compute(self._clear_files)
+            except OSError as error:
+                log.warning(
+                    "erased subjects are still in a file of decisions; let this server write to it and its"
+                    " folder",
+                    error=str(error),
+                )
+                await asyncio.sleep(_CLEAR_AGAIN_S)
+                return
         if self._name:
             await self._gate.run(partial(self._data.report_replica, self._name, cleared))
         self._reported, self._reported_at_s = cleared, time.monotonic()
@@ -130,12 +140,5 @@ class ReplicaReporter:
         if not pseudonyms:
             return
         for each in self._files:
-            try:
-                lines = each.erase(pseudonyms)
-            except OSError as error:
-                raise UnavailableError(
-                    ErrorReason.STORE_UNAVAILABLE,
-                    f"erased subjects are still in a file of decisions: {error}; let this server write to the"
-                    " file and its folder",
-                ) from error
+            lines = each.erase(pseudonyms)
             log.info("erased subjects replaced in a file of decisions", lines=lines)
