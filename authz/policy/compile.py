@@ -25,7 +25,7 @@ from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.policy.condition import Condition, parse_condition
 from authz.policy.locks import Lock, cells_of
-from authz.policy.rules import ANY, DENY, inheritors_of
+from authz.policy.rules import ANY, DENY, inheritors_of, targets_of
 
 _MAX_COMPILED = 4096
 """Entries that a rulebook keeps. Only role sets that memberships give are compiled, so few are ever made."""
@@ -317,8 +317,9 @@ def _rulebook(
         inheritors = inheritors_by_role.get(clause.rule.role)
         if inheritors is None:
             inheritors = inheritors_by_role[clause.rule.role] = inheritors_of(clause.rule.role, inherited)
-        for cell in cells_of(clause.rule, vocabulary, inheritors):
-            target[cell].append(clause)
+        for type_name, action in targets_of(clause.rule.type, clause.rule.action, vocabulary):
+            for role in inheritors:
+                target[role, type_name, action].append(clause)
     return Rulebook(_frozen(denies), _frozen(allows))
 
 

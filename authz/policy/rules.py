@@ -89,8 +89,8 @@ def check_target(row: Row, places: tuple[int, int, int], vocabulary: Vocabulary,
         faults.unknown(row, places[1], "type", vocabulary.types)
     else:
         types = vocabulary.types.values() if type_name == ANY else (vocabulary.types[type_name],)
-        actions = {known for declared in types for known in declared.actions}
-        if action not in (ANY, *actions):
+        if action != ANY and not any(action in declared.actions for declared in types):
+            actions = {known for declared in types for known in declared.actions}
             on = "any type" if type_name == ANY else type_name
             faults.at(row, places[2], f"unknown action `{action}` on {on}; {suggest(action, actions)}")
 
