@@ -40,7 +40,7 @@ def list_resources(
         *(types or ()),
         scope=scope,
         purpose=purpose,
-        on_unlisted=lambda reason: print(f"nothing is listed: {reason_text(reason)}", file=sys.stderr),
+        on_unlisted=_say_why,
     )
     if not _print(context, found, ("resource", "course_id", "session_id")):
         note_if_unknown(context.client, subject)
@@ -58,6 +58,11 @@ def plan(
     """Print the result of `list-resources` as a condition on the fields of resources."""
     found = context.client.plan_resources(subject, action, type_name, scope=scope, purpose=purpose)
     if found.kind is PlanKind.NEVER:
+        # The same set, which says why it is empty.
+        listed = context.client.list_resources(
+            subject, action, type_name, scope=scope, purpose=purpose, on_unlisted=_say_why
+        )
+        next(iter(listed), None)
         note_if_unknown(context.client, subject)
     if context.as_json:
         print_json(found)
@@ -91,6 +96,10 @@ def list_subjects(
         on_unlisted=lambda reason: print(f"nobody may: {reason_text(reason)}", file=sys.stderr),
     )
     _print(context, found, ("subject", "role", "scope", "rule"))
+
+
+def _say_why(reason: str) -> None:
+    print(f"nothing is listed: {reason_text(reason)}", file=sys.stderr)
 
 
 def _print(context: Context, found: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> int:

@@ -91,6 +91,8 @@ def test_a_plan_is_text_or_data_that_names_its_times(database: str) -> None:
     absent, open_now = opens["parts"]
     assert (absent["operator"], absent["from_now_us"]) == ("ABSENT", None)
     assert (open_now["operator"], open_now["value"], open_now["from_now_us"]) == ("AT_MOST", None, 0)
+    lost = run(*asked, "--scope", "course:al")
+    assert (lost.returncode, lost.stdout, lost.stderr) == (0, "never\n", f"nothing is listed: {UNKNOWN}\n")
 
 
 def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None:
