@@ -12,7 +12,7 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
 from tests.api.test_api import touch, written
 from tests.service import Service, reason_of
-from tests.serving import serving
+from tests.serving import over_grpc, serving
 from tests.store.directory import changes_of, open_with, replay, stored
 from tests.tokens import state_of
 
@@ -51,6 +51,7 @@ async def test_of_writers_at_once_the_one_at_fault_fails_alone(service: Service)
     assert len(read.courses) == 13
 
 
+@over_grpc
 async def test_a_killed_server_has_what_it_acknowledged_to_many_writers(store_url: str) -> None:
     acknowledged: dict[str, int] = {}
     with serving(store_url) as (process, address):
