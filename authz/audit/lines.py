@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import re
 import select
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from authz.telemetry.background import pieces_of
 
 _MODE = 0o600
 _GATHER_S = 0.05
+_NUMBER = re.compile(r"[1-9][0-9]*")
 _REQUEST_ID = re.compile(r'"request_id":"(?:[^"\\]|\\.)*"')
 _encoder = msgspec.json.Encoder()
 
@@ -56,12 +56,17 @@ class LinesFile(DecisionSink):
                 self._rotate()
 
     def erase(self, pseudonyms: Pseudonyms) -> int:
-        """As `replace`, of every erased subject that the files name. Reads them while others write, and
-        keeps others from writing only while it replaces."""
-        # Files only move to higher numbers meanwhile, so none is missed.
-        named = {subject for file in self._files() for subject in _subjects(file)}
-        found = [(each, pseudonym) for each in named if (pseudonym := pseudonyms.of(each))]
-        return sum(self.replace(subject, pseudonym) for subject, pseudonym in found)
+        """As `replace`, of every erased subject that the files name. Reads the rotated files while others
+        write and rotate, and only what it has not read then without them."""
+        named: set[Subject] = set()
+        with _Reader() as reader:
+            for file in self._files()[1:]:
+                named |= reader.subjects(file)
+            with self._locked():
+                for file in self._files():
+                    named |= reader.subjects(file)
+                found = [(each, pseudonym) for each in named if (pseudonym := pseudonyms.of(each))]
+                return sum(self._replace(subject, pseudonym) for subject, pseudonym in found)
 
     def replace(self, subject: Subject, pseudonym: Subject) -> int:
         """Replace a subject by a pseudonym in the file and its rotated files, and remove the request ids of
@@ -70,12 +75,20 @@ class LinesFile(DecisionSink):
         Raises `OSError`; the remaining files are then unchanged.
         """
         with self._locked():
-            # The locked file last: once another one is at its path, others write to it and rotate it.
-            return sum(_replaced(file, subject, pseudonym) for file in reversed([*self._files()]))
+            return self._replace(subject, pseudonym)
 
-    def _files(self) -> Iterator[Path]:
-        """The file and its rotated files, the newest first."""
-        return itertools.takewhile(Path.exists, map(self._numbered, itertools.count()))
+    def _replace(self, subject: Subject, pseudonym: Subject) -> int:
+        # The locked file last: once another one is at its path, others write to it and rotate it.
+        return sum(_replaced(file, subject, pseudonym) for file in reversed(self._files()))
+
+    def _files(self) -> list[Path]:
+        """The file and its rotated files, the newest first. Another program may have taken some away."""
+        numbered = {
+            int(number): each
+            for each in self._path.parent.iterdir()
+            if _NUMBER.fullmatch(number := each.name.removeprefix(f"{self._path.name}."))
+        }
+        return [self._path, *(numbered[number] for number in sorted(numbered))]
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -167,13 +180,25 @@ def _replaced(path: Path, subject: Subject, pseudonym: Subject) -> int:
     return lines
 
 
-def _subjects(path: Path) -> set[Subject]:
-    """The subjects that the lines of a file name; none if it is not there any more."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as file:
-            return subjects_in_texts(file)
-    except FileNotFoundError:
-        return set()
+class _Reader(ExitStack):
+    """Reads each file once, also if it is renamed meanwhile. Keeps them open, so that no new file gets the
+    inode of one that was deleted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read: set[tuple[int, int]] = set()
+
+    def subjects(self, path: Path) -> set[Subject]:
+        """The subjects that the lines of a file name; none if it is not there, or was read."""
+        try:
+            file = self.enter_context(path.open(encoding="utf-8", errors="surrogateescape"))
+        except FileNotFoundError:
+            return set()
+        status = os.fstat(file.fileno())
+        if (identity := (status.st_dev, status.st_ino)) in self._read:
+            return set()
+        self._read.add(identity)
+        return subjects_in_texts(file)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -105,6 +105,8 @@ class ReplicaReporter:
         self._name = name
         self._files = files
         self._reported: int | None = None
+        self._told = ""
+        """The last failure to clear a file, which is logged once."""
         self._reported_at_s = 0.0
 
     async def run(self) -> None:
@@ -124,13 +126,15 @@ class ReplicaReporter:
             try:
                 await self._gate.compute(self._clear_files)
             except OSError as error:
-                log.warning(
-                    "erased subjects are still in a file of decisions; let this server write to it and its"
-                    " folder",
-                    error=str(error),
-                )
+                if str(error) != self._told:
+                    remedy = "let this server write to it and its folder"
+                    log.warning(
+                        f"erased subjects are still in a file of decisions; {remedy}", error=str(error)
+                    )
+                self._told = str(error)
                 await asyncio.sleep(_CLEAR_AGAIN_S)
                 return
+            self._told = ""
         if self._name:
             await self._gate.run(partial(self._data.report_replica, self._name, cleared))
         self._reported, self._reported_at_s = cleared, time.monotonic()

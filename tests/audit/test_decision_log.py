@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -19,6 +22,7 @@ from authz.audit import decision_log
 from authz.audit.decision_log import DecisionLog
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.erasures import Pseudonyms, subject_mac
 from authz.domain.errors import malformed
 from authz.domain.ids import parse_subject
 from authz.telemetry.metrics import REGISTRY
@@ -26,6 +30,7 @@ from tests.cli.commands import run
 
 AT_ONCE = 40
 WRITERS, BATCHES = 3, 25
+PSEUDONYM = f"user:erased-{7:032x}"
 
 
 def entry(number: int) -> DecisionEntry:
@@ -102,7 +107,69 @@ def test_only_the_lines_of_the_subject_are_changed(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
-PSEUDONYM = f"user:erased-{7:032x}"
+def pseudonyms(subject: str, pseudonym: str) -> Pseudonyms:
+    key = b"k" * 32
+    return Pseudonyms(key, {subject_mac(key, parse_subject(subject)): parse_subject(pseudonym)})
+
+
+@pytest.mark.parametrize("missing", ["", "decisions.jsonl", "decisions.jsonl.1", "decisions.jsonl.2"])
+def test_erased_subjects_are_found_in_every_file_that_is_left(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "decisions.jsonl"
+    sink = LinesFile(path, max_bytes=1, kept=2)
+    for number in range(3):
+        sink.write([replace(entry(number), subject=f"user:{number}"), entry(number)])
+    tmp_path.joinpath("decisions.jsonl.of-somebody").write_text("user:maya")
+    if missing:
+        tmp_path.joinpath(missing).unlink()
+    left = [each for each in tmp_path.iterdir() if each.name != "decisions.jsonl.of-somebody"]
+    erased = LinesFile(path, max_bytes=1, kept=2).erase(pseudonyms("user:maya", PSEUDONYM))
+    assert erased == len(left)
+    assert not any(b"user:maya" in each.read_bytes() for each in left)
+    assert all(PSEUDONYM.encode() in each.read_bytes() for each in left)
+
+
+def test_erased_subjects_are_found_while_others_write_and_rotate(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    write_many(path, 0)
+    writer = threading.Thread(target=write_many, args=(path, BATCHES * AT_ONCE))
+    writer.start()
+    wanted = pseudonyms("user:maya", PSEUDONYM)
+    erased = 0
+    while writer.is_alive():
+        erased += LinesFile(path, max_bytes=0, kept=0).erase(wanted)
+    erased += LinesFile(path, max_bytes=0, kept=0).erase(wanted)
+    assert erased == 2 * BATCHES * AT_ONCE
+    files = [*tmp_path.iterdir()]
+    assert sorted(ids_in(*files)) == sorted(f"d-{number}" for number in range(2 * BATCHES * AT_ONCE))
+    assert [file for file in files if b"maya" in file.read_bytes()] == []
+
+
+REPLACING = """
+import os, signal, sys, threading
+from pathlib import Path
+from authz.audit.lines import LinesFile
+from authz.domain.ids import parse_subject
+threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGKILL)).start()
+maya, m = map(parse_subject, ("user:maya", "user:m"))
+while True:
+    for old, new in ((maya, m), (m, maya)):
+        LinesFile(Path(sys.argv[1]), max_bytes=0, kept=0).replace(old, new)
+"""
+
+
+def test_a_process_that_is_killed_while_it_replaces_loses_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    write_many(path, 0)
+    for number in range(5):
+        command = [sys.executable, "-c", REPLACING, str(path), str(0.05 + number / 100)]
+        killed = subprocess.run(command, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    sink = LinesFile(path, max_bytes=0, kept=0)
+    for subject in ("user:maya", "user:m"):
+        sink.erase(pseudonyms(subject, PSEUDONYM))
+    files = [*tmp_path.iterdir()]
+    assert sorted(ids_in(*files)) == sorted(f"d-{number}" for number in range(BATCHES * AT_ONCE))
+    assert all(PSEUDONYM in line for file in files for line in file.read_text().splitlines())
 
 
 def test_the_command_replaces_a_person_by_the_pseudonym_of_the_certificate(tmp_path: Path) -> None:
