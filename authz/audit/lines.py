@@ -23,7 +23,6 @@ from authz.telemetry.background import pieces_of
 
 _MODE = 0o600
 _GATHER_S = 0.05
-_NUMBER = re.compile(r"[1-9][0-9]*")
 _REQUEST_ID = re.compile(r'"request_id":"(?:[^"\\]|\\.)*"')
 _encoder = msgspec.json.Encoder()
 
@@ -83,11 +82,9 @@ class LinesFile(DecisionSink):
 
     def _files(self) -> list[Path]:
         """The file and its rotated files, the newest first. Another program may have taken some away."""
-        numbered = {
-            int(number): each
-            for each in self._path.parent.iterdir()
-            if _NUMBER.fullmatch(number := each.name.removeprefix(f"{self._path.name}."))
-        }
+        rotated = re.compile(rf"{re.escape(self._path.name)}\.([1-9][0-9]*)", re.ASCII)
+        found = ((rotated.fullmatch(each.name), each) for each in self._path.parent.iterdir())
+        numbered = {int(name[1]): each for name, each in found if name is not None}
         return [self._path, *(numbered[number] for number in sorted(numbered))]
 
     @contextmanager

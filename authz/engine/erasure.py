@@ -29,6 +29,9 @@ _WAIT_S = 4.0
 _REPORT_INTERVAL_S = 0.5
 _REPORT_AGAIN_S = 600.0
 _CLEAR_AGAIN_S = 10.0
+_NOT_CLEARED = (
+    "erased subjects are still in a file of decisions; let this server write to the file and its folder"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,10 +130,7 @@ class ReplicaReporter:
                 await self._gate.compute(self._clear_files)
             except OSError as error:
                 if str(error) != self._told:
-                    remedy = "let this server write to it and its folder"
-                    log.warning(
-                        f"erased subjects are still in a file of decisions; {remedy}", error=str(error)
-                    )
+                    log.warning(_NOT_CLEARED, error=str(error))
                 self._told = str(error)
                 await asyncio.sleep(_CLEAR_AGAIN_S)
                 return

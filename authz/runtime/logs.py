@@ -3,8 +3,8 @@
 A thread writes the lines, so that no call waits for the reader of standard error. Lines that find its queue
 full are lost and counted; another line says how many, once the reader reads again.
 
-Above level debug, no line names a person: lines stay where no erasure reaches them. The request id finds the
-entry in the change log or the decision log.
+Above level debug, no line names a person as `user:<id>`: no erasure reaches lines that were collected. The
+request id finds the entry in the change log or the decision log.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from authz.domain.ids import Subject, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.api.test_erasure import REASON, STU, Person, person
 from tests.databases import create_sqlite
-from tests.serving import served
+from tests.serving import drain, served, serving
 from tests.waiting import until
 
 GUIDE = Path(__file__).parents[2] / "docs/privacy.md"
@@ -132,20 +132,22 @@ def test_each_machine_clears_its_files_of_decisions_before_it_confirms(
 def test_a_machine_that_cannot_clear_its_file_of_decisions_does_not_confirm(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    machine = logged_to(tmp_path, "here")
     blocked = tmp_path / "here" / "decisions.jsonl.new"
-    with served(sqlite_url, **machine) as address, Client(address) as client:
-        maya = person(client)
-        client.check(maya.subject, "read", maya.diary)
-        blocked.mkdir()
-        certificate = client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
-        until(lambda: next(client.privacy.erasures(certificate.erasure.pseudonym)).finished_at)
-        time.sleep(1)  # twice as long as a machine takes to confirm
-        assert machines(client, certificate) == {"here": False}
-        assert files_with(maya, tmp_path / "here") == [str(tmp_path / "here" / "decisions.jsonl")]
-        blocked.rmdir()
-        until(lambda: machines(client, certificate) == {"here": True})
-        assert files_with(maya, tmp_path / "here") == []
+    machine = {f"AUTHZ_{name.upper()}": value for name, value in logged_to(tmp_path, "here").items()}
+    with serving(sqlite_url, AUTHZ_ERASURE_GRACE_S="0", **machine) as (process, address):
+        assert process.stderr is not None
+        with Client(address) as client:
+            maya = person(client)
+            client.check(maya.subject, "read", maya.diary)
+            blocked.mkdir()
+            certificate = client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+            next(line for line in process.stderr if "erased subjects are still in a file" in line)
+            assert machines(client, certificate) == {"here": False}
+            assert files_with(maya, tmp_path / "here") == [str(tmp_path / "here" / "decisions.jsonl")]
+            drain(process)
+            blocked.rmdir()
+            until(lambda: machines(client, certificate) == {"here": True})
+            assert files_with(maya, tmp_path / "here") == []
 
 
 def test_no_file_of_postgresql_has_the_id_after_the_commands_of_the_guide(

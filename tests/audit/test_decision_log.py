@@ -118,14 +118,17 @@ def test_erased_subjects_are_found_in_every_file_that_is_left(tmp_path: Path, mi
     sink = LinesFile(path, max_bytes=1, kept=2)
     for number in range(3):
         sink.write([replace(entry(number), subject=f"user:{number}"), entry(number)])
-    tmp_path.joinpath("decisions.jsonl.of-somebody").write_text("user:maya")
     if missing:
         tmp_path.joinpath(missing).unlink()
-    left = [each for each in tmp_path.iterdir() if each.name != "decisions.jsonl.of-somebody"]
+    left = [*tmp_path.iterdir()]
+    of_others = [tmp_path / name for name in ("decisions.jsonl.of-somebody", "decisions.jsonl.1.gz", "7")]
+    for each in of_others:
+        each.write_text("user:maya")
     erased = LinesFile(path, max_bytes=1, kept=2).erase(pseudonyms("user:maya", PSEUDONYM))
     assert erased == len(left)
     assert not any(b"user:maya" in each.read_bytes() for each in left)
     assert all(PSEUDONYM.encode() in each.read_bytes() for each in left)
+    assert {each.read_text() for each in of_others} == {"user:maya"}
 
 
 def test_erased_subjects_are_found_while_others_write_and_rotate(tmp_path: Path) -> None:
