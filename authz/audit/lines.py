@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from authz.audit.decision_log import DecisionSink
+from authz.audit.erased_names import ErasedNames
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.erasures import Pseudonyms
 from authz.domain.ids import Subject
@@ -37,17 +38,20 @@ class LinesFile(DecisionSink):
     name = "file"
     gather_s = _GATHER_S
 
-    def __init__(self, path: Path, *, max_bytes: int, kept: int) -> None:
+    def __init__(self, path: Path, *, max_bytes: int, kept: int, erased: ErasedNames | None = None) -> None:
+        """With `erased`, entries name nobody who was erased."""
         self._path = path
         self._max_bytes = max_bytes
         self._kept = kept
+        self._erased = erased
         self._descriptor: int | None = None
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
-        """Raises `OSError`, and has then written nothing."""
-        lines = _lines(entries)
+        """Raises `OSError`, and as `ErasedNames.replaced`, and has then written nothing."""
         while True:
             with self._locked() as descriptor:
+                # Under the lock, so that no other process clears the files between this look and the write.
+                lines = _lines(entries if self._erased is None else self._erased.replaced(entries))
                 size_bytes = os.fstat(descriptor).st_size
                 if not size_bytes or size_bytes + len(lines) <= self._max_bytes:
                     _append(descriptor, lines, size_bytes)

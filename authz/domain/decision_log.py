@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Protocol
 
 import msgspec
@@ -51,6 +51,21 @@ class DecisionEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     course_policy_version: str = ""
     revision: int = 0
     duration_us: int
+
+
+_NAMES = ("subject", "person", "caller")
+
+
+def names_in(entry: DecisionEntry) -> tuple[str, ...]:
+    """Whom an entry names."""
+    return (entry.subject, entry.person, entry.caller)
+
+
+def with_pseudonyms(entry: DecisionEntry, erased: Mapping[str, str]) -> DecisionEntry:
+    """An entry with the pseudonyms of those who were erased, and then without its request id."""
+    given = zip(_NAMES, names_in(entry), strict=True)
+    values = {field: erased[name] for field, name in given if name in erased}
+    return msgspec.structs.replace(entry, request_id="", **values) if values else entry
 
 
 class StoredDecision(DecisionEntry, frozen=True, kw_only=True, gc=False):

@@ -21,8 +21,8 @@ _USE = b"erased subject"
 Source: https://docs.python.org/3/library/hashlib.html#personalization"""
 
 
-def subject_mac(key: bytes, subject: Subject) -> str:
-    """The HMAC of a subject under the key of a database, in hexadecimal."""
+def subject_mac(key: bytes, subject: Subject | str) -> str:
+    """The HMAC of a subject, or of its name `user:<id>`, under the key of a database, in hexadecimal."""
     return hashlib.blake2b(str(subject).encode(), digest_size=_MAC_BYTES, key=key, person=_USE).hexdigest()
 
 
@@ -35,8 +35,8 @@ class Pseudonyms(msgspec.Struct, frozen=True):
     def __bool__(self) -> bool:
         return bool(self.by_mac)
 
-    def of(self, subject: Subject) -> Subject | None:
-        """The pseudonym of a subject; None if it is not among those who were erased."""
+    def of(self, subject: Subject | str) -> Subject | None:
+        """The pseudonym of a subject, or of its name `user:<id>`; None if it was not erased."""
         return self.by_mac.get(subject_mac(self.key, subject))
 
 

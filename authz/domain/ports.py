@@ -168,6 +168,10 @@ class View(Protocol):
     def database_id(self) -> str:
         """The id of the database that this is a view of. Raises `UnavailableError` if there is no state."""
 
+    def generation(self) -> int:
+        """A number that changes whenever `cleared` does, at once in all processes of the machine. For any
+        thread."""
+
     def cleared(self) -> int:
         """The revision up to which nothing is left in the files of what was erased. Raises `UnavailableError`
         if there is no state. From the thread that takes snapshots."""

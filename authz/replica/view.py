@@ -121,6 +121,9 @@ class ReplicaView(View):
         self._current()
         return self._database_id
 
+    def generation(self) -> int:
+        return self._state.generation
+
     def cleared(self) -> int:
         return self._current().cleared()
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from authz.audit import destinations
 from authz.audit.decision_log import DecisionLog, DecisionSink
+from authz.audit.erased_names import ErasedNames
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.audit.notes import NoteSigner
 from authz.audit.publisher import CheckpointPublisher
 from authz.audit.table import TableSink
-from authz.domain.decision_log import DecisionEntry, DecisionTable
+from authz.domain.decision_log import DecisionEntry
 from authz.domain.instants import US_PER_S, Instant
 from authz.engine.polling import poll
 from authz.runtime.lifecycle import run_abandonable
@@ -37,12 +38,12 @@ class SynchronousDecisionLog(DecisionLog):
         self._on_question(make())
 
 
-def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog | None:
-    """The decision log with the configured sinks; None without sinks.
+def open_decision_log(settings: Settings, store: Store, generation: Callable[[], int]) -> DecisionLog | None:
+    """The decision log with the configured sinks; None without sinks. `generation` is as in `ErasedNames`.
 
     Raises `InvalidArgumentError` for `otlp` without OpenTelemetry.
     """
-    sinks = [_sink(settings, table, name) for name in settings.decision_sinks]
+    sinks = [_sink(settings, store, generation, name) for name in settings.decision_sinks]
     return DecisionLog(sinks, sample_rate=settings.decision_log_sample_rate) if sinks else None
 
 
@@ -51,19 +52,20 @@ def decision_files(settings: Settings) -> tuple[LinesFile, ...]:
     return tuple(_file(settings, name) for name in settings.decision_sinks if name.startswith(FILE_PREFIX))
 
 
-def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:
+def _sink(settings: Settings, store: Store, generation: Callable[[], int], name: str) -> DecisionSink:
     if name == STDOUT:
         return StandardOutput()
     if name == TABLE:
-        return TableSink(table)
+        return TableSink(store.decisions)
     if name == OTLP:
         return _otlp_sink()
-    return _file(settings, name)
+    return _file(settings, name, ErasedNames(store.personal_data, generation))
 
 
-def _file(settings: Settings, name: str) -> LinesFile:
+def _file(settings: Settings, name: str, erased: ErasedNames | None = None) -> LinesFile:
     path = Path(name.removeprefix(FILE_PREFIX))
-    return LinesFile(path, max_bytes=settings.decision_log_max_bytes, kept=settings.decision_log_files)
+    max_bytes, kept = settings.decision_log_max_bytes, settings.decision_log_files
+    return LinesFile(path, max_bytes=max_bytes, kept=kept, erased=erased)
 
 
 def _otlp_sink() -> DecisionSink:

@@ -172,7 +172,7 @@ class Server:
         computing_pool = ThreadPoolExecutor(1, thread_name_prefix="compute")
         for each in (pool, computing_pool):
             parts.push_async_callback(asyncio.to_thread, each.shutdown, cancel_futures=True)
-        decisions = self._decisions or open_decision_log(settings, store.decisions)
+        decisions = self._decisions or open_decision_log(settings, store, view.generation)
         if decisions is not None:
             parts.push_async_callback(asyncio.to_thread, decisions.close)
         checkpoints = open_checkpoints(settings, store, self._clock)

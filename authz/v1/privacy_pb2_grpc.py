@@ -151,7 +151,8 @@ class PrivacyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseErasedSubject(self, request, context):
-        """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased.
+        """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased,
+        or as long as a machine has not confirmed that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

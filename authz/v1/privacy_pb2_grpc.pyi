@@ -62,7 +62,9 @@ class PrivacyServiceStub:
     FAILED_PRECONDITION for a caller that is in no certificate.
     """
     ReleaseErasedSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]
-    """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
+    """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased,
+    or as long as a machine has not confirmed that.
+    """
     RenameSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]
     """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
     one revision, so no check sees missing or duplicate access. The change log keeps the old id; an export or an
@@ -128,7 +130,9 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     FAILED_PRECONDITION for a caller that is in no certificate.
     """
     ReleaseErasedSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]  # type: ignore[assignment]
-    """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
+    """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased,
+    or as long as a machine has not confirmed that.
+    """
     RenameSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]  # type: ignore[assignment]
     """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
     one revision, so no check sees missing or duplicate access. The change log keeps the old id; an export or an
@@ -227,7 +231,9 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.ReleaseErasedSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ReleaseErasedSubjectResponse, _abc.Awaitable[_privacy_pb2.ReleaseErasedSubjectResponse]]:
-        """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
+        """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased,
+        or as long as a machine has not confirmed that.
+        """
 
     @_abc_1.abstractmethod
     def RenameSubject(

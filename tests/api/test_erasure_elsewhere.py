@@ -121,10 +121,18 @@ def test_each_machine_clears_its_files_of_decisions_before_it_confirms(
         until(lambda: machines(client, certificate) == {"away": False, "there": True})
         assert files_with(maya, tmp_path / "there") == []
         assert files_with(maya, tmp_path / "away") != []
+        client.check(maya.subject, "read", maya.essay)
+        assert len([*client.privacy.erasures(maya.subject)]) == 1
+        with pytest.raises(CallError, match="machine `away` has not confirmed the erasure"):
+            client.privacy.release(maya.subject, reason="a namesake")
     with served(store_url, **away) as address, Client(address) as client:
         until(lambda: machines(client, certificate) == {"away": True, "there": True})
         assert files_with(maya, tmp_path) == []
         assert str(certificate.erasure.pseudonym) in {each.subject for each in client.audit.decisions()}
+        client.privacy.release(maya.subject, reason="a namesake")
+        client.check(maya.subject, "read", maya.essay)
+    assert maya.subject in {*subjects_logged(tmp_path / "away")}
+    assert files_with(maya, tmp_path / "there") == []
     for folder in (tmp_path / "there", tmp_path / "away"):
         assert {STU, certificate.erasure.pseudonym} <= {*subjects_logged(folder)}
 

@@ -76,7 +76,7 @@ def test_a_collector_gets_the_fields_of_the_file(
 
 def test_entries_wait_while_the_collector_refuses_them(store: Store, collector: Collector) -> None:
     collector.status = 400
-    log = open_decision_log(load_settings({"decision_log": "otlp"}, environ={}), store.decisions)
+    log = open_decision_log(load_settings({"decision_log": "otlp"}, environ={}), store, lambda: 1)
     assert log is not None
     log.put(lambda: ENTRY)
     until(lambda: collector.refused, "nothing is sent")
@@ -92,7 +92,7 @@ def test_without_opentelemetry_the_setting_is_refused(store: Store, monkeypatch:
     monkeypatch.delitem(sys.modules, "authz.audit.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry._logs", None)
     with pytest.raises(InvalidArgumentError, match=r"pip install 'qalamchat-authz\[otel\]'"):
-        open_decision_log(load_settings({"decision_log": "otlp"}, environ={}), store.decisions)
+        open_decision_log(load_settings({"decision_log": "otlp"}, environ={}), store, lambda: 1)
 
 
 def test_a_protocol_whose_exporter_is_not_installed_is_named(
@@ -100,4 +100,4 @@ def test_a_protocol_whose_exporter_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc")
     with pytest.raises(InvalidArgumentError, match="AUTHZ_DECISION_LOG needs the exporter `otlp_proto_grpc`"):
-        open_decision_log(load_settings({"decision_log": "otlp"}, environ={}), store.decisions)
+        open_decision_log(load_settings({"decision_log": "otlp"}, environ={}), store, lambda: 1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 from sqlalchemy import ColumnElement, Engine, Select, or_, select
 
 from authz.domain.decision_log import (
@@ -16,6 +15,8 @@ from authz.domain.decision_log import (
     DecisionQuery,
     DecisionTable,
     StoredDecision,
+    names_in,
+    with_pseudonyms,
 )
 from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
@@ -44,9 +45,8 @@ class SqlDecisions(DecisionTable):
             if select_by_key(connection, table, [(entries[0].at, entries[0].decision_id)]):
                 return
             lock_tree(connection)  # so that no erasure searches the log between this look and the commit
-            named = {name for each in entries for name in (each.subject, each.person, each.caller)}
-            if erased := pseudonyms_of(connection, named):
-                entries = [_without(each, erased) for each in entries]
+            if erased := pseudonyms_of(connection, {name for each in entries for name in names_in(each)}):
+                entries = [with_pseudonyms(each, erased) for each in entries]
             leaf = append_leaf(connection, entries)
             upsert_rows(connection, table, [(*_values(entry), leaf) for entry in entries])
 
@@ -65,14 +65,6 @@ class SqlDecisions(DecisionTable):
                 connection, paged, page, database_id=database_id, keys=self._keys, query=query
             )
         return DecisionPage(tuple(StoredDecision(**row._mapping) for row in rows), token)
-
-
-def _without(entry: DecisionEntry, erased: Mapping[str, str]) -> DecisionEntry:
-    """An entry with the pseudonyms of those who were erased, and then without its request id, as
-    `erase_decisions` leaves it."""
-    given = {name: getattr(entry, name) for name in ("subject", "person", "caller")}
-    values = {name: erased[text] for name, text in given.items() if text in erased}
-    return msgspec.structs.replace(entry, request_id="", **values) if values else entry
 
 
 def _rows(query: DecisionQuery) -> Select[Any]:

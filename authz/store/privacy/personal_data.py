@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, and_, delete, select
+from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, select
 
 from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus, Hold, Versioned
 from authz.domain.erasures import (
@@ -42,7 +42,7 @@ from authz.store.privacy.erase_history import (
     kept_mentions,
 )
 from authz.store.privacy.erase_records import begin_history, erase_records
-from authz.store.privacy.erased import ERASURES, pseudonyms_among, require_not_erased
+from authz.store.privacy.erased import ERASURES, pseudonyms_among, pseudonyms_of, require_not_erased
 from authz.store.privacy.erasure_steps import (
     Phase,
     Step,
@@ -215,7 +215,7 @@ class PersonalData:
 
     def release(self, subject: Subject, origin: Origin) -> ConsistencyToken:
         """Allow writes to name an erased id again. Raises `FailedPreconditionError` if it was not erased, or
-        not completely."""
+        not completely, on each machine."""
         with self.directory.transaction() as transaction:
             connection = transaction.connection
             found = unreleased(connection, subject_mac(read_token_key(connection), subject))
@@ -225,6 +225,7 @@ class PersonalData:
                     f" see `authz privacy erasures --subject {subject}`",
                     subject=str(subject),
                 )
+            _require_confirmed(connection, subject, found)
             with transaction.revision(origin) as batch:
                 batch.rewrite([msgspec.structs.replace(each, released=True) for each in found])
             return transaction.head
@@ -269,8 +270,17 @@ class PersonalData:
         with read_transaction(self.engine) as connection:
             row = connection.execute(select(_REPLICAS.c.cleared).where(_REPLICAS.c.name == name)).first()
             erased = _ERASED if row is None else _ERASED_AT.where(_STEPS.c.erased_at > row.cleared)
-            found = {each.mac: subject_of(each, "pseudonym") for each in connection.execute(erased)}
-            return Pseudonyms(read_token_key(connection), found)
+            return _pseudonyms(connection, erased)
+
+    def erased(self) -> Pseudonyms:
+        """The pseudonyms of all whose erasure is complete and whose id was not released since."""
+        with read_transaction(self.engine) as connection:
+            return _pseudonyms(connection, _ERASED)
+
+    def pseudonyms_of(self, names: Sequence[str]) -> dict[str, str]:
+        """The pseudonyms of those among some names (`user:<id>`) who were erased, and not released since."""
+        with read_transaction(self.engine) as connection:
+            return pseudonyms_of(connection, names)
 
     def report_replica(self, name: str, cleared: int) -> None:
         """Record that a machine is free, in the files of its replica and of its decision log, of everything
@@ -285,6 +295,25 @@ class PersonalData:
                 raise precondition_failed(
                     f"there is no replica `{name}`; `authz privacy erasures` shows their names", name=name
                 )
+
+
+def _require_confirmed(connection: Connection, subject: Subject, found: Sequence[Erasure]) -> None:
+    # A machine that clears its log later could not tell the subject from whoever has the id then.
+    names = [each.pseudonym.id for each in found]
+    erased_at = select(func.max(_STEPS.c.erased_at)).where(_STEPS.c.pseudonym_id.in_(names)).scalar_subquery()
+    late = select(_REPLICAS.c.name).where(_REPLICAS.c.cleared < erased_at).order_by(_REPLICAS.c.name)
+    if name := connection.scalar(late.limit(1)):
+        raise precondition_failed(
+            f"machine `{name}` has not confirmed the erasure of {subject}: wait some seconds if it runs, else"
+            f" start it, or delete its files and run `authz privacy forget-replica {name}`",
+            subject=str(subject),
+            name=name,
+        )
+
+
+def _pseudonyms(connection: Connection, erased: Select[Any]) -> Pseudonyms:
+    found = {each.mac: subject_of(each, "pseudonym") for each in connection.execute(erased)}
+    return Pseudonyms(read_token_key(connection), found)
 
 
 def _other_ids(connection: Connection, pseudonym: Subject) -> Iterator[str]:
