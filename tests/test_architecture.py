@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,10 @@ def test_no_function_outgrows_40_lines(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
             body = node.end_lineno - node.lineno + 1
             assert body <= 40, f"{node.name} has {body} lines"
+
+
+def test_no_file_looks_outside_the_project() -> None:
+    for path in (*ROOT.rglob("*.py"), *ROOT.parent.glob("[des-t]*/**/*.py")):
+        folders = len(path.relative_to(ROOT.parent).parts)
+        ups = [int(found) for found in re.findall(r"\.parents\[(\d+)\]", path.read_text())]
+        assert all(up < folders for up in ups), path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import os
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ
 from tests.service import serve
 
-DATA = Path(__file__).parents[3] / "shared/data/oulad"
+DATA = Path(os.environ.get("OULAD_FOLDER", ""))
 ROSTER = DATA / "oneroster.zip"
 ROWS_A_BATCH = 250
 """With four questions each, as many as a batch may have."""
@@ -32,7 +33,9 @@ EXPLAINED_OF = 25
 """Of so many accesses one is explained: a question about the past reads the whole change log of a course."""
 DAY_US = 86_400_000_000
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the OULAD data set is not beside the project")
+pytestmark = pytest.mark.skipif(
+    "OULAD_FOLDER" not in os.environ, reason="OULAD_FOLDER names no folder with the OULAD data set"
+)
 
 Answers = list[tuple[dict[str, str], list[apb.CheckResponse]]]
 """Rows of `accesses.csv`, each with the answers to `questions`."""
