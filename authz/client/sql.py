@@ -5,22 +5,35 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, DateTime, Integer, String, TypeDecorator, and_, false, not_, or_, true
-from sqlalchemy.dialects.postgresql import CITEXT
-from sqlalchemy.exc import CompileError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import Null, SQLCoreOperations
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import NullType, TypeEngine
-
 from authz.client.arguments import as_instant, as_result
+from authz.client.extras import from_extra
 from authz.client.plans import ResourcePlan
 from authz.domain.decisions import COURSE_TYPE
 from authz.domain.errors import malformed
 from authz.domain.instants import from_datetime, to_datetime
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
+
+with from_extra("sql"):
+    from sqlalchemy import (
+        ColumnElement,
+        DateTime,
+        Integer,
+        String,
+        TypeDecorator,
+        and_,
+        false,
+        not_,
+        or_,
+        true,
+    )
+    from sqlalchemy.dialects.postgresql import CITEXT
+    from sqlalchemy.exc import CompileError
+    from sqlalchemy.ext.compiler import compiles
+    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.sql.elements import Null, SQLCoreOperations
+    from sqlalchemy.sql.functions import FunctionElement
+    from sqlalchemy.types import NullType, TypeEngine
 
 Column: TypeAlias = "SQLCoreOperations[Any]"
 _BINARY_COLLATIONS = ("_bin", "_bin2", "_bin2_utf8")

@@ -11,16 +11,19 @@ from string import Formatter
 from typing import Annotated, Any, cast
 
 import msgspec
-from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
 from authz.client.aio.client import AsyncClient
 from authz.client.aio.decide import decide
 from authz.client.errors import RefusedError
+from authz.client.extras import from_extra
 from authz.client.questions import Answer, check_request, query_of
+
+with from_extra("web"):
+    from starlette.exceptions import HTTPException
+    from starlette.requests import HTTPConnection
+    from starlette.responses import JSONResponse
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.websockets import WebSocketClose
 
 WhoAsks = Callable[[HTTPConnection], str | Awaitable[str]]
 """Who sent a request, as `user:maya`: from the session or the token that the application has checked."""
@@ -45,7 +48,8 @@ def require(
     `subject` is a dependency that gives `user:<id>`. `course` and `session`, which may also name parts of the
     path, are those in which the resource must be; if the part is empty, the answer is 404.
     """
-    from fastapi import Depends
+    with from_extra("web"):
+        from fastapi import Depends
 
     requirement = _Requirement(
         action=action, resource=resource, course=course, session=session, purpose=purpose

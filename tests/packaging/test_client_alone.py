@@ -102,3 +102,30 @@ def test_a_command_that_misses_one_package_names_it() -> None:
             "run `pip install 'qalamchat-authz[server]'`"
         ],
     )
+
+
+@pytest.mark.parametrize(
+    ("hidden", "code", "extra"),
+    [
+        ("sqlalchemy", "import authz.client.sql", "sql"),
+        ("starlette", "import authz.client.web", "web"),
+        (
+            "fastapi",
+            "import authz.client.web as web; web.require('read', 'material:m', subject=str)",
+            "web",
+        ),
+    ],
+)
+def test_a_part_of_the_client_names_the_extra_that_it_needs(hidden: str, code: str, extra: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules[{hidden!r}] = None\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: needs `{hidden}`, which is not installed;"
+        f" run `pip install 'qalamchat-authz[{extra}]'`"
+    )
