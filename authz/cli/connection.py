@@ -32,18 +32,20 @@ def server_options(
         ),
     ] = "",
     token_file: Annotated[
-        str,
+        str | None,
         typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),
-    ] = "",
+    ] = None,
     acting_for: Annotated[
         str | None,
         typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
     ] = None,
-    tls_ca_file: Annotated[str, typer.Option(help="PEM of the authority of the server's certificate.")] = "",
+    tls_ca_file: Annotated[
+        str | None, typer.Option(help="PEM of the authority of the server's certificate.")
+    ] = None,
     tls_certificate_file: Annotated[
-        str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
-    ] = "",
-    tls_key_file: Annotated[str, typer.Option(help="PEM key of the client certificate.")] = "",
+        str | None, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
+    ] = None,
+    tls_key_file: Annotated[str | None, typer.Option(help="PEM key of the client certificate.")] = None,
     allow_plaintext_token: Annotated[
         bool,
         typer.Option("--allow-plaintext-token", help="Send the token to another machine even without TLS."),

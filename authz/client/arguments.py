@@ -139,7 +139,7 @@ def as_flag(given: bool, *, field: str) -> bool:
 
 def as_path(given: str | os.PathLike[str], *, field: str) -> Path:
     """The path of a file."""
-    if not isinstance(given, str | os.PathLike):
+    if not isinstance(given, str | os.PathLike) or given == "":
         raise _unusable(field, given, "the path of a file")
     return Path(given)
 

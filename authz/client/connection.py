@@ -58,9 +58,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     use_proxy: bool
-    tls_ca_file: str
-    tls_certificate_file: str
-    tls_key_file: str
+    tls_ca_file: str | None = None
+    tls_certificate_file: str | None = None
+    tls_key_file: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `InvalidArgumentError` for a target that is none, or an option of another type."""
@@ -88,15 +88,16 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         Raises `InvalidArgumentError` for files that do not go together, or that cannot be read.
         """
         pair = (self.tls_certificate_file, self.tls_key_file)
-        if any(pair) and not (all(pair) and self.tls_ca_file):
+        if pair != (None, None) and None in (*pair, self.tls_ca_file):
             raise malformed(
                 "tls_certificate_file", "and tls_key_file go together, and with tls_ca_file; give all three"
             )
-        if not self.tls_ca_file:
+        if self.tls_ca_file is None:
             return None
         authority, certificate, key = (
-            contents_of(getattr(self, name), field=name) if getattr(self, name) else None
+            None if file is None else contents_of(file, field=name)
             for name in ("tls_ca_file", "tls_certificate_file", "tls_key_file")
+            for file in [getattr(self, name)]
         )
         return grpc.ssl_channel_credentials(authority, key, certificate)
 
@@ -134,15 +135,15 @@ def person_of(acting_for: str | Subject | None) -> str:
 def identity_of(
     connection: Connection,
     acting_for: str | Subject | None,
-    token: str | Callable[[], str],
-    token_file: str,
+    token: str | Callable[[], str] | None,
+    token_file: str | None,
     *,
     allow_plaintext_token: bool,
 ) -> Identity:
     """What the arguments of `Client` say. Raises `InvalidArgumentError` for a token that all could read."""
     credential = _credential(token, token_file)
     if credential is not None:
-        is_encrypted = bool(connection.tls_ca_file) or allow_plaintext_token
+        is_encrypted = connection.tls_ca_file is not None or allow_plaintext_token
         _require_private(connection.target, is_encrypted=is_encrypted)
     return Identity(acting_for=person_of(acting_for), credential=credential)
 
@@ -158,20 +159,20 @@ def _bearer(token: str, *, field: str = "token") -> str:
     return f"Bearer {token}"
 
 
-def _credential(token: str | Callable[[], str], token_file: str) -> Callable[[], str] | None:
+def _credential(token: str | Callable[[], str] | None, token_file: str | None) -> Callable[[], str] | None:
     """What gives the header for a call, or raises `InvalidArgumentError`; None without a token.
 
     A file is read for each call, so that one that is renewed counts from the next call on. Raises
-    `InvalidArgumentError` for a file and a token, and for a token that is none.
+    `InvalidArgumentError` for a file and a token, and for a token that is none, such as an empty one.
     """
-    if token_file:
-        if token:
+    if token_file is not None:
+        if token is not None:
             raise malformed("token", "is given twice; give a token or a file")
         file = as_path(token_file, field="token_file")
         return lambda: _bearer(_text_in(file), field="token_file")
     if callable(token):
         return lambda: _bearer(_returned_by(token))
-    if token == "":
+    if token is None:
         return None
     header = _bearer(token)
     return lambda: header

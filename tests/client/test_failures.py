@@ -194,8 +194,7 @@ def test_grpc_repeats_only_calls_that_change_nothing() -> None:
     files = (audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2)
     services = [each for file in files for each in file.DESCRIPTOR.services_by_name.values()]
     methods = {method.name for service in services for method in service.methods}
-    given = dict.fromkeys(("tls_ca_file", "tls_certificate_file", "tls_key_file"), "")
-    options = dict(Connection(target="127.0.0.1:1", use_proxy=False, **given).options())
+    options = dict(Connection(target="127.0.0.1:1", use_proxy=False).options())
     (config,) = json.loads(str(options["grpc.service_config"]))["methodConfig"]
     repeated = {each["method"] for each in config["name"]}
     assert methods - repeated == {*STREAMS.split(), *CHANGES.split()}

@@ -196,11 +196,10 @@ def test_a_connection_that_fails_for_its_tls_settings_is_not_made_again(
 
 def test_a_client_goes_on_connecting_every_second_while_no_server_answers() -> None:
     """By gRPC's default the sixth attempt comes after 16 s, and in a long outage one every two minutes."""
-    files = dict.fromkeys(("tls_ca_file", "tls_certificate_file", "tls_key_file"), "")
     attempts: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        connection = Connection(target=f"127.0.0.1:{listener.getsockname()[1]}", use_proxy=False, **files)
+        connection = Connection(target=f"127.0.0.1:{listener.getsockname()[1]}", use_proxy=False)
         with grpc.insecure_channel(connection.target, options=connection.options()) as channel:
             ask: Any = channel.unary_unary("/a/b")
 
