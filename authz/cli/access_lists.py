@@ -58,11 +58,8 @@ def plan(
     """Print the result of `list-resources` as a condition on the fields of resources."""
     found = context.client.plan_resources(subject, action, type_name, scope=scope, purpose=purpose)
     if found.kind is PlanKind.NEVER:
-        # The same set, which says why it is empty.
-        listed = context.client.list_resources(
-            subject, action, type_name, scope=scope, purpose=purpose, on_unlisted=_say_why
-        )
-        next(iter(listed), None)
+        if found.reason is not None:
+            _say_why(found.reason)
         note_if_unknown(context.client, subject)
     if context.as_json:
         print_json(found)

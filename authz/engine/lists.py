@@ -63,6 +63,15 @@ def types_to_list(vocabulary: Vocabulary, action: str, types: tuple[str, ...]) -
     return known
 
 
+def why_unlisted(checker: Checker, snapshot: Snapshot, query: ResourceQuery) -> Reason | None:
+    """Why nothing is listed, if that follows from the query alone."""
+    if not checker.permits(query.purpose):
+        return Reason.PURPOSE_NOT_PERMITTED
+    if query.within is not None and snapshot.scope(query.within) is None:
+        return Reason.RESOURCE_UNKNOWN
+    return None
+
+
 class ListPage(Generic[ItemT]):
     """One page of a list, made as it is iterated: an item, or None for a candidate that is not in the list.
 
@@ -116,10 +125,7 @@ class ResourcePage(ListPage[ListedResource]):
         self._reach = ReachableScopes(checker, snapshot, now, query, self._validity)
         self._types = sorted(set(query.types))
         self._start = after or ("", "", "", "")
-        if not checker.permits(query.purpose):
-            self.unlisted = Reason.PURPOSE_NOT_PERMITTED
-        elif query.within is not None and snapshot.scope(query.within) is None:
-            self.unlisted = Reason.RESOURCE_UNKNOWN
+        self.unlisted = why_unlisted(checker, snapshot, query)
 
     def __iter__(self) -> Iterator[ListedResource | None]:
         course_id, session_id, first_type, last_id = self._start

@@ -17,6 +17,7 @@ from authz.domain.instants import Instant
 from authz.domain.lists import PlanGroup, PlanKind, ResourceQuery
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
+from authz.engine.lists import why_unlisted
 from authz.engine.reach import ReachableScopes, Validity
 from authz.policy.compile import CompiledRules
 from authz.policy.residual import Residual, residual_of
@@ -38,6 +39,7 @@ class Planner:
         self._validity = Validity()
         self._reach = ReachableScopes(checker, snapshot, now, query, self._validity)
         self._allows_all = False
+        self.unlisted = why_unlisted(checker, snapshot, query)
         self._found: dict[tuple[Residual, int], list[ScopeContext]] = {}
         self._residuals: dict[tuple[CompiledRules, int, int], Residual | None] = {}
 
@@ -67,7 +69,7 @@ class Planner:
 
     def __iter__(self) -> Iterator[None]:
         """Do the work. Raises `InvalidArgumentError` for more than `MAX_SCOPES` courses and sessions."""
-        if not self._checker.permits(self._query.purpose):
+        if self.unlisted is not None:
             return
         self._allows_all = self._query.within is None and self._allows_everywhere()
         for number, context in enumerate(() if self._allows_all else self._reach.contexts()):

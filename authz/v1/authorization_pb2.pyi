@@ -1230,10 +1230,13 @@ class PlanResourcesResponse(_message.Message):
     CHECKED_AT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     kind: Global___PlanKind.ValueType
     """The result as a whole."""
     policy_version: _builtins.str
     """The version of the policy that decided."""
+    reason: Global___Reason.ValueType
+    """Why the plan is never, if that follows from the request alone, as `reason` of ListResourcesResponse."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanGroup]:
         """For a conditional plan: the plan selects a resource if one of these groups does. No course or session is in two
@@ -1256,10 +1259,11 @@ class PlanResourcesResponse(_message.Message):
         checked_at: _common_pb2.ConsistencyToken | None = ...,
         policy_version: _builtins.str = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
+        reason: Global___Reason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "groups", b"groups", "kind", b"kind", "policy_version", b"policy_version", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "groups", b"groups", "kind", b"kind", "policy_version", b"policy_version", "reason", b"reason", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -205,6 +205,11 @@ def test_lists_give_what_check_allows_across_pages(client: Client, monkeypatch: 
     assert list(client.list_subjects("moderate", "message:m1", on_unlisted=why.append)) == []
     lost = list(client.list_resources("user:maya", "read", scope="course:al", on_unlisted=why.append))
     assert (lost, why) == ([], ["RESOURCE_UNKNOWN", "SCOPE_MISMATCH", "RESOURCE_UNKNOWN"])
+    nowhere = client.plan_resources("user:maya", "read", "message", scope="course:al")
+    unpermitted = client.plan_resources("user:maya", "read", "message", purpose="training")
+    assert (nowhere.kind, nowhere.reason) == ("NEVER", "RESOURCE_UNKNOWN")
+    assert (unpermitted.kind, unpermitted.reason) == ("NEVER", "PURPOSE_NOT_PERMITTED")
+    assert client.plan_resources("user:nobody", "read", "message").reason is None
     assert all(client.check("user:maya", "read", each.resource) for each in found)
 
 

@@ -113,6 +113,7 @@ class ListCalls:
             groups=map(group_message, planner.groups),
             checked_at=common_pb2.ConsistencyToken(token=snapshot.token),
             policy_version=checker.version,
+            reason=_reason(call, planner.unlisted),
         )
         set_valid_until(response, planner.valid_until)
         return response
@@ -146,8 +147,12 @@ class ListCalls:
             response.next_page_token = self.keys.sign_page(snapshot.state.database_id, position)
         response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=token))
         response.policy_version = version
-        response.reason = REASONS.number(page.unlisted if call.rights.has(LEARN_REASONS) else None)
+        response.reason = _reason(call, page.unlisted)
         set_valid_until(response, page.valid_until)
+
+
+def _reason(call: Call, unlisted: Reason | None) -> Any:
+    return REASONS.number(unlisted if call.rights.has(LEARN_REASONS) else None)
 
 
 def _note(call: Call, query: ResourceQuery, found: Sequence[ListedResource], decision: Decision) -> None:
