@@ -57,7 +57,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments of a client that are about its channel; see `Client`."""
 
     target: str
-    use_proxy: bool
+    use_proxy: bool = False
     tls_ca_file: str | None = None
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None

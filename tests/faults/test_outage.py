@@ -22,6 +22,7 @@ from authz.domain.ids import parse_subject
 from authz.v1 import authorization_pb2, common_pb2, directory_pb2
 from authz.wire.entities import mutation_message
 from authz.wire.values import subject_message
+from tests.cli.commands import run
 from tests.databases import create_sqlite
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
@@ -147,6 +148,13 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
             assert not any(call.done() for call in held)
             node.await_health(DIRECTORY, NOT_SERVING)
             assert refused(lambda: allowed(stubs, 1)).reason == "TOO_STALE"
+            told = run("courses", "--address", node.address)
+            assert (told.returncode, told.stdout, told.stderr) == (
+                2,
+                "",
+                f"error: the database of the server at `{node.address}` does not answer; see that it runs,"
+                " then try again\n",
+            )
         for call in held:
             failure = call.exception()
             assert failure is None or failure.code() is UNAVAILABLE
