@@ -23,8 +23,9 @@ from authz.cli.policy_source import (
     read_version,
     validated,
 )
-from authz.client import Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
+from authz.client import CallError, Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
+from authz.domain.errors import ErrorReason
 from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
 
@@ -55,15 +56,15 @@ def apply(
 
     With --course, make a file the next version of the policy that the course has of its own.
 
-    Refuses a folder that `authz policy export` wrote if another version has become active since, unless
+    Refuses what `authz policy export` wrote if another version has become active since, unless
     --expected-active names that version.
 
     Exit code: 0 applied or unchanged, 2 refused, with every fault.
     """
     files = read_source(folder, course)
-    is_exported = not course and has_base(folder)
+    is_exported = has_base(folder)
     if is_exported and expected_active is None:
-        expected_active = _based_on_active(context.client, folder, files)
+        expected_active = _based_on_active(context.client, folder, files, course)
     validated(context.client, files, course)
     changes = changes_from_active(context.client, files, course)
     published = context.client.policies.apply(
@@ -86,12 +87,17 @@ def _update_base(folder: Path, source: PolicySource) -> None:
         print(f"note: `{folder}` does not state this version: {error.strerror}", file=sys.stderr)
 
 
-def _based_on_active(client: Client, folder: Path, files: dict[str, str]) -> int:
-    """The number of the active version. Raises as `require_base`, unless the folder has the same files."""
-    active = read_version(client, ACTIVE)
-    if PolicySource(files, "").digest != active.digest:
-        require_base(folder, active)
-    return active.number
+def _based_on_active(client: Client, exported: Path, files: dict[str, str], course: str | None) -> int:
+    """The number of the active version. Raises as `require_base`, unless it has the same files."""
+    try:
+        active = read_version(client, ACTIVE, course)
+    except CallError as error:
+        if error.reason != ErrorReason.VERSION_NOT_FOUND:
+            raise
+        active = None  # the course has no policy of its own
+    if active is None or PolicySource(files, "").digest != active.digest:
+        require_base(exported, active)
+    return 0 if active is None else active.number
 
 
 @on_server(writes=True)
@@ -175,8 +181,10 @@ def _export_course(context: Context, course: str, file: Path, version: str | Non
 
     if file.exists():
         raise ValueError(f"`{file}` exists; name a new file, so that nothing of yours is lost")
-    files = read_policy(context, None, version, course).files
-    file.write_bytes(files[COURSE_FILE].encode())
+    source = read_policy(context, None, version, course)
+    file.write_bytes(source.files[COURSE_FILE].encode())
+    if source.number:
+        write_base(file, source)
     print(f"wrote {file}")
 
 

@@ -68,6 +68,27 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     assert [json.loads(line)["number"] for line in platform] == [1]
 
 
+def test_an_exported_file_does_not_undo_what_another_admin_applied_meanwhile(
+    tmp_path: Path, database: tuple[str, str]
+) -> None:
+    run("policy", "apply", file_of(tmp_path, APART), *HERE, *database)
+    ada, ben = tmp_path / "ada.csv", tmp_path / "ben.csv"
+    for file in (ada, ben):
+        assert run("policy", "export", file, *HERE, *database).returncode == 0
+    ada.write_text("")
+    assert "version 2 is active" in run("policy", "apply", ada, *HERE, *database).stdout
+    ben.write_text(APART + APART.replace("notebook", "material"))
+    refused = run("policy", "apply", ben, *HERE, *database)
+    assert refused.returncode == 2
+    assert f"`{ben}` was exported from version 1, and version 2 is active" in refused.stderr
+    assert "`--expected-active 2`" in refused.stderr
+    assert "version 2 is active" in run("policy", "apply", ada, *HERE, *database).stdout
+    elsewhere = run("policy", "apply", ben, "--course", "poetry-1", *database)
+    assert (elsewhere.returncode, "and no version is active" in elsewhere.stderr) == (2, True)
+    replaced = run("policy", "apply", ben, "--expected-active", "2", *HERE, *database)
+    assert "version 3 is active" in replaced.stdout
+
+
 def test_its_certificate_convinces_the_checker(tmp_path: Path, database: tuple[str, str]) -> None:
     run("policy", "apply", file_of(tmp_path, APART), *HERE, *database)
     mine = tmp_path / "certificate.json"
