@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Annotated
 
 import msgspec
 import typer
 
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_unknown
 from authz.cli.options import TIME, OnlyKinds, OnlyResource, OnlySubject, OnlyWithin, parsed_option
 from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import DecisionEntry, LoggedChange
@@ -80,12 +81,16 @@ def changes(
         until=until,
         oldest_first=oldest_first,
     )
-    shown = islice(found, limit or None)
+    shown: Iterator[LoggedChange] = islice(found, limit or None)
+    first = next(shown, None)
+    shown = iter(()) if first is None else chain((first,), shown)
     if context.as_json:
         for change in shown:
             print_json(_whole(change))
     else:
         print_rows(_COLUMNS, map(_cells, shown))
+    if first is None:
+        note_unknown(context.client, subject, scope)
 
 
 @on_server(app)
@@ -119,7 +124,10 @@ def decisions(
         oldest_first=oldest_first,
     )
     shown = context.show(_COLUMNS_OF_DECISIONS, islice(found, limit or None), _cells_of)
-    if not shown and not context.client.audit.logs_to_database():
+    if shown:
+        return
+    note_unknown(context.client, subject, None)
+    if not context.client.audit.logs_to_database():
         print(f"note: {_NOT_LOGGED}", file=sys.stderr)
 
 

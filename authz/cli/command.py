@@ -52,11 +52,11 @@ class Context:
         """A client, connected when first used: a command about files needs no server."""
         return self._connected()
 
-    def list(self, wanted: Filter[Any]) -> None:
-        """Print the records that a filter finds."""
+    def list(self, wanted: Filter[Any]) -> int:
+        """Print the records that a filter finds. Returns their number."""
         columns = _COLUMNS_OF_FILTER[type(wanted)]
         headings = ["resource" if column == "key" else column for column in columns]
-        self.show(
+        return self.show(
             headings,
             self.client.read(wanted),
             lambda versioned: [cell_text(getattr(versioned.entity, name), name) for name in columns],

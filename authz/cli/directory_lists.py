@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_unknown
 from authz.cli.options import OnlyResource, OnlyRole, OnlyScope, OnlySubject, OnlyType, parsed_option
 from authz.domain.entities import (
     AccountFilter,
     CourseFilter,
+    Filter,
     MembershipFilter,
     ResourceFilter,
     SessionFilter,
     ShareFilter,
 )
-from authz.domain.ids import Subject, parse_id, parse_subject
+from authz.domain.ids import Scope, Subject, course_scope, parse_id, parse_subject
 
 
 @on_server()
@@ -31,7 +33,7 @@ def sessions(
     ] = None,
 ) -> None:
     """List sessions."""
-    context.list(SessionFilter(course_id=course))
+    _list(context, SessionFilter(course_id=course), scope=course_scope(course) if course else None)
 
 
 @on_server()
@@ -39,7 +41,7 @@ def memberships(
     context: Context, subject: OnlySubject = None, scope: OnlyScope = None, role: OnlyRole = ""
 ) -> None:
     """List memberships."""
-    context.list(MembershipFilter(subject=subject, scope=scope, role=role or None))
+    _list(context, MembershipFilter(subject=subject, scope=scope, role=role or None), subject, scope)
 
 
 @on_server()
@@ -52,16 +54,23 @@ def resources(
     ] = None,
 ) -> None:
     """List resources."""
-    context.list(ResourceFilter(type=type_name or None, scope=scope, owner=owner))
+    _list(context, ResourceFilter(type=type_name or None, scope=scope, owner=owner), owner, scope)
 
 
 @on_server()
 def shares(context: Context, resource: OnlyResource = None, subject: OnlySubject = None) -> None:
     """List shares."""
-    context.list(ShareFilter(resource=resource, subject=subject))
+    _list(context, ShareFilter(resource=resource, subject=subject), subject)
 
 
 @on_server()
 def accounts(context: Context, subject: OnlySubject = None) -> None:
     """List accounts."""
-    context.list(AccountFilter(subject=subject))
+    _list(context, AccountFilter(subject=subject), subject)
+
+
+def _list(
+    context: Context, wanted: Filter[Any], subject: Subject | None = None, scope: Scope | None = None
+) -> None:
+    if not context.list(wanted):
+        note_unknown(context.client, subject, scope)

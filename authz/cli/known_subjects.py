@@ -1,4 +1,4 @@
-"""Tells when a command names a subject of whom the directory knows nothing, since the id may be mistyped."""
+"""Tells when a command names a subject, a course or a session that no record has: the id may be mistyped."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import sys
 from typing import Any
 
 from authz.client import CallError, Client
-from authz.domain.entities import AccountFilter, Filter, MembershipFilter, ResourceFilter, ShareFilter
-from authz.domain.ids import Subject
+from authz.domain.entities import (
+    AccountFilter,
+    CourseFilter,
+    Filter,
+    MembershipFilter,
+    ResourceFilter,
+    SessionFilter,
+    ShareFilter,
+)
+from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject
 
 
 def note_if_unknown(client: Client, who: Subject) -> None:
@@ -25,3 +33,19 @@ def note_if_unknown(client: Client, who: Subject) -> None:
         return
     if not is_known:
         print(f"note: no record names {who}; compare the id", file=sys.stderr)
+
+
+def note_unknown(client: Client, subject: Subject | None, scope: Scope | None) -> None:
+    """As `note_if_unknown`, of the subject and of the course or the session that a list names."""
+    if subject is not None:
+        note_if_unknown(client, subject)
+    if scope is None or scope == PLATFORM:
+        return
+    ids = (scope.id,)
+    wanted: Filter[Any] = CourseFilter(ids=ids) if scope.kind is ScopeKind.COURSE else SessionFilter(ids=ids)
+    try:
+        is_known = next(client.read(wanted), None) is not None
+    except CallError:
+        return
+    if not is_known:
+        print(f"note: there is no {scope}; compare the id", file=sys.stderr)

@@ -244,6 +244,7 @@ class Publisher:
         if not number:
             active, _ = await self._find_active(scope)
             if active is None:
+                await self.require_course(scope)
                 raise NotFoundError(
                     ErrorReason.VERSION_NOT_FOUND,
                     f"{scope} has no policy of its own: the platform's alone decides there",

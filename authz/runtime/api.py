@@ -134,7 +134,12 @@ class Api:
         return (
             self._authorization_servicer(),
             DirectoryServicer(
-                directory=store.directory, gate=gate, turns=turns, writer=self.writer, rights=rights
+                directory=store.directory,
+                active=self.active,
+                gate=gate,
+                turns=turns,
+                writer=self.writer,
+                rights=rights,
             ),
             self._policy_servicer(),
             WatchServicer(self.watches),
@@ -151,6 +156,7 @@ class Api:
             AuditServicer(
                 trail=store.audit,
                 decisions=store.decisions,
+                active=self.active,
                 gate=gate,
                 turns=turns,
                 proofs=store.proofs,

@@ -49,11 +49,16 @@ class Drafts:
             connection.execute(insert(table), _row(draft))
 
     def list(self, scope: Scope) -> tuple[PolicyDraft, ...]:
-        """All drafts of the platform or of a course, ordered by id, without files."""
+        """All drafts of the platform or of a course, ordered by id, without files.
+
+        Raises `FailedPreconditionError` (REFERENCE_NOT_FOUND) if there is no such course.
+        """
         columns = (column for column in table.c if column is not table.c.files)
         with read_transaction(self._engine) as connection:
             those = select(*columns).where(table.c.course_id == scope.id).order_by(table.c.id)
             rows = connection.execute(those).mappings().all()
+            if not rows:
+                _require_course(connection, scope)
         return tuple(_draft({**row, "files": _NO_FILES}) for row in rows)
 
     def read(self, key: DraftKey) -> PolicyDraft:

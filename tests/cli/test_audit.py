@@ -117,3 +117,59 @@ def test_the_server_of_one_command_logs_there_if_it_is_told_to(sqlite_url: str) 
     assert asked.returncode == 1
     printed = run("audit", "decisions", "--subject", "user:maya", *options)
     assert "Check  user:maya" in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("audit decisions --action raed", "error: unknown action `raed`; did you mean `read`?"),
+        (
+            "audit decisions --action join --resource material:m",
+            "error: unknown action `join` on material; known are",
+        ),
+        ("audit decisions --resource materiel:m", "error: unknown resource type `materiel`; did you mean"),
+        ("audit changes --resource materiel:m", "error: unknown resource type `materiel`; did you mean"),
+        ("memberships --role studnt", "error: unknown role `studnt`; did you mean `student`?"),
+        (
+            "memberships --role host --scope course:alg",
+            "error: role `host` belongs to a session, not to a course; known are",
+        ),
+        ("resources --type materiel", "error: unknown resource type `materiel`; did you mean `material`?"),
+        ("shares --resource materiel:m", "error: unknown resource type `materiel`; did you mean `material`?"),
+        ("policy history --course nosuch", "error: course:nosuch does not exist, so it has no policy"),
+        ("policy draft list --course nosuch", "error: course:nosuch does not exist, so it has no policy"),
+    ],
+)
+def test_a_word_that_the_policy_does_not_know_is_refused_where_nothing_is_found(
+    address: str, command: str, told: str
+) -> None:
+    for _ in range(2):  # the decision log has the first one
+        refused = run(*command.split(), "--address", address)
+        assert (refused.returncode, told in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_known_action_of_which_nothing_is_logged_is_no_error(address: str) -> None:
+    empty = run("audit", "decisions", "--action", "moderate", "--address", address)
+    assert (empty.returncode, len(empty.stdout.splitlines())) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("audit changes --scope course:al", "note: there is no course:al; compare the id\n"),
+        ("audit changes --subject user:omar", "note: no record names user:omar; compare the id\n"),
+        ("memberships --scope session:s", "note: there is no session:s; compare the id\n"),
+        ("sessions --course al", "note: there is no course:al; compare the id\n"),
+        ("accounts --subject user:omar", "note: no record names user:omar; compare the id\n"),
+        ("sessions --course alg", ""),
+        ("audit changes --resource material:m", ""),
+        ("memberships --role teacher", ""),
+    ],
+)
+def test_an_id_that_no_record_has_is_noted_where_nothing_is_found(
+    address: str, command: str, told: str
+) -> None:
+    for form in ((), ("--json",)):
+        empty = run(*command.split(), *form, "--address", address)
+        notes = "".join(line for line in empty.stderr.splitlines(True) if line.startswith("note: "))
+        assert (empty.returncode, len(empty.stdout.splitlines()), notes) == (0, not form, told)

@@ -83,6 +83,7 @@ def test_an_exported_file_does_not_undo_what_another_admin_applied_meanwhile(
     assert f"`{ben}` was exported from version 1, and version 2 is active" in refused.stderr
     assert "`--expected-active 2`" in refused.stderr
     assert "version 2 is active" in run("policy", "apply", ada, *HERE, *database).stdout
+    run("course", "create", "poetry-1", *database)
     elsewhere = run("policy", "apply", ben, "--course", "poetry-1", *database)
     assert (elsewhere.returncode, "and no version is active" in elsewhere.stderr) == (2, True)
     replaced = run("policy", "apply", ben, "--expected-active", "2", *HERE, *database)

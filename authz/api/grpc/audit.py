@@ -12,6 +12,8 @@ from authz.domain.decision_log import DecisionTable
 from authz.domain.errors import precondition_failed
 from authz.domain.proofs import AuditLog, Checkpoints, Proofs
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.declared_words import require_declared
+from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
 from authz.store.log.audit import AuditTrail
@@ -37,6 +39,7 @@ class AuditServicer:
 
     trail: AuditTrail
     decisions: DecisionTable
+    active: ActiveChecker
     gate: ConsistencyGate
     turns: Turns
     proofs: Proofs
@@ -49,6 +52,8 @@ class AuditServicer:
         await require_of_person(call, self.rights)
         query, asked = parse_read_changes(request)
         page = await self.gate.read(partial(self.trail.read_changes, query, asked))
+        if not (page.changes or asked.token or page.next_token):
+            await require_declared(self.active, query, call.consistency, call.deadline)
         return pb.ReadChangesResponse(
             changes=await self.turns.collect(map(change_message, page.changes)),
             next_page_token=page.next_token,
@@ -60,6 +65,10 @@ class AuditServicer:
         await require_of_person(call, self.rights)
         query, asked = parse_read_decisions(request)
         page = await self.gate.read(partial(self.decisions.read, query, asked))
+        # Calls without a decision are in the log, too: the earlier ones that asked for the same word.
+        decided = any(entry.policy_version for entry in page.entries)
+        if not (decided or asked.token or page.next_token):
+            await require_declared(self.active, query, call.consistency, call.deadline)
         return pb.ReadDecisionsResponse(
             decisions=await self.turns.collect(map(decision_message, page.entries)),
             next_page_token=page.next_token,

@@ -17,6 +17,8 @@ from authz.domain.errors import PermissionDeniedError
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.ports import Directory
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.declared_words import require_declared
+from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
 from authz.engine.write import DirectoryWriter, ImportPart, WriteReport
@@ -40,6 +42,7 @@ class DirectoryServicer:
     service = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
     directory: Directory
+    active: ActiveChecker
     gate: ConsistencyGate
     turns: Turns
     writer: DirectoryWriter
@@ -112,6 +115,8 @@ class DirectoryServicer:
         wanted, page = read.parse(request)
         await self.gate.wait_until(call.consistency, call.deadline)
         listing = await self.gate.read(partial(self.directory.read, wanted, page))
+        if not (listing.items or page.token or listing.next_token):
+            await require_declared(self.active, wanted, call.consistency, call.deadline)
         records = await self.turns.collect(map(entity_message, listing.items))
         return read.response(
             records, next_page_token=listing.next_token, read_at=token_message(self.gate, listing.read_at)
