@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
+import grpc
 import msgspec
 import typer
 
@@ -19,12 +20,13 @@ from authz.client import Client
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
 from authz.client.sync.directory import EntityT
-from authz.domain.entities import Course, Filter, Membership, Versioned
+from authz.domain.entities import Course, Filter, Membership, MembershipFilter, Versioned
 from authz.domain.errors import FailedPreconditionError, malformed, precondition_failed
-from authz.domain.ids import parse_id
+from authz.domain.ids import course_scope, parse_id
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
 
 if TYPE_CHECKING:
+    from authz.importers.oneroster.directory import DirectoryReader
     from authz.importers.oneroster.plan import Change, Plan
     from authz.importers.oneroster.rows import ReadOptions, Roster
 
@@ -44,6 +46,10 @@ DeleteClasses = Annotated[
     bool, typer.Option("--delete-classes", help="Delete courses, with their content, instead of concluding.")
 ]
 IdMap = Annotated[Path | None, typer.Option(help="A CSV file for ids that are replaced as too long.")]
+
+
+_NO_COURSE = course_scope("-")
+"""In which nobody has a membership."""
 
 
 def oneroster(
@@ -69,7 +75,10 @@ def oneroster(
 
     roster = read_oneroster(path, _options(role_map, source, time_zone))
     _save_ids(roster, id_map, dry_run)
-    directory = _EmptyDirectory() if dry_run and _is_missing(context.database) else context.client
+    directory: DirectoryReader = _EmptyDirectory()
+    if not (dry_run and _is_missing(context.database)):
+        directory = context.client
+        _require_roles(context.client, role_map or ())
     plan = plan_import(roster, directory, now=time.time_ns() // 1000, deletes_classes=delete_classes)
     print_capped("note", map(str, plan.notes))
     if dry_run:
@@ -99,6 +108,20 @@ def _pair(text: str) -> tuple[str, str]:
     if not (external.strip() and equals and internal):
         raise malformed("--role-map", f"`{text}` is not like `proctor=auditor`")
     return external.strip().lower(), internal
+
+
+def _require_roles(client: Client, role_map: Iterable[str]) -> None:
+    """Raise `InvalidArgumentError` for a role that the active policy does not declare for courses, also if
+    no row of this roster has it."""
+    for text in role_map:
+        _, role = _pair(text)
+        try:
+            # The server refuses a list of nothing by a role that is not declared.
+            next(client.read(MembershipFilter(role=role, scope=_NO_COURSE)), None)
+        except CallError as error:
+            if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            raise malformed("--role-map", f"`{text}`: {error.message}") from None
 
 
 def _save_ids(roster: Roster, id_map: Path | None, dry_run: bool) -> None:

@@ -21,8 +21,10 @@ from authz.domain.entities import (
     MembershipFilter,
 )
 from authz.domain.mutations import Mutation, Operation
+from authz.policy.load import POLICY_FILE
 from tests.cli.commands import run
 from tests.importers.exports import Row, by_hand, enrolled, export, klass, user
+from tests.policies import SHIPPED
 
 ROSTER = {"classes": "bulk", "enrollments": "bulk"}
 MANY = 1100
@@ -122,18 +124,25 @@ def test_all_or_nothing_writes_nothing_if_a_row_is_at_fault(folder: Path, sqlite
 
 @pytest.mark.parametrize("count", [1, MANY])
 def test_all_or_nothing_writes_nothing_for_a_role_that_the_policy_does_not_know(
-    folder: Path, sqlite_url: str, count: int
+    folder: Path, sqlite_url: str, tmp_path: Path, count: int
 ) -> None:
-    rows = [*members(count), enrolled("p1", "alg", "pia", "proctor")]
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    for name in ("model.conf", POLICY_FILE, "invariants.toml"):
+        kept = [line for line in SHIPPED[name].splitlines() if "teaching_assistant, " not in line]
+        (policy / name).write_text("\n".join(kept))
+    applied = run("policy", "apply", policy, "--database", sqlite_url)
+    assert applied.returncode == 0, applied.stderr
+    rows = [*members(count), enrolled("p1", "alg", "pia", "aide")]
     export(folder, rows)
-    code, _, errors = take_in(folder, sqlite_url, "--all-or-nothing", "--role-map", "proctor=assistent")
+    code, _, errors = take_in(folder, sqlite_url, "--all-or-nothing")
     assert code == 2
-    assert errors.splitlines()[-1] == (
-        f"error: enrollments.csv:{count + 2}: unknown role `assistent`; did you mean `student`?; "
-        "nothing was written, because of `--all-or-nothing`"
+    assert errors.splitlines()[-1].startswith(
+        f"error: enrollments.csv:{count + 2}: unknown role `teaching_assistant`; "
     )
+    assert errors.endswith("; nothing was written, because of `--all-or-nothing`\n")
     assert run("courses", "--database", sqlite_url).stdout == "id  state  ai_enabled\n"
-    done = take_in(folder, sqlite_url, "--all-or-nothing", "--role-map", "Proctor=auditor")
+    done = take_in(folder, sqlite_url, "--all-or-nothing", "--role-map", "Aide=auditor")
     assert done[:2] == (0, f"written {count + 2}, unchanged 0, failed 0\n")
 
 
@@ -194,6 +203,13 @@ def test_dates_are_in_the_time_zone_that_is_given(folder: Path, sqlite_url: str)
         ),
         ("--time-zone", "/etc/passwd", "error: --time-zone `/etc/passwd` is not known; use a name like"),
         ("--role-map", "proctor", "error: --role-map `proctor` is not like `proctor=auditor`\n"),
+        (
+            "--role-map",
+            "proctor=auditr",
+            "error: --role-map `proctor=auditr`: unknown role `auditr`; did you mean `auditor`?\n",
+        ),
+        ("--role-map", "proctor=host", "error: --role-map `proctor=host`: role `host` belongs to a session"),
+        ("--role-map", "proctor=a b", "error: --role-map `proctor=a b`: role "),
         ("--source", "a b", "error: --source `a b` has the character ` `"),
     ],
 )
