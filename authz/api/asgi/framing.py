@@ -106,22 +106,7 @@ async def only_message(
     Raises as `messages`, and at the first byte of a second message. Before it receives a message that is
     compressed or larger than `SMALL_BYTES`, raises what `before_large` does.
     """
-    first = await receive()
-    body = first.get("body", b"")
-    size_bytes = len(body) - PREFIX_BYTES
-    if (
-        0 <= size_bytes <= min(SMALL_BYTES, max_message_bytes)
-        and not first["more_body"]
-        and body.startswith(_PLAIN)
-        and int.from_bytes(body[1:PREFIX_BYTES], "big") == size_bytes
-    ):
-        return bytes(body[PREFIX_BYTES:])
-    events = [first]
-
-    async def receive_again() -> Event:
-        return events.pop() if events else await receive()
-
-    reader = _Reader(receive_again, max_message_bytes, before_large)
+    reader = _Reader(receive, max_message_bytes, before_large)
     if not await reader.has_more():
         raise StatusError(grpc.StatusCode.INTERNAL, "the request has no message; this method takes one")
     found = await reader.message(encoding)
