@@ -54,11 +54,7 @@ _read_share = CODECS["share"].decode
 
 
 class ReplicaSnapshot(Snapshot):
-    """A `Snapshot` over one read transaction, which ends with it.
-
-    It remembers the last resource and the last memberships that it read: a page of resources asks about one
-    subject in one course many times.
-    """
+    """A `Snapshot` over one read transaction, which ends with it."""
 
     def __init__(self, environment: Environment, database_id: str, keys: TokenKeys, caches: Caches) -> None:
         self._environment = environment
@@ -67,10 +63,6 @@ class ReplicaSnapshot(Snapshot):
         self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
         self._get: Callable[..., Any] = self._transaction.get
         self._accounts = environment.databases["accounts"]
-        self._grants_key: tuple[bytes, bytes, bytes] | None = None
-        self._memberships = _NO_MEMBERSHIPS
-        self._ref_key = b""
-        self._resource: ResourceRecord | None = None
         self._subject: Subject | None = None
         self._subject_key = b""
         if self._transaction.id() != caches.transaction_id:
@@ -121,15 +113,11 @@ class ReplicaSnapshot(Snapshot):
     def memberships(self, subject: Subject, scope: ScopeContext) -> Memberships:
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         head = self._key_of(subject)
-        key = (head, scope.course_key, scope.session_key)
-        if key == self._grants_key:
-            return self._memberships
         found = self._memberships_in(head, PLATFORM_KEY)
         if scope.course_key:
             found += self._memberships_in(head, scope.course_key)
         if scope.session_key:
             found += self._memberships_in(head, scope.session_key)
-        self._grants_key, self._memberships = key, found
         return found
 
     def suspension(self, subject: Subject) -> Suspension | None:
@@ -311,11 +299,9 @@ class ReplicaSnapshot(Snapshot):
         return None if raw is None else codec.read(key, raw)
 
     def _record_of(self, key: bytes) -> ResourceRecord | None:
-        """The record of a resource, None for none. The last one is kept."""
-        if key != self._ref_key:
-            raw = self._get(key, None, self._environment.resources)
-            self._ref_key, self._resource = key, None if raw is None else decode_resource(raw)
-        return self._resource
+        """The record of a resource, None for none."""
+        raw = self._get(key, None, self._environment.resources)
+        return None if raw is None else decode_resource(raw)
 
     def _memberships_in(self, subject: bytes, scope: bytes) -> Memberships:
         raw = self._get(subject + scope)
