@@ -11,7 +11,6 @@ from functools import partial
 from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call
-from authz.domain.cache import BoundedCache
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import STRUCTURAL_TYPES, Question
 from authz.domain.entities import (
@@ -26,8 +25,6 @@ from authz.domain.entities import (
 )
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
-from authz.domain.instants import Instant
-from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
@@ -39,7 +36,6 @@ LEARN_REASONS = "learn_reasons"
 APPLY_POLICY = "apply_policy"
 ERASE_SUBJECT = "erase_subject"
 
-_MAX_KEPT = 1024
 _AI_PROCESS = "ai_process"
 _READ = frozenset(
     EntityKind(kind)
@@ -111,36 +107,26 @@ async def require_policy_edit(call: Call, rights: PersonRights, scope: Scope) ->
 
 
 class PolicyPermissions(Permissions):
-    """Gives callers the rights of their roles on the platform, by the policy that is active.
-
-    Keeps those of the last callers, for as long as the state is the same and time does not change them.
-    """
+    """Gives callers the rights of their roles on the platform, by the policy that is active."""
 
     def __init__(self, active: ActiveChecker, clock: DecisionClock) -> None:
         self._active = active
         self._clock = clock
-        self._state: ConsistencyToken | None = None
-        self._kept = BoundedCache[Principal, tuple[CallerRights, Instant | None]](_MAX_KEPT)
 
     async def rights_of(self, principal: Principal, deadline: float | None) -> CallerRights:
         caller = principal.caller
         if caller is None:
             return CallerRights(holder=principal.actor)
         snapshot, checker = await self._active.get(MINIMIZE_LATENCY, deadline)
-        state = snapshot.state
-        if state is not self._state:
-            self._kept.clear()
-            self._state = state
-        now = self._clock.at(state.committed_at)
-        rights, changes_at = self._kept.get(principal, (None, None))
-        if rights is None or (changes_at is not None and now >= changes_at):
-            permissions, changes_at = checker.permissions_of(snapshot, caller, now)
-            is_suspended = not permissions and snapshot.suspension(caller) is not None
-            suspended = str(caller) if is_suspended else ""
-            undeclared = checker.remembered(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary))
-            rights = CallerRights(permissions, principal.actor, suspended, undeclared)
-            self._kept[principal] = rights, changes_at
-        return rights
+        now = self._clock.at(snapshot.state.committed_at)
+        permissions = checker.permissions_of(snapshot, caller, now)
+        is_suspended = not permissions and snapshot.suspension(caller) is not None
+        return CallerRights(
+            permissions=permissions,
+            holder=principal.actor,
+            suspended=str(caller) if is_suspended else "",
+            undeclared=checker.remembered(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary)),
+        )
 
 
 def _undeclared_writes(vocabulary: Vocabulary) -> frozenset[str]:

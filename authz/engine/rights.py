@@ -79,7 +79,7 @@ class PersonRights:
         """Whether a caller has a permission of the API."""
         snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
         now = self.clock.at(snapshot.state.committed_at)
-        return permission in checker.permissions_of(snapshot, caller, now)[0]
+        return permission in checker.permissions_of(snapshot, caller, now)
 
     async def require_policy_edit(self, person: Subject | None, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may edit the policy of a scope."""
