@@ -8,6 +8,7 @@ import sys
 
 import authz
 from authz.cli import ERROR_EXIT_CODE
+from authz.cli.fault import print_fault
 from authz.runtime.gc_freeze import without_collections
 
 _SERVERS = {"serve", "follow"}
@@ -33,10 +34,11 @@ def main() -> None:
         missing = (error.name or "authz").partition(".")[0]
         if missing == "authz":
             raise
-        print(
-            f"error: the command line needs `{missing}`, which is not installed; "
+        print_fault(
+            "FAILED_PRECONDITION",
+            f"the command line needs `{missing}`, which is not installed; "
             "run `pip install 'qalamchat-authz[server]'`",
-            file=sys.stderr,
+            {"package": missing},
         )
         sys.exit(ERROR_EXIT_CODE)
 

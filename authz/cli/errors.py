@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
-from authz.client.errors import CallError
-from authz.domain.errors import AuthzError
+from authz.client.errors import CallError, code_name
+from authz.domain.errors import AuthzError, PolicyError
 
 EXPECTED = (AuthzError, ValueError, OSError)
 """The errors that a message explains; any other is a fault of this program."""
@@ -41,6 +41,31 @@ def message_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"cannot use `{error.filename}`: {error.strerror}"
     return str(error)
+
+
+def code_of(error: Exception) -> str:
+    """The name of the status code of one of the expected errors."""
+    cause = _told_in_flags(error)
+    if isinstance(cause, AuthzError):
+        return code_name(cause)
+    return "FAILED_PRECONDITION" if isinstance(error, OSError) else "INVALID_ARGUMENT"
+
+
+def details_of(error: Exception) -> dict[str, object]:
+    """What the message of one of the expected errors has for people, for programs."""
+    cause = _told_in_flags(error)
+    if not isinstance(cause, AuthzError):
+        return {"file": str(error.filename)} if isinstance(error, OSError) and error.filename else {}
+    found: dict[str, object] = {"reason": str(cause.reason), **cause.metadata} if cause.reason else {}
+    if isinstance(cause, PolicyError):
+        found["faults"] = [fault._asdict() for fault in cause.faults]
+    return found
+
+
+def _told_in_flags(error: Exception) -> BaseException:
+    """The error of which `in_flags` made the message."""
+    cause = error.__cause__
+    return cause if isinstance(cause, AuthzError) and not isinstance(error, AuthzError) else error
 
 
 def in_flags(message: str, flags: Container[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -47,7 +47,8 @@ from authz.cli import (
     token,
     watch,
 )
-from authz.cli.errors import EXPECTED, message_of
+from authz.cli.errors import EXPECTED, code_of, details_of, message_of
+from authz.cli.fault import is_json_asked, print_fault
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -129,6 +130,10 @@ policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")
 
 
+_UsageError: Any = typer.BadParameter.__base__
+"""Arguments that a command does not take."""
+
+
 @cache
 def whole_command() -> TyperGroup:
     """The command line with all its commands. Making it takes longer than most commands do."""
@@ -138,7 +143,16 @@ def whole_command() -> TyperGroup:
 def main() -> None:
     """Run a command. An error is one message on standard error and exit code 2."""
     try:
-        whole_command()()
+        if not is_json_asked():
+            whole_command()()
+            return
+        try:
+            sys.exit(whole_command()(standalone_mode=False) or 0)
+        except _UsageError as error:
+            print_fault("INVALID_ARGUMENT", error.format_message(), {})
+        except typer.Abort:
+            print_fault("CANCELLED", "aborted", {})
+            sys.exit(1)
     except EXPECTED as error:
-        print(f"error: {message_of(error)}", file=sys.stderr)
-        sys.exit(ERROR_EXIT_CODE)
+        print_fault(code_of(error), message_of(error), details_of(error))
+    sys.exit(ERROR_EXIT_CODE)

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from authz.domain.errors import AuthzError
+from authz.wire.errors import code_name as code_of_tree
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -45,9 +46,9 @@ class CallError(AuthzError):
     """A call that failed. `str(error)` names the input and the remedy if the server knew them.
 
     `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
-    the call did not reach a server. `is_misconfigured` says that trying again does not help: client and
-    server differ about TLS. `retry_after_s` is how long the server asks to wait before the call is made
-    again; 0 if it does not say.
+    the call did not reach a server, and `metadata` the fields of its `ErrorInfo`. `is_misconfigured` says
+    that trying again does not help: client and server differ about TLS. `retry_after_s` is how long the
+    server asks to wait before the call is made again; 0 if it does not say.
     """
 
     reason: str  # type: ignore[assignment]  # a server of a later release may name one that is not known here
@@ -79,15 +80,22 @@ def error_of(failure: Any) -> CallError:
     for name, value in failure.trailing_metadata() or ():
         if name == "grpc-status-details-bin":
             status.ParseFromString(value)
-    reason, details = _reason(status), failure.details() or code.name
+    info, details = _detail(status, error_details_pb2.ErrorInfo()), failure.details() or code.name
+    reason = str(info.reason)
     error = CallError(code, reason, details)
     for cause, remedy in _REMEDIES.items():
         if details.startswith(_NOT_CONNECTED) and cause in details:
             error = CallError(code, reason, f"{remedy} ({details})")
             error.is_misconfigured = True
+    error.metadata = dict(info.metadata)
     retry = _detail(status, error_details_pb2.RetryInfo())
     error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     return error
+
+
+def code_name(error: AuthzError) -> str:
+    """The name of the gRPC status of an error, also of one that was raised before a call."""
+    return error.code.name if isinstance(error, CallError) else code_of_tree(error)
 
 
 def closed() -> CallError:

@@ -288,3 +288,56 @@ def test_every_setting_has_a_flag_that_says_its_variable() -> None:
         assert f"--{name.replace('_', '-')} " in told
         assert f"AUTHZ_{name.upper()}" in told
     assert "--database, --database-url " in told
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "details"),
+    [
+        (
+            "check user:maya raed material:m",
+            "INVALID_ARGUMENT",
+            {"reason": "UNKNOWN_ACTION", "type": "material", "action": "raed"},
+        ),
+        (
+            "courses --database sqlite:///nowhere.db",
+            "INVALID_ARGUMENT",
+            {"reason": "MALFORMED_FIELD", "field": "--database"},
+        ),
+        ("courses --address 127.0.0.1:1", "UNAVAILABLE", {}),
+        (
+            "memberships --role studnt",
+            "INVALID_ARGUMENT",
+            {"reason": "UNKNOWN_ROLE", "role": "studnt"},
+        ),
+        (
+            "audit changes --since x",
+            "INVALID_ARGUMENT",
+            {"reason": "MALFORMED_FIELD", "field": "--since"},
+        ),
+        ("policy history --course nosuch", "FAILED_PRECONDITION", {"reason": "REFERENCE_NOT_FOUND"}),
+        ("policy show nowhere", "INVALID_ARGUMENT", {}),
+        ("policy test nowhere", "INVALID_ARGUMENT", {}),
+        ("courses --jsn", "INVALID_ARGUMENT", {}),
+        ("check user:maya", "INVALID_ARGUMENT", {}),
+        ("nosuch", "INVALID_ARGUMENT", {}),
+    ],
+)
+def test_with_json_a_fault_is_a_json_object_with_the_message_of_the_text(
+    database: str, command: str, code: str, details: dict[str, str]
+) -> None:
+    where = () if "--database" in command or "--address" in command else ("--database", database)
+    plain, as_json = (run(*command.split(), *more, *where) for more in ((), ("--json",)))
+    assert (as_json.returncode, as_json.stdout) == (plain.returncode, "") == (2, "")
+    fault = json.loads(as_json.stderr.splitlines()[-1])
+    assert (fault["code"], fault["details"] | details) == (code, fault["details"])
+    assert plain.stderr.lower().endswith(f"error: {fault['message']}\n".lower())
+
+
+def test_with_json_the_faults_of_a_policy_have_their_places(tmp_path: Path) -> None:
+    failed = run("policy", "diff", tmp_path, "--json")
+    fault = json.loads(failed.stderr)
+    assert (failed.returncode, fault["code"]) == (2, "FAILED_PRECONDITION")
+    assert {(each["file"], each["line"]) for each in fault["details"]["faults"]} == {
+        ("default.csv", 1),
+        ("model.conf", 1),
+    }

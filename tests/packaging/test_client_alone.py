@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -71,6 +72,13 @@ def test_a_command_names_the_extra_that_it_needs(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "pip install 'qalamchat-authz[server]'" in done.stderr
+
+
+def test_with_json_the_missing_extra_is_a_json_object() -> None:
+    done = without_server(COMMAND, "courses", "--json")
+    fault = json.loads(done.stderr)
+    assert (done.returncode, fault["code"]) == (2, "FAILED_PRECONDITION")
+    assert "pip install 'qalamchat-authz[server]'" in fault["message"]
 
 
 def test_the_version_needs_no_extra() -> None:
