@@ -11,7 +11,14 @@ import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Question, Reason
-from authz.domain.effective_roles import InactiveReason, Memberships
+from authz.domain.effective_roles import (
+    InactiveReason,
+    Memberships,
+    MembershipTerms,
+    Suspension,
+    effective_roles_of_each,
+    suspended_kinds,
+)
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
 from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED
@@ -122,7 +129,15 @@ class _Explainer:
         if step.kind is ChangeKind.ACCOUNT and self._suspension is not None:
             at = self._suspension.until
         elif step.kind is ChangeKind.MEMBERSHIP:
-            why, at = _inactive(step, memberships, self._now)
+            state, table = located.scope.state.course_state, self._checker.policy.role_table
+            each = effective_roles_of_each(memberships, state, table, self._now, self._suspension)
+            membership, given = next(
+                (terms, given)
+                for terms, given in each
+                if terms.kind is step.scope_kind and terms.role == step.roles[0]
+            )
+            why = given.inactive_reason
+            at = _in_effect_from(membership, memberships, self._suspension, self._now)
         elif step.kind is ChangeKind.FACT and step.holds:
             fact = FACTS_BY_NAME[step.fact]
             span = None
@@ -195,23 +210,20 @@ class _Explainer:
         return found
 
 
-def _inactive(
-    step: Step, memberships: Memberships, now: Instant
-) -> tuple[InactiveReason | None, Instant | None]:
-    """Why a membership does not give the role of a step, and when time alone makes it give that role."""
-    membership = next(g for g in memberships if g.kind is step.scope_kind and g.role == step.roles[0])
-    why = InactiveReason.INVITED if membership.status is MembershipStatus.INVITED else None
-    times = [membership.starts_at]
-    if membership.is_suspended(now):
-        why = InactiveReason.SUSPENDED
-        times.append(membership.suspended_until)
-    if membership.status is not MembershipStatus.ACTIVE:
-        return why, None
+def _in_effect_from(
+    membership: MembershipTerms, memberships: Memberships, suspension: Suspension | None, now: Instant
+) -> Instant | None:
+    """When time alone makes a membership among others give its role; None if it does not."""
+    shut_out = [each for each in memberships if membership.kind in suspended_kinds((each,), None, now)]
+    ends = [None if e.status is MembershipStatus.SUSPENDED else e.suspended_until for e in shut_out]
+    if suspension is not None:
+        ends.append(suspension.until)
+    if membership.status is not MembershipStatus.ACTIVE or None in ends:
+        return None
+    times = (membership.starts_at, *ends)
     at = max((time for time in times if time is not None and time > now), default=None)
     ends_at = membership.ends_at
-    if at is None or (ends_at is not None and ends_at <= at):
-        return why or InactiveReason.ENDED, None
-    return why or InactiveReason.NOT_STARTED, at
+    return None if at is None or (ends_at is not None and ends_at <= at) else at
 
 
 def _statements(question: Question) -> list[tuple[str | None, str | None]]:
