@@ -14,31 +14,31 @@ from authz.domain.kinds.access_token import digest_of, token_id
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import ConsistencyToken
 
-_MAX_KEPT = 1024
+_MAX_CACHED = 1024
 
 
 class AccessTokenVerifier:
     """Says which caller a token proves. A token that is revoked proves nothing from that revision on.
 
-    Keeps the tokens that it verified, for as long as the state is the same.
+    Caches the tokens that it verified until the state changes.
     """
 
     def __init__(self, newest: Callable[[], tuple[Snapshot, Instant]]) -> None:
         """`newest` gives the newest state, and the time that it is judged by. Raises as `View.snapshot`."""
         self._newest = newest
         self._state: ConsistencyToken | None = None
-        self._kept = BoundedCache[str, tuple[Principal, Instant]](_MAX_KEPT)
+        self._cache = BoundedCache[str, tuple[Principal, Instant]](_MAX_CACHED)
 
     def verify(self, token: str, _transport: Transport) -> Principal:
         """The principal of a token. Raises as `Authenticator.authenticate`."""
         snapshot, now = self._newest()
         if snapshot.state is not self._state:
-            self._kept.clear()
+            self._cache.clear()
             self._state = snapshot.state
-        found = self._kept.get(token)
+        found = self._cache.get(token)
         if found is None:
             record = _record_of(token, snapshot)
-            found = self._kept[token] = Principal(record.subject), record.ends_at
+            found = self._cache[token] = Principal(record.subject), record.ends_at
         principal, ends_at = found
         if now >= ends_at:
             raise invalid("the token has ended; create a new one with `authz token create`")

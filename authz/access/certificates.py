@@ -22,7 +22,7 @@ from authz.domain.toml import parse_toml
 _Name: TypeAlias = tuple[str, str]
 """`uri` or `dns`, and the name as the certificate has it."""
 Callers: TypeAlias = Mapping[_Name, Principal]
-_MAX_KEPT = 1024
+_MAX_CACHED = 1024
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Certificate(msgspec.Struct, frozen=True):
     """SHA-256 of its DER form in base64url, as `x5t#S256` has it. Source: RFC 8705, 3.1."""
 
 
-@lru_cache(maxsize=_MAX_KEPT)
+@lru_cache(maxsize=_MAX_CACHED)
 def read_certificate(pem: bytes) -> Certificate:
     """Read a certificate that the transport has verified.
 

@@ -23,7 +23,7 @@ from authz.domain.ids import Subject, SubjectType, is_id
 
 _LEEWAY_S = 5
 """How far the clock of the issuer may differ."""
-_MAX_KEPT = 1024
+_MAX_CACHED = 1024
 _REQUIRED = ["exp", "iss", "aud", "sub"]
 _SERVICE = f"{SubjectType.SERVICE}:"
 
@@ -47,21 +47,21 @@ class _Verified(msgspec.Struct, frozen=True):
 class JwtVerifier:
     """Says which caller a JWT proves: `service:<sub>`.
 
-    Keeps the last ones that it verified, until they end or the keys change.
+    Caches those that it verified until they end or the keys change.
     """
 
     def __init__(self, rules: JwtRules, keys: Keys, *, clock: Callable[[], float] = time.time) -> None:
         self._rules, self._keys, self._clock = rules, keys, clock
-        self._kept = BoundedCache[str, _Verified](_MAX_KEPT)
+        self._cache = BoundedCache[str, _Verified](_MAX_CACHED)
 
     def verify(self, token: str, transport: Transport) -> Principal:
         """The principal of a JWT. Raises as `Authenticator.authenticate`."""
         keys = self._keys.current()
-        found = self._kept.get(token)
+        found = self._cache.get(token)
         if found is None or found.keys is not keys:
-            found = self._kept[token] = self._verify(token, keys)
+            found = self._cache[token] = self._verify(token, keys)
         if self._clock() >= found.ends_at_s:
-            del self._kept[token]
+            del self._cache[token]
             raise invalid("the JWT has ended; get a new one from its issuer")
         if found.thumbprint:
             _require_bound(found.thumbprint, transport)

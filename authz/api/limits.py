@@ -20,7 +20,7 @@ from authz.domain.ids import Subject, SubjectType, parse_subject
 from authz.domain.toml import parse_toml
 from authz.telemetry.metrics import SHED_CALLS
 
-_MAX_KEPT = 4096
+_MIN_SWEEP_SIZE = 4096
 _RETRY_IN_FLIGHT_S = 0.1
 _SLACK = 0.001
 """Tolerated fraction of the interval by which a call may come early, because float sums are inexact."""
@@ -107,7 +107,7 @@ class Limiter:
         self._clock = clock
         self._limits: Limits = {}
         self._due: dict[tuple[_Holder, CallKind], float] = {}
-        self._sweep_at = _MAX_KEPT
+        self._sweep_at = _MIN_SWEEP_SIZE
         self._in_flight: Counter[tuple[_Holder, CallKind]] = Counter()
         for kind in CallKind:
             SHED_CALLS.labels(kind, _RATE)
@@ -143,7 +143,7 @@ class Limiter:
         self._due[key] = due + 1 / per_second
         if len(self._due) >= self._sweep_at:
             self._due = {each: due for each, due in self._due.items() if due > now}
-            self._sweep_at = max(_MAX_KEPT, 2 * len(self._due))
+            self._sweep_at = max(_MIN_SWEEP_SIZE, 2 * len(self._due))
 
     def _release(self, key: tuple[_Holder, CallKind]) -> None:
         self._in_flight[key] -= 1

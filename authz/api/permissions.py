@@ -125,7 +125,7 @@ class PolicyPermissions(Permissions):
             permissions=permissions,
             holder=principal.actor,
             suspended=str(caller) if is_suspended else "",
-            undeclared=checker.remembered(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary)),
+            undeclared=checker.cached(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary)),
         )
 
 

@@ -52,7 +52,7 @@ from authz.policy.compile import NO_RULES, CompiledPolicy, CompiledRules
 T = TypeVar("T")
 KeyT = TypeVar("KeyT", bound=Hashable)
 
-_MAX_REMEMBERED = 4096
+_MAX_CACHED = 4096
 _PURPOSES = ("", PURPOSE_AI_RESPONSE)
 
 _NOT_A_MEMBER = Verdict(False, Reason.NOT_A_MEMBER)
@@ -96,7 +96,7 @@ class Checker:
         self.version = policy.version if version is None else str(version.number)
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
         self._inline_types = inline_types
-        self._remembered = BoundedCache[Hashable, Any](_MAX_REMEMBERED)
+        self._cache = BoundedCache[Hashable, Any](_MAX_CACHED)
         self._courses = CoursePolicies(policy)
 
     def decides_by(self, version: PolicyVersion) -> bool:
@@ -323,11 +323,11 @@ class Checker:
         subject, ref, purpose = question.subject, question.resource, question.purpose
         return self._facts(snapshot, subject, ref, located, access.held, ALL_FACTS, purpose, now)[0]
 
-    def remembered(self, key: KeyT, found_by: Callable[[KeyT], T]) -> T:
-        """The result of `found_by(key)`, cached. It may depend only on the key and on this policy version."""
-        found: T | None = self._remembered.get(key)
+    def cached(self, key: KeyT, compute: Callable[[KeyT], T]) -> T:
+        """The result of `compute(key)`, cached. It may depend only on the key and on this policy version."""
+        found: T | None = self._cache.get(key)
         if found is None:
-            found = self._remembered[key] = found_by(key)
+            found = self._cache[key] = compute(key)
         return found
 
     @staticmethod

@@ -8,21 +8,21 @@ from authz.domain.ports import Snapshot
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import compile_course_version
 
-_MAX_KEPT = 200_000
-"""Cells (role, type, action) that the kept policies cover, and one for each policy: each up to a kilobyte.
+_MAX_CACHED = 200_000
+"""Cells (role, type, action) that the cached policies cover, and one for each policy: each up to a kilobyte.
 36,000 courses with three rows of their own have 144,000."""
 
 
 class CoursePolicies:
     """Compiles the policy of a course when a check first needs it. For one thread.
 
-    Kept by the digest of its files, so that no entry is ever out of date. Files of one course are refused for
-    another, and a policy that was compiled for another would be no override here.
+    The key of the cache is the digest of the files, so no entry is ever out of date. Files of one course are
+    refused for another, and a policy that was compiled for another would be no override here.
     """
 
     def __init__(self, platform: CompiledPolicy) -> None:
         self._platform = platform
-        self._kept: dict[str, CompiledPolicy] = {}
+        self._cache: dict[str, CompiledPolicy] = {}
         """The compiled policies, by digest, the oldest first."""
         self._size = 0
 
@@ -31,12 +31,12 @@ class CoursePolicies:
 
         Raises `UnusablePolicyError` if this release cannot read it.
         """
-        found = self._kept.get(active.digest)
+        found = self._cache.get(active.digest)
         if found is None:
-            found = self._kept[active.digest] = self._compiled(active, snapshot)
+            found = self._cache[active.digest] = self._compiled(active, snapshot)
             self._size += _size(found)
-            while self._size > _MAX_KEPT:
-                self._size -= _size(self._kept.pop(next(iter(self._kept))))
+            while self._size > _MAX_CACHED:
+                self._size -= _size(self._cache.pop(next(iter(self._cache))))
         return found
 
     def _compiled(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:

@@ -95,7 +95,7 @@ class _Explainer:
                 memberships, facts = access.memberships, checker.facts(snapshot, asked, located, access, now)
             denial = self._denial(asked, located.scope, memberships, facts)
             policy = checker.policy_in(snapshot, located.scope)
-            for steps in checker.remembered(denial, partial(nearest_grants, policy)):
+            for steps in checker.cached(denial, partial(nearest_grants, policy)):
                 found.append((*stated, *(self._change(step, located, memberships) for step in steps)))
         smallest = min(map(len, found), default=0)
         return [changes for changes in found if len(changes) == smallest]

@@ -45,7 +45,7 @@ _ASPECTS = {
 
 
 class Denial(msgspec.Struct, frozen=True):
-    """All that the nearest grants of a denial follow from, so that they can be remembered by it.
+    """All that the nearest grants of a denial follow from, so that they can be cached by it.
 
     `memberships` are those that were looked at, as they are now: without dates, and invited for one that does
     not apply at this time. `facts` is every fact that holds, `fixed` those that no change can be about.

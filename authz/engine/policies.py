@@ -22,8 +22,8 @@ from authz.policy.versions import compile_version
 
 log = structlog.get_logger()
 
-_MAX_KEPT = 4
-"""Compiled policies that a process keeps: the active one, the next, and what a rollback may return to."""
+_MAX_CACHED = 4
+"""Compiled policies that a process caches: the active one, the next, and what a rollback may return to."""
 
 
 class CompiledPolicies:
@@ -31,7 +31,7 @@ class CompiledPolicies:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._kept: dict[str, CompiledPolicy | UnusablePolicyError] = {}
+        self._cache: dict[str, CompiledPolicy | UnusablePolicyError] = {}
         """By digest; the error for a version that this release cannot read."""
 
     def compiled(self, version: PolicyVersion) -> CompiledPolicy:
@@ -40,15 +40,15 @@ class CompiledPolicies:
         Raises `UnusablePolicyError` if this release cannot read it.
         """
         with self._mutex:
-            found = self._kept.pop(version.digest, None)
+            found = self._cache.pop(version.digest, None)
             if found is None:
                 try:
                     found = compile_version(version)
                 except UnusablePolicyError as error:
                     found = error
-            self._kept[version.digest] = found
-            if len(self._kept) > _MAX_KEPT:
-                del self._kept[next(iter(self._kept))]
+            self._cache[version.digest] = found
+            if len(self._cache) > _MAX_CACHED:
+                del self._cache[next(iter(self._cache))]
         if isinstance(found, UnusablePolicyError):
             raise found.with_traceback(None)
         return found
@@ -58,7 +58,7 @@ class CompiledPolicies:
         if active is None:
             raise no_policy()
         with self._mutex:
-            found = self._kept.get(active.digest)
+            found = self._cache.get(active.digest)
         return (found if isinstance(found, CompiledPolicy) else self.compiled(read())).vocabulary
 
 

@@ -48,7 +48,7 @@ class ShadowComparison:
         self._window_ends_ns = self._spent_ns = 0
         self._examples_taken: Counter[ShadowCell] = Counter()
         self._is_failure_logged = False
-        self._kept = ShadowTally()
+        self._unsaved = ShadowTally()
         self._clear()
 
     def compare(
@@ -76,7 +76,7 @@ class ShadowComparison:
 
     def take(self) -> ShadowTally | None:
         """The counts since the last call; None if there are none."""
-        taken = self._kept.plus(
+        taken = self._unsaved.plus(
             ShadowTally(
                 compared=self._compared,
                 differing=self._differing,
@@ -88,13 +88,13 @@ class ShadowComparison:
                 examples=tuple(self._examples),
             )
         )
-        self._kept = ShadowTally()
+        self._unsaved = ShadowTally()
         self._clear()
-        return None if taken == self._kept else taken
+        return None if taken == self._unsaved else taken
 
     def put_back(self, tally: ShadowTally) -> None:
         """Restore counts that were taken but not saved."""
-        self._kept = tally.plus(self._kept)
+        self._unsaved = tally.plus(self._unsaved)
 
     def _clear(self) -> None:
         self._compared = self._differing = self._skipped = self._failed = self._elapsed_ns = 0

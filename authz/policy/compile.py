@@ -28,7 +28,7 @@ from authz.policy.locks import Lock, cells_of
 from authz.policy.rules import ANY, DENY, inheritors_of, targets_of
 
 _MAX_COMPILED = 4096
-"""Entries that a rulebook keeps. Only role sets that memberships give are compiled, so few are ever made."""
+"""Entries of a rulebook's cache. Only role sets that memberships give are compiled, so few are ever made."""
 
 
 class Clause(msgspec.Struct, frozen=True):

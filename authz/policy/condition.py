@@ -12,8 +12,8 @@ from authz.domain.facts import FACTS_BY_NAME, fact_names
 
 NOT = "!"
 _AND = "&"
-_MAX_KEPT = 4096
-"""Texts whose conditions are kept: a policy has hundreds of rows and few conditions."""
+_MAX_CACHED = 4096
+"""Texts whose conditions are cached: a policy has hundreds of rows and few conditions."""
 
 
 class Condition(msgspec.Struct, frozen=True, order=True):
@@ -57,7 +57,7 @@ def both(*conditions: Condition) -> Condition:
     return Condition(required, forbidden)
 
 
-@lru_cache(_MAX_KEPT)
+@lru_cache(_MAX_CACHED)
 def condition_terms(text: str) -> tuple[tuple[str, bool], ...]:
     """The names in the text of a condition, each with whether it is negated.
 
@@ -69,7 +69,7 @@ def condition_terms(text: str) -> tuple[tuple[str, bool], ...]:
     return tuple((term.removeprefix(NOT).strip(), term.startswith(NOT)) for term in terms)
 
 
-@lru_cache(_MAX_KEPT)
+@lru_cache(_MAX_CACHED)
 def parse_condition(text: str) -> Condition:
     """A condition whose names are known."""
     terms = condition_terms(text)

@@ -50,7 +50,7 @@ class Versions:
 
 
 @pytest.mark.parametrize(
-    ("row", "max_kept", "asked", "compiled"),
+    ("row", "max_cached", "asked", "compiled"),
     [
         (ROW, 2 * SIZE, "abab", "ab"),
         (ROW, 2 * SIZE, "abacab", "abcab"),
@@ -65,9 +65,9 @@ class Versions:
     ],
 )
 def test_a_bounded_number_of_policies_is_kept(
-    monkeypatch: pytest.MonkeyPatch, row: str, max_kept: int, asked: str, compiled: str
+    monkeypatch: pytest.MonkeyPatch, row: str, max_cached: int, asked: str, compiled: str
 ) -> None:
-    monkeypatch.setattr(course_policies, "_MAX_KEPT", max_kept)
+    monkeypatch.setattr(course_policies, "_MAX_CACHED", max_cached)
     versions, kept = Versions(row), CoursePolicies(POLICY)
     versions.ask(kept, asked)
     assert versions.asked == compiled

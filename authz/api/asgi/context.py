@@ -43,7 +43,7 @@ _START: Event = {
 _OK: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 _LARGE_BYTES = 16 * 1024
 """A call with a larger answer lasts until its client reads."""
-_MAX_KEPT = 1024
+_MAX_CACHED = 1024
 MAX_SILENCE_S = 10.0
 """Seconds within a request without a part of it. Envoy's limit for headers is as long."""
 
@@ -234,7 +234,7 @@ def _body(body: bytes, *, more: bool = False) -> Event:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-@lru_cache(_MAX_KEPT)
+@lru_cache(_MAX_CACHED)
 def _certificate(stated: bytes) -> bytes:
     """The certificate as PEM. Source: Envoy's documentation of `x-forwarded-client-cert`."""
     return unquote_to_bytes(stated.partition(b'Cert="')[2].partition(b'"')[0])

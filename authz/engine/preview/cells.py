@@ -17,7 +17,7 @@ from authz.policy.diff import Clauses, beyond
 
 _PURPOSES = (("", 0), (PURPOSE_AI_RESPONSE, FOR_AI_RESPONSE))
 NOTHING: Clauses = (frozenset(), frozenset())
-_MAX_KEPT = 4096
+_MAX_CACHED = 4096
 
 
 class DifferingCell:
@@ -66,7 +66,7 @@ class DifferingCell:
 
 
 class CellComparison:
-    """Compares two policies for roles that are held together. Keeps what it has found."""
+    """Compares two policies for roles that are held together. Caches the results."""
 
     def __init__(self, before: CompiledPolicy, after: CompiledPolicy) -> None:
         self._before, self._after = before, after
@@ -75,7 +75,7 @@ class CellComparison:
             (t.name, action) for p in policies for t in p.vocabulary.types.values() for action in t.actions
         )
         self._pairs = list(dict.fromkeys(pairs))
-        self._kept = BoundedCache[object, tuple[DifferingCell, ...]](_MAX_KEPT)
+        self._cache = BoundedCache[object, tuple[DifferingCell, ...]](_MAX_CACHED)
         self._named: dict[str, int] = {}
 
     def facts_named(self, type_name: str, course_id: str | None) -> int:
@@ -98,10 +98,10 @@ class CellComparison:
         """Every cell of which some facts are decided differently, for who holds these roles under either
         policy. None is missing; of some no resource has such facts."""
         key = (_opening(before), _opening(after), course_id if self._is_overridden(course_id) else None)
-        found = self._kept.get(key)
+        found = self._cache.get(key)
         if found is None:
             compared = (self._compared(pair, before, after, course_id) for pair in self._pairs)
-            found = self._kept[key] = tuple(cell for cell in compared if cell is not None)
+            found = self._cache[key] = tuple(cell for cell in compared if cell is not None)
         return found
 
     def _is_overridden(self, course_id: str | None) -> bool:
