@@ -145,9 +145,9 @@ def _cells_of(entry: DecisionEntry) -> Sequence[str]:
 
 
 def _whole(change: LoggedChange) -> dict[str, object]:
-    told = msgspec.structs.asdict(change)
-    mutation = told.pop("mutation")
-    return told | {
+    fields = msgspec.structs.asdict(change)
+    mutation = fields.pop("mutation")
+    return fields | {
         "operation": mutation.operation,
         "key": str(mutation.key),
         "before": change.before,

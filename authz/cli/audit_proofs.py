@@ -56,8 +56,8 @@ def prove_inclusion(
     head = _head(checkpoint, public_key, log)
     proof = context.client.audit.inclusion_proof(number, head.size, log=log)
     holds = proof.holds_for(head.root)
-    told = f"{leaf} {number} is {'' if holds else 'not '}in the {head.size} {leaves} that were signed"
-    _conclude(context, proof, holds, told)
+    conclusion = f"{leaf} {number} is {'' if holds else 'not '}in the {head.size} {leaves} that were signed"
+    _conclude(context, proof, holds, conclusion)
     if not context.as_json:
         print(proof.content.decode() or "the hash alone is kept")
         for change in proof.changes:
@@ -83,8 +83,8 @@ def prove_consistency(
     proof = context.client.audit.consistency_proof(one.size, other.size, log=log)
     holds = proof.holds_for(one.root, other.root)
     begin = "begin" if holds else "do not begin"
-    told = f"the {one.size} {leaves} that were signed first {begin} the {other.size}"
-    _conclude(context, proof, holds, told)
+    conclusion = f"the {one.size} {leaves} that were signed first {begin} the {other.size}"
+    _conclude(context, proof, holds, conclusion)
 
 
 class _Head(NamedTuple):
@@ -103,10 +103,10 @@ def _head(file: Path, public_key: str, log: AuditLog) -> _Head:
     return _Head(signed.decisions_size, signed.decisions_root)
 
 
-def _conclude(context: Context, proof: InclusionProof | ConsistencyProof, holds: bool, told: str) -> None:
+def _conclude(context: Context, proof: InclusionProof | ConsistencyProof, holds: bool, text: str) -> None:
     if context.as_json:
         print_json(msgspec.structs.asdict(proof) | {"holds": holds})
     else:
-        print(told)
+        print(text)
     if not holds:
         raise typer.Exit(FAULT_EXIT_CODE)

@@ -162,13 +162,13 @@ def _with_address(error: CallError, address: str, channel: Mapping[str, Any]) ->
     if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and _misses_database(address, channel):
         text = f"the database of the server at `{address}` does not answer; see that it runs, then try again"
         return CallError(error.code, "", text)
-    told = {
+    messages = {
         grpc.StatusCode.DEADLINE_EXCEEDED: f"the server at `{address}` did not answer in time; try again,"
         " or set another `--address`",
         grpc.StatusCode.UNAVAILABLE: f"no server answers at `{address}`; run `authz serve`, or set"
         f" `--address` or `--database` ({error.message})",
     }
-    return CallError(error.code, "", told[error.code]) if error.code in told else error
+    return CallError(error.code, "", messages[error.code]) if error.code in messages else error
 
 
 def _misses_database(address: str, channel: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ def explain(
     as_of: AsOf = None,
 ) -> None:
     """Explain one check: why it is allowed or denied, and what would allow it. Exit codes as `check`."""
-    told = context.client.explain(
+    explanation = context.client.explain(
         subject,
         action,
         resource,
@@ -34,12 +34,12 @@ def explain(
         as_of=as_of,
     )
     if context.as_json:
-        print_json(told)
+        print_json(explanation)
     else:
         from authz.cli.explanation_tree import print_tree
 
-        print_tree(told)
-    if told.answer.reason == Reason.NOT_A_MEMBER:
+        print_tree(explanation)
+    if explanation.answer.reason == Reason.NOT_A_MEMBER:
         note_if_unknown(context.client, subject)
-    if not told:
+    if not explanation:
         raise typer.Exit(DENIED_EXIT_CODE)

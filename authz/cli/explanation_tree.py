@@ -18,27 +18,27 @@ _UNBOUNDED_WIDTH = 100_000
 """So that the terminal wraps a long line: rich would cut it off."""
 
 
-def print_tree(told: Explanation) -> None:
+def print_tree(explanation: Explanation) -> None:
     """Print what led to an answer, and what would allow it; no line is wrapped or cut off."""
-    root = Tree(Text(answer_line(told.answer)))
-    if told.answer.rule:
-        root.add(Text(f"{'decided by' if told else 'nearest rule'}: {told.answer.rule}"))
-    memberships = [_membership_line(each) for each in told.memberships]
-    if told.account_suspended:
-        memberships.append(f"the account is suspended{_until(told.account_suspended_until)}")
-    nothing = "none" if told.answer.reason == Reason.NOT_A_MEMBER else "not looked at"
+    root = Tree(Text(answer_line(explanation.answer)))
+    if explanation.answer.rule:
+        root.add(Text(f"{'decided by' if explanation else 'nearest rule'}: {explanation.answer.rule}"))
+    memberships = [_membership_line(each) for each in explanation.memberships]
+    if explanation.account_suspended:
+        memberships.append(f"the account is suspended{_until(explanation.account_suspended_until)}")
+    nothing = "none" if explanation.answer.reason == Reason.NOT_A_MEMBER else "not looked at"
     _add(root, "memberships", memberships or [nothing])
-    named = {name for each in told.rules for name in re.findall(r"[a-z_]+", each.rule.split(", ")[-2])}
-    _add(root, "facts", [_fact_line(each) for each in told.facts if each.name in named])
-    _add(root, "rules", [_rule_line(each) for each in told.rules])
+    named = {name for each in explanation.rules for name in re.findall(r"[a-z_]+", each.rule.split(", ")[-2])}
+    _add(root, "facts", [_fact_line(each) for each in explanation.facts if each.name in named])
+    _add(root, "rules", [_rule_line(each) for each in explanation.rules])
     _add(
         root,
         "would be allowed",
-        [" and ".join(change.text for change in changes) for changes in told.nearest_grants],
+        [" and ".join(change.text for change in changes) for changes in explanation.nearest_grants],
     )
-    if told.allowed_from:
-        root.add(Text(f"allowed by time alone from: {time_text(told.allowed_from)}"))
-    root.add(Text(f"to the person: {told.message}"))
+    if explanation.allowed_from:
+        root.add(Text(f"allowed by time alone from: {time_text(explanation.allowed_from)}"))
+    root.add(Text(f"to the person: {explanation.message}"))
     Console(highlight=False, width=_UNBOUNDED_WIDTH).print(root)
 
 

@@ -31,7 +31,7 @@ _NOT_COMPARABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIE
 def changes_from_active(
     client: Client, after: Mapping[str, str] | int, course: str | None
 ) -> PolicyDiff | None:
-    """What a publish would change. None if that cannot be told: a server that cannot read the active version
+    """What a publish would change. None if that is not known: a server that cannot read the active version
     must not stop a rollback, and a caller that may publish need not be permitted to read."""
     try:
         return client.policies.diff(0, after, course_id=course)
@@ -47,14 +47,14 @@ def print_changes(found: PolicyDiff, *, verbose: bool) -> None:
         print("no access changes: the two policies decide everything alike")
     for line in found.declarations:
         print(line)
-    told = [line for change in found.cells for line in sentences(change)]
-    if verbose or len(told) <= _MAX_SENTENCES:
-        for line in told:
+    lines = [line for change in found.cells for line in sentences(change)]
+    if verbose or len(lines) <= _MAX_SENTENCES:
+        for line in lines:
             print(line)
         return
     for line in _counts(found.cells):
         print(line)
-    print(f"{len(told)} changes in all; --verbose tells each one, and when")
+    print(f"{len(lines)} changes in all; --verbose tells each one, and when")
 
 
 def _counts(cells: Sequence[CellChange]) -> Iterator[str]:

@@ -129,11 +129,11 @@ def _lines(example: ShadowExample) -> Iterator[str]:
     what = str(ref) if ref.id else f"a {ref.type}"
     yield f"{example.subject} {example.cell.action} {what} in {example.scope}{purpose}: {example.cell}"
     yield f"  facts: {', '.join(example.facts) or 'none'}; at {format_instant(example.at)}"
-    yield f"  now:   {_told(example.active)}"
-    yield f"  then:  {_told(example.candidate)}"
+    yield f"  now:   {_verdict_text(example.active)}"
+    yield f"  then:  {_verdict_text(example.candidate)}"
 
 
-def _told(verdict: Verdict | None) -> str:
+def _verdict_text(verdict: Verdict | None) -> str:
     """The verdict in words, with its rule."""
     if verdict is None:
         return "not declared"
@@ -166,7 +166,7 @@ def _data(report: ShadowReport) -> dict[str, object]:
     tally["examples"] = [
         msgspec.structs.asdict(each)
         | each.cell._asdict()
-        | {"active": _told(each.active), "candidate": _told(each.candidate)}
+        | {"active": _verdict_text(each.active), "candidate": _verdict_text(each.candidate)}
         for each in report.tally.examples
     ]
     return shadow | {"state": report.state} | tally

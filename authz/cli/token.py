@@ -31,8 +31,8 @@ def create(context: Context, who: Who, expires: Expires = "") -> None:
         print_json({"token": token, "ends_at": ends_at})
         return
     print(token)
-    told = f"the token is shown only now; it proves {who} until {format_instant(ends_at)}"
-    print(f"{told}; end it sooner with: authz token revoke {token_id(token)}", file=sys.stderr)
+    note = f"the token is shown only now; it proves {who} until {format_instant(ends_at)}"
+    print(f"{note}; end it sooner with: authz token revoke {token_id(token)}", file=sys.stderr)
 
 
 @on_server(app, "list")

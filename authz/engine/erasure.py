@@ -108,7 +108,7 @@ class ReplicaReporter:
         self._name = name
         self._files = files
         self._reported: int | None = None
-        self._told = ""
+        self._last_error = ""
         """The last failure to clear a file, which is logged once."""
         self._reported_at_s = 0.0
 
@@ -129,12 +129,12 @@ class ReplicaReporter:
             try:
                 await self._gate.compute(self._clear_files)
             except OSError as error:
-                if str(error) != self._told:
+                if str(error) != self._last_error:
                     log.warning(_NOT_CLEARED, error=str(error))
-                self._told = str(error)
+                self._last_error = str(error)
                 await asyncio.sleep(_CLEAR_AGAIN_S)
                 return
-            self._told = ""
+            self._last_error = ""
         if self._name:
             await self._gate.run(partial(self._data.report_replica, self._name, cleared))
         self._reported, self._reported_at_s = cleared, time.monotonic()

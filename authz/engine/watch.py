@@ -107,8 +107,8 @@ class Watches(Generic[M]):
         """As `Recipients.record`. A failure is logged, and the watch continues; certificates then report too
         little."""
         try:
-            told = partial(self.recipients.record, caller, sent=sent, acknowledged=acknowledged)
-            await self.gate.run(told)
+            record = partial(self.recipients.record, caller, sent=sent, acknowledged=acknowledged)
+            await self.gate.run(record)
         except AuthzError as error:
             log.warning("watcher not recorded", caller=caller, cause=error.message)
 

@@ -38,7 +38,7 @@ class LineWriter:
         self._lines = BackgroundWriter[bytes](
             "log", self._write_lines, max_items=_MAX_QUEUED_LINES, on_loss=LOG_LINES_LOST.inc
         )
-        self._told = 0
+        self._reported_lost = 0
 
     def write(self, line: bytes) -> None:
         """Write a line soon; lose it if too many lines wait."""
@@ -53,9 +53,9 @@ class LineWriter:
     def _write_lines(self, lines: list[bytes]) -> None:
         for piece in pieces_of(line + b"\n" for line in lines):
             _write_all(piece)
-        if (lost := self._lines.lost) != self._told:
-            _write_all(_loss(lost - self._told) + b"\n")
-            self._told = lost
+        if (lost := self._lines.lost) != self._reported_lost:
+            _write_all(_loss(lost - self._reported_lost) + b"\n")
+            self._reported_lost = lost
 
 
 def _write_all(content: bytes) -> None:

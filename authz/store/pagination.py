@@ -129,22 +129,22 @@ def _conditions(
 
     The index is the primary key, if its first field is asked for, else that of a lookup field.
     """
-    asked_for = {
+    conditions = {
         field.name: found
-        for asked, field in stored.kind.filters
-        if (found := _condition(asked, field, wanted))
+        for filter_field, field in stored.kind.filters
+        if (found := _condition(filter_field, field, wanted))
     }
     names = [field.name for field in stored.kind.key_fields]
-    narrowing = list(takewhile(asked_for.__contains__, names))
-    narrowing = narrowing or [name for name in stored.kind.lookups if name in asked_for][:1]
-    by_index = [asked_for.pop(name)(stored.table.c) for name in narrowing]
-    return by_index, list(asked_for.values())
+    narrowing = list(takewhile(conditions.__contains__, names))
+    narrowing = narrowing or [name for name in stored.kind.lookups if name in conditions][:1]
+    by_index = [conditions.pop(name)(stored.table.c) for name in narrowing]
+    return by_index, list(conditions.values())
 
 
-def _condition(asked: Field, field: Field, wanted: Filter[Any]) -> _Condition | None:
+def _condition(filter_field: Field, field: Field, wanted: Filter[Any]) -> _Condition | None:
     """A field of a filter as SQL over some columns; None if nothing is asked for."""
-    value, names = getattr(wanted, asked.name), columns_of([field])
-    if asked.is_many:
+    value, names = getattr(wanted, filter_field.name), columns_of([field])
+    if filter_field.is_many:
         accepted = [str(each) for each in value]
         return (lambda columns: columns[names[0]].in_(accepted)) if accepted else None
     if value is None:

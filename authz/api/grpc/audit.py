@@ -50,9 +50,9 @@ class AuditServicer:
     async def ReadChanges(self, request: pb.ReadChangesRequest, call: Call) -> pb.ReadChangesResponse:
         """Read a page of the change log."""
         await require_of_person(call, self.rights)
-        query, asked = parse_read_changes(request)
-        page = await self.gate.read(partial(self.trail.read_changes, query, asked))
-        if not (page.changes or asked.token or page.next_token):
+        query, page_request = parse_read_changes(request)
+        page = await self.gate.read(partial(self.trail.read_changes, query, page_request))
+        if not (page.changes or page_request.token or page.next_token):
             await require_declared(self.active, query, call.consistency, call.deadline)
         return pb.ReadChangesResponse(
             changes=await self.turns.collect(map(change_message, page.changes)),
@@ -63,11 +63,11 @@ class AuditServicer:
     async def ReadDecisions(self, request: pb.ReadDecisionsRequest, call: Call) -> pb.ReadDecisionsResponse:
         """Read a page of the decision log in the database."""
         await require_of_person(call, self.rights)
-        query, asked = parse_read_decisions(request)
-        page = await self.gate.read(partial(self.decisions.read, query, asked))
+        query, page_request = parse_read_decisions(request)
+        page = await self.gate.read(partial(self.decisions.read, query, page_request))
         # Calls without a decision are in the log, too: the earlier ones that asked for the same word.
         decided = any(entry.policy_version for entry in page.entries)
-        if not (decided or asked.token or page.next_token):
+        if not (decided or page_request.token or page.next_token):
             await require_declared(self.active, query, call.consistency, call.deadline)
         return pb.ReadDecisionsResponse(
             decisions=await self.turns.collect(map(decision_message, page.entries)),

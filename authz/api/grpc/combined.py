@@ -77,7 +77,7 @@ class CombinedCalls:
         self, request: pb.AuthorizeSourcesRequest, call: Call
     ) -> pb.AuthorizeSourcesResponse:
         """Decide which of several sources an AI response to a subject may be made from."""
-        asked = parse_sources(request)
+        sources = parse_sources(request)
         snapshot, checker = await self.active.get(call.consistency, call.deadline)
         now = self.clock.at(snapshot.state.committed_at)
         response = pb.AuthorizeSourcesResponse()
@@ -96,7 +96,7 @@ class CombinedCalls:
             if not decision.allowed:
                 result.denied_action = question.action
 
-        await self.turns.collect(map(add, asked))
+        await self.turns.collect(map(add, sources))
         set_valid_until(response, _earliest(changes_at))
         return response
 

@@ -57,7 +57,7 @@ class ListCalls:
 
     async def ListResources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
         """List a page of the resources that a subject may act upon."""
-        query, asked = parse_list_resources(request), parse_page(request)
+        query, page_request = parse_list_resources(request), parse_page(request)
         require_to_learn(call, query.action, query.purpose)
         digest = query_digest("ListResources", query)
         snapshot, checker = await self.active.get(call.consistency, call.deadline)
@@ -67,8 +67,8 @@ class ListCalls:
             snapshot,
             self.clock.at(snapshot.state.committed_at),
             msgspec.structs.replace(query, types=types),
-            asked.size,
-            self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
+            page_request.size,
+            self._open(snapshot, page_request.token, digest, _RESOURCE_PARTS),
         )
         found = await self._page_items(page)
         response = resources_message(found)
@@ -78,23 +78,23 @@ class ListCalls:
 
     async def ListSubjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
         """List a page of the subjects that may act upon a resource."""
-        (question, as_of), asked = parse_list_subjects(request), parse_page(request)
+        (question, as_of), page_request = parse_list_subjects(request), parse_page(request)
         require_to_learn(call, question.action, question.purpose)
         digest = query_digest("ListSubjects", question, as_of)
         snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        position = self._open(snapshot, asked.token, digest, _SUBJECT_PARTS)
+        position = self._open(snapshot, page_request.token, digest, _SUBJECT_PARTS)
         after = Subject(SubjectType(position[0]), position[1]) if position else None
         now = self.clock.at(snapshot.state.committed_at)
         response = pb.ListSubjectsResponse()
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
-            page = SubjectPage(checker, snapshot, at, question, asked.size, after)
+            page = SubjectPage(checker, snapshot, at, question, page_request.size, after)
             found = await self._page_items(page)
             await self.turns.collect(map(partial(add_subject, response), found), slice_size=LIGHT_SLICE)
             token, version = snapshot.token, checker.version
         else:
             # In a thread, where it need not take turns.
-            list_past = partial(_list_past_subjects, response, question, as_of, asked.size, after)
+            list_past = partial(_list_past_subjects, response, question, as_of, page_request.size, after)
             (page, version), token = await self.past.ask(question, as_of, None, snapshot, list_past)
         self._fill(response, call, snapshot, page, digest, token=token, version=version)
         return response

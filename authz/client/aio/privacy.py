@@ -70,8 +70,8 @@ class AsyncPrivacyClient:
         return ErasureList(ERASURE_LIST_FORMAT, database_id, tuple(found))
 
     def _erasures(self, subject: str | Subject) -> AsyncIterator[privacy_pb2.ReadErasuresResponse]:
-        asked = sent_subject(subject) if subject else None
-        request = privacy_pb2.ReadErasuresRequest(subject=asked)
+        sent = sent_subject(subject) if subject else None
+        request = privacy_pb2.ReadErasuresRequest(subject=sent)
         return self._calls.pages(self._stub.ReadErasures, request)
 
     async def forget_watcher(self, caller: str) -> None:

@@ -62,13 +62,13 @@ class FreshCalls:
             raise malformed("at_least_as_fresh", "is set, and fully_consistent, too; set one of them")
         token = as_text(at_least_as_fresh, field="at_least_as_fresh") if at_least_as_fresh else ""
         least = self._calls.last_write.or_later(token)
-        asked = copy(request)  # which may be the caller's
+        fresh = copy(request)  # which may be the caller's
         if fully_consistent:
-            asked.consistency.fully_consistent = True
+            fresh.consistency.fully_consistent = True
         elif least:
-            asked.consistency.at_least_as_fresh.token = least
+            fresh.consistency.at_least_as_fresh.token = least
         try:
-            return self._calls.call(method, asked)
+            return self._calls.call(method, fresh)
         except CallError as error:
             if error.reason != ErrorReason.MALFORMED_TOKEN or fully_consistent or least == token:
                 raise
