@@ -16,16 +16,7 @@ def scan_prefix(
     transaction: lmdb.Transaction, database: lmdb._Database, prefix: bytes, after: bytes = b""
 ) -> Iterator[bytes]:
     """The suffixes of the keys with a prefix, ascending, those greater than `after`."""
-    start, length = prefix + after, len(prefix)
-    with transaction.cursor(database) as cursor:
-        if not cursor.set_range(start):
-            return
-        keys: Iterator[Any] = cursor.iternext(keys=True, values=False)
-        for key in keys:
-            if not key.startswith(prefix):
-                return
-            if key != start:
-                yield key[length:]
+    return (suffix for suffix, _ in scan_records(transaction, database, prefix, after))
 
 
 def scan_records(
