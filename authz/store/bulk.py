@@ -98,7 +98,8 @@ def select_first(
     if len(values) == 1:
         # In the order of an index, so that no database reads past what was deleted at the front of its table.
         statement = _selecting_equal(table, columns, order)
-        return list(connection.execute(statement, _numbered(values[0]) | {"most": limit}))
+        given = {f"v{place}": value for place, value in enumerate(values[0])}
+        return list(connection.execute(statement, given | {"most": limit}))
     found: list[Row[Any]] = []
     statement = _selecting(table, columns, connection.dialect.name).limit(bindparam("most"))
     for given in _parts(values):
@@ -108,18 +109,9 @@ def select_first(
 
 def delete_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> None:
     """Delete the rows with one of these primary keys."""
-    if len(keys) == 1:
-        # By the index, also before PostgreSQL has analyzed a table that has grown.
-        connection.execute(_deleting_equal(table), _numbered(keys[0]))
-        return
     statement = _deleting(table, connection.dialect.name)
     for given in _parts(keys):
         connection.execute(statement, given)
-
-
-def _numbered(values: Values) -> dict[str, Any]:
-    """The parameters of `_equal`."""
-    return {f"v{place}": value for place, value in enumerate(values)}
 
 
 def _parts(values: Sequence[Values]) -> Iterator[dict[str, Any]]:
@@ -190,7 +182,8 @@ def _looked_up(
 
 @cache
 def _selecting_equal(table: Table, columns: tuple[str, ...], order: tuple[str, ...]) -> Any:
-    rows = select(table).where(*_equal(table, columns)).order_by(*(table.c[name] for name in order))
+    equal = (table.c[name] == bindparam(f"v{place}") for place, name in enumerate(columns))
+    rows = select(table).where(*equal).order_by(*(table.c[name] for name in order))
     return rows.limit(bindparam("most"))
 
 
@@ -202,15 +195,6 @@ def _deleting(table: Table, dialect: str) -> Any:
     found, joined = _looked_up(table, _key_of(table), [place.label("place")])
     places = select(found.c.place).select_from(joined).scalar_subquery()
     return delete(table).where(place == func.any(func.array(places)))
-
-
-@cache
-def _deleting_equal(table: Table) -> Any:
-    return delete(table).where(*_equal(table, _key_of(table)))
-
-
-def _equal(table: Table, columns: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    return [table.c[name] == bindparam(f"v{place}") for place, name in enumerate(columns)]
 
 
 def _key_of(table: Table) -> tuple[str, ...]:
