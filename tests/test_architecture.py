@@ -111,3 +111,11 @@ def test_no_file_looks_outside_the_project() -> None:
         folders = len(path.relative_to(ROOT.parent).parts)
         ups = [int(found) for found in re.findall(r"\.parents\[(\d+)\]", path.read_text())]
         assert all(up < folders for up in ups), path
+
+
+def test_no_property_says_by_itself_how_many_examples_it_is_held_to() -> None:
+    """By `tests.properties.examples`, a long run draws more of them."""
+    own = re.compile(r"settings\([^()]*max_examples")
+    files = [path for path in (ROOT.parent / "tests").rglob("*.py") if path.name != "properties.py"]
+    assert files
+    assert [path.name for path in files if own.search(path.read_text())] == []

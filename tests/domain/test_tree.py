@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import scitt_cose
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.proofs import ConsistencyProof, InclusionProof
@@ -20,6 +20,7 @@ from authz.domain.tree import (
     parts_of,
     range_hash,
 )
+from tests.properties import examples
 
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = [
@@ -53,7 +54,7 @@ def test_an_empty_tree_has_the_hash_of_nothing() -> None:
     assert scitt_cose.merkle_root([]) == EMPTY_ROOT.hex()
 
 
-@settings(max_examples=12, deadline=None)
+@examples(20)
 @given(st.lists(st.binary(max_size=8), min_size=2, max_size=40), st.data())
 def test_an_independent_verifier_accepts_each_root_as_one_of_the_same_history(
     entries: list[bytes], data: st.DataObject

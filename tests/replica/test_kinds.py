@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, Entity, Kind, Resource, kind_of
@@ -20,6 +20,7 @@ from authz.replica.layout import number_key, ref_key
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
+from tests.properties import examples
 from tests.records import chains, entities, fits
 from tests.replica.conftest import MAX_BYTES
 from tests.store.directory import changes_of, create, open_with, remove, touch, write
@@ -28,7 +29,7 @@ DEFAULT = sorted(name for name, codec in CODECS.items() if type(codec) is Codec)
 
 
 @pytest.mark.parametrize("name", DEFAULT)
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_a_record_reads_back(name: str, data: st.DataObject) -> None:
     entity, codec = data.draw(entities(KINDS[name])), CODECS[name]
@@ -36,7 +37,7 @@ def test_a_record_reads_back(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(max_examples=4, deadline=None)
+@examples(6)
 @given(data=st.data())
 def test_a_record_is_there_built_or_followed_and_goes_when_it_is_deleted(
     kind: Kind, data: st.DataObject

@@ -11,6 +11,7 @@ from authz.domain.ids import Scope
 from authz.domain.mutations import ChangeScope
 from authz.domain.ports import Page
 from authz.store import Store
+from tests.properties import examples
 from tests.records import chains, scope_of
 from tests.store.directory import changes_of, create, dumped, remove, stored, touch, write
 
@@ -22,11 +23,7 @@ def expected_scope(chain: list[Entity]) -> ChangeScope:
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(
-    max_examples=5,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@settings(examples(6), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_record_lives_and_goes_with_what_it_is_in(store: Store, kind: Kind, data: st.DataObject) -> None:
     chain = data.draw(chains(kind))
@@ -50,11 +47,7 @@ def test_a_record_lives_and_goes_with_what_it_is_in(store: Store, kind: Kind, da
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(
-    max_examples=4,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@settings(examples(6), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_field_of_a_filter_selects(store: Store, kind: Kind, data: st.DataObject) -> None:
     chain = data.draw(chains(kind))

@@ -25,6 +25,7 @@ from authz.domain.mutations import ImportFault, Mutation, Operation, update
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store
+from tests.properties import examples
 from tests.records import chains, fits, is_valid, values
 from tests.store.directory import changes_of, create, notebook, stored, user, write
 
@@ -39,11 +40,7 @@ MAYA = Membership(
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(
-    max_examples=8,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@settings(examples(8), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_update_changes_the_fields_that_it_names_and_no_other(
     store: Store, kind: Kind, data: st.DataObject

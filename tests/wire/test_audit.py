@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.audit import LoggedChange
@@ -11,11 +11,12 @@ from authz.domain.entities import KINDS, Kind
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import audit_pb2 as pb
 from authz.wire.audit import change_message, parse_change
+from tests.properties import examples
 from tests.records import entities
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(max_examples=10)
+@examples(10)
 @given(data=st.data())
 def test_the_change_of_a_record_of_any_kind_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None:
     record = data.draw(entities(kind))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, EntityKind, Kind, Versioned
@@ -24,6 +24,7 @@ from authz.wire.entities import (
     precondition_message,
 )
 from authz.wire.filters import READ_CALLS
+from tests.properties import examples
 from tests.records import entities
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
@@ -34,7 +35,7 @@ each_written = pytest.mark.parametrize(
 
 
 @each_kind
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_what_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None:
     entity = data.draw(entities(kind))
@@ -47,7 +48,7 @@ def test_what_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None
 
 
 @each_written
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_a_mutation_that_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None:
     entity = data.draw(entities(kind))
@@ -60,7 +61,7 @@ def test_a_mutation_that_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObje
 
 
 @each_written
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_an_update_carries_the_fields_that_it_names_and_no_other(kind: Kind, data: st.DataObject) -> None:
     entity = data.draw(entities(kind))
@@ -79,7 +80,7 @@ def test_an_update_carries_the_fields_that_it_names_and_no_other(kind: Kind, dat
 
 
 @each_written
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(data=st.data())
 def test_a_filter_is_read_as_it_was_sent(kind: Kind, data: st.DataObject) -> None:
     entity = data.draw(entities(kind))

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, Entity, EntityKind, Key, Kind, container_of, kind_of
@@ -16,6 +16,7 @@ from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.domain.kinds.fields import MAX_NUMBER, Field, FieldType
 from authz.domain.mutations import Mutation, Operation
+from tests.properties import examples
 from tests.records import chains, entities
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
@@ -63,7 +64,7 @@ def test_what_contains_a_kind_comes_before_it(kind: Kind) -> None:
 
 
 @each_kind
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(data=st.data())
 def test_an_entity_and_its_key_name_the_same_record(kind: Kind, data: st.DataObject) -> None:
     *outer, entity = data.draw(chains(kind))
@@ -82,7 +83,7 @@ def bad_fields(kind: Kind, fields: tuple[Field, ...]) -> list[tuple[Field, Any]]
 
 
 @each_kind
-@settings(max_examples=5, deadline=None)
+@examples(6)
 @given(data=st.data())
 def test_a_malformed_field_is_refused_and_named(kind: Kind, data: st.DataObject) -> None:
     entity = data.draw(entities(kind))
@@ -101,7 +102,7 @@ def test_a_malformed_field_is_refused_and_named(kind: Kind, data: st.DataObject)
 
 
 @each_kind
-@settings(max_examples=5, deadline=None)
+@examples(6)
 @given(data=st.data())
 def test_only_a_deletion_may_carry_a_key_alone(kind: Kind, data: st.DataObject) -> None:
     key = data.draw(entities(kind)).key
