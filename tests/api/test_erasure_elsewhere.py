@@ -20,7 +20,7 @@ from authz.domain.ids import Subject, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.api.test_erasure import REASON, STU, Person, person
 from tests.databases import create_sqlite
-from tests.serving import drain, served, serving
+from tests.serving import drain, over_grpc, served, serving
 from tests.waiting import until
 
 GUIDE = Path(__file__).parents[2] / "docs/privacy.md"
@@ -137,6 +137,7 @@ def test_each_machine_clears_its_files_of_decisions_before_it_confirms(
         assert {STU, certificate.erasure.pseudonym} <= {*subjects_logged(folder)}
 
 
+@over_grpc
 def test_a_machine_that_cannot_clear_its_file_of_decisions_does_not_confirm(
     sqlite_url: str, tmp_path: Path
 ) -> None:

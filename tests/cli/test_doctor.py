@@ -22,7 +22,7 @@ from tests.callers import directory_of, grant
 from tests.cli.commands import run
 from tests.issuer import Issuer
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import find_free_port, serving
+from tests.serving import find_free_port, over_grpc, serving
 from tests.waiting import until
 
 ISSUER = Issuer()
@@ -43,6 +43,7 @@ def private_url(sqlite_url: str, tmp_path: Path) -> str:
     return sqlite_url
 
 
+@over_grpc
 def test_nothing_is_found_at_a_server_that_is_as_it_should_be(private_url: str, tmp_path: Path) -> None:
     exported = f"127.0.0.1:{find_free_port()}"
     settings = {"metrics_address": exported, **ISSUER.settings(tmp_path)}
@@ -171,6 +172,7 @@ def test_limits_that_hold_nobody_or_less_than_they_say_are_noted(private_url: st
     assert f"note: {file} has limits of `service:osp`, which has no role" in told
 
 
+@over_grpc
 def test_a_history_that_nobody_signs_or_publishes_is_found(private_url: str, tmp_path: Path) -> None:
     _, told = doctor(private_url, address="0.0.0.0:1", allow_unauthenticated="true")
     assert "note: nobody can find out whether the change log was rewritten" in told

@@ -19,7 +19,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.runtime.authentication import require_authentication
 from authz.runtime.settings import load_settings
 from tests.faults.postgresql import Cluster, Clusters, cluster_template, clusters, programs
-from tests.serving import drain, serving
+from tests.serving import drain, over_grpc, serving
 from tests.waiting import until
 
 __all__ = ["cluster_template", "clusters"]
@@ -97,6 +97,7 @@ def create_course(name: str) -> list[Mutation]:
     return [Mutation(Operation.CREATE, Course(id=name))]
 
 
+@over_grpc
 def test_the_standby_has_every_write_that_was_acknowledged_and_takes_over(
     clusters: Clusters, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from authz.runtime.settings import load_settings
 from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import ask, children
+from tests.serving import over_grpc
 from tests.waiting import until
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -123,6 +124,7 @@ def test_servers_share_a_port_and_the_replica_of_one_follower(machine: Machine) 
     assert '"event":"stopped"' in machine.log(follower)
 
 
+@over_grpc
 def test_a_server_that_does_not_follow_refuses_checks_until_a_follower_has_built_a_replica(
     machine: Machine,
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_server_that_does_not_follow_refuses_checks_until_a_follower_has_built
         assert client.check("user:maya", "read", "material:m1").allowed
 
 
+@over_grpc
 def test_workers_that_do_not_follow_have_no_follower_of_their_own(machine: Machine) -> None:
     machine.start("follow")
     server = machine.start("serve", "--no-follow", "--workers", "2")
@@ -170,6 +173,7 @@ async def test_a_port_is_shared_only_among_servers_that_do_not_follow(
             await server(follow=False).__aenter__()
 
 
+@over_grpc
 def test_of_two_followers_one_waits_and_takes_over(machine: Machine) -> None:
     first = machine.start("follow")
     machine.await_log(first, '"event":"following"')

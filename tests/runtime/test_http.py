@@ -17,7 +17,7 @@ from authz.domain.mutations import Mutation, Operation
 from tests.forkserver import Process
 from tests.runtime.test_mutual_tls import certify
 from tests.runtime.test_supervise import children, metrics, worker
-from tests.serving import find_free_port, serving
+from tests.serving import find_free_port, over_grpc, serving
 from tests.waiting import until
 
 CHECK = "authz.v1.AuthorizationService/Check"
@@ -107,6 +107,7 @@ def test_counts_outlive_the_worker_that_made_them(served: tuple[Process, str, st
     assert total(exported, "rpc_server_call_duration_seconds_count", rpc_method=CHECK) >= before
 
 
+@over_grpc
 def test_it_is_not_ready_while_checks_are_refused(tmp_path: Path) -> None:
     exported = f"127.0.0.1:{find_free_port()}"
     url, folder = f"sqlite:///{tmp_path / 'authz.db'}", str(tmp_path / "none")

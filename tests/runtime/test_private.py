@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.cli.commands import run
 from tests.faults.processes import Node, running
+from tests.serving import over_grpc
 
 
 def test_files_are_readable_by_their_owner_alone_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -28,6 +29,7 @@ def test_files_are_readable_by_their_owner_alone_in_folders_of_their_own(tmp_pat
     assert "other users may read" not in node.log.read_text()
 
 
+@over_grpc
 def test_files_that_others_may_read_are_left_and_told(tmp_path: Path) -> None:
     file, replica = tmp_path / "authz.db", tmp_path / "replica"
     assert run("migrate", "--database", f"sqlite:///{file}").returncode == 0
