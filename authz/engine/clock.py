@@ -12,7 +12,7 @@ from authz.domain.ports import View
 
 log = structlog.get_logger()
 
-_TOLERANCE_US = US_PER_S
+TOLERANCE_US = US_PER_S
 """Clocks of machines that are kept in time differ by less."""
 
 
@@ -45,7 +45,7 @@ class DecisionClock:
             self.at(view.snapshot().state.committed_at)
         except UnavailableError:
             return
-        is_behind = self.behind_us > _TOLERANCE_US
+        is_behind = self.behind_us > TOLERANCE_US
         self.times_behind += is_behind
         if is_behind and not self._is_reported:
             log.warning(

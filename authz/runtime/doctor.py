@@ -35,6 +35,7 @@ from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import US_PER_S, Instant, from_datetime, to_datetime
 from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
 from authz.domain.vocabulary import API_TYPE, Vocabulary
+from authz.engine.clock import TOLERANCE_US
 from authz.engine.policies import CompiledPolicies
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.runtime.authentication import authenticates, require_authentication
@@ -190,11 +191,22 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
             password_file=settings.database_password_file,
         )
         with closing(store):
+            yield from _of_clock(store.directory)
             yield from _of_callers(settings, store.directory, now)
             yield from _of_checkpoints(settings, store, now)
             yield from _of_retention(store)
     except AuthzError as error:
         yield _wrong(error.with_notes())
+
+
+def _of_clock(directory: Directory) -> Iterator[Finding]:
+    behind_us = directory.head().committed_at - system_clock()
+    if behind_us > TOLERANCE_US:
+        yield _wrong(
+            f"the clock of this machine is {behind_us / US_PER_S:.0f} s behind the newest revision of the"
+            " change log, so decisions use the time of that revision; correct the clock, or that of the"
+            " machine that wrote it"
+        )
 
 
 def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Iterator[Finding]:

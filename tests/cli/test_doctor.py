@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy import update
 
 from authz.client.access_tokens import make_access_token
 from authz.domain.ids import parse_subject
-from authz.domain.instants import to_datetime
+from authz.domain.instants import US_PER_S, to_datetime
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.runtime.compose import system_clock
@@ -189,6 +190,19 @@ def test_a_history_that_nobody_signs_or_publishes_is_found(private_url: str, tmp
     key.chmod(0o644)
     code, told = doctor(private_url, **public)
     assert (code, f"unsafe: other users may use {key}: chmod go=" in told) == (1, True)
+
+
+def test_a_clock_behind_the_newest_revision_is_found(private_url: str) -> None:
+    assert "wrong: the clock" not in doctor(private_url)[1]
+    engine = open_engine(private_url)
+    with write_transaction(engine) as connection:
+        connection.execute(update(tables.revisions).values(committed_at=system_clock() + 3_600 * US_PER_S))
+    engine.dispose()
+    code, told = doctor(private_url)
+    found = re.search(r"wrong: the clock of this machine is (\d+) s behind the newest revision", told)
+    assert code == 1
+    assert found is not None
+    assert 3_000 < int(found[1]) <= 3_600
 
 
 def test_data_that_is_older_than_its_period_is_found(private_url: str) -> None:
