@@ -28,6 +28,18 @@ SERVER, CLIENTS = "server", "clients"
 """The certificate of the server, and the authority of those of clients."""
 _RENEWAL_POLL_S = 1.0
 _TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+_LIMIT = "limit"
+_LOGGED_HANDSHAKES = {
+    "@type": "type.googleapis.com/envoy.service.discovery.v3.Resource",
+    "name": _LIMIT,
+    "resource": {
+        "@type": "type.googleapis.com/envoy.type.v3.TokenBucket",
+        "max_tokens": 10,
+        "tokens_per_fill": 1,
+        "fill_interval": "6s",
+    },
+}
+"""Of the refused ones. Envoy takes this limit from a file only."""
 
 
 class Secrets:
@@ -45,6 +57,7 @@ class Secrets:
         created = cls(Path(tempfile.mkdtemp(prefix="authz-envoy-")))
         lock_temporary_folder(created.folder)
         created._show(found)
+        created._path(_LIMIT).write_text(json.dumps({"resources": [_LOGGED_HANDSHAKES]}))
         return created
 
     def source(self, name: str) -> dict[str, Any]:
@@ -53,6 +66,14 @@ class Secrets:
         return {
             "name": name,
             "sds_config": {"path_config_source": path, "resource_api_version": "V3"},
+        }
+
+    def limit(self) -> dict[str, Any]:
+        """Where Envoy finds how many refused handshakes it logs, in its configuration."""
+        path = {"path": str(self._path(_LIMIT))}
+        return {
+            "resource_name": _LIMIT,
+            "config_source": {"path_config_source": path, "resource_api_version": "V3"},
         }
 
     async def renew_forever(self, settings: Settings) -> None:
