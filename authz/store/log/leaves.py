@@ -82,7 +82,6 @@ class LeafMaker:
         self._connection = connection
         self._key = read_token_key(connection)
         self._hasher = blake2b(digest_size=_MAC_BYTES, key=self._key, person=b"logged text")
-        self._name = lru_cache(_MAX_NAMES)(self._find_name)
         self.named = lru_cache(_MAX_NAMES)(self._name_actor)
         """Of a subject, or of a caller and a person, what a leaf has instead, as far as they are subjects."""
 
@@ -164,7 +163,7 @@ class LeafMaker:
         found = _ACTOR.fullmatch(text)
         return text if found is None else f"{found[1]}:{self._name(found[1], found[2])}"
 
-    def _find_name(self, type_name: str, id_: str) -> str:
+    def _name(self, type_name: str, id_: str) -> str:
         erased = self._erased.get(f"{type_name}:{id_}") if id_.startswith(PSEUDONYM_PREFIX) else None
         return erased or subject_mac(self._key, Subject(SubjectType(type_name), id_))
 

@@ -161,17 +161,17 @@ def _read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decis
     entries = purged = purged_until = 0
     for leaf in stream(connection, select(_batches).order_by(_batches.c.number)):
         tree.add(leaf.number, leaf)
-        told = f"batch {leaf.number} of the decisions, of {format_instant(leaf.first_at)}, is"
+        batch = f"batch {leaf.number} of the decisions, of {format_instant(leaf.first_at)}, is"
         if leaf.state == BatchState.PURGED.value:
             purged, purged_until = purged + 1, max(purged_until, leaf.last_at)
             if leaf.number > purged_through or leaf.last_at >= purged_before:
-                tree.report(f"{told} gone before its time")
+                tree.report(f"{batch} gone before its time")
             continue
         found = entries_of(connection, leaf)
         entries += len(found)
         is_whole = (leaf.entries, leaf.first_at, leaf.last_at) == extent_of(found)
         if not is_whole or leaf_hash(leaf_content(leaf_maker, leaf.number, found)).hex() != leaf.hash:
-            tree.report(f"{told} not as it was logged")
+            tree.report(f"{batch} not as it was logged")
     if tree.size != counted:
         tree.report(f"the database counts {counted} batches of decisions, and the tree has {tree.size}")
     stored: int = connection.execute(select(func.count()).select_from(tables.decisions)).scalar_one()
