@@ -234,16 +234,13 @@ ALL_FACTS = _mask(FACTS)
 
 TIMED_FACTS = tuple((fact.bit, fact.window) for fact in FACTS if fact.window is not None)
 """The bit and the window of each fact that time changes."""
-_RELATED = [
-    (fact.bit, implied, excluded)
+_IMPLIED = {fact.bit: _mask(FACTS_BY_NAME[name] for name in fact.implies) for fact in FACTS}
+_EXCLUDED = {
+    fact.bit: _mask(other for other in FACTS if other.name in fact.excludes or fact.name in other.excludes)
     for fact in FACTS
-    if (implied := _mask(FACTS_BY_NAME[name] for name in fact.implies))
-    | (
-        excluded := _mask(
-            other for other in FACTS if other.name in fact.excludes or fact.name in other.excludes
-        )
-    )
-]
+}
+_RELATED = [(bit, _IMPLIED[bit], _EXCLUDED[bit]) for bit in _IMPLIED if _IMPLIED[bit] | _EXCLUDED[bit]]
+"""Each fact that implies or excludes others, with these."""
 _UNCONDITIONAL = _mask(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
 _RESOURCE_FACTS = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
 _SCOPE_FACTS = [(f.bit, f.of_scope, f.of_resource is None) for f in FACTS if f.of_scope is not None]

@@ -162,11 +162,13 @@ class Follower:
         self._expect(_STEP_S)
         # The follower that holds the folder confirms the replica for this process too, or keeps it out.
         self.initialized.set()
-        ours = self._state.is_of(self._source)
-        reason = "another process follows" if ours else "the folder is kept for another database"
+        is_same_source = self._state.is_of(self._source)
+        reason = "another process follows" if is_same_source else "the folder is kept for another database"
         if reason != self._waiting_for:
             self._waiting_for = reason
-            (log.info if ours else log.warning)("waiting to follow", folder=str(self._folder), cause=reason)
+            (log.info if is_same_source else log.warning)(
+                "waiting to follow", folder=str(self._folder), cause=reason
+            )
 
     def _leave_deleted_folder(self) -> None:
         """Tell the processes that still map the deleted page that it is void, and map the new one."""

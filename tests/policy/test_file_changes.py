@@ -32,8 +32,6 @@ def without(file: str) -> dict[str, str]:
     return {name: text for name, text in SHIPPED.items() if name != file}
 
 
-NO_INVARIANT = SHIPPED[INVARIANTS_FILE].split("[never.unpublished-materials]")[0]
-
 EDITS = {
     "an invariant that is renamed": (
         replaced(INVARIANTS_FILE, "[never.private-content]", "[never.other]"),
