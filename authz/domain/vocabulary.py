@@ -47,7 +47,7 @@ _MAX_NAMED = 30
 """Keeps an error message within gRPC's limit, however many names an admin declares."""
 
 
-def listed(names: Sequence[str], most: int) -> str:
+def join_names(names: Sequence[str], most: int) -> str:
     """The names in a sentence; of more than `most`, the first and how many there are beyond."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
@@ -67,7 +67,7 @@ def suggest(word: str, words: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, alike, n=1)
     if near:
         return f"did you mean `{near[0]}`?"
-    return f"known are {listed([f'`{name}`' for name in known], _MAX_NAMED)}"
+    return f"known are {join_names([f'`{name}`' for name in known], _MAX_NAMED)}"
 
 
 class Vocabulary(msgspec.Struct, frozen=True):

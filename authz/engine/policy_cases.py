@@ -62,7 +62,7 @@ class Report(msgspec.Struct, frozen=True):
         return tuple(outcome for outcome in self.outcomes if outcome.problem)
 
 
-def validate_files(files: Mapping[str, str], snapshot_of: SnapshotOf) -> tuple[ProvedPolicy, Report]:
+def prove_and_test(files: Mapping[str, str], snapshot_of: SnapshotOf) -> tuple[ProvedPolicy, Report]:
     """What a policy must pass before it is published: it has no fault, keeps its invariants, and passes its
     own tests. Raises `PolicyError` with everything that is wrong at the first of the three that fails."""
     proved = prove_files(files)

@@ -40,7 +40,7 @@ from authz.engine.course_review import CoursePolicyReview
 from authz.engine.directory_warnings import PolicyWarnings
 from authz.engine.group_commit import RequirePermitted
 from authz.engine.policies import CompiledPolicies, no_policy
-from authz.engine.policy_cases import Report, SnapshotOf, validate_files
+from authz.engine.policy_cases import Report, SnapshotOf, prove_and_test
 from authz.engine.write import DirectoryWriter, WriteReport
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy, validate_course
@@ -110,7 +110,7 @@ class Publisher:
     snapshot_of: SnapshotOf
 
     async def validate(self, files: str, scope: Scope = PLATFORM) -> Validated:
-        """What a policy is right under. Raises `PolicyError`: for the platform as `validate_files` does, and
+        """What a policy is right under. Raises `PolicyError`: for the platform as `prove_and_test` does, and
         if the policies of courses do not pass under it; for a course as `validate_course` does. Raises
         `FailedPreconditionError` if there is no such course."""
         if scope == PLATFORM:
@@ -124,7 +124,7 @@ class Publisher:
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
     def _validate(self, files: str) -> tuple[Validated, ProvedPolicy]:
-        proved, report = validate_files(read_files(files), self.snapshot_of)
+        proved, report = prove_and_test(read_files(files), self.snapshot_of)
         review = CoursePolicyReview(self.directory, proved.policy, proved.invariants)
         review.advance()
         return Validated(report, review=review), proved

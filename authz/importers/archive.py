@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.domain.vocabulary import listed
+from authz.domain.vocabulary import join_names
 from authz.importers.report import quoted
 
 MAX_UNPACKED_BYTES = 2 << 30
@@ -61,7 +61,7 @@ class Archive:
             return
         meant = next((each for each in self._names if each.lower() == name.lower()), None)
         advice = f"; rename {quoted(meant)} to `{name}`" if meant else ""
-        names = listed([*map(quoted, self._names)], _MAX_LISTED) or "no files"
+        names = join_names([*map(quoted, self._names)], _MAX_LISTED) or "no files"
         raise unreadable(self._path, f"has no `{name}`; it has {names}{advice}")
 
     @contextmanager

@@ -11,7 +11,7 @@ from typing import IO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.errors import malformed as malformed_field
-from authz.domain.vocabulary import listed
+from authz.domain.vocabulary import join_names
 from authz.importers.report import quoted
 
 Record = dict[str, str]
@@ -123,7 +123,7 @@ def _without(column: str, header: list[str]) -> str:
         for separator, words in _SEPARATORS.items():
             if separator in header[0]:
                 return f"is separated by {words}; save the file separated by commas"
-    return f"has no column `{column}`; its columns are {listed([*map(quoted, header)], _MAX_LISTED)}"
+    return f"has no column `{column}`; its columns are {join_names([*map(quoted, header)], _MAX_LISTED)}"
 
 
 def misspelt(text: str, names: Iterable[str]) -> str | None:

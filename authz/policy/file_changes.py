@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from authz.domain.toml import parse_toml
-from authz.domain.vocabulary import listed
+from authz.domain.vocabulary import join_names
 from authz.policy.cases import is_case_file
 from authz.policy.course import COURSE_FILE
 from authz.policy.invariants import INVARIANTS_FILE
@@ -85,7 +85,7 @@ def _tests(file: str, before: _Tests, after: _Tests) -> Iterator[str]:
             kinds.setdefault(_what(olds.get(name), news.get(name)), []).append(name)
     for kind, names in kinds.items():
         count = f"{len(names)} tests are" if len(names) > 1 else "1 test is"
-        yield f"{file}: {count} {kind}: {listed([f'`{name}`' for name in names], _MAX_NAMED)}"
+        yield f"{file}: {count} {kind}: {join_names([f'`{name}`' for name in names], _MAX_NAMED)}"
     for part in ("now", "directory"):
         if olds and news and getattr(before, part) != getattr(after, part):
             yield f"{file}: `{part}` of its tests is changed"

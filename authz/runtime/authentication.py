@@ -16,7 +16,7 @@ from authz.domain.addresses import is_local
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
-from authz.runtime.settings import Settings, invalid_setting, listed
+from authz.runtime.settings import Settings, invalid_setting, split_names
 
 log = structlog.get_logger()
 
@@ -39,8 +39,8 @@ def open_authentication(
         rules = JwtRules(
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
-            algorithms=accepted_algorithms(listed(settings.jwt_algorithms)),
-            types=frozenset(name.lower() for name in listed(settings.jwt_types)),
+            algorithms=accepted_algorithms(split_names(settings.jwt_algorithms)),
+            types=frozenset(name.lower() for name in split_names(settings.jwt_types)),
         )
         jwts = JwtVerifier(rules, keys)
     if jwts or settings.access_tokens:

@@ -222,20 +222,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def inline_type_names(self) -> frozenset[str]:
         """`inline_types` as a set."""
-        return frozenset(listed(self.inline_types))
+        return frozenset(split_names(self.inline_types))
 
     @property
     def decision_sinks(self) -> tuple[str, ...]:
         """`decision_log` as names."""
-        return listed(self.decision_log)
+        return split_names(self.decision_log)
 
     @property
     def checkpoint_destinations(self) -> tuple[str, ...]:
         """`checkpoint_publish` as names."""
-        return listed(self.checkpoint_publish)
+        return split_names(self.checkpoint_publish)
 
 
-def listed(text: str) -> tuple[str, ...]:
+def split_names(text: str) -> tuple[str, ...]:
     """The names in a setting that are separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 

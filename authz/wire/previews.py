@@ -33,7 +33,7 @@ from authz.wire.values import (
 _DEFAULT_EXAMPLES, _DEFAULT_LARGEST = 1, 20
 
 
-def parse_limits(request: pb.PreviewPolicyRequest) -> tuple[int, int]:
+def parse_preview_limits(request: pb.PreviewPolicyRequest) -> tuple[int, int]:
     """How many examples and how many of the largest rows; 0 means the default."""
     for field, most in (("max_examples", MAX_EXAMPLES), ("max_largest", MAX_LARGEST)):
         if not 0 <= getattr(request, field) <= most:

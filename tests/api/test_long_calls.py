@@ -19,7 +19,7 @@ from sqlalchemy import select
 from authz.domain.ids import Subject, SubjectType
 from authz.engine import group_commit
 from authz.engine.group_commit import GroupCommitter
-from authz.engine.policy_cases import validate_files
+from authz.engine.policy_cases import prove_and_test
 from authz.store.database.engine import opened, read_transaction
 from authz.store.directory import SqlDirectory
 from authz.store.privacy.recipients import askers
@@ -128,7 +128,7 @@ async def test_a_policy_is_not_published_when_its_caller_is_no_longer_known_afte
     def slowly(*given: Any) -> Any:
         begun.set()
         assert may_end.wait(60)
-        return validate_files(*given)
+        return prove_and_test(*given)
 
     grant(sqlite_url, {"service:editor": "policy_editor"})
     async with asyncio.timeout(20):
@@ -138,7 +138,7 @@ async def test_a_policy_is_not_published_when_its_caller_is_no_longer_known_afte
                 await secured.policy.ReadPolicyVersions(plpb.ReadPolicyVersionsRequest(), metadata=editor)
                 break
             await asyncio.sleep(0.05)
-    monkeypatch.setattr("authz.engine.publish.validate_files", slowly)
+    monkeypatch.setattr("authz.engine.publish.prove_and_test", slowly)
     request = plpb.ApplyPolicyRequest(files=messages(with_rows("# reviewed")))
     applied = secured.policy.ApplyPolicy(request, metadata=editor, timeout=60)
     await asyncio.to_thread(begun.wait, 20)

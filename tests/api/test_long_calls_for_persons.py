@@ -16,7 +16,7 @@ from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.policy_cases import validate_files
+from authz.engine.policy_cases import prove_and_test
 from authz.store.directory import SqlDirectory
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -134,8 +134,8 @@ async def test_a_policy_is_not_published_when_its_person_loses_the_right_during_
     monkeypatch.setattr("authz.api.recheck.INTERVAL_S", 0)
     await campus(sqlite_service)
     grant(sqlite_url, {"user:other": "platform_admin"})  # since the last administrator stays
-    held = Held(validate_files)
-    monkeypatch.setattr("authz.engine.publish.validate_files", held)
+    held = Held(prove_and_test)
+    monkeypatch.setattr("authz.engine.publish.prove_and_test", held)
     request = plpb.ApplyPolicyRequest(files=messages(with_rows("# reviewed")))
     applied = sqlite_service.policy.ApplyPolicy(request, metadata=acting_for("root"), timeout=60)
     await asyncio.to_thread(held.begun.wait, 20)

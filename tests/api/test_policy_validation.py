@@ -163,7 +163,7 @@ async def test_validating_only_stores_nothing(sqlite_service: Service) -> None:
 @pytest.mark.parametrize(
     ("slow", "call", "request_"),
     [
-        ("publish.validate_files", "ValidatePolicy", ppb.ValidatePolicyRequest(files=messages(CLOSED))),
+        ("publish.prove_and_test", "ValidatePolicy", ppb.ValidatePolicyRequest(files=messages(CLOSED))),
         ("publish.prove_files", "ReadPolicyVersion", ppb.ReadPolicyVersionRequest(include_certificate=True)),
         ("compare.diff_files", "DiffPolicyVersions", ppb.DiffPolicyVersionsRequest()),
     ],

@@ -40,7 +40,7 @@ from authz.wire.policies import (
     version_message,
     warning_messages,
 )
-from authz.wire.previews import parse_limits, preview_message
+from authz.wire.previews import parse_preview_limits, preview_message
 from authz.wire.values import parse_time
 from authz.wire.writes import parse_reason
 
@@ -163,7 +163,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     ) -> None:
         """Stream who would gain and lose what. The answer names people."""
         source = parse_source(request.files, request.number, files_field="files", number_field="number")
-        max_examples, max_largest = parse_limits(request)
+        max_examples, max_largest = parse_preview_limits(request)
         scope = parse_policy_scope(request.course_id)
         await require_policy_edit(call, self.rights, scope)
         await self.previewer.preview(
