@@ -12,11 +12,11 @@ from authz.access.principal import Principal
 from authz.api.call import AnsweredQuestion, Call, Method, new_ids
 from authz.audit.decision_log import DecisionLog
 from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES, DecisionEntry
+from authz.domain.decisions import AI_PROCESS
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.instants import US_PER_S, Instant
 from authz.wire.named import action_named, resource_named, subject_named
 
-_AI_PROCESS = "ai_process"
 MAX_UNAUTHENTICATED_PER_S = 10
 """Maximum entries in a second of the clock, in each process. The metrics of calls count all."""
 
@@ -87,7 +87,7 @@ class DecisionRecorder:
         return (
             self._log.samples()
             or not decided.decision.allowed
-            or question.action == _AI_PROCESS
+            or question.action == AI_PROCESS
             or question.purpose == PURPOSE_AI_RESPONSE
         )
 

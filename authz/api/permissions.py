@@ -12,7 +12,7 @@ from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call
 from authz.domain.consistency import MINIMIZE_LATENCY
-from authz.domain.decisions import STRUCTURAL_TYPES, Question
+from authz.domain.decisions import AI_PROCESS, STRUCTURAL_TYPES, Question
 from authz.domain.entities import (
     KINDS,
     AccessTokenKey,
@@ -36,7 +36,6 @@ LEARN_REASONS = "learn_reasons"
 APPLY_POLICY = "apply_policy"
 ERASE_SUBJECT = "erase_subject"
 
-_AI_PROCESS = "ai_process"
 _READ = frozenset(
     EntityKind(kind)
     for kind in ("course", "session", "membership", "resource", "share", "account", "access_token")
@@ -58,11 +57,11 @@ def require_to_learn(call: Call, action: str, purpose: str) -> None:
 
 def require_to_learn_all(call: Call, purpose: str) -> None:
     """As `require_to_learn`, for an answer about every action."""
-    require_to_learn(call, _AI_PROCESS, purpose)
+    require_to_learn(call, AI_PROCESS, purpose)
 
 
 def _is_for_ai(action: str, purpose: str) -> bool:
-    return action == _AI_PROCESS and purpose == PURPOSE_AI_RESPONSE
+    return action == AI_PROCESS and purpose == PURPOSE_AI_RESPONSE
 
 
 def permission_to_write(key: Key) -> str:

@@ -10,16 +10,16 @@ from pathlib import Path
 import typer
 
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
+from authz.domain.origin import MAX_REASON_LENGTH
 from authz.importers.report import RowFault, Sourced, place, printable
 
 FAULTS_EXIT_CODE = 1
 _MAX_LISTED = 50
-_MAX_REASON_LENGTH = 1024
 
 
 def import_reason(path: Path) -> str:
     """The reason that the change log gives for an import."""
-    return printable(f"import of {path.name}")[:_MAX_REASON_LENGTH]
+    return printable(f"import of {path.name}")[:MAX_REASON_LENGTH]
 
 
 def print_capped(label: str, lines: Iterable[str]) -> None:

@@ -15,6 +15,8 @@ from authz.domain.ports import Page
 
 REFUSED_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 """The status of a call that was refused because of its caller."""
+EVERY_ACTION = "*"
+"""The action of an entry that stands for all actions, which were all denied."""
 UNLOGGED_WRITES = ("ForgetReplica", "ForgetWatcher")
 """Methods that change what the change log does not have."""
 

@@ -17,6 +17,8 @@ MAX_FILES = 256
 MAX_FILES_BYTES = 1 << 20
 """Of the text of all files together, so that a version fits into one message of the API."""
 
+NO_FILES = "{}"
+"""The text of no files: what stands for those of a version or a draft that is listed without them."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){0,3}")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _decoder = msgspec.json.Decoder(dict[str, str])

@@ -10,14 +10,13 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, in
 
 from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, PolicyDraft, Publication
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, NotFoundError
+from authz.domain.files import NO_FILES
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.instants import Instant
 from authz.store.database.engine import read_transaction, write_transaction
 from authz.store.log.reader import lock_head
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import policy_drafts as table
-
-_NO_FILES = "{}"
 
 
 class Drafts:
@@ -59,7 +58,7 @@ class Drafts:
             rows = connection.execute(those).mappings().all()
             if not rows:
                 _require_course(connection, scope)
-        return tuple(_draft({**row, "files": _NO_FILES}) for row in rows)
+        return tuple(_draft({**row, "files": NO_FILES}) for row in rows)
 
     def read(self, key: DraftKey) -> PolicyDraft:
         """Raises `NotFoundError` (DRAFT_NOT_FOUND)."""

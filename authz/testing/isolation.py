@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from authz.client import Client, ItemFault
-from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE
+from authz.domain.decisions import AI_PROCESS, COURSE_TYPE, CREATE_ACTION, SESSION_TYPE
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.lists import PlanKind
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 
-_JOIN, _AI_PROCESS = "join", "ai_process"
+_JOIN = "join"
 _TYPES = {ScopeKind.COURSE: COURSE_TYPE, ScopeKind.SESSION: SESSION_TYPE}
 
 
@@ -114,10 +114,10 @@ class LeakSearch:
                 yield self._leak(stranger, _JOIN, target, "AuthorizeSession", "")
 
     def _told_by_sources(self, stranger: Subject) -> Iterator[Leak]:
-        for found in self._client.authorize_sources(stranger, self._that_know(_AI_PROCESS)):
+        for found in self._client.authorize_sources(stranger, self._that_know(AI_PROCESS)):
             if found:
                 yield self._leak(
-                    stranger, _AI_PROCESS, found.resource, "AuthorizeSources", PURPOSE_AI_RESPONSE
+                    stranger, AI_PROCESS, found.resource, "AuthorizeSources", PURPOSE_AI_RESPONSE
                 )
 
     def _that_know(self, action: str) -> list[ResourceRef]:

@@ -9,6 +9,7 @@ import msgspec
 
 from authz.domain.entities import PolicyVersion, Versioned
 from authz.domain.errors import PolicyFault, PolicyWarning, malformed
+from authz.domain.files import NO_FILES
 from authz.domain.ids import PLATFORM, Scope, course_scope, parse_id
 from authz.domain.kinds.fields import MAX_NUMBER, validate_text
 from authz.domain.policy_changes import CellChange, PolicyDiff, PolicySource, sentences
@@ -20,7 +21,6 @@ from authz.wire.fields import parse_files
 MAX_VERSIONS_PER_PAGE = 100
 _MAX_AUTHOR_LENGTH = 256
 _MAX_FAULTS = 1000
-_NO_FILES = "{}"
 
 
 def parse_policy_scope(course_id: str) -> Scope:
@@ -67,7 +67,7 @@ def version_message(version: PolicyVersion, revision: int) -> common_pb2.PolicyV
 
 def summary_message(version: PolicyVersion, revision: int = 0) -> common_pb2.PolicyVersion:
     """A version without its files."""
-    return version_message(msgspec.structs.replace(version, files=_NO_FILES), revision)
+    return version_message(msgspec.structs.replace(version, files=NO_FILES), revision)
 
 
 def diff_message(found: PolicyDiff) -> pb.DiffPolicyVersionsResponse:

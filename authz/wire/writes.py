@@ -8,15 +8,13 @@ from typing import TypeVar
 from authz.domain.errors import AuthzError, InvalidArgumentError, malformed
 from authz.domain.ids import PLATFORM, Scope, Subject, parse_id
 from authz.domain.mutations import Mutation, Precondition, WriteRequest
-from authz.domain.origin import Origin
+from authz.domain.origin import MAX_REASON_LENGTH, Origin
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import parse_mutation, parse_precondition
 from authz.wire.values import parse_scope, parse_subject
 
 MessageT = TypeVar("MessageT", pb.Mutation, pb.Precondition)
 ParsedT = TypeVar("ParsedT")
-
-_MAX_REASON_LENGTH = 1024
 
 
 def parse_mutations(request: pb.WriteRequest) -> Iterator[Mutation]:
@@ -61,8 +59,8 @@ def parse_member(request: pb.RemoveMemberRequest) -> tuple[Subject, Scope]:
 
 def parse_reason(text: str) -> str:
     """Why something is written, as the change log keeps it."""
-    if len(text) > _MAX_REASON_LENGTH or not text.isprintable():
-        problem = f"has {len(text)} characters; at most {_MAX_REASON_LENGTH} printable ones are kept"
+    if len(text) > MAX_REASON_LENGTH or not text.isprintable():
+        problem = f"has {len(text)} characters; at most {MAX_REASON_LENGTH} printable ones are kept"
         raise malformed("reason", problem)
     return text
 

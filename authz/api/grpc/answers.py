@@ -10,6 +10,7 @@ import structlog
 from authz.api.call import AnsweredQuestion, Call, new_ids
 from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
+from authz.domain.decision_log import EVERY_ACTION
 from authz.domain.decisions import Decision, Question, Reason, Verdict
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
@@ -22,7 +23,6 @@ log = structlog.get_logger()
 
 _NO_ROLE_REASONS = (Reason.NOT_A_MEMBER, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
 """Reasons that together tell what is registered, and where: all NOT_A_MEMBER without the right to know."""
-_EVERY_ACTION = "*"
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
 
 
@@ -44,7 +44,7 @@ def note_actions(call: Call, question: Question, found: Mapping[str, Decision]) 
     if call.decided is None:
         return
     allowed = [(action, each) for action, each in found.items() if each.allowed]
-    noted = allowed or [(_EVERY_ACTION, each) for each in found.values()][:1]
+    noted = allowed or [(EVERY_ACTION, each) for each in found.values()][:1]
     for action, decision in noted:
         call.decided.append(AnsweredQuestion(msgspec.structs.replace(question, action=action), decision))
 

@@ -12,7 +12,7 @@ import msgspec
 
 from authz.api.call import Call
 from authz.api.grpc.answers import Answers, note_actions
-from authz.domain.decisions import Decision, Question
+from authz.domain.decisions import AI_PROCESS, Decision, Question
 from authz.domain.entities import Session, SessionKey
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.facts import PURPOSE_AI_RESPONSE
@@ -29,7 +29,7 @@ from authz.wire.errors import status_of
 
 _JOIN = "join"
 _IN_SESSION = ("present", "moderate", "record")
-_AI_REQUEST_QUESTIONS = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
+_AI_REQUEST_QUESTIONS = (("read", ""), (AI_PROCESS, PURPOSE_AI_RESPONSE))
 """The subject of an AI response must be allowed to read each source, and the source must be open to AI."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from authz.domain.decision_log import DecisionEntry, DecisionQuery, DecisionTable
+from authz.domain.decision_log import EVERY_ACTION, DecisionEntry, DecisionQuery, DecisionTable
 from authz.domain.decisions import Question
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.ids import ResourceRef, parse_subject
@@ -15,7 +15,6 @@ from authz.engine.check import Checker
 
 MAX_RECENT = 5000
 _PAGE_SIZE = 1000
-_EVERY_ACTION = "*"
 
 
 def read_recent(table: DecisionTable) -> list[DecisionEntry]:
@@ -24,7 +23,7 @@ def read_recent(table: DecisionTable) -> list[DecisionEntry]:
     token = ""
     for _ in range(MAX_RECENT // _PAGE_SIZE):
         page = table.read(DecisionQuery(), Page(_PAGE_SIZE, token))
-        found += [entry for entry in page.entries if entry.policy_version and entry.action != _EVERY_ACTION]
+        found += [entry for entry in page.entries if entry.policy_version and entry.action != EVERY_ACTION]
         token = page.next_token
         if not token:
             break
