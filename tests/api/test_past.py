@@ -20,9 +20,11 @@ from tests.api.test_course_policies import CLOSES, applied_in
 from tests.api.test_lists import COURSES, ROLES, STATES, STATUSES, USERS, VISIBILITIES, scope
 from tests.api.test_policies import applied
 from tests.policies import SHIPPED
+from tests.properties import LONG
 from tests.service import START, Service, info_of, reason_of
 
 STEP_US = 60_000_000
+ROUNDS = 600 if LONG else 75
 HOMES = [*(scope(course) for course in COURSES), *(scope(session=f"s-{course}") for course in COURSES)]
 NAMES = [("notebook", f"n{number}") for number in range(3)] + [
     ("material", f"m{number}") for number in range(3)
@@ -82,11 +84,11 @@ async def test_a_random_history_is_answered_as_it_was_then(service: Service) -> 
     await written(service, *(touch(course=pb.Course(id=course, state=STATES[0])) for course in COURSES))
     asked = []
     made = 0
-    for number in range(150):
+    for number in range(ROUNDS):
         service.now += STEP_US
-        if number in (50, 100):
+        if number in (ROUNDS // 3, ROUNDS * 2 // 3):
             await written(service, COURSE)
-            await applied_in(service, DENIES if number == 50 else CLOSES)
+            await applied_in(service, DENIES if number == ROUNDS // 3 else CLOSES)
         for mutation in (change(chance) for _ in range(3)):
             try:
                 await written(service, mutation)
@@ -105,7 +107,7 @@ async def test_a_random_history_is_answered_as_it_was_then(service: Service) -> 
             listed = await who(service, check)
             answer = comparable(await service.authorization.Check(check))
             asked.append((service.now, check, answer, [each.subject.id for each in listed.subjects]))
-    assert made > 200
+    assert made > ROUNDS * 4 // 3
     assert {answer.reason for _, _, answer, _ in asked} >= {
         apb.REASON_ROLE_GRANT,
         apb.REASON_NOT_A_MEMBER,
