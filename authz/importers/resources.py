@@ -18,7 +18,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.vocabulary import suggest
 from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced
-from authz.importers.tables import Record, malformed, parse_flag, read_csv, read_lines
+from authz.importers.tables import Record, malformed_line, parse_flag, read_csv, read_lines
 
 _RESOURCE = KINDS["resource"]
 COLUMNS = ("type", "id", "course_id", "session_id", *_RESOURCE.updatable)
@@ -50,7 +50,7 @@ def read_resources(
                 continue
             unknown = [column for column in record if column not in (*COLUMNS, *ignored)]
             if unknown:
-                raise malformed(
+                raise malformed_line(
                     path.name,
                     line if path.suffix == ".jsonl" else 1,
                     f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)}; to ignore it, add"
@@ -95,7 +95,9 @@ def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
         try:
             value: Any = msgspec.json.decode(text, type=dict[str, str | bool | None])
         except msgspec.DecodeError as error:
-            raise malformed(name, line, f"is not a JSON object of strings and booleans ({error})") from None
+            raise malformed_line(
+                name, line, f"is not a JSON object of strings and booleans ({error})"
+            ) from None
         yield line, {key: _as_text(each) for key, each in value.items()}
 
 

@@ -42,7 +42,7 @@ def read_csv(
     try:
         header = next(reader, None)
         if header is None:
-            raise malformed(name, 1, "is empty; its first line must have the column names")
+            raise malformed_line(name, 1, "is empty; its first line must have the column names")
         _require_columns(header, name, required, optional)
         wanted = {
             column: at
@@ -53,13 +53,15 @@ def read_csv(
         line = reader.line_num + 1
         for values in reader:
             if values and len(values) != width:
-                raise malformed(name, line, _other_width(len(values), width, reader.line_num - line))
+                raise malformed_line(name, line, _other_width(len(values), width, reader.line_num - line))
             if values:
                 row = {column: values[at] for column, at in columns}
                 yield line, row if any(map(str.strip, values)) else {}
             line = reader.line_num + 1
     except csv.Error as error:
-        raise malformed(name, line, f"is not CSV ({error}); look for a quote that is not closed") from None
+        raise malformed_line(
+            name, line, f"is not CSV ({error}); look for a quote that is not closed"
+        ) from None
 
 
 def read_lines(stream: IO[bytes], name: str) -> Iterator[str]:
@@ -74,12 +76,12 @@ def read_lines(stream: IO[bytes], name: str) -> Iterator[str]:
             line = text.readline(_MAX_LINE_LENGTH)
             if len(line) == _MAX_LINE_LENGTH:
                 problem = f"is a line of {_MAX_LINE_LENGTH} characters or more"
-                raise malformed(name, number, f"{problem}; look for a quote that is not closed")
+                raise malformed_line(name, number, f"{problem}; look for a quote that is not closed")
             if not line:
                 return
             yield line
     except UnicodeDecodeError:
-        raise malformed(name, *_not_utf8(stream)) from None
+        raise malformed_line(name, *_not_utf8(stream)) from None
 
 
 def _other_width(found: int, width: int, more_lines: int) -> str:
@@ -107,15 +109,15 @@ def _require_columns(header: list[str], name: str, required: Sequence[str], opti
     named = (*required, *optional)
     for column in filter(None, header):
         if "\0" in column:
-            raise malformed(name, 1, "has NUL characters, as UTF-16 does; save the file as UTF-8")
+            raise malformed_line(name, 1, "has NUL characters, as UTF-16 does; save the file as UTF-8")
         if header.count(column) > 1:
-            raise malformed(name, 1, f"has the column {quoted(column)} twice; remove one")
+            raise malformed_line(name, 1, f"has the column {quoted(column)} twice; remove one")
         meant = misspelt(column, named)
         if meant:
-            raise malformed(name, 1, f"has a column {quoted(column)}; did you mean `{meant}`?")
+            raise malformed_line(name, 1, f"has a column {quoted(column)}; did you mean `{meant}`?")
     for column in required:
         if column not in header:
-            raise malformed(name, 1, _without(column, header))
+            raise malformed_line(name, 1, _without(column, header))
 
 
 def _without(column: str, header: list[str]) -> str:
@@ -144,6 +146,6 @@ def parse_flag(text: str, *, field: str) -> bool:
     return flag
 
 
-def malformed(name: str, line: int, problem: str) -> InvalidArgumentError:
+def malformed_line(name: str, line: int, problem: str) -> InvalidArgumentError:
     """The error for a file that is malformed at a line."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{name}:{line}: {problem}", field=name)

@@ -19,7 +19,7 @@ from authz.domain.kinds.fields import validate_text
 from authz.v1 import authorization_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.fields import formatted, formatters_of, parse_type, parser_of
-from authz.wire.values import WireEnum, missing, parse_optional_id, parse_subject, quoted
+from authz.wire.values import WireEnum, ascii_excerpt, missing, parse_optional_id, parse_subject
 
 REASONS = WireEnum(pb.Reason.DESCRIPTOR, Reason)
 INACTIVE_REASONS = WireEnum(pb.InactiveReason.DESCRIPTOR, InactiveReason)
@@ -56,8 +56,8 @@ def parse_action(action: str) -> str:
     if not is_name(action):
         raise InvalidArgumentError(
             ErrorReason.UNKNOWN_ACTION,
-            f"`{quoted(action)}` is not the name of an action",
-            action=quoted(action),
+            f"`{ascii_excerpt(action)}` is not the name of an action",
+            action=ascii_excerpt(action),
         )
     return action
 

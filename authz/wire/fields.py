@@ -17,12 +17,12 @@ from authz.domain.kinds.fields import Field, FieldType, validate_text
 from authz.v1 import common_pb2 as pb
 from authz.wire.values import (
     WireEnum,
+    ascii_excerpt,
     duration_message,
     missing,
     parse_scope,
     parse_subject,
     parse_time,
-    quoted,
     scope_message,
     subject_message,
     time_message,
@@ -94,7 +94,9 @@ def parse_files(messages: Iterable[pb.PolicyFile], *, field: str) -> str:
     files: dict[str, str] = {}
     for message in messages:
         if message.name in files:
-            raise malformed(field, f"names the file `{quoted(message.name)}` twice; send each file once")
+            raise malformed(
+                field, f"names the file `{ascii_excerpt(message.name)}` twice; send each file once"
+            )
         files[message.name] = message.text
     require_files(files, field=field)
     return files_text(files)
@@ -110,7 +112,7 @@ def parse_type(text: str, *, field: str) -> str:
     if not text:
         raise missing(field)
     if not is_name(text):
-        raise malformed(field, f"`{quoted(text)}` is not the name of a type")
+        raise malformed(field, f"`{ascii_excerpt(text)}` is not the name of a type")
     return text
 
 

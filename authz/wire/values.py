@@ -35,7 +35,7 @@ def missing(field: str) -> InvalidArgumentError:
     return InvalidArgumentError(ErrorReason.MISSING_FIELD, f"{field} is missing; set it", field=field)
 
 
-def quoted(text: str) -> str:
+def ascii_excerpt(text: str) -> str:
     """The start of an input as ASCII, safe to show in a message or in metadata whatever the input holds."""
     return ascii(text[:_MAX_QUOTED_LENGTH])[1:-1]
 

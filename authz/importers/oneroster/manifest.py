@@ -9,7 +9,7 @@ import msgspec
 
 from authz.importers.archive import Archive
 from authz.importers.report import RowFault, quoted
-from authz.importers.tables import malformed, misspelt, read_csv
+from authz.importers.tables import malformed_line, misspelt, read_csv
 
 MANIFEST = "manifest.csv"
 ACADEMIC_SESSIONS = "academicSessions.csv"
@@ -75,16 +75,18 @@ def _stated(archive: Archive) -> dict[str, Mode]:
             name, value = record.get("propertyName", ""), record.get("value", "")
             if name == "oneroster.version" and not value.startswith(_VERSIONS):
                 problem = f"oneroster.version is {quoted(value)}; only 1.1 and 1.2 can be read"
-                raise malformed(MANIFEST, line, problem)
+                raise malformed_line(MANIFEST, line, problem)
             # Without its mode, a file would end no access by absence.
             meant = misspelt(name, names)
             if meant:
-                raise malformed(MANIFEST, line, f"has a property {quoted(name)}; did you mean `{meant}`?")
+                raise malformed_line(
+                    MANIFEST, line, f"has a property {quoted(name)}; did you mean `{meant}`?"
+                )
             if name not in names:
                 continue
             if value not in {Mode.ABSENT, Mode.BULK, Mode.DELTA}:
                 problem = f"{name} is {quoted(value)}; use `absent`, `bulk` or `delta`"
-                raise malformed(MANIFEST, line, problem)
+                raise malformed_line(MANIFEST, line, problem)
             if stated.setdefault(names[name], Mode(value)) is not Mode(value):
-                raise malformed(MANIFEST, line, f"states {name} again, with another mode; remove one")
+                raise malformed_line(MANIFEST, line, f"states {name} again, with another mode; remove one")
     return stated
