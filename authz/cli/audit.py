@@ -139,7 +139,8 @@ def _cells_of(entry: DecisionEntry) -> Sequence[str]:
         entry.subject,
         entry.action,
         entry.resource,
-        "allowed" if entry.allowed else "denied",
+        # A permitted call that ended with an error has let nobody in.
+        "denied" if not entry.allowed else "allowed" if entry.code == "OK" else "failed",
         entry.reason,
     )
 

@@ -12,7 +12,7 @@ import typer
 
 from authz.cli.connection import sqlite_file_of
 from authz.cli.server_settings import database_options
-from authz.domain.errors import malformed
+from authz.domain.errors import malformed, precondition_failed
 from authz.domain.instants import format_instant
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def verify(
     The change log and the logged decisions are compared with the checkpoints, the records with the change
     log.
 
-    Exit code: 0 unchanged, 1 tampering detected.
+    Exit code: 0 unchanged, 1 tampering detected, 2 records not compared, because an erasure is under way.
     """
     from authz.audit.notes import NoteVerifier
 
@@ -102,6 +102,10 @@ def verify(
         raise typer.Exit(FAULT_EXIT_CODE)
     _print_kept(max(each.size for each in signed), tree)
     _print_kept_decisions(max(each.decisions_size for each in signed), decisions)
+    if tree.records is None:
+        raise precondition_failed(
+            "an erasure rewrites the change log, so the records are not compared with it; verify again later"
+        )
 
 
 def _trees(
@@ -149,11 +153,7 @@ def _print_kept(anchored: int, tree: LogTree) -> None:
     if tree.size > anchored:
         rest = f"revisions {anchored + 1} to {tree.size}"
         print(f"{rest} are as they were committed, as far as the database says: no checkpoint has them")
-    if tree.records is None:
-        print(
-            "an erasure rewrites the change log, so the records are not compared with it; verify again later"
-        )
-    else:
+    if tree.records is not None:
         print(f"{tree.records} records are as the change log made them")
     if tree.through:
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 
 from authz.domain.entities import AccessToken, Share, kind_of
 from authz.domain.errors import malformed
-from authz.domain.exports import EXPORT_FORMAT, SubjectExport
+from authz.domain.exports import EXPORT_FORMAT, ExportSection, SubjectExport
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced
@@ -30,6 +31,13 @@ def read_subject_export(path: Path) -> ParsedSource:
         raise malformed(path.name, problem) from None
     if export.format != EXPORT_FORMAT:
         raise malformed(path.name, f"has the format `{export.format}`; this release reads `{EXPORT_FORMAT}`")
+    found = Counter(each.section for each in export.entries)
+    found[ExportSection.RECORDS] += len(export.records)
+    found[ExportSection.CHANGES] += len(export.changes)
+    for section, count in export.counts.items():
+        if found[section] != count:
+            problem = f"has {found[section]} items of {section}, and says {count}; export the subject again"
+            raise malformed(path.name, problem)
     parsed = ParsedSource([], [], [])
     for each in export.records:
         record: Any = each.record

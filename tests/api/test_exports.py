@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
@@ -24,6 +25,7 @@ from authz.domain.entities import (
     CourseState,
     Entity,
     Membership,
+    MembershipFilter,
     MembershipKey,
     Resource,
     RetainedData,
@@ -244,6 +246,13 @@ def test_the_page_shows_the_records_and_escapes_what_they_say(client: Client, ad
     assert "This page is complete." in printed.stdout
 
 
+def test_each_heading_of_the_page_comes_once(address: str) -> None:
+    printed = run("privacy", "export", "user:maya", "--format", "html", "--address", address)
+    headings = re.findall("<h2>(.*?)</h2>", printed.stdout)
+    assert "Courses, sessions and resources that your records refer to" in headings
+    assert len(headings) == len({*headings})
+
+
 def test_the_page_shows_what_names_a_person_besides_the_log_in_the_columns_of_changes() -> None:
     entry = ExportedEntry(ExportSection.CHANGES, "an erasure", "actor: service:dpo for user:ada")
     page = Cells()
@@ -266,6 +275,13 @@ def test_the_records_of_an_export_give_the_same_answers_in_an_empty_service(tmp_
         here = stack.enter_context(Client(address))
         with file.open("w") as written:
             written.writelines(f"{line}\n" for line in json_lines(there.privacy.export("user:maya")))
+        document = json.loads(file.read_text())
+        del document["records"][-1]
+        cut = tmp_path / "cut.json"
+        cut.write_text(json.dumps(document))
+        refused = run("import", "subject", cut, "--address", address)
+        assert (refused.returncode, [*here.read(MembershipFilter())]) == (2, [])
+        assert "has 9 items of RECORDS, and says 10; export the subject again" in refused.stderr
         imported = run("import", "subject", file, "--address", address)
         assert imported.stdout == "written 10, unchanged 0, failed 0\n", imported.stderr
         for service in (there, here):

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import Column, Connection, Text, delete, insert, literal_column, select, update
 
 from authz.domain.entities import Account, AccountStatus, Course, Membership
-from authz.domain.erasures import subject_mac
+from authz.domain.erasures import ErasureRequest, subject_mac
 from authz.domain.ids import course_scope
+from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.database.engine import open_engine, read_transaction, write_transaction
 from authz.store.log.leaves import LeafMaker
@@ -33,6 +34,7 @@ TABLES = (
     _erasures,
     _memberships,
     _accounts,
+    tables.erasure_steps,
 )
 """What an attempt changes; each after those that it refers to."""
 _changes, _revisions, _leaves, _counter = tables.changes, tables.revisions, tables.leaves, tables.counter
@@ -221,6 +223,14 @@ def one_record_more(subject_id: str, revision: int) -> Callable[[Connection], No
     return attempt
 
 
+def hidden_by_an_erasure(connection: Connection) -> None:
+    """A record that nobody wrote, and an erasure under way that the change log does not have."""
+    one_record_more("mallory", 4)(connection)
+    step = dict.fromkeys(("actor", "request_id"), "") | dict.fromkeys(("position", "steps"), 0)
+    names = {"pseudonym_type": "user", "pseudonym_id": "erased-00", "phase": "records"}
+    connection.execute(insert(tables.erasure_steps).values(counts="{}", kept="[]", **step, **names))
+
+
 def no_suspension(connection: Connection) -> None:
     connection.execute(delete(_accounts))
 
@@ -262,6 +272,10 @@ ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
     "what nobody can read": (unreadable, f"revision 4 {NOT_AS_COMMITTED}"),
     "a record that nobody wrote": (
         one_record_more("mallory", 4),
+        "membership user:mallory student in course:c is not in the change log",
+    ),
+    "a record that nobody wrote, behind an erasure": (
+        hidden_by_an_erasure,
         "membership user:mallory student in course:c is not in the change log",
     ),
     "a record that was deleted, put back": (
@@ -354,3 +368,16 @@ def test_texts_that_an_erasure_emptied_change_no_leaf_and_are_counted(untouched:
     found = untouched.verify("six")
     assert found.returncode == 0
     assert "2 texts are no longer complete, as after an erasure" in found.stdout
+
+
+def test_records_that_an_erasure_keeps_from_being_compared_are_no_success(untouched: History) -> None:
+    store = open_with(untouched.url)
+    request = ErasureRequest(subject=user("iris"), origin=Origin("service:dpo", "request 17"))
+    store.personal_data.begin_erasure(request)
+    found = untouched.verify("six")
+    assert found.returncode == 2
+    assert "the records are not compared" in found.stderr
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()
+    store.close()
+    assert untouched.verify("six").returncode == 0

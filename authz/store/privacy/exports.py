@@ -88,15 +88,15 @@ class Export:
         yield from self._renames()
 
     def _records(self) -> Iterator[ExportedRecord]:
-        """In the order in which they may be written: what others refer to first."""
+        """First what those about the subject refer to, so that they may be written in this order."""
         shared = _with_resource(has_subject(_SHARES, "subject", self._subject))
         owned = has_subject(_RESOURCES, "owner", self._subject)
         for name, wanted, relation in (
             ("course", _COURSES.c.id.in_(self._course_ids()), _CONTEXT),
             ("session", _SESSIONS.c.id.in_(self._session_ids()), _CONTEXT),
+            ("resource", and_(shared, or_(_RESOURCES.c.owner_id.is_(None), ~owned)), _CONTEXT),
             ("membership", has_subject(_MEMBERSHIPS, "subject", self._subject), _ABOUT),
             ("resource", owned, _ABOUT),
-            ("resource", and_(shared, or_(_RESOURCES.c.owner_id.is_(None), ~owned)), _CONTEXT),
             ("share", has_subject(_SHARES, "subject", self._subject), _ABOUT),
             ("share", _of_owned(owned), _ABOUT),
             ("account", has_subject(_ACCOUNTS, "subject", self._subject), _ABOUT),
