@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Text, delete, insert, literal_column, select, update
+from sqlalchemy import Column, Connection, Text, delete, func, insert, literal_column, select, update
 
 from authz.domain.entities import Account, AccountStatus, Course, Membership
 from authz.domain.erasures import ErasureRequest, subject_mac
 from authz.domain.ids import course_scope
 from authz.domain.origin import Origin
-from authz.store import tables
+from authz.store import Store, tables
 from authz.store.database.engine import open_engine, read_transaction, write_transaction
 from authz.store.log.leaves import LeafMaker
 from authz.store.log.reader import read_token_key
@@ -223,6 +223,11 @@ def one_record_more(subject_id: str, revision: int) -> Callable[[Connection], No
     return attempt
 
 
+def no_source(connection: Connection) -> None:
+    mutation(2, '"source_ref":"sis-7"', '"source_ref":""')(connection)
+    membership("ada", source_ref="")(connection)
+
+
 def hidden_by_an_erasure(connection: Connection) -> None:
     """A record that nobody wrote, and an erasure under way that the change log does not have."""
     one_record_more("mallory", 4)(connection)
@@ -274,6 +279,8 @@ ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
         one_record_more("mallory", 4),
         "membership user:mallory student in course:c is not in the change log",
     ),
+    "no reason": (column(5, reason=""), "revision 5 has lost a text, and nobody was erased since"),
+    "no source": (no_source, "revision 2 has lost a text, and nobody was erased since"),
     "a record that nobody wrote, behind an erasure": (
         hidden_by_an_erasure,
         "membership user:mallory student in course:c is not in the change log",
@@ -361,13 +368,23 @@ def test_nothing_is_signed_that_is_not_as_it_was_committed(untouched: History) -
 
 
 def test_texts_that_an_erasure_emptied_change_no_leaf_and_are_counted(untouched: History) -> None:
-    with write_transaction(untouched.engine) as connection:
-        column(5, reason="")(connection)
-        mutation(2, '"source_ref":"sis-7"', '"source_ref":""')(connection)
-        membership("ada", source_ref="")(connection)
+    store = open_with(untouched.url)
+    for person in ("ada", "maya"):
+        request = ErasureRequest(subject=user(person), origin=Origin("service:dpo", "request 17"))
+        store.personal_data.begin_erasure(request)
+    complete(store)
     found = untouched.verify("six")
-    assert found.returncode == 0
-    assert "2 texts are no longer complete, as after an erasure" in found.stdout
+    assert found.returncode == 0, found.stderr
+    # The reason of revision 5, the source in revision 2 and in what the erasure deleted.
+    assert "3 texts are no longer complete, as after an erasure" in found.stdout
+    write(store, remove(student("omar", "c").key), reason="report 18")
+    store.close()
+    with write_transaction(untouched.engine) as connection:
+        newest = connection.execute(select(func.max(_revisions.c.revision))).scalar_one()
+        column(newest, reason="")(connection)
+    found = untouched.verify("six")
+    assert found.returncode == 1
+    assert f"revision {newest} has lost a text, and nobody was erased since" in found.stderr
 
 
 def test_records_that_an_erasure_keeps_from_being_compared_are_no_success(untouched: History) -> None:
@@ -377,7 +394,12 @@ def test_records_that_an_erasure_keeps_from_being_compared_are_no_success(untouc
     found = untouched.verify("six")
     assert found.returncode == 2
     assert "the records are not compared" in found.stderr
-    while store.personal_data.erasure_progress() is not None:
-        store.personal_data.advance_erasure()
+    complete(store)
     store.close()
     assert untouched.verify("six").returncode == 0
+
+
+def complete(store: Store) -> None:
+    """Do every step of all erasures."""
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()

@@ -103,6 +103,7 @@ def read_trees(
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
     purge, leaf_maker, records = _last_purge(connection), LeafMaker(connection), _ReplayedRecords()
     tree, through, erased = RecomputedTree("revision {}", sizes), purge.through or 0, 0
+    incomplete: list[int] = []
     for revision, leaf, content in _revisions_with_leaves(connection):
         for row in () if content is None else content[1]:
             records.apply(revision, row["mutation"])
@@ -113,10 +114,15 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
         if content is not None:
             found = leaf_maker.leaf(*content, leaf.text_macs.split(" "), purged_hashes(leaf.purged))
             erased += found.erased
+            if found.erased:
+                incomplete.append(revision)
             if found.hash != leaf.hash or (leaf.purged and revision > through):
                 tree.report(f"revision {revision} is not as it was committed")
         elif revision > through:
             tree.report(f"revision {revision} is gone")
+    for revision in incomplete if records.are_comparable else ():
+        if revision > records.last_erasure:
+            tree.report(f"revision {revision} has lost a text, and nobody was erased since")
     for fault in _missing_changes(connection, purge):
         tree.report(fault)
     for fault in records.differences(connection) if records.are_comparable else ():
@@ -184,10 +190,10 @@ class _ReplayedRecords:
     """What the change log makes of the records: by key, the revision that last changed each, and the hash of
     the record then. In a temporary file, because a log may be of more records than the memory holds.
 
-    `compared` counts the records."""
+    `compared` counts the records. `last_erasure` is the last revision about an erasure, 0 for none."""
 
     def __init__(self) -> None:
-        self.compared = 0
+        self.compared = self.last_erasure = 0
         self._erasing: set[Key] = set()
         self._last = sqlite3.connect("", isolation_level=None)
         self._last.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -207,6 +213,7 @@ class _ReplayedRecords:
         except msgspec.MsgspecError:  # the revision is not as it was committed, which its leaf tells
             return
         if isinstance(change.target, Erasure):
+            self.last_erasure = revision
             is_under_way = change.target.status is ErasureStatus.ERASING
             (self._erasing.add if is_under_way else self._erasing.discard)(change.key)
         key = _encode(change.key)
