@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.known_subjects import note_unknown
+from authz.cli.known_subjects import note_if_unknown, note_unknown
 from authz.cli.options import TIME, OnlyKinds, OnlyResource, OnlySubject, OnlyWithin, parsed_option
 from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import DecisionEntry, LoggedChange
@@ -91,6 +91,7 @@ def changes(
         print_rows(_COLUMNS, map(_cells, shown))
     if first is None:
         note_unknown(context.client, subject, scope)
+        _note_if_unknown_principal(context, by)
 
 
 @on_server(app)
@@ -127,8 +128,14 @@ def decisions(
     if shown:
         return
     note_unknown(context.client, subject, None)
+    _note_if_unknown_principal(context, by)
     if not context.client.audit.logs_to_database():
         print(f"note: {_NOT_LOGGED}", file=sys.stderr)
+
+
+def _note_if_unknown_principal(context: Context, by: str | None) -> None:
+    if by is not None and by not in _WITHOUT_ID:
+        note_if_unknown(context.client, parse_subject(by))
 
 
 def _cells_of(entry: DecisionEntry) -> Sequence[str]:

@@ -18,7 +18,7 @@ def is_json_asked() -> bool:
 def print_fault(code: str, message: str, details: Mapping[str, object]) -> None:
     """Print a fault to standard error. `code` is the name of a gRPC status."""
     if is_json_asked():
-        told = json.dumps({"code": code, "message": message, "details": details}, ensure_ascii=False)
-        print(told, file=sys.stderr)
+        fault = json.dumps({"code": code, "message": message, "details": details}, ensure_ascii=False)
+        print(fault, file=sys.stderr)
     else:
         print(f"error: {message}", file=sys.stderr)

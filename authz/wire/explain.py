@@ -30,11 +30,11 @@ def parse_explain(m: pb.ExplainRequest) -> tuple[Question, Instant | None]:
     return parse_question(m, parse_action(m.action)), parse_time(m, "as_of", field="as_of")
 
 
-def explanation_message(told: Explanation, *, checked_at: str, decision_id: str) -> pb.ExplainResponse:
+def explanation_message(explanation: Explanation, *, checked_at: str, decision_id: str) -> pb.ExplainResponse:
     """An explanation as a message."""
-    trace, now, suspension = told.trace, told.decided_at, told.suspension
+    trace, now, suspension = explanation.trace, explanation.decided_at, explanation.suspension
     message = pb.ExplainResponse(
-        message=told.message,
+        message=explanation.message,
         decided_at=time_message(now),
         scopes=map(scope_message, trace.scopes),
         memberships=map(_membership_message, trace.memberships),
@@ -42,18 +42,18 @@ def explanation_message(told: Explanation, *, checked_at: str, decision_id: str)
         account_suspended_until=None if suspension is None else time_message(suspension.until),
         facts=()
         if trace.facts is None
-        else [_fact_message(each, trace.facts, told.inputs) for each in FACTS],
+        else [_fact_message(each, trace.facts, explanation.inputs) for each in FACTS],
         rules=[
             pb.ExplainedRule(rule=rule_message(each.rule), matches=each.matches, unmet_facts=each.unmet_facts)
             for each in trace.rules
         ],
         nearest_grants=[
             pb.NearestGrant(changes=[_change_message(change, now) for change in changes])
-            for changes in told.nearest_grants
+            for changes in explanation.nearest_grants
         ],
-        allowed_from=time_message(told.allowed_from),
+        allowed_from=time_message(explanation.allowed_from),
     )
-    fill_check_response(message.answer, told.decision, checked_at=checked_at, decision_id=decision_id)
+    fill_check_response(message.answer, explanation.decision, checked_at=checked_at, decision_id=decision_id)
     return message
 
 

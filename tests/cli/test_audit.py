@@ -158,6 +158,9 @@ def test_a_known_action_of_which_nothing_is_logged_is_no_error(address: str) -> 
     [
         ("audit changes --scope course:al", "note: there is no course:al; compare the id\n"),
         ("audit changes --subject user:omar", "note: no record names user:omar; compare the id\n"),
+        ("audit changes --by service:nosuch", "note: no record names service:nosuch; compare the id\n"),
+        ("audit decisions --by user:omar", "note: no record names user:omar; compare the id\n"),
+        ("audit changes --by unauthenticated --resource material:m", ""),
         ("memberships --scope session:s", "note: there is no session:s; compare the id\n"),
         ("sessions --course al", "note: there is no course:al; compare the id\n"),
         ("accounts --subject user:omar", "note: no record names user:omar; compare the id\n"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Question, Reason
-from authz.domain.effective_roles import EffectiveRoles, InactiveReason, MembershipTerms, effective_roles_of
+from authz.domain.effective_roles import EffectiveRoles, MembershipTerms, effective_roles_of
 from authz.domain.entities import (
     Account,
     AccountStatus,
@@ -334,64 +334,6 @@ def test_a_membership_is_told_with_the_time_from_which_it_is_in_effect(
     assert told == [f"if the membership as `student` in `course:algebra` were in effect ({why}"]
     allowed_from = explain(CHECKER, Campus(campus), Question(MAYA, "read", course), NOW).allowed_from
     assert (allowed_from is not None) is (BY_TIME in why)
-
-
-dates = st.sampled_from([None, -DAY, DAY, 2 * DAY])
-
-
-@st.composite
-def crowds(draw: st.DrawFn) -> list[Entity]:
-    """A course and its session with what Maya may hold there, on the platform and as an account."""
-    course = Course(id="algebra", state=draw(st.sampled_from(CourseState)))
-    session = Session(id="monday", course_id="algebra", open_to_course=draw(st.booleans()))
-    found: list[Entity] = [course, session]
-    for scope, roles in (
-        (HERE, ("student", "teacher", "auditor")),
-        (MONDAY, ("host", "guest")),
-        (PLATFORM, ("support_agent",)),
-    ):
-        for role in draw(st.lists(st.sampled_from(roles), unique=True, max_size=2)):
-            given_at: dict[str, Any] = {
-                name: None if days is None else NOW + days
-                for name in ("starts_at", "suspended_until")
-                for days in [draw(dates)]
-            }
-            ends_at = draw(st.sampled_from([None, NOW, NOW + 3 * DAY]))
-            starts_at = given_at["starts_at"]
-            if ends_at is not None and starts_at is not None and starts_at >= ends_at:
-                ends_at = None
-            status = draw(st.sampled_from(MembershipStatus))
-            found.append(
-                Membership(subject=MAYA, scope=scope, role=role, status=status, ends_at=ends_at, **given_at)
-            )
-    if draw(st.booleans()):
-        until = draw(st.sampled_from([None, NOW + DAY]))
-        found.append(Account(subject=MAYA, status=AccountStatus.SUSPENDED, suspended_until=until))
-    return found
-
-
-@examples(300)
-@given(crowds(), st.sampled_from([ResourceRef("session", "monday"), ResourceRef("course", "algebra")]))
-def test_check_the_trace_and_the_nearest_grants_give_the_same_reason(
-    entities: list[Entity], ref: ResourceRef
-) -> None:
-    action = "join" if ref.type == "session" else "update"
-    campus, question = Campus(entities), Question(MAYA, action, ref)
-    told = explain(CHECKER, campus, question, NOW)
-    assert told.decision == CHECKER.check(campus, question, NOW)
-    why = {(each.scope, each.terms.role): each.inactive_reason for each in told.trace.memberships}
-    if told.decision.verdict.inactive_reason is not None:
-        assert told.decision.verdict.inactive_reason in why.values()
-    for change in {change for changes in told.nearest_grants for change in changes}:
-        if change.kind is ChangeKind.MEMBERSHIP:
-            assert change.scope is not None
-            place = change.scope, change.roles[0]
-            assert change.inactive_reason is why[place]
-            if change.at is not None:
-                later = explain(CHECKER, campus, question, change.at)
-                given_ = {(each.scope, each.terms.role): each for each in later.trace.memberships}
-                draft = InactiveReason.DRAFT_COURSE
-                assert given_[place].gives or given_[place].inactive_reason is draft
 
 
 def test_who_is_not_a_member_is_told_which_roles_would_do() -> None:

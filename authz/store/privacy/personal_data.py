@@ -298,7 +298,7 @@ class PersonalData:
 
 
 def _require_confirmed(connection: Connection, subject: Subject, found: Sequence[Erasure]) -> None:
-    # A machine that clears its log later could not tell the subject from whoever has the id then.
+    # A machine that clears its files after the release would replace the new holder of the id, too.
     names = [each.pseudonym.id for each in found]
     erased_at = select(func.max(_STEPS.c.erased_at)).where(_STEPS.c.pseudonym_id.in_(names)).scalar_subquery()
     late = select(_REPLICAS.c.name).where(_REPLICAS.c.cleared < erased_at).order_by(_REPLICAS.c.name)
