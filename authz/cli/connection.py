@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +14,6 @@ import typer
 
 from authz.cli.options import DATABASE_FLAGS
 from authz.client import CallError, Client
-from authz.client.connection import Connection
-from authz.client.sync.transport import open_channel
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -71,9 +69,6 @@ _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
     "allow_unauthenticated": False,
 }
 """Settings of a server of one command: who may open the database needs no credential."""
-_NEEDS_DATABASE = "authz.v1.DirectoryService"
-"""The service whose health is that of the database."""
-_HEALTH_TIMEOUT_S = 1.0
 _SOCKET = "socket"
 """In a folder that no other user can open: the server of a command asks nobody for credentials."""
 
@@ -99,7 +94,7 @@ def connect(
             try:
                 yield client
             except CallError as error:
-                raise _with_address(error, address, channel) from None
+                raise _with_address(error, address) from None
         return
     from authz.runtime.embedded import embedded
     from authz.runtime.settings import load_settings
@@ -155,13 +150,10 @@ def _folder_for_sockets() -> str | None:
     return None if longest <= MAX_SOCKET_PATH_BYTES else "/tmp"  # noqa: S108  the folder gets a random name
 
 
-def _with_address(error: CallError, address: str, channel: Mapping[str, Any]) -> CallError:
-    """The error; that of a call which no server answered in time names the address, or the database."""
+def _with_address(error: CallError, address: str) -> CallError:
+    """The error; that of a call which no server answered in time names the address."""
     if error.reason or error.is_misconfigured:
         return error
-    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and _misses_database(address, channel):
-        text = f"the database of the server at `{address}` does not answer; see that it runs, then try again"
-        return CallError(error.code, "", text)
     messages = {
         grpc.StatusCode.DEADLINE_EXCEEDED: f"the server at `{address}` did not answer in time; try again,"
         " or set another `--address`",
@@ -169,19 +161,3 @@ def _with_address(error: CallError, address: str, channel: Mapping[str, Any]) ->
         f" `--address` or `--database` ({error.message})",
     }
     return CallError(error.code, "", messages[error.code]) if error.code in messages else error
-
-
-def _misses_database(address: str, channel: Mapping[str, Any]) -> bool:
-    """Whether the server reports that its database does not answer. False if it does not say."""
-    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-    from grpc_health.v1.health_pb2_grpc import HealthStub
-
-    fields = {name: value for name, value in channel.items() if name in Connection.__struct_fields__}
-    with open_channel(Connection(target=address, **fields)) as opened:
-        try:
-            answer = HealthStub(opened).Check(
-                HealthCheckRequest(service=_NEEDS_DATABASE), timeout=_HEALTH_TIMEOUT_S
-            )
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == HealthCheckResponse.NOT_SERVING)

@@ -46,7 +46,7 @@ class CallError(AuthzError):
     """A call that failed. `str(error)` names the input and the remedy if the server knew them.
 
     `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
-    the call did not reach a server, and `metadata` the fields of its `ErrorInfo`. `is_misconfigured` says
+    no server gave one, and `metadata` the fields of its `ErrorInfo`. `is_misconfigured` says
     that trying again does not help: client and server differ about TLS. `retry_after_s` is how long the
     server asks to wait before the call is made again; 0 if it does not say.
     """
