@@ -53,7 +53,6 @@ _WAITING_S = {
     "faults/test_database_file": 27,
     "runtime/test_liveness": 23,
     "api/test_shadow": 23,
-    "api/test_erasure_elsewhere": 21,
     "api/test_watch_ends": 19,
     "client/test_watch": 18,
     "api/test_erasure": 17,
@@ -66,6 +65,7 @@ _WAITING_S = {
     "replica/test_required": 12,
     "client/test_failures": 12,
     "store/database/test_watchdog": 11,
+    "api/test_erasure_elsewhere": 10,
 }
 """About how long the files take that mostly wait, in which processors idle unless others compute."""
 _COMPUTING_S = {

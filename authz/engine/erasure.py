@@ -28,7 +28,9 @@ _WAIT_S = 4.0
 """Maximum wait of a caller; the erasure continues without it."""
 _REPORT_INTERVAL_S = 0.5
 _REPORT_AGAIN_S = 600.0
-_CLEAR_AGAIN_S = 10.0
+_INITIAL_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 10.0
+"""Between two attempts to clear the files, each of which reads them from the beginning."""
 _NOT_CLEARED = (
     "erased subjects are still in a file of decisions; let this server write to the file and its folder"
 )
@@ -110,6 +112,7 @@ class ReplicaReporter:
         self._reported: int | None = None
         self._last_error = ""
         """The last failure to clear a file, which is logged once."""
+        self._backoff_s = _INITIAL_BACKOFF_S
         self._reported_at_s = 0.0
 
     async def run(self) -> None:
@@ -132,9 +135,10 @@ class ReplicaReporter:
                 if str(error) != self._last_error:
                     log.warning(_NOT_CLEARED, error=str(error))
                 self._last_error = str(error)
-                await asyncio.sleep(_CLEAR_AGAIN_S)
+                await asyncio.sleep(self._backoff_s)
+                self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
                 return
-            self._last_error = ""
+            self._last_error, self._backoff_s = "", _INITIAL_BACKOFF_S
         if self._name:
             await self._gate.run(partial(self._data.report_replica, self._name, cleared))
         self._reported, self._reported_at_s = cleared, time.monotonic()
