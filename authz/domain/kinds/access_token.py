@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import Annotated, TypeAlias
 
 import msgspec
 
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
-from authz.domain.kinds.fields import Id, MaxLength
+from authz.domain.kinds.fields import Digest, Id
 from authz.domain.kinds.kind import Filter, Kind, RecordKey
 from authz.domain.vocabulary import Vocabulary
 
 TOKEN_PREFIX = "authz_"  # noqa: S105  how every token begins, by which scanners of secrets find it
 _TEXT = re.compile(rf"{TOKEN_PREFIX}([0-9a-f]{{12}})_[0-9a-f]{{64}}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_Digest: TypeAlias = Annotated[str, MaxLength(64)]
 
 
 class AccessTokenKey(RecordKey, frozen=True, gc=False, tag="access_token_key"):
@@ -39,7 +37,7 @@ class AccessToken(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="
 
     id: Id
     subject: Subject
-    digest: _Digest
+    digest: Digest
     ends_at: Instant
 
     @property

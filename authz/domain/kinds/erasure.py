@@ -9,13 +9,12 @@ import msgspec
 
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
-from authz.domain.kinds.fields import MaxLength
+from authz.domain.kinds.fields import MaxLength, Reason
 from authz.domain.kinds.kind import Filter, Kind, RecordKey
 
 SERVICE = "PrivacyService"
 
 _Mac: TypeAlias = Annotated[str, MaxLength(64)]
-_Reason: TypeAlias = Annotated[str, MaxLength(1024)]
 
 
 class ErasureStatus(StrEnum):
@@ -49,7 +48,7 @@ class Erasure(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="eras
     mac: _Mac
     status: ErasureStatus
     started_at: Instant
-    reason: _Reason = ""
+    reason: Reason = ""
     released: bool = False
 
     @property

@@ -17,6 +17,7 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.files import validate_files
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, parse_id
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant
+from authz.domain.origin import MAX_REASON_LENGTH
 
 
 class FieldType(Enum):
@@ -49,6 +50,9 @@ TypeName: TypeAlias = Annotated[str, FieldType.TYPE]
 DurationUs: TypeAlias = Annotated[int, FieldType.DURATION]
 Number: TypeAlias = Annotated[int, FieldType.NUMBER]
 FilesText: TypeAlias = Annotated[str, FieldType.FILES]
+Reason: TypeAlias = Annotated[str, MaxLength(MAX_REASON_LENGTH)]
+Digest: TypeAlias = Annotated[str, MaxLength(64)]
+"""A SHA-256 in hexadecimal digits."""
 
 MAX_NUMBER = 2**53
 """Every number up to it is exact in JSON."""

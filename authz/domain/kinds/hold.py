@@ -9,10 +9,9 @@ import msgspec
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.kinds.erasure import SERVICE
-from authz.domain.kinds.fields import MaxLength
+from authz.domain.kinds.fields import MaxLength, Reason
 from authz.domain.kinds.kind import Filter, Kind, RecordKey
 
-_Reason: TypeAlias = Annotated[str, MaxLength(1024)]
 _Actor: TypeAlias = Annotated[str, MaxLength(512)]
 
 
@@ -29,7 +28,7 @@ class Hold(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="hold"):
     """A subject that nobody may erase, and whose data a purge keeps: why, who placed the hold, and when."""
 
     subject: Subject
-    reason: _Reason
+    reason: Reason
     actor: _Actor
     since: Instant
 

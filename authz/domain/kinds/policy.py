@@ -9,14 +9,12 @@ import msgspec
 from authz.domain.errors import malformed
 from authz.domain.ids import PLATFORM, Scope, ScopeKind
 from authz.domain.instants import Instant
-from authz.domain.kinds.fields import FilesText, MaxLength, Number
+from authz.domain.kinds.fields import Digest, FilesText, MaxLength, Number, Reason
 from authz.domain.kinds.kind import Filter, Kind, RecordKey
 from authz.domain.kinds.session import IN_SCOPE
 from authz.domain.vocabulary import Vocabulary
 
-_Digest: TypeAlias = Annotated[str, MaxLength(64)]
 _Author: TypeAlias = Annotated[str, MaxLength(256)]
-_Reason: TypeAlias = Annotated[str, MaxLength(1024)]
 
 SERVICE = "PolicyService"
 
@@ -41,11 +39,11 @@ class PolicyVersion(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag
 
     scope: Scope
     number: Number
-    digest: _Digest
+    digest: Digest
     files: FilesText
     format: Number
     author: _Author = ""
-    reason: _Reason = ""
+    reason: Reason = ""
     created_at: Instant | None = None
 
     @property
@@ -75,7 +73,7 @@ class PolicyActivation(msgspec.Struct, frozen=True, gc=False, tag_field="kind", 
 
     scope: Scope
     number: Number
-    digest: _Digest
+    digest: Digest
 
     @property
     def key(self) -> PolicyActivationKey:
