@@ -14,11 +14,11 @@ import msgspec
 
 from authz.domain.errors import FailedPreconditionError, precondition_failed
 from authz.policy.compile import CompiledPolicy
-from authz.policy.condition import Condition, both, parse_condition
+from authz.policy.condition import Condition, conjunction, parse_condition
 from authz.policy.invariants import Invariant
 from authz.policy.obligations import obligations
 from authz.policy.search import Refutation, ways_to_fail
-from authz.policy.situations import together
+from authz.policy.situations import closure
 
 Question: TypeAlias = tuple[Condition, tuple[Condition, ...]]
 """The start and the denies of an obligation: many obligations ask the same."""
@@ -78,14 +78,15 @@ def check_certificate(
 
 
 def _follows(start: Condition, denies: Sequence[Condition], because: Refutation) -> bool:
-    known = together(start)
+    known = closure(start)
     if known is None:
         return True
     if because.deny is None or not 0 <= because.deny < len(denies):
         return False
     ways = tuple(ways_to_fail(denies[because.deny], known))
     return len(ways) == len(because.escapes) and all(
-        _follows(both(known, way), denies, escape) for way, escape in zip(ways, because.escapes, strict=True)
+        _follows(conjunction(known, way), denies, escape)
+        for way, escape in zip(ways, because.escapes, strict=True)
     )
 
 

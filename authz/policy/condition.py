@@ -48,7 +48,7 @@ class Condition(msgspec.Struct, frozen=True, order=True):
         return f" {_AND} ".join(terms)
 
 
-def both(*conditions: Condition) -> Condition:
+def conjunction(*conditions: Condition) -> Condition:
     """The condition that holds when all of them do. Not disjoint if they contradict each other."""
     required = forbidden = 0
     for condition in conditions:

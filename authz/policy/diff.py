@@ -10,11 +10,11 @@ import msgspec
 from authz.domain.policy_changes import CellChange, PolicyDiff
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration
 from authz.policy.compile import CompiledPolicy
-from authz.policy.condition import Condition, both
+from authz.policy.condition import Condition, conjunction
 from authz.policy.file_changes import file_changes
 from authz.policy.regions import regions, simplest
 from authz.policy.rules import ANY
-from authz.policy.situations import situations_of, together
+from authz.policy.situations import closure, situations_of
 
 Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
 """The conditions of the denies and of the allows of a cell."""
@@ -125,7 +125,7 @@ def beyond(one: Clauses, other: Clauses) -> Iterator[Condition]:
     for allow in other[1]:
         yield from regions(allow, [*other[0], *one[1]])
         for deny in one[0]:
-            yield from regions(both(allow, deny), [*other[0]])
+            yield from regions(conjunction(allow, deny), [*other[0]])
 
 
 def _stopped(
@@ -135,7 +135,7 @@ def _stopped(
     for deny in new:
         for denies, allows in others:
             for allow in allows:
-                yield from regions(both(deny, allow), [*old, *denies])
+                yield from regions(conjunction(deny, allow), [*old, *denies])
 
 
 class _Reachable:
@@ -151,7 +151,7 @@ class _Reachable:
         possible = [
             region
             for region in found
-            if any(together(region, demands) is not None for demands in self._demands)
+            if any(closure(region, demands) is not None for demands in self._demands)
         ]
         return tuple(str(region) for region in simplest(possible))
 

@@ -22,7 +22,7 @@ from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.load import POLICY_FILE, compile_files
 from authz.policy.rules import ALLOW, ANY, unknown_fact
-from authz.policy.situations import together
+from authz.policy.situations import closure
 
 _ROW_FILES = (POLICY_FILE, COURSE_FILE)
 _ROLE, _TYPE, _ACTION = 1, 3, 4
@@ -139,7 +139,7 @@ def _condition(text: str) -> Condition:
         if negated:
             raise _invalid(f"negates `{name}`, which only a deny row may; add such a row for `{name}`")
     condition = parse_condition(text.strip())
-    if together(condition) is None:
+    if closure(condition) is None:
         raise _invalid(f"`{text}` never holds; leave out a fact")
     return condition
 
@@ -159,13 +159,13 @@ def _minimal(conditions: Sequence[Condition]) -> list[Condition]:
 
 
 def _implies(one: Condition, other: Condition) -> bool:
-    known = together(one)
+    known = closure(one)
     return known is None or other.follows_from(known)
 
 
 def _stops(clause: Clause, wanted: Sequence[Condition]) -> bool:
     """Whether a deny that names roles is in the way. Gates, which stop every role, stay as they are."""
-    return clause.rule.role != ANY and any(together(clause.condition, each) is not None for each in wanted)
+    return clause.rule.role != ANY and any(closure(clause.condition, each) is not None for each in wanted)
 
 
 def _scope_of(course: Course | None) -> str:

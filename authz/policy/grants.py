@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator
 from authz.domain.policy_changes import CellChange
 from authz.domain.vocabulary import RoleDeclaration
 from authz.policy.compile import CompiledPolicy
-from authz.policy.condition import both, parse_condition
+from authz.policy.condition import conjunction, parse_condition
 from authz.policy.diff import diff, given_by
 from authz.policy.regions import regions
-from authz.policy.situations import together
+from authz.policy.situations import closure
 
 
 def excesses(
@@ -90,6 +90,6 @@ def _have(
     denies = [clause.condition for denied, _ in clauses for clause in denied]
     allows = [clause.condition for _, allowed in clauses for clause in allowed]
     condition = parse_condition(when)
-    if any(together(both(condition, deny)) is not None for deny in denies):
+    if any(closure(conjunction(condition, deny)) is not None for deny in denies):
         return False
     return next(iter(regions(condition, allows)), None) is None

@@ -14,7 +14,7 @@ from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.rows import Faults
-from authz.policy.situations import together
+from authz.policy.situations import closure
 from authz.policy.size import MAX_INVARIANTS
 
 INVARIANTS_FILE = "invariants.toml"
@@ -148,7 +148,7 @@ class _Reader:
         if not self._known("fact", names, FACTS_BY_NAME):
             return Condition()
         condition = parse_condition(text)
-        if together(condition) is None:
+        if closure(condition) is None:
             self._fault(f"`when` never holds: `{text}` contradicts itself; remove a fact")
         return condition
 

@@ -9,11 +9,11 @@ from authz.domain.errors import PolicyWarning
 from authz.domain.facts import SHARED
 from authz.domain.ids import ScopeKind, parse_scope
 from authz.policy.compile import CompiledPolicy
-from authz.policy.condition import Condition, both
+from authz.policy.condition import Condition, conjunction
 from authz.policy.load import POLICY_FILE
 from authz.policy.rules import ANY, DENY, inheritors_of, targets_of
 from authz.policy.search import find_facts
-from authz.policy.situations import situations_of, together
+from authz.policy.situations import closure, situations_of
 
 _READ = "read"
 _WORK_ON_WHAT_IS_SEEN = ("moderate", "update", "delete", "share", "publish", "export")
@@ -79,13 +79,13 @@ class Cell:
         """Another rule of the effect that matches whenever the one at a position does."""
         clauses = self.denies if effect == DENY else self.allows
         own = next((clause for clause in clauses if clause.position == position), None)
-        known = None if own is None else together(own.condition)
+        known = None if own is None else closure(own.condition)
         if own is None or known is None:
             return None
         for other in clauses:
             if other is own or not other.condition.follows_from(known):
                 continue
-            back = together(other.condition)
+            back = closure(other.condition)
             is_same = back is not None and own.condition.follows_from(back)
             # Of two that match the same, the later is the one too many.
             if not is_same or other.position < position:
@@ -94,11 +94,11 @@ class Cell:
 
     def stopped_by(self, position: int) -> frozenset[str]:
         """The places of the denies that match whenever the allow at a position does."""
-        known = together(*(clause.condition for clause in self.allows if clause.position == position))
+        known = closure(*(clause.condition for clause in self.allows if clause.position == position))
         return frozenset(
             clause.rule.source
             for clause in self.denies
-            if known is not None and together(known, clause.condition) == known
+            if known is not None and closure(known, clause.condition) == known
         )
 
     def decided_by(self, position: int) -> Iterator[Condition]:
@@ -131,7 +131,7 @@ class Cell:
         for situation in situations_of(self.type_name, self.action):
             demands = situation.demands([self.role])
             if demands is not None:
-                found = find_facts(both(demands, *conditions), denies)
+                found = find_facts(conjunction(demands, *conditions), denies)
                 if isinstance(found, Condition):
                     yield found
 

@@ -27,7 +27,7 @@ from authz.domain.facts import ATTENDING
 from authz.domain.ids import ScopeKind
 from authz.domain.vocabulary import RoleDeclaration
 from authz.policy.compile import Clause, CompiledPolicy
-from authz.policy.condition import Condition, both
+from authz.policy.condition import Condition, conjunction
 from authz.policy.invariants import Gaining, Invariant, Never
 from authz.policy.rules import ANY
 from authz.policy.situations import Situation, situations_of
@@ -116,7 +116,7 @@ def _never(book: _Book, by_cell: Mapping[tuple[str, str], Sequence[Never]]) -> I
                 denies = book.denies(held, type_name, action)
                 for clause in clauses if demands is not None else ():
                     for invariant in invariants:
-                        start = both(demands or Condition(), invariant.when, clause.condition)
+                        start = conjunction(demands or Condition(), invariant.when, clause.condition)
                         yield Obligation(
                             invariant, book.course_id, held, type_name, action, situation, clause.rule,
                             start, denies,
@@ -135,7 +135,7 @@ def _gaining(book: _Book, invariant: Gaining) -> Iterator[Obligation]:
                 absent = Condition(deny.condition.required & ~ATTENDING, deny.condition.forbidden)
                 denies = book.denies(held, type_name, action)
                 for clause in clauses:
-                    start = both(demands, _NOT_ATTENDING, absent, clause.condition)
+                    start = conjunction(demands, _NOT_ATTENDING, absent, clause.condition)
                     yield Obligation(
                         invariant, book.course_id, held, type_name, action, situation, deny.rule,
                         start, denies, gained,

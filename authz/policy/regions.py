@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from authz.policy.condition import Condition, both
+from authz.policy.condition import Condition, conjunction
 from authz.policy.search import ways_to_fail
-from authz.policy.situations import together
+from authz.policy.situations import closure
 
 
 def regions(start: Condition, denies: Sequence[Condition]) -> Iterator[Condition]:
@@ -14,7 +14,7 @@ def regions(start: Condition, denies: Sequence[Condition]) -> Iterator[Condition
 
     No two of them hold together. Each names what follows from it, too.
     """
-    known = together(start)
+    known = closure(start)
     if known is None:
         return
     for deny in denies:
@@ -22,9 +22,9 @@ def regions(start: Condition, denies: Sequence[Condition]) -> Iterator[Condition
             continue
         escaped = known
         for way in ways_to_fail(deny, known):
-            yield from regions(both(escaped, way), denies)
+            yield from regions(conjunction(escaped, way), denies)
             # The next ways are for what this one leaves out.
-            escaped = both(escaped, Condition(way.forbidden, way.required))
+            escaped = conjunction(escaped, Condition(way.forbidden, way.required))
         return
     yield known
 
@@ -63,9 +63,9 @@ def _largest(conditions: set[Condition]) -> set[Condition]:
 
 def _shortest(condition: Condition) -> Condition:
     """Without the facts that follow from the others."""
-    meaning = together(condition)
+    meaning = closure(condition)
     for bit in (1 << place for place in range(condition.named.bit_length())):
         less = Condition(condition.required & ~bit, condition.forbidden & ~bit)
-        if together(less) == meaning:
+        if closure(less) == meaning:
             condition = less
     return condition

@@ -9,8 +9,8 @@ import msgspec
 from authz.domain.facts import FACTS, ComparedValues
 from authz.domain.predicates import Predicate, all_of, any_of, negation
 from authz.policy.compile import Clause, CompiledRules
-from authz.policy.condition import Condition, both
-from authz.policy.situations import together
+from authz.policy.condition import Condition, conjunction
+from authz.policy.situations import closure
 
 _ALWAYS = Condition()
 
@@ -29,7 +29,7 @@ class Residual(msgspec.Struct, frozen=True):
     @property
     def named(self) -> int:
         """The bits of the facts that the rules name."""
-        return both(*self.allows, *self.denies).named
+        return conjunction(*self.allows, *self.denies).named
 
     def predicate(self, values: ComparedValues) -> Predicate | None:
         """The same over the fields of a resource; None if it allows all of them."""
@@ -53,7 +53,7 @@ def _open(clauses: Iterable[Clause], certain: int, possible: int) -> frozenset[C
         if not (condition.required & ~possible or condition.forbidden & certain)
     }
     for each in sorted(found):
-        known = together(each)
+        known = closure(each)
         if known is None or any(other.follows_from(known) for other in found - {each}):
             found.remove(each)
     return frozenset(found)

@@ -15,7 +15,7 @@ from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.declarations import has_fields
 from authz.policy.rows import Faults, Row
-from authz.policy.situations import situations_of, together
+from authz.policy.situations import closure, situations_of
 
 ANY = "*"
 ALLOW, DENY = "allow", "deny"
@@ -138,9 +138,9 @@ def _check_can_match(
     if rule.type == API_TYPE and not _check_caller_rule(row, rule, vocabulary, faults):
         return
     condition = parse_condition(rule.condition)
-    if together(condition) is None:
+    if closure(condition) is None:
         terms = [part.strip() for part in rule.condition.split("&")]
-        pair = next(pair for pair in combinations(terms, 2) if together(*map(parse_condition, pair)) is None)
+        pair = next(pair for pair in combinations(terms, 2) if closure(*map(parse_condition, pair)) is None)
         faults.at(row, 5, f"`{pair[0]}` and `{pair[1]}` never hold together; remove one, or write two rows")
         return
     targets = list(targets_of(rule.type, rule.action, vocabulary))
@@ -179,6 +179,6 @@ def _check_caller_rule(row: Row, rule: Rule, vocabulary: Vocabulary, faults: Fau
 @cache
 def _can_hold(condition: Condition, type_name: str, action: str) -> bool:
     return any(
-        together(condition, Condition(forbidden=situation.impossible)) is not None
+        closure(condition, Condition(forbidden=situation.impossible)) is not None
         for situation in situations_of(type_name, action)
     )

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from authz.policy.condition import Condition, both
-from authz.policy.situations import together
+from authz.policy.condition import Condition, conjunction
+from authz.policy.situations import closure
 
 
 class Refutation(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -39,7 +39,7 @@ def find_facts(start: Condition, denies: Sequence[Condition]) -> Condition | Ref
     Facts that the result does not name do not matter: let them not hold. Exhaustive: each deny is escaped in
     every way that is left, the one with the fewest ways first.
     """
-    known = together(start)
+    known = closure(start)
     if known is None:
         return CONTRADICTION
     pending = [
@@ -53,7 +53,7 @@ def find_facts(start: Condition, denies: Sequence[Condition]) -> Condition | Ref
     _, place, ways = min(pending)
     escapes = []
     for way in ways:
-        found = find_facts(both(known, way), denies)
+        found = find_facts(conjunction(known, way), denies)
         if isinstance(found, Condition):
             return found
         escapes.append(found)

@@ -16,7 +16,7 @@ from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, STRUCTURAL_TYPES
 from authz.domain.facts import ALL_FACTS, ATTENDING, COURSE_ARCHIVED, FACTS, consequences
 from authz.domain.ids import ScopeKind
 from authz.domain.vocabulary import API_TYPE, RoleDeclaration
-from authz.policy.condition import Condition, both
+from authz.policy.condition import Condition, conjunction
 
 _RESOURCE_FACTS = reduce(or_, (fact.bit for fact in FACTS if fact.is_of_resource))
 _WITHOUT = {
@@ -80,8 +80,8 @@ def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
     )
 
 
-def together(*conditions: Condition) -> Condition | None:
-    """What holds and what does not when all the conditions hold, with all that follows; None if never."""
-    all_of_them = both(*conditions)
-    found = consequences(all_of_them.required, all_of_them.forbidden)
+def closure(*conditions: Condition) -> Condition | None:
+    """The conjunction of the conditions, with all facts that follow from it; None if it never holds."""
+    start = conjunction(*conditions)
+    found = consequences(start.required, start.forbidden)
     return None if found is None else Condition(*found)

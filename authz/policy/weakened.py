@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from authz.domain.errors import PolicyWarning
 from authz.domain.vocabulary import Vocabulary
-from authz.policy.condition import both
+from authz.policy.condition import conjunction
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, Never
 
 
@@ -43,5 +43,5 @@ def _uncovered(before: Invariant, after: Invariant, vocabulary: Vocabulary) -> I
     if isinstance(before, Never) and isinstance(after, Never):
         # A role leaves an invariant also by a rank that is no longer below the one it names.
         yield from (f"`{role}`" for role in sorted(before.roles - after.roles) if role in vocabulary.roles)
-        if both(before.when, after.when) != before.when:
+        if conjunction(before.when, after.when) != before.when:
             yield f"every case when `{before.when}`" if before.when.named else "every case"

@@ -27,7 +27,7 @@ from authz.policy.course import (
 from authz.policy.invariants import read_invariants
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
-from authz.policy.situations import together
+from authz.policy.situations import closure
 from tests.policies import POLICY, SHIPPED, written
 from tests.policy.reference import decide, reference_enforcer
 from tests.policy.test_reference import DECLARATIONS, FACTS, ROLES, TYPES, policies
@@ -174,7 +174,7 @@ def rows_of_a_course(draw: st.DrawFn) -> list[str]:
         effect = draw(st.sampled_from(["allow", "deny"]))
         names = draw(st.lists(st.sampled_from(FACTS), max_size=3, unique=True))
         condition = " & ".join("!" * (effect == "deny" and draw(st.booleans())) + name for name in names)
-        if together(parse_condition(condition)) is not None:
+        if closure(parse_condition(condition)) is not None:
             rows.add(f"p, {role}, course:a, {type_name}, {action}, {condition}, {effect}")
     return sorted(rows)
 
@@ -212,7 +212,7 @@ CHOICES = [
         ("attending", "deny"),
         ("!own & !shared_view", "deny"),
     )
-    if together(parse_condition(condition)) is not None
+    if closure(parse_condition(condition)) is not None
 ]
 
 

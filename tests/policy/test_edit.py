@@ -12,7 +12,7 @@ from authz.policy.condition import parse_condition
 from authz.policy.diff import diff
 from authz.policy.edit import edit_files, rebase_files
 from authz.policy.load import POLICY_FILE, compile_files
-from authz.policy.situations import together
+from authz.policy.situations import closure
 from tests.policies import SHIPPED
 from tests.properties import examples
 
@@ -160,7 +160,7 @@ def test_whatever_cell_is_set_the_diff_is_of_this_cell_and_of_heirs_alone(
     wanted = [parse_condition(text) for text in when]
     for one, other in ((got, wanted), (wanted, got)):
         for condition in one:
-            known = together(condition)
+            known = closure(condition)
             assert known is None or any(each.holds(known.required) for each in other)
 
 

@@ -13,7 +13,7 @@ from authz.policy.condition import Condition
 from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.grants import excesses
 from authz.policy.load import compile_files
-from authz.policy.situations import situations_of, together
+from authz.policy.situations import closure, situations_of
 from tests.facts import bits
 from tests.policies import POLICY, with_rows
 from tests.properties import examples
@@ -35,7 +35,7 @@ def can_be(facts: int, roles: tuple[str, ...]) -> bool:
     exactly = Condition(facts, bits(*FACTS) & ~facts)
     declared = [POLICY.vocabulary.roles[name] for name in roles]
     demanded = [each.demands(declared) for each in situations_of("notebook", "read")]
-    return any(each is not None and together(exactly, each) is not None for each in demanded)
+    return any(each is not None and closure(exactly, each) is not None for each in demanded)
 
 
 def in_course(rows: list[str]) -> CompiledPolicy:

@@ -22,7 +22,7 @@ from authz.policy.invariants import Gaining, Invariant, Never, read_invariants
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
 from authz.policy.search import Refutation
-from authz.policy.situations import Situation, situations_of, together
+from authz.policy.situations import Situation, closure, situations_of
 from tests.facts import bits
 from tests.policies import POLICY, SHIPPED, written
 from tests.policy.reference import reference_enforcer
@@ -58,7 +58,7 @@ def conditions(draw: st.DrawFn, *, negated: bool) -> str:
     names = draw(st.lists(st.sampled_from(NAMES), max_size=2, unique=True))
     terms = ["!" * (negated and draw(st.booleans())) + name for name in names]
     text = " & ".join(terms)
-    return text if together(parse_condition(text)) is not None else ""
+    return text if closure(parse_condition(text)) is not None else ""
 
 
 @st.composite

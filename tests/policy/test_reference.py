@@ -17,7 +17,7 @@ from authz.domain.facts import ALL_FACTS, FACTS_BY_NAME, fact_names
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.policy.condition import parse_condition
 from authz.policy.load import load_policy, policy_directory
-from authz.policy.situations import together
+from authz.policy.situations import closure
 from tests.facts import BITS, bits
 from tests.policies import POLICY, written
 from tests.policy.reference import decide, reference_enforcer
@@ -129,7 +129,7 @@ def policies(draw: st.DrawFn) -> str:
         effect = draw(st.sampled_from(["allow", "allow", "deny"]))
         names = draw(st.lists(st.sampled_from(FACTS), max_size=3, unique=True))
         condition = " & ".join("!" * (effect == "deny" and draw(st.booleans())) + name for name in names)
-        if together(parse_condition(condition)) is None:
+        if closure(parse_condition(condition)) is None:
             continue  # refused when it is loaded
         rules.add(f"p, {role}, {scope}, {type_name}, {action}, {condition}, {effect}")
     return "\n".join([*lines, *sorted(rules or ["p, *, *, *, *, , allow"])]) + "\n"
