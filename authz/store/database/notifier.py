@@ -16,8 +16,8 @@ from authz.domain.ports import CommitNotifier
 from authz.store.database.failures import translated
 from authz.store.tables import REVISIONS_CHANNEL, counter
 
-_INITIAL_POLL_S = 0.004
-_MAX_POLL_S = 0.008
+_INITIAL_BACKOFF_S = 0.004
+_MAX_BACKOFF_S = 0.008
 _HEAD = str(select(counter.c.revision))
 
 
@@ -107,7 +107,7 @@ class SqliteNotifier(CommitNotifier):
 
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
         deadline = time.monotonic() + timeout_s
-        backoff_s = _INITIAL_POLL_S
+        backoff_s = _INITIAL_BACKOFF_S
         with translated():
             if self._connection is None:
                 self._connection = _connect(self._engine)
@@ -117,7 +117,7 @@ class SqliteNotifier(CommitNotifier):
                 if head != held() or left_s <= 0 or self._woken.wait(min(backoff_s, left_s)):
                     self._woken.clear()
                     return
-                backoff_s = min(2 * backoff_s, _MAX_POLL_S)
+                backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
     def wake(self) -> None:
         self._woken.set()
