@@ -16,7 +16,8 @@ from authz.domain.retention import DAY_US
 from authz.store import Store, tables
 from authz.store.database.engine import write_transaction
 from tests.cli.commands import run
-from tests.cli.test_audit_tree import History, column, mutation, removed
+from tests.cli.forgeries import column, mutation, removed
+from tests.cli.test_audit_tree import History
 from tests.databases import create_sqlite
 from tests.store.directory import Clock, create, open_with, remove, student, touch, user, write
 from tests.store.retention import YEAR_US, purge
