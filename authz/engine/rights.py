@@ -189,13 +189,12 @@ class PersonRights:
                 raise refused
 
     async def require_rank(self, person: Subject | None, subjects: Iterable[Subject]) -> None:
-        """Raise `PermissionDeniedError` unless a person may give and take every role that other subjects have
-        on the platform."""
+        """Raise `PermissionDeniedError` unless a person may give and take every role that they have on the
+        platform."""
         if person is None:
             return
         snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
-        others = [each for each in subjects if each != person]
-        held = [key for each in others for key in _held(snapshot, each, PLATFORM, {ScopeKind.PLATFORM})]
+        held = [key for each in subjects for key in _held(snapshot, each, PLATFORM, {ScopeKind.PLATFORM})]
         if not held:
             return
         authority = await self._authority(person, EDIT_POLICY, PLATFORM)
@@ -322,7 +321,8 @@ def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> Pe
         return None
     return PermissionDeniedError(
         f"{person} may not give or take `{key.role}` in {key.scope}: its rank {rank} is not below"
-        f" {authority.rank}, that of {person} there; ask somebody of a higher rank",
+        f" {authority.rank}, that of {person} there; ask somebody of a higher rank,"
+        " or a caller that acts for nobody",
         permission=MANAGE_MEMBERS,
         scope=str(key.scope),
     )

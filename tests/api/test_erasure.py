@@ -298,9 +298,9 @@ def test_a_person_erases_nobody_whose_role_on_the_platform_the_person_may_not_ta
         assert held in [each.entity for each in everybody.read(MembershipFilter(subject=maya.subject))]
     roles = [each.entity for each in everybody.read(MembershipFilter(subject=maya.subject, scope=PLATFORM))]
     everybody.write([Mutation(Operation.DELETE, each.key) for each in roles])
-    everybody.with_options(acting_for=str(officer)).privacy.erase(
-        maya.subject, reason=REASON, orphan_resources=True
-    )
+    by_officer = everybody.with_options(acting_for=str(officer)).privacy
+    by_officer.erase(maya.subject, reason=REASON, orphan_resources=True)
+    by_officer.erase(officer, reason=REASON, orphan_resources=True)
 
 
 def test_the_command_prints_a_certificate_and_lists_it(maya: Person, address: str) -> None:
