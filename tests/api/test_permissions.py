@@ -347,6 +347,22 @@ async def test_who_may_do_everything_is_told_that_the_policy_lacks_the_permissio
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_who_may_not_grant_roles_erases_no_service(sqlite_url: str, tmp_path: Path) -> None:
+    roles = {"service:officer": "privacy_officer", "service:x": "checker", "user:maya": "platform_admin"}
+    grant(sqlite_url, {**roles, "service:root": "platform_admin", "user:omar": "platform_admin"})
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as secured:
+
+        async def erase(subject: pb.Subject, caller: str) -> grpc.aio.AioRpcError | None:
+            request = privacy_pb2.EraseSubjectRequest(subject=subject, reason="17", orphan_resources=True)
+            return await outcome_of(secured, "EraseSubject", request, ISSUER.jwt(caller))
+
+        refused = await erase(SERVICE, "officer")
+        assert refused is not None and info_of(refused).metadata["permission"] == "grant_roles"
+        assert await erase(MAYA, "officer") is None
+        assert await erase(SERVICE, "root") is None
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_proof_shows_nothing_of_a_log_that_its_caller_may_not_read(
     sqlite_url: str, tmp_path: Path
 ) -> None:

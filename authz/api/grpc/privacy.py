@@ -68,10 +68,15 @@ class PrivacyServicer:
         await self.exporter.export(subject, export_messages, send)
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
-        """Begin the erasure of a subject; any running server continues it. A person ends only roles on the
-        platform below the own rank."""
+        """Begin the erasure of a subject; any running server continues it.
+
+        A caller that may not grant roles erases no service: without its account and tokens, a service could
+        call nothing. A person ends only roles on the platform below the own rank.
+        """
         await require_of_person(call, self.rights)
         erasure = parse_erasure(request, call.origin(parse_given_reason(request.reason)))
+        if erasure.subject.type is SubjectType.SERVICE:
+            call.require(GRANT_ROLES)
         person = call.principal.on_behalf_of
         if erasure.subject != person:  # who ends their own roles gives nobody any
             await self.rights.require_rank(person, [erasure.subject])
