@@ -179,13 +179,14 @@ async def test_what_is_done_is_answered_as_done_though_its_person_has_lost_the_r
 
 
 @in_process
-async def test_who_is_renamed_by_themselves_hears_that_it_is_done(
-    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+async def test_who_is_erased_by_themselves_hears_that_it_is_done(
+    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("authz.api.recheck.INTERVAL_S", 0)
     await campus(sqlite_service)
-    root, moved = (pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name) for name in ("root", "moved"))
-    renames = ppb.RenameSubjectRequest(subject=root, to=moved, reason="married")
-    await sqlite_service.privacy.RenameSubject(renames, metadata=acting_for("root"))
-    repeated = sqlite_service.privacy.RenameSubject(renames, metadata=acting_for("root"))
+    grant(sqlite_url, {"user:other": "platform_admin"})  # since the last administrator stays
+    root = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="root")
+    erasure = ppb.EraseSubjectRequest(subject=root, reason="17", orphan_resources=True)
+    await sqlite_service.privacy.EraseSubject(erasure, metadata=acting_for("root"))
+    repeated = sqlite_service.privacy.EraseSubject(erasure, metadata=acting_for("root"))
     assert reason_of(await refused(repeated)) == "PERMISSION_MISSING"
