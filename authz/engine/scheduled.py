@@ -91,15 +91,22 @@ class ScheduledPublisher:
     async def _publish(self, draft: PolicyDraft, publication: Publication) -> None:
         if await self.draft_editor.delete_published(draft):
             return
-        if self.requires_caller or publication.caller is not None:
-            await self.rights.require_permission(publication.caller, self.permission)
+        require = partial(self._require_permitted, draft, publication)
+        await require()
         source = PolicySource(files=draft.files)
         await self.rights.require_publication(publication.person, source, draft.scope)
-        published = await self.draft_editor.publish(draft, publication)
+        published = await self.draft_editor.publish(draft, publication, require)
         assert published.active is not None  # noqa: S101  it was just published; narrows the type
         log.info(
             "draft published", draft=draft.id, scope=str(draft.scope), policy_version=published.active.number
         )
+
+    async def _require_permitted(self, draft: PolicyDraft, publication: Publication) -> None:
+        """Raise `PermissionDeniedError` once the caller or the person may not publish the draft any more. A
+        proof takes long, so this is asked again before the version is written."""
+        if self.requires_caller or publication.caller is not None:
+            await self.rights.require_permission(publication.caller, self.permission)
+        await self.rights.require_policy_edit(publication.person, draft.scope)
 
     async def _replace(self, draft: PolicyDraft, after: PolicyDraft) -> None:
         changed = msgspec.structs.replace(after, etag=draft.etag + 1)

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from authz.engine.policy_cases import prove_and_test
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import delete
 from tests.api.test_drafts import AUDITORS, WITHOUT_TESTS, created, edited, ids, published
+from tests.api.test_long_calls_for_persons import ROOT, Held, take_away
 from tests.api.test_policies import active, applied, refused
 from tests.api.test_rights import PLATFORM, acting_for, campus, given, membership, write
 from tests.callers import grant, revoke
 from tests.issuer import Issuer, bearer
 from tests.policies import CLOSED
-from tests.service import START, Service, reason_of, serve
+from tests.service import START, Service, in_process, reason_of, serve
 
 HOUR_US = 3_600_000_000
 TIMEOUT_S = 60
@@ -189,6 +192,26 @@ async def test_a_person_without_the_right_at_that_time_publishes_nothing(sqlite_
         delete(membership=membership("root", PLATFORM, "platform_admin")),
     )
     service.now += HOUR_US
+    assert "user:root has no edit_policy on platform" in await until(partial(failed, service))
+    assert await numbers(service) == [1]
+
+
+@in_process
+async def test_a_person_who_loses_the_right_during_the_proof_publishes_nothing(
+    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = sqlite_service
+    await campus(service)
+    await write(service, given("sue", PLATFORM, "platform_admin"))  # since the last administrator stays
+    grader = "role, grader, course, 25, no,"
+    draft = (await edited(service, await created(service), ppb.PolicyEdit(add_row=grader))).draft
+    await scheduled(service, draft, START + HOUR_US, metadata=acting_for("root"))
+    held = Held(prove_and_test)
+    monkeypatch.setattr("authz.engine.publish.prove_and_test", held)
+    service.now += HOUR_US
+    await asyncio.to_thread(held.begun.wait, TIMEOUT_S)
+    await asyncio.to_thread(take_away, sqlite_url, ROOT)
+    held.may_end.set()
     assert "user:root has no edit_policy on platform" in await until(partial(failed, service))
     assert await numbers(service) == [1]
 
