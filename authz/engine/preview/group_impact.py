@@ -73,7 +73,7 @@ class GroupImpact:
         self._corrections: dict[Relation, Correction] = {}
         self._known: dict[tuple[Correction, ...], _Forms] = {}
         self._shown: set[ResourceRef] = set()
-        self._common: tuple[AccessChange, ...] = ()
+        """The examples of those to whom no resource belongs."""
 
     def compute(self, everywhere: GroupImpact | None) -> Iterator[None]:
         """Find what changes. `everywhere` is the computed impact of `group` alone, if there is something
@@ -93,8 +93,8 @@ class GroupImpact:
             kind: sum(len(match.refs) for match in matches) for kind, matches in self._matches.items()
         }
         self._types = list(dict.fromkeys(name for group in found for name in group.cells_of_subject))
-        self._common, _ = self._forms((), ())
-        self._shown = {example.resource for change in self._common for example in change.examples}
+        common, _ = self._known[()] = self._forms((), ())
+        self._shown = {example.resource for change in common for example in change.examples}
 
     def changes_for(self, subject: Subject) -> tuple[AccessChange, ...]:
         """Every change of the subject's access in the tree. Mostly one object for all to whom it applies."""
@@ -107,8 +107,6 @@ class GroupImpact:
                 if correction.removed or correction.added:
                     corrections.append(correction)
                     refs.append(ref)
-        if not corrections:
-            return self._common
         if not self._shown.isdisjoint(refs):
             return _filled(self._forms(corrections, refs), refs)
         # The common examples stay, so all with as many resources of these kinds differ in their own alone.
