@@ -17,7 +17,8 @@ ACT_FOR = "act_for"
 class CallerRights(msgspec.Struct, frozen=True, gc=False):
     """The permissions of a principal: actions of the type `api`. None for all that there are.
 
-    `suspended` is the caller whose account is suspended, so that it has no roles; empty if none is.
+    `suspended` says that the caller is suspended, so that it has no roles, and how to end that; empty if it
+    is not.
     `undeclared` are the permissions to write resources that no role can have, because the policy declares the
     type and not the permission.
     """
@@ -58,10 +59,7 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
                 f" `{API_TYPE}`, and a row for the role that needs it"
             )
         if self.suspended:
-            why = (
-                f"the account of {self.suspended} is suspended; an operator can end that with"
-                f" `authz account restore {self.suspended}`"
-            )
+            why = self.suspended
         return PermissionDeniedError(
             f"`{self.holder}` may not call {method}: {why}",
             method=method,

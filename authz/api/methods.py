@@ -61,6 +61,9 @@ METHODS: Mapping[str, tuple[CallKind, str]] = {
     "HoldSubject": (CallKind.WRITE, "erase_subject"),
     "ReleaseHold": (CallKind.WRITE, "erase_subject"),
     "ReadHolds": (CallKind.READ, "erase_subject"),
+    "RestrictSubject": (CallKind.WRITE, "erase_subject"),
+    "LiftRestriction": (CallKind.WRITE, "erase_subject"),
+    "ReadRestrictions": (CallKind.READ, "erase_subject"),
     "ReadRetention": (CallKind.READ, "read_retention"),
     "SetRetention": (CallKind.WRITE, "set_retention"),
     # AuditService

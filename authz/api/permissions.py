@@ -85,6 +85,8 @@ def permission_to_read(kind: EntityKind) -> str:
     """What a caller needs to read the records of a kind; empty for those that `watch` alone lets it read."""
     if kind is EntityKind.HOLD:
         return ERASE_SUBJECT  # who is in a dispute concerns nobody who keeps a copy of the directory
+    if kind is EntityKind.RESTRICTION:
+        return "read_accounts"  # it takes roles away, as a suspended account does
     return f"read_{KINDS[kind].plural}" if kind in _READ else ""
 
 
@@ -119,11 +121,11 @@ class PolicyPermissions(Permissions):
         snapshot, checker = await self._active.get(MINIMIZE_LATENCY, deadline)
         now = self._clock.at(snapshot.state.committed_at)
         permissions = checker.permissions_of(snapshot, caller, now)
-        is_suspended = not permissions and snapshot.suspension(caller) is not None
+        suspension = None if permissions else snapshot.suspension(caller)
         return CallerRights(
             permissions=permissions,
             holder=principal.actor,
-            suspended=str(caller) if is_suspended else "",
+            suspended="" if suspension is None else suspension.remedy(caller),
             undeclared=checker.cached(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary)),
         )
 

@@ -26,6 +26,8 @@ def print_tree(explanation: Explanation) -> None:
     memberships = [_membership_line(each) for each in explanation.memberships]
     if explanation.account_suspended:
         memberships.append(f"the account is suspended{_until(explanation.account_suspended_until)}")
+    if explanation.restricted:
+        memberships.append("the processing of the person's data is restricted")
     nothing = "none" if explanation.answer.reason == Reason.NOT_A_MEMBER else "not looked at"
     _add(root, "memberships", memberships or [nothing])
     named = {name for each in explanation.rules for name in re.findall(r"[a-z_]+", each.rule.split(", ")[-2])}

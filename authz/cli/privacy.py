@@ -1,4 +1,4 @@
-"""`authz privacy …`: exports, renames, erases and holds a subject."""
+"""`authz privacy …`: exports, renames, erases, holds and restricts a subject."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from authz.domain.instants import format_instant
 from authz.domain.recipients import WatcherReport
 
 app = typer.Typer(
-    help="Export the data about a subject; rename or erase a subject; set how long data is kept.",
+    help="Export the data about a subject; rename, restrict or erase a subject; set how long data is kept.",
     no_args_is_help=True,
 )
 
@@ -255,6 +255,36 @@ def holds(context: Context) -> None:
         ("subject", "since", "by", "reason"),
         context.client.privacy.holds(),
         lambda each: (str(each.subject), format_instant(each.since), each.actor, each.reason),
+    )
+
+
+@on_server(app, prints_json=False)
+def restrict(context: Context, who: Who, why: Reason) -> None:
+    """Take all access from a subject and keep its data, while the data is in dispute."""
+    note_if_unknown(context.client, who)
+    context.client.privacy.restrict(who, reason=why)
+    print(f"{who} is restricted: {why}")
+
+
+@on_server(app, prints_json=False)
+def lift_restriction(context: Context, who: Who, why: Reason) -> None:
+    """End the restriction of a subject: its records give access again."""
+    context.client.privacy.lift_restriction(who, reason=why)
+    print(f"{who} is restricted no more")
+
+
+@on_server(app)
+def restrictions(context: Context) -> None:
+    """List all restrictions, with their reasons."""
+    context.show(
+        ("subject", "since", "by", "reason"),
+        context.client.privacy.restrictions(),
+        lambda each: (
+            str(each.restriction.entity.subject),
+            format_instant(each.restriction.entity.since),
+            each.actor,
+            each.reason,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from authz.client.arguments import as_number, as_seconds
 from authz.client.questions import Answer
-from authz.domain.entities import AccountKey, EntityKind, Key, MembershipKey, ShareKey
+from authz.domain.entities import AccountKey, EntityKind, Key, MembershipKey, RestrictionKey, ShareKey
 from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, SubjectType
 from authz.domain.tokens import latest
@@ -42,8 +42,8 @@ class DecisionCache:
     """Caches answers of `check` and `ask`, allowed and denied: `Client("…", cache=DecisionCache())`.
 
     The client reuses an answer until its `valid_until`, by the clock of this machine, or until the server
-    reports a change that may affect it: of the subject's memberships or account, of the resource or its
-    shares, or of a course, a session or a policy. The client watches for changes, and a cached answer
+    reports a change that may affect it: of the subject's memberships, account or restriction, of the resource
+    or its shares, or of a course, a session or a policy. The client watches for changes, and a cached answer
     includes every reported change. If the watch has been silent for `max_staleness_s`, or has a backlog, the
     client asks the server every time. So a revocation takes effect within that time plus the network delay,
     and normally at once. The cache holds at most `max_entries` answers (LRU). Use one cache per client.
@@ -154,7 +154,7 @@ def _is_over(valid_until: dt.datetime | None) -> bool:
 def _name_of(key: Key) -> str | None:
     """The subject or resource whose answers a change of a record may affect; None for all answers."""
     match key:
-        case MembershipKey(subject=subject) | AccountKey(subject=subject):
+        case MembershipKey(subject=subject) | AccountKey(subject=subject) | RestrictionKey(subject=subject):
             # What the caller may ask and learn depends on the roles of a service.
             return str(subject) if subject.type is SubjectType.USER else None
         case ResourceRef() | ShareKey(resource=ResourceRef()):

@@ -80,6 +80,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     memberships: tuple[ExplainedMembership, ...]
     account_suspended: bool
     account_suspended_until: dt.datetime | None
+    restricted: bool
     facts: tuple[ExplainedFact, ...]
     rules: tuple[ExplainedRule, ...]
     nearest_grants: tuple[tuple[NearestChange, ...], ...]
@@ -99,6 +100,7 @@ def explanation_of(message: pb.ExplainResponse) -> Explanation:
         memberships=tuple(map(_membership_of, message.memberships)),
         account_suspended=message.account_suspended,
         account_suspended_until=time_in(message, "account_suspended_until"),
+        restricted=message.restricted,
         facts=tuple(
             ExplainedFact(
                 name=each.name,

@@ -11,7 +11,7 @@ import msgspec
 
 from authz.domain.context import earliest_after
 from authz.domain.entities import CourseState, MembershipStatus
-from authz.domain.ids import ScopeKind
+from authz.domain.ids import ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import RoleDeclaration
 
@@ -53,13 +53,32 @@ Memberships: TypeAlias = tuple[MembershipTerms, ...]
 
 
 class Suspension(msgspec.Struct, frozen=True, gc=False):
-    """Of an account: until a time, or without an end."""
+    """Why a subject has no role anywhere: its account is suspended, until a time or without an end, or the
+    processing of its data is restricted, which has no end, or both."""
 
     until: Instant | None = None
+    of_account: bool = True
+    is_restriction: bool = False
 
     def is_effective(self, now: Instant) -> bool:
         """Whether the subject has no role anywhere at `now`."""
-        return self.until is None or now < self.until
+        return self.is_restriction or self.is_of_account(now)
+
+    def is_of_account(self, now: Instant) -> bool:
+        """Whether the account is suspended at `now`."""
+        return self.of_account and (self.until is None or now < self.until)
+
+    def remedy(self, subject: Subject) -> str:
+        """What it is, and how to end it, for whoever is refused because of it."""
+        if self.is_restriction:
+            return (
+                f"the data of {subject} is restricted; a privacy officer can end that with"
+                f" `authz privacy lift-restriction {subject} --reason WHY`"
+            )
+        return (
+            f"the account of {subject} is suspended; an operator can end that with"
+            f" `authz account restore {subject}`"
+        )
 
 
 class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):
@@ -137,8 +156,8 @@ def suspended_kinds(
 ) -> set[ScopeKind]:
     """The kinds of scopes whose memberships give no role at `now`, whatever they say.
 
-    A suspended account has no role anywhere. A suspension in the course or the session covers both; a
-    suspension on the platform covers only the platform.
+    A `suspension` takes every role away. One in the course or the session covers both; one on the platform
+    covers only the platform.
     """
     if suspension is not None and suspension.is_effective(now):
         return set(ScopeKind)
@@ -155,7 +174,7 @@ def effective_roles_of(
 ) -> EffectiveRoles:
     """The roles that a subject's memberships in a resource's course, its session and the platform give.
 
-    `suspension` is that of the subject's account.
+    `suspension` is that of the subject.
     """
     if len(memberships) == 1 and suspension is None:
         membership = memberships[0]

@@ -45,6 +45,7 @@ from authz.domain.kinds.policy import (
     PolicyVersionKey,
 )
 from authz.domain.kinds.resource import RESOURCE, Resource, ResourceFilter, Visibility
+from authz.domain.kinds.restriction import RESTRICTION, Restriction, RestrictionFilter, RestrictionKey
 from authz.domain.kinds.retention_rule import (
     RETENTION_RULE,
     RetainedData,
@@ -96,6 +97,9 @@ __all__ = [
     "PolicyVersionKey",
     "Resource",
     "ResourceFilter",
+    "Restriction",
+    "RestrictionFilter",
+    "RestrictionKey",
     "RetainedData",
     "RetentionRule",
     "RetentionRuleFilter",
@@ -130,6 +134,7 @@ class EntityKind(StrEnum):
     ERASURE = "erasure"
     RETENTION_RULE = "retention_rule"
     HOLD = "hold"
+    RESTRICTION = "restriction"
 
 
 KINDS = {
@@ -147,6 +152,7 @@ KINDS = {
         ERASURE,
         RETENTION_RULE,
         HOLD,
+        RESTRICTION,
     )
 }
 """By name, a container before what it contains: in this order records may be written."""
@@ -164,6 +170,7 @@ Entity: TypeAlias = (
     | Erasure
     | RetentionRule
     | Hold
+    | Restriction
 )
 Key: TypeAlias = (
     CourseKey
@@ -178,6 +185,7 @@ Key: TypeAlias = (
     | ErasureKey
     | RetentionRuleKey
     | HoldKey
+    | RestrictionKey
 )
 
 EntityT_co = TypeVar("EntityT_co", bound=Entity, covariant=True)

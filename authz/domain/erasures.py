@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from authz.domain.entities import Erasure
+from authz.domain.entities import Erasure, Restriction, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
@@ -58,6 +58,14 @@ class RenameRequest(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     merge: bool = False
     moves_roles: bool = False
+
+
+class RestrictedSubject(msgspec.Struct, frozen=True):
+    """A restriction, with the reason that the change log has for it, and who restricted the subject."""
+
+    restriction: Versioned[Restriction]
+    reason: str
+    actor: str
 
 
 class ErasureList(msgspec.Struct, frozen=True):

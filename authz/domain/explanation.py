@@ -28,6 +28,7 @@ class ChangeKind(StrEnum):
     FACT = "FACT"
     PURPOSE = "PURPOSE"
     STATED_SCOPE = "STATED_SCOPE"
+    RESTRICTION = "RESTRICTION"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +36,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     ROLE: a membership in `scope` that gives any of `roles`, of the lowest rank first. MEMBERSHIP: that in
     `scope` as one of `roles`, which is there, is in effect. ACCOUNT: the account is not suspended.
-    COURSE_STATE: the course is active. FACT: `fact` holds, or not, by `holds`. PURPOSE: the request has
-    `purpose`. STATED_SCOPE: the request states no course and no session, or `scope`.
+    RESTRICTION: the processing of the subject's data is not restricted. COURSE_STATE: the course is active.
+    FACT: `fact` holds, or not, by `holds`. PURPOSE: the request has `purpose`. STATED_SCOPE: the request
+    states no course and no session, or `scope`.
     `at` is when time alone brings the change about, if it does.
     """
 
@@ -70,6 +72,7 @@ _TEXTS = {
     ChangeKind.ROLE: "with role {roles} in `{scope}`",
     ChangeKind.MEMBERSHIP: "if the membership as {roles} in `{scope}` were in effect (it {why})",
     ChangeKind.ACCOUNT: "if the account were not suspended",
+    ChangeKind.RESTRICTION: "if the processing of the person's data were not restricted",
     ChangeKind.COURSE_STATE: "if `{scope}` were active",
     ChangeKind.FACT: "",
     ChangeKind.PURPOSE: "if the purpose were `{purpose}`",

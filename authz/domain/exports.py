@@ -60,7 +60,10 @@ _KEPT = {
     ExportSection.IDEMPOTENCY_KEYS: ("detect a repeated write", ""),
     ExportSection.POLICY_DRAFTS: ("edit the policy", "until the draft is published or deleted"),
     ExportSection.POLICY_VERSIONS: ("prove which policy decided when", "as long as the database"),
-    ExportSection.HOLDS: ("keep what the law demands", "until the hold is released"),
+    ExportSection.HOLDS: (
+        "keep what the law demands, and what is in dispute",
+        "until the hold is released, or the restriction lifted",
+    ),
     ExportSection.DECISIONS: ("record who got access to what, through which service", ""),
     ExportSection.POLICY_SHADOW: (
         "show what a candidate policy would change",

@@ -77,7 +77,8 @@ class Snapshot(Protocol):
         """The subject's memberships in the scopes of a context that this snapshot gave, in no order."""
 
     def suspension(self, subject: Subject) -> Suspension | None:
-        """The suspension of the subject's account, also one that is over; None without one."""
+        """The suspension of the subject's account, also one that is over, or the restriction of its data, or
+        both; None without any."""
 
     def access_token(self, id_: str) -> AccessToken | None:
         """The access token with an id, also one that has ended; None without one."""

@@ -117,7 +117,7 @@ class _Explainer:
             course_state=scope.state.course_state,
             open_to_course=scope.state.open_to_course,
             memberships=tuple(timeless(membership, self._now) for membership in memberships),
-            is_suspended=self._suspension is not None,
+            suspensions=_suspensions_in(self._suspension, self._now),
             facts=facts,
             fixed=fixed,
         )
@@ -210,6 +210,17 @@ class _Explainer:
         return found
 
 
+def _suspensions_in(suspension: Suspension | None, now: Instant) -> tuple[ChangeKind, ...]:
+    """What must change so that a suspension ends."""
+    if suspension is None:
+        return ()
+    parts = (
+        (ChangeKind.ACCOUNT, suspension.is_of_account(now)),
+        (ChangeKind.RESTRICTION, suspension.is_restriction),
+    )
+    return tuple(kind for kind, is_part in parts if is_part)
+
+
 def _in_effect_from(
     membership: MembershipTerms, memberships: Memberships, suspension: Suspension | None, now: Instant
 ) -> Instant | None:
@@ -217,7 +228,7 @@ def _in_effect_from(
     shut_out = [each for each in memberships if membership.kind in suspended_kinds((each,), None, now)]
     ends = [None if e.status is MembershipStatus.SUSPENDED else e.suspended_until for e in shut_out]
     if suspension is not None:
-        ends.append(suspension.until)
+        ends.append(None if suspension.is_restriction else suspension.until)
     if membership.status is not MembershipStatus.ACTIVE or None in ends:
         return None
     times = (membership.starts_at, *ends)

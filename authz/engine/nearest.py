@@ -48,7 +48,8 @@ class Denial(msgspec.Struct, frozen=True):
     """All that the nearest grants of a denial follow from, so that they can be cached by it.
 
     `memberships` are those that were looked at, as they are now: without dates, and invited for one that does
-    not apply at this time. `facts` is every fact that holds, `fixed` those that no change can be about.
+    not apply at this time. `suspensions` are ACCOUNT, RESTRICTION or both, as they take every role away.
+    `facts` is every fact that holds, `fixed` those that no change can be about.
     `course_id` is that of a course with rules of its own, and `course_policy` the digest of its policy.
     """
 
@@ -61,7 +62,7 @@ class Denial(msgspec.Struct, frozen=True):
     course_state: CourseState | None
     open_to_course: bool
     memberships: Memberships
-    is_suspended: bool
+    suspensions: tuple[ChangeKind, ...]
     facts: int
     fixed: int = 0
 
@@ -125,8 +126,7 @@ def _repairs(denial: Denial) -> list[tuple[Step, ...]]:
     that give no role, one in each scope is enough: what several roles allow, one of them allows.
     """
     ways: list[list[tuple[Step, ...]]] = []
-    if denial.is_suspended:
-        ways.append([(Step(ChangeKind.ACCOUNT),)])
+    ways += ([(Step(kind),)] for kind in denial.suspensions)
     if denial.course_state not in (None, CourseState.ACTIVE):
         ways.append([(Step(ChangeKind.COURSE_STATE, ScopeKind.COURSE),)])
     for kind in ScopeKind:
@@ -155,15 +155,16 @@ def _additions(policy: CompiledPolicy, denial: Denial) -> list[Step]:
 def _held_after(policy: CompiledPolicy, denial: Denial, made: Iterable[Step]) -> EffectiveRoles:
     """The roles after some changes."""
     memberships = {(each.kind, each.role): each for each in denial.memberships}
-    suspension, state = Suspension() if denial.is_suspended else None, denial.course_state
+    suspensions, state = {*denial.suspensions}, denial.course_state
     for step in made:
-        if step.kind is ChangeKind.ACCOUNT:
-            suspension = None
+        if step.kind in denial.suspensions:
+            suspensions.remove(step.kind)
         elif step.kind is ChangeKind.COURSE_STATE:
             state = CourseState.ACTIVE
         elif step.scope_kind is not None:
             kind, role = step.scope_kind, step.roles[0]
             memberships[kind, role] = MembershipTerms(kind, role, MembershipStatus.ACTIVE)
+    suspension = Suspension() if suspensions else None
     return effective_roles_of(tuple(memberships.values()), state, policy.role_table, _ANY_TIME, suspension)
 
 

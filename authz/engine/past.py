@@ -16,6 +16,7 @@ from authz.domain.entities import (
     Key,
     MembershipKey,
     Resource,
+    RestrictionKey,
     Session,
     SessionKey,
     ShareKey,
@@ -121,7 +122,7 @@ def _needed(question: Question, subject: Subject | None) -> Callable[[Key], bool
                 return key == question.resource
             case ShareKey(resource=resource):
                 return resource == question.resource and subject in (None, key.subject)
-            case MembershipKey() | AccountKey():
+            case MembershipKey() | AccountKey() | RestrictionKey():
                 return subject in (None, key.subject)
             case AccessTokenKey():
                 return False

@@ -15,6 +15,7 @@ import msgspec
 from authz.domain.consistency import FULLY_CONSISTENT
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import EDIT_POLICY, MANAGE_MEMBERS, Question
+from authz.domain.effective_roles import Suspension
 from authz.domain.entities import (
     AccessToken,
     AccessTokenKey,
@@ -68,9 +69,13 @@ class PersonRights:
     async def require_permission(self, caller: Subject | None, permission: str) -> None:
         """Raise `PermissionDeniedError` unless a caller has a permission of the API."""
         if caller is None or not await self.has_permission(caller, permission):
+            remedy = (
+                "call for somebody who has it, or grant a role that permits it (`authz admin grant`)"
+                if caller is None or (suspension := await self._suspension(caller)) is None
+                else suspension.remedy(caller)
+            )
             raise PermissionDeniedError(
-                f"{caller or 'an unauthenticated caller'} has no {permission} on api; call for somebody"
-                " who has it, or grant a role that permits it (`authz admin grant`)",
+                f"{caller or 'an unauthenticated caller'} has no {permission} on api; {remedy}",
                 permission=permission,
                 scope=str(PLATFORM),
             )
@@ -80,6 +85,11 @@ class PersonRights:
         snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
         now = self.clock.at(snapshot.state.committed_at)
         return permission in checker.permissions_of(snapshot, caller, now)
+
+    async def _suspension(self, caller: Subject) -> Suspension | None:
+        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
+        found = snapshot.suspension(caller)
+        return found if found and found.is_effective(self.clock.at(snapshot.state.committed_at)) else None
 
     async def require_policy_edit(self, person: Subject | None, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may edit the policy of a scope."""

@@ -63,6 +63,7 @@ class ReplicaSnapshot(Snapshot):
         self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
         self._get: Callable[..., Any] = self._transaction.get
         self._accounts = environment.databases["accounts"]
+        self._restrictions = environment.databases["restrictions"]
         self._subject: Subject | None = None
         self._subject_key = b""
         if self._transaction.id() != caches.transaction_id:
@@ -123,10 +124,11 @@ class ReplicaSnapshot(Snapshot):
     def suspension(self, subject: Subject) -> Suspension | None:
         key = self._key_of(subject)
         raw = self._get(key, None, self._accounts)
-        if raw is None:
-            return None
-        account = CODECS["account"].read(key, raw)
-        return Suspension(account.suspended_until) if account.status is AccountStatus.SUSPENDED else None
+        account = None if raw is None else CODECS["account"].read(key, raw)
+        until = None if account is None else account.suspended_until
+        is_suspended = account is not None and account.status is AccountStatus.SUSPENDED
+        is_restricted = self._get(key, None, self._restrictions) is not None
+        return Suspension(until, is_suspended, is_restricted) if is_suspended or is_restricted else None
 
     def access_token(self, id_: str) -> AccessToken | None:
         found: AccessToken | None = self._read(_ACCESS_TOKENS, pack_id(id_))

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, or_, select
 
 from authz.domain.decisions import EDIT_POLICY
 from authz.domain.effective_roles import (
@@ -49,8 +49,15 @@ _TABLE, _STEPS = ENTITY_ROWS["membership"].table, tables.erasure_steps
 _IS_BEING_ERASED = exists().where(
     _STEPS.c.pseudonym_type == _TABLE.c.subject_type, _STEPS.c.subject_id == _TABLE.c.subject_id
 )
+_RESTRICTIONS = ENTITY_ROWS["restriction"].table
+_IS_RESTRICTED = exists().where(
+    _RESTRICTIONS.c.subject_type == _TABLE.c.subject_type, _RESTRICTIONS.c.subject_id == _TABLE.c.subject_id
+)
 _ON_PLATFORM = select(
-    _TABLE.c.subject_type, _TABLE.c.subject_id, _TABLE.c.role, _IS_BEING_ERASED.label("is_being_erased")
+    _TABLE.c.subject_type,
+    _TABLE.c.subject_id,
+    _TABLE.c.role,
+    or_(_IS_BEING_ERASED, _IS_RESTRICTED).label("does_not_count"),
 ).where(_TABLE.c.scope_kind == PLATFORM.kind.value)
 
 
@@ -103,8 +110,8 @@ class Administrators:
         self._now = now
         self._keys: set[MembershipKey] | None = None
         """Of the memberships on the platform, also of those that this transaction has written."""
-        self._leaving: set[Subject] = set()
-        """Who has a membership on the platform until the next step of an erasure, and does not count."""
+        self._without: set[Subject] = set()
+        """Who does not count: who is being erased, with memberships until the next step, or is restricted."""
 
     def may_lower(self, mutations: Iterable[Mutation]) -> bool:
         """Whether a write of these could remove the last holder of a protected permission."""
@@ -125,7 +132,7 @@ class Administrators:
         held: dict[Subject, list[Membership]] = {}
         for key in self._memberships():
             found = self._find(key, changes or {})
-            if isinstance(found, Membership) and found.subject not in self._leaving:
+            if isinstance(found, Membership) and found.subject not in self._without:
                 held.setdefault(found.subject, []).append(found)
         roles = {
             subject: self._roles_of(subject, held[subject], vocabulary, changes or {}) for subject in held
@@ -182,7 +189,7 @@ class Administrators:
         if self._keys is None:
             rows = self._connection.execute(_ON_PLATFORM).all()
             self._keys = {MembershipKey(subject_of(row), PLATFORM, row.role) for row in rows}
-            self._leaving = {subject_of(row) for row in rows if row.is_being_erased}
+            self._without = {subject_of(row) for row in rows if row.does_not_count}
             self._batch.prefetch([*self._keys, *{AccountKey(key.subject) for key in self._keys}])
         return self._keys
 

@@ -236,6 +236,7 @@ class Record(_message.Message):
     ERASURE_FIELD_NUMBER: _builtins.int
     RETENTION_RULE_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def course(self) -> _common_pb2.Course:
         """A course."""
@@ -284,6 +285,10 @@ class Record(_message.Message):
     def hold(self) -> _common_pb2.Hold:
         """A hold."""
 
+    @_builtins.property
+    def restriction(self) -> _common_pb2.Restriction:
+        """A restriction."""
+
     def __init__(
         self,
         *,
@@ -299,12 +304,13 @@ class Record(_message.Message):
         erasure: _common_pb2.Erasure | None = ...,
         retention_rule: _common_pb2.RetentionRule | None = ...,
         hold: _common_pb2.Hold | None = ...,
+        restriction: _common_pb2.Restriction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "restriction", b"restriction", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "restriction", b"restriction", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule", "hold"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule", "hold", "restriction"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 

@@ -193,6 +193,8 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     """The request has `purpose`, or none when that is empty."""
     CHANGE_KIND_STATED_SCOPE: _ChangeKind.ValueType  # 7
     """The request states `scope`, where the resource is."""
+    CHANGE_KIND_RESTRICTION: _ChangeKind.ValueType  # 8
+    """The processing of the subject's data is not restricted."""
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
     """What a change is made to."""
@@ -213,6 +215,8 @@ CHANGE_KIND_PURPOSE: ChangeKind.ValueType  # 6
 """The request has `purpose`, or none when that is empty."""
 CHANGE_KIND_STATED_SCOPE: ChangeKind.ValueType  # 7
 """The request states `scope`, where the resource is."""
+CHANGE_KIND_RESTRICTION: ChangeKind.ValueType  # 8
+"""The processing of the subject's data is not restricted."""
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 @_typing.final
@@ -1650,10 +1654,13 @@ class ExplainResponse(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     NEAREST_GRANTS_FIELD_NUMBER: _builtins.int
     ALLOWED_FROM_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     """The reason as a sentence for the subject: without roles, rules, and other people."""
     account_suspended: _builtins.bool
     """Whether the subject's account is suspended, which takes every role away."""
+    restricted: _builtins.bool
+    """Whether the processing of the subject's data is restricted, which takes every role away."""
     @_builtins.property
     def answer(self) -> Global___CheckResponse:
         """The answer of Check."""
@@ -1706,10 +1713,11 @@ class ExplainResponse(_message.Message):
         rules: _abc.Iterable[Global___ExplainedRule] | None = ...,
         nearest_grants: _abc.Iterable[Global___NearestGrant] | None = ...,
         allowed_from: _timestamp_pb2.Timestamp | None = ...,
+        restricted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_suspended", b"account_suspended", "account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at", "facts", b"facts", "memberships", b"memberships", "message", b"message", "nearest_grants", b"nearest_grants", "rules", b"rules", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_suspended", b"account_suspended", "account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at", "facts", b"facts", "memberships", b"memberships", "message", b"message", "nearest_grants", b"nearest_grants", "restricted", b"restricted", "rules", b"rules", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

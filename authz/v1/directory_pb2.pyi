@@ -114,6 +114,7 @@ class Mutation(_message.Message):
     ERASURE_FIELD_NUMBER: _builtins.int
     RETENTION_RULE_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What the mutation does."""
@@ -166,6 +167,10 @@ class Mutation(_message.Message):
         """A hold, identified by subject. Only in a watch: `PrivacyService` writes it."""
 
     @_builtins.property
+    def restriction(self) -> _common_pb2.Restriction:
+        """A restriction, identified by subject. Only in a watch: `PrivacyService` writes it."""
+
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Only for UPDATE, which requires it: the fields to change, such as `state`. A field that is named and
         absent gets its default. `*` stands for all fields that can change: not the identifying ones, not the
@@ -189,13 +194,14 @@ class Mutation(_message.Message):
         erasure: _common_pb2.Erasure | None = ...,
         retention_rule: _common_pb2.RetentionRule | None = ...,
         hold: _common_pb2.Hold | None = ...,
+        restriction: _common_pb2.Restriction | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "restriction", b"restriction", "retention_rule", b"retention_rule", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "operation", b"operation", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "operation", b"operation", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "restriction", b"restriction", "retention_rule", b"retention_rule", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule", "hold"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule", "hold", "restriction"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 
@@ -220,6 +226,7 @@ class Precondition(_message.Message):
     ERASURE_FIELD_NUMBER: _builtins.int
     RETENTION_RULE_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
     expectation: Global___Expectation.ValueType
     """What is required."""
     @_builtins.property
@@ -270,6 +277,10 @@ class Precondition(_message.Message):
     def hold(self) -> _common_pb2.Hold:
         """A hold."""
 
+    @_builtins.property
+    def restriction(self) -> _common_pb2.Restriction:
+        """A restriction."""
+
     def __init__(
         self,
         *,
@@ -286,12 +297,13 @@ class Precondition(_message.Message):
         erasure: _common_pb2.Erasure | None = ...,
         retention_rule: _common_pb2.RetentionRule | None = ...,
         hold: _common_pb2.Hold | None = ...,
+        restriction: _common_pb2.Restriction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "restriction", b"restriction", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "expectation", b"expectation", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "expectation", b"expectation", "hold", b"hold", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "restriction", b"restriction", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule", "hold"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule", "hold", "restriction"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 

@@ -211,7 +211,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
     """
     ERROR_REASON_SUBJECT_HELD: _ErrorReason.ValueType  # 45
-    """FAILED_PRECONDITION. A hold blocks the erasure of the subject; the message has the reason of the hold.
+    """FAILED_PRECONDITION. A hold, or a restriction, blocks the erasure or the rename of the subject; the message has the
+    reason of it.
     {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
     """
     ERROR_REASON_SERVER_STOPPING: _ErrorReason.ValueType  # 46
@@ -413,7 +414,8 @@ longer tells.
 {"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
 """
 ERROR_REASON_SUBJECT_HELD: ErrorReason.ValueType  # 45
-"""FAILED_PRECONDITION. A hold blocks the erasure of the subject; the message has the reason of the hold.
+"""FAILED_PRECONDITION. A hold, or a restriction, blocks the erasure or the rename of the subject; the message has the
+reason of it.
 {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
 """
 ERROR_REASON_SERVER_STOPPING: ErrorReason.ValueType  # 46

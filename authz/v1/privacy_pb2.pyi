@@ -41,7 +41,7 @@ class _ExportSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportS
     EXPORT_SECTION_POLICY_VERSIONS: _ExportSection.ValueType  # 5
     """Versions of policies."""
     EXPORT_SECTION_HOLDS: _ExportSection.ValueType  # 6
-    """Holds that keep the subject from being erased."""
+    """Holds and the restriction, which keep the subject from being erased."""
     EXPORT_SECTION_DECISIONS: _ExportSection.ValueType  # 7
     """The decision log in the database."""
     EXPORT_SECTION_POLICY_SHADOW: _ExportSection.ValueType  # 8
@@ -67,7 +67,7 @@ EXPORT_SECTION_POLICY_DRAFTS: ExportSection.ValueType  # 4
 EXPORT_SECTION_POLICY_VERSIONS: ExportSection.ValueType  # 5
 """Versions of policies."""
 EXPORT_SECTION_HOLDS: ExportSection.ValueType  # 6
-"""Holds that keep the subject from being erased."""
+"""Holds and the restriction, which keep the subject from being erased."""
 EXPORT_SECTION_DECISIONS: ExportSection.ValueType  # 7
 """The decision log in the database."""
 EXPORT_SECTION_POLICY_SHADOW: ExportSection.ValueType  # 8
@@ -999,6 +999,200 @@ class ReadHoldsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadHoldsResponse: _TypeAlias = ReadHoldsResponse  # noqa: Y015
+
+@_typing.final
+class RestrictSubjectRequest(_message.Message):
+    """Asks to restrict the processing of a subject's data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason. At most 1,024 characters."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestrictSubjectRequest: _TypeAlias = RestrictSubjectRequest  # noqa: Y015
+
+@_typing.final
+class RestrictSubjectResponse(_message.Message):
+    """The subject is restricted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    REPLICATED_FIELD_NUMBER: _builtins.int
+    replicated: _builtins.bool
+    """Whether the restriction is in effect, as `WriteResponse.replicated`."""
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state from which on the subject is restricted."""
+
+    def __init__(
+        self,
+        *,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
+        replicated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicated", b"replicated", "written_at", b"written_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestrictSubjectResponse: _TypeAlias = RestrictSubjectResponse  # noqa: Y015
+
+@_typing.final
+class LiftRestrictionRequest(_message.Message):
+    """Asks to end a restriction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason, for the change log."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftRestrictionRequest: _TypeAlias = LiftRestrictionRequest  # noqa: Y015
+
+@_typing.final
+class LiftRestrictionResponse(_message.Message):
+    """The restriction has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state from which on the subject is not restricted."""
+
+    def __init__(
+        self,
+        *,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftRestrictionResponse: _TypeAlias = LiftRestrictionResponse  # noqa: Y015
+
+@_typing.final
+class ReadRestrictionsRequest(_message.Message):
+    """Asks for all restrictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRestrictionsRequest: _TypeAlias = ReadRestrictionsRequest  # noqa: Y015
+
+@_typing.final
+class ReadRestrictionsResponse(_message.Message):
+    """All restrictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def restrictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RestrictedSubject]:
+        """The restrictions."""
+
+    def __init__(
+        self,
+        *,
+        restrictions: _abc.Iterable[Global___RestrictedSubject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restrictions", b"restrictions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRestrictionsResponse: _TypeAlias = ReadRestrictionsResponse  # noqa: Y015
+
+@_typing.final
+class RestrictedSubject(_message.Message):
+    """A restriction, with what the change log says of its begin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """The reason."""
+    actor: _builtins.str
+    """Who restricted the subject, as in `WatchChange.actor`."""
+    @_builtins.property
+    def restriction(self) -> _common_pb2.Restriction:
+        """The restriction."""
+
+    def __init__(
+        self,
+        *,
+        restriction: _common_pb2.Restriction | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restriction", b"restriction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "restriction", b"restriction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestrictedSubject: _TypeAlias = RestrictedSubject  # noqa: Y015
 
 @_typing.final
 class RenameSubjectRequest(_message.Message):

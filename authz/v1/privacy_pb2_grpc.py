@@ -85,6 +85,21 @@ class PrivacyServiceStub:
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.FromString,
                 _registered_method=True)
+        self.RestrictSubject = channel.unary_unary(
+                '/authz.v1.PrivacyService/RestrictSubject',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.RestrictSubjectRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.RestrictSubjectResponse.FromString,
+                _registered_method=True)
+        self.LiftRestriction = channel.unary_unary(
+                '/authz.v1.PrivacyService/LiftRestriction',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.LiftRestrictionRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.LiftRestrictionResponse.FromString,
+                _registered_method=True)
+        self.ReadRestrictions = channel.unary_unary(
+                '/authz.v1.PrivacyService/ReadRestrictions',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ReadRestrictionsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ReadRestrictionsResponse.FromString,
+                _registered_method=True)
         self.ReadRetention = channel.unary_unary(
                 '/authz.v1.PrivacyService/ReadRetention',
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ReadRetentionRequest.SerializeToString,
@@ -197,6 +212,35 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RestrictSubject(self, request, context):
+        """Restricts the processing of a subject's data while it is in dispute. From then on no record gives the subject
+        access, whatever other writes say; and as with a hold, its data is neither erased nor purged, and the subject is not
+        renamed. Others keep their access to what the subject owns. A restriction and a hold do not affect each other.
+
+        FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if it is restricted already; SUBJECT_ERASED if its
+        erasure has begun; LAST_ADMINISTRATOR.
+        PERMISSION_DENIED for a service if the caller lacks `grant_roles`, and for a subject whose rank on the platform is
+        not below that of the person on whose behalf the call is made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftRestriction(self, request, context):
+        """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
+        PERMISSION_DENIED as for `RestrictSubject`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadRestrictions(self, request, context):
+        """Lists all restrictions, ordered by subject, with their reasons.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadRetention(self, request, context):
         """Lists the retention rules of all data, with their limits and what has been purged.
         """
@@ -267,6 +311,21 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.ReadHolds,
                     request_deserializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.SerializeToString,
+            ),
+            'RestrictSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestrictSubject,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.RestrictSubjectRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.RestrictSubjectResponse.SerializeToString,
+            ),
+            'LiftRestriction': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftRestriction,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.LiftRestrictionRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.LiftRestrictionResponse.SerializeToString,
+            ),
+            'ReadRestrictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadRestrictions,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ReadRestrictionsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ReadRestrictionsResponse.SerializeToString,
             ),
             'ReadRetention': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadRetention,
@@ -550,6 +609,87 @@ class PrivacyService:
             '/authz.v1.PrivacyService/ReadHolds',
             authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.SerializeToString,
             authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestrictSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/RestrictSubject',
+            authz_dot_v1_dot_privacy__pb2.RestrictSubjectRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.RestrictSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftRestriction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/LiftRestriction',
+            authz_dot_v1_dot_privacy__pb2.LiftRestrictionRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.LiftRestrictionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRestrictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ReadRestrictions',
+            authz_dot_v1_dot_privacy__pb2.ReadRestrictionsRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ReadRestrictionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -86,6 +86,22 @@ class PrivacyServiceStub:
     """Ends a hold. FAILED_PRECONDITION if there is none."""
     ReadHolds: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]
     """Lists all holds, ordered by subject."""
+    RestrictSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RestrictSubjectRequest, _privacy_pb2.RestrictSubjectResponse]
+    """Restricts the processing of a subject's data while it is in dispute. From then on no record gives the subject
+    access, whatever other writes say; and as with a hold, its data is neither erased nor purged, and the subject is not
+    renamed. Others keep their access to what the subject owns. A restriction and a hold do not affect each other.
+
+    FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if it is restricted already; SUBJECT_ERASED if its
+    erasure has begun; LAST_ADMINISTRATOR.
+    PERMISSION_DENIED for a service if the caller lacks `grant_roles`, and for a subject whose rank on the platform is
+    not below that of the person on whose behalf the call is made.
+    """
+    LiftRestriction: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.LiftRestrictionRequest, _privacy_pb2.LiftRestrictionResponse]
+    """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
+    PERMISSION_DENIED as for `RestrictSubject`.
+    """
+    ReadRestrictions: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadRestrictionsRequest, _privacy_pb2.ReadRestrictionsResponse]
+    """Lists all restrictions, ordered by subject, with their reasons."""
     ReadRetention: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadRetentionRequest, _privacy_pb2.ReadRetentionResponse]
     """Lists the retention rules of all data, with their limits and what has been purged."""
     SetRetention: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.SetRetentionRequest, _privacy_pb2.SetRetentionResponse]
@@ -154,6 +170,22 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """Ends a hold. FAILED_PRECONDITION if there is none."""
     ReadHolds: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]  # type: ignore[assignment]
     """Lists all holds, ordered by subject."""
+    RestrictSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RestrictSubjectRequest, _privacy_pb2.RestrictSubjectResponse]  # type: ignore[assignment]
+    """Restricts the processing of a subject's data while it is in dispute. From then on no record gives the subject
+    access, whatever other writes say; and as with a hold, its data is neither erased nor purged, and the subject is not
+    renamed. Others keep their access to what the subject owns. A restriction and a hold do not affect each other.
+
+    FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if it is restricted already; SUBJECT_ERASED if its
+    erasure has begun; LAST_ADMINISTRATOR.
+    PERMISSION_DENIED for a service if the caller lacks `grant_roles`, and for a subject whose rank on the platform is
+    not below that of the person on whose behalf the call is made.
+    """
+    LiftRestriction: _aio.UnaryUnaryMultiCallable[_privacy_pb2.LiftRestrictionRequest, _privacy_pb2.LiftRestrictionResponse]  # type: ignore[assignment]
+    """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
+    PERMISSION_DENIED as for `RestrictSubject`.
+    """
+    ReadRestrictions: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadRestrictionsRequest, _privacy_pb2.ReadRestrictionsResponse]  # type: ignore[assignment]
+    """Lists all restrictions, ordered by subject, with their reasons."""
     ReadRetention: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadRetentionRequest, _privacy_pb2.ReadRetentionResponse]  # type: ignore[assignment]
     """Lists the retention rules of all data, with their limits and what has been purged."""
     SetRetention: _aio.UnaryUnaryMultiCallable[_privacy_pb2.SetRetentionRequest, _privacy_pb2.SetRetentionResponse]  # type: ignore[assignment]
@@ -279,6 +311,40 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ReadHoldsResponse, _abc.Awaitable[_privacy_pb2.ReadHoldsResponse]]:
         """Lists all holds, ordered by subject."""
+
+    @_abc_1.abstractmethod
+    def RestrictSubject(
+        self,
+        request: _privacy_pb2.RestrictSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.RestrictSubjectResponse, _abc.Awaitable[_privacy_pb2.RestrictSubjectResponse]]:
+        """Restricts the processing of a subject's data while it is in dispute. From then on no record gives the subject
+        access, whatever other writes say; and as with a hold, its data is neither erased nor purged, and the subject is not
+        renamed. Others keep their access to what the subject owns. A restriction and a hold do not affect each other.
+
+        FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if it is restricted already; SUBJECT_ERASED if its
+        erasure has begun; LAST_ADMINISTRATOR.
+        PERMISSION_DENIED for a service if the caller lacks `grant_roles`, and for a subject whose rank on the platform is
+        not below that of the person on whose behalf the call is made.
+        """
+
+    @_abc_1.abstractmethod
+    def LiftRestriction(
+        self,
+        request: _privacy_pb2.LiftRestrictionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.LiftRestrictionResponse, _abc.Awaitable[_privacy_pb2.LiftRestrictionResponse]]:
+        """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
+        PERMISSION_DENIED as for `RestrictSubject`.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadRestrictions(
+        self,
+        request: _privacy_pb2.ReadRestrictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ReadRestrictionsResponse, _abc.Awaitable[_privacy_pb2.ReadRestrictionsResponse]]:
+        """Lists all restrictions, ordered by subject, with their reasons."""
 
     @_abc_1.abstractmethod
     def ReadRetention(

@@ -59,6 +59,10 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """Retention rules, and what was purged by each."""
     ENTITY_KIND_HOLD: _EntityKind.ValueType  # 12
     """Holds, which keep subjects from being erased. A watch sends them only to a caller with `erase_subject`."""
+    ENTITY_KIND_RESTRICTION: _EntityKind.ValueType  # 13
+    """Restrictions: a restricted subject has no access. Who keeps a copy of the subject's data restricts it, too. A watch
+    sends them to callers that may read accounts.
+    """
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -93,6 +97,10 @@ ENTITY_KIND_RETENTION_RULE: EntityKind.ValueType  # 11
 """Retention rules, and what was purged by each."""
 ENTITY_KIND_HOLD: EntityKind.ValueType  # 12
 """Holds, which keep subjects from being erased. A watch sends them only to a caller with `erase_subject`."""
+ENTITY_KIND_RESTRICTION: EntityKind.ValueType  # 13
+"""Restrictions: a restricted subject has no access. Who keeps a copy of the subject's data restricts it, too. A watch
+sends them to callers that may read accounts.
+"""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final

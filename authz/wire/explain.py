@@ -33,13 +33,14 @@ def parse_explain(m: pb.ExplainRequest) -> tuple[Question, Instant | None]:
 def explanation_message(explanation: Explanation, *, checked_at: str, decision_id: str) -> pb.ExplainResponse:
     """An explanation as a message."""
     trace, now, suspension = explanation.trace, explanation.decided_at, explanation.suspension
+    is_of_account = suspension is not None and suspension.is_of_account(now)
     message = pb.ExplainResponse(
         message=explanation.message,
         decided_at=time_message(now),
         scopes=map(scope_message, trace.scopes),
         memberships=map(_membership_message, trace.memberships),
-        account_suspended=suspension is not None,
-        account_suspended_until=None if suspension is None else time_message(suspension.until),
+        account_suspended=is_of_account,
+        account_suspended_until=time_message(suspension.until) if suspension and is_of_account else None,
         facts=()
         if trace.facts is None
         else [_fact_message(each, trace.facts, explanation.inputs) for each in FACTS],
@@ -52,6 +53,7 @@ def explanation_message(explanation: Explanation, *, checked_at: str, decision_i
             for changes in explanation.nearest_grants
         ],
         allowed_from=time_message(explanation.allowed_from),
+        restricted=suspension is not None and suspension.is_restriction,
     )
     fill_check_response(message.answer, explanation.decision, checked_at=checked_at, decision_id=decision_id)
     return message

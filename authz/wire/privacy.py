@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
-from authz.domain.erasures import ErasureCertificate, ErasureRequest, ReplicaReport
+from authz.domain.erasures import ErasureCertificate, ErasureRequest, ReplicaReport, RestrictedSubject
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.domain.origin import Origin
@@ -44,6 +44,18 @@ def parse_erasures(request: pb.ReadErasuresRequest) -> tuple[Subject | None, Pag
     """Of whom to list the erasures, and which page."""
     subject = parse_subject(request, "subject", field="subject") if request.HasField("subject") else None
     return subject, parse_page(request)
+
+
+def restricted_message(found: RestrictedSubject) -> pb.RestrictedSubject:
+    """A restriction with its reason as a message."""
+    return pb.RestrictedSubject(
+        restriction=entity_message(found.restriction), reason=found.reason, actor=found.actor
+    )
+
+
+def restricted_of(message: pb.RestrictedSubject) -> RestrictedSubject:
+    """A restriction with its reason from its message."""
+    return RestrictedSubject(parse_versioned(message.restriction), message.reason, message.actor)
 
 
 def certificate_message(certificate: ErasureCertificate) -> pb.ErasureCertificate:

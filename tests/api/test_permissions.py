@@ -290,6 +290,20 @@ async def test_a_caller_whose_account_is_suspended_is_told_so(secured: Service) 
     await secured.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
     with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `check`"):
         await secured.authorization.Check(request, metadata=watcher)
+    disputed: dict[str, Any] = {"subject": account.subject, "reason": "disputed"}
+    await secured.privacy.RestrictSubject(privacy_pb2.RestrictSubjectRequest(**disputed), metadata=admin)
+    with pytest.raises(grpc.aio.AioRpcError, match="privacy lift-restriction service:watcher"):
+        await secured.authorization.Check(request, metadata=watcher)
+    officer = bearer(ISSUER.jwt("privacy_officer"))
+    with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `grant_roles`"):
+        await secured.privacy.RestrictSubject(
+            privacy_pb2.RestrictSubjectRequest(**disputed), metadata=officer
+        )
+    with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `grant_roles`"):
+        await secured.privacy.LiftRestriction(
+            privacy_pb2.LiftRestrictionRequest(**disputed), metadata=officer
+        )
+    await secured.privacy.LiftRestriction(privacy_pb2.LiftRestrictionRequest(**disputed), metadata=admin)
 
 
 NOTEBOOK, TO_AI = apb.ResourceQuery(type="notebook", id="nb-7"), "ai_response"

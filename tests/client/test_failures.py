@@ -184,9 +184,9 @@ def test_nobody_there_is_an_error_also_from_another_thread(connect: Connect) -> 
 STREAMS = "ExportSubject Import PreviewPolicy"
 CHANGES = """
 ApplyPolicy CreatePolicyDraft DeletePolicyDraft EditPolicyDraft EraseSubject ForgetReplica
-ForgetWatcher HoldSubject PublishPolicyDraft ReleaseErasedSubject ReleaseHold RemoveMember
-RenameSubject RollBackPolicy SchedulePolicyDraft SetRetention StartPolicyShadow StopPolicyShadow
-Write
+ForgetWatcher HoldSubject LiftRestriction PublishPolicyDraft ReleaseErasedSubject ReleaseHold
+RemoveMember RenameSubject RestrictSubject RollBackPolicy SchedulePolicyDraft SetRetention
+StartPolicyShadow StopPolicyShadow Write
 """
 
 

@@ -367,7 +367,7 @@ def test_few_combinations_are_tried_for_somebody_who_has_every_role_but_may_use_
         course_state=CourseState.ACTIVE,
         open_to_course=False,
         memberships=tuple(MembershipTerms(role.scope_kind, role.name, status) for role in roles),
-        is_suspended=False,
+        suspensions=(),
         facts=0,
         fixed=ALL_FACTS,
     )

@@ -84,6 +84,16 @@ def release_hold(store: Store, subject: Subject, reason: str = "over") -> Consis
     return store.personal_data.release_hold(subject, origin=Origin("service:dpo", reason))
 
 
+def restrict(store: Store, subject: Subject, reason: str = "disputed") -> ConsistencyToken:
+    """Restrict the processing of the subject's data."""
+    return store.personal_data.restrict(subject, origin=Origin("service:dpo", reason))
+
+
+def lift_restriction(store: Store, subject: Subject, reason: str = "settled") -> ConsistencyToken:
+    """End a restriction."""
+    return store.personal_data.lift_restriction(subject, origin=Origin("service:dpo", reason))
+
+
 def notebook(name: str, scope: Scope) -> Resource:
     """A notebook in a scope."""
     return Resource(type="notebook", id=name, scope=scope, owner=user("maya"))

@@ -96,10 +96,11 @@ _NEWER_THAN_0027 = (
     *(
         f"ALTER TABLE {each.name} RENAME COLUMN revision TO version"
         for kind, each in ENTITY_TABLES.items()
-        if kind != "hold"
+        if kind not in ("hold", "restriction")
     ),
     "ALTER TABLE policy_shadows RENAME COLUMN sample_rate TO share",
     "DROP TABLE renames",
+    "DROP TABLE restrictions",
     "DROP INDEX policy_shadows_by_course",
     "DROP INDEX policy_shadows_by_end",
     "ALTER TABLE policy_shadows DROP COLUMN course_id",

@@ -1,17 +1,18 @@
-"""PrivacyService: exports, renames, holds and erases a subject, and sets retention periods."""
+"""PrivacyService: exports, renames, holds, restricts and erases a subject, and sets retention periods."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.permissions import require_of_person
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import malformed
-from authz.domain.ids import SubjectType
+from authz.domain.ids import Subject, SubjectType
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
@@ -33,9 +34,17 @@ from authz.wire.privacy import (
     parse_given_reason,
     parse_period_request,
     period_message,
+    restricted_message,
 )
 from authz.wire.values import parse_subject
 
+_AboutSubject: TypeAlias = (
+    pb.HoldSubjectRequest
+    | pb.ReleaseHoldRequest
+    | pb.ReleaseErasedSubjectRequest
+    | pb.RestrictSubjectRequest
+    | pb.LiftRestrictionRequest
+)
 _MAX_NAME_LENGTH = 4096
 """Of the name of a replica: a host name and a path."""
 
@@ -75,11 +84,9 @@ class PrivacyServicer:
         """
         await require_of_person(call, self.rights)
         erasure = parse_erasure(request, call.origin(parse_given_reason(request.reason)))
-        if erasure.subject.type is SubjectType.SERVICE:
-            call.require(GRANT_ROLES)
         person = call.principal.on_behalf_of
         if erasure.subject != person:  # who ends their own roles gives nobody any
-            await self.rights.require_rank(person, [erasure.subject])
+            await self._require_over(erasure.subject, call)
         certificate = await self.eraser.erase(erasure, call.deadline, call.require_permitted)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
@@ -163,6 +170,32 @@ class PrivacyServicer:
         await require_of_person(call, self.rights)
         return pb.ReadHoldsResponse(holds=map(entity_message, await self.gate.run(self.data.holds)))
 
+    async def RestrictSubject(
+        self, request: pb.RestrictSubjectRequest, call: Call
+    ) -> pb.RestrictSubjectResponse:
+        """Take all access from a subject, and keep its data, until the restriction is lifted."""
+        state = await self._restrict(self.data.restrict, request, call)
+        return pb.RestrictSubjectResponse(
+            written_at=token_message(self.gate, state),
+            replicated=await self.gate.wait_until_replicated(state),
+        )
+
+    async def LiftRestriction(
+        self, request: pb.LiftRestrictionRequest, call: Call
+    ) -> pb.LiftRestrictionResponse:
+        """End a restriction: the records of the subject give access again."""
+        state = await self._restrict(self.data.lift_restriction, request, call)
+        await self.gate.wait_until_replicated(state)
+        return pb.LiftRestrictionResponse(written_at=token_message(self.gate, state))
+
+    async def ReadRestrictions(
+        self, _request: pb.ReadRestrictionsRequest, call: Call
+    ) -> pb.ReadRestrictionsResponse:
+        """List all restrictions."""
+        await require_of_person(call, self.rights)
+        found = await self.gate.run(self.data.restrictions)
+        return pb.ReadRestrictionsResponse(restrictions=map(restricted_message, found))
+
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
         """List the retention rules of all data."""
         await require_of_person(call, self.rights)
@@ -179,16 +212,36 @@ class PrivacyServicer:
         token = token_message(self.gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
 
-    async def _write_about(
+    async def _restrict(
         self,
         write: Callable[..., ConsistencyToken],
-        request: pb.HoldSubjectRequest | pb.ReleaseHoldRequest | pb.ReleaseErasedSubjectRequest,
+        request: pb.RestrictSubjectRequest | pb.LiftRestrictionRequest,
         call: Call,
+    ) -> ConsistencyToken:
+        """Write something about the subject of a request that takes its roles away, or gives them back."""
+        await require_of_person(call, self.rights)
+        await self._require_over(parse_subject(request, "subject", field="subject"), call)
+        return await self._written_about(write, request, call)
+
+    async def _require_over(self, subject: Subject, call: Call) -> None:
+        """Raise `PermissionDeniedError` unless a call may end what a subject may do: without its account, a
+        service could call nothing, and a person ends only roles on the platform below the own rank."""
+        if subject.type is SubjectType.SERVICE:
+            call.require(GRANT_ROLES)
+        await self.rights.require_rank(call.principal.on_behalf_of, [subject])
+
+    async def _write_about(
+        self, write: Callable[..., ConsistencyToken], request: _AboutSubject, call: Call
     ) -> common_pb2.ConsistencyToken:
         """Write something about the subject of a request, for its reason; return the token of the state."""
         await require_of_person(call, self.rights)
-        subject = parse_subject(request, "subject", field="subject")
-        origin = call.origin(parse_given_reason(request.reason))
-        state = await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)
+        state = await self._written_about(write, request, call)
         await self.gate.wait_until_replicated(state)
         return token_message(self.gate, state)
+
+    async def _written_about(
+        self, write: Callable[..., ConsistencyToken], request: _AboutSubject, call: Call
+    ) -> ConsistencyToken:
+        subject = parse_subject(request, "subject", field="subject")
+        origin = call.origin(parse_given_reason(request.reason))
+        return await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)

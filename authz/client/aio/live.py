@@ -9,7 +9,7 @@ from authz.client.aio.client import AsyncClient
 from authz.client.arguments import as_subject
 from authz.client.cache import DECIDING_KINDS
 from authz.client.combined import SessionAccess
-from authz.domain.entities import AccountKey, Key, MembershipKey, SessionKey, ShareKey
+from authz.domain.entities import AccountKey, Key, MembershipKey, RestrictionKey, SessionKey, ShareKey
 from authz.domain.ids import ResourceRef, ScopeKind, Subject
 
 Present = Mapping[str, Collection[str | Subject]]
@@ -57,7 +57,7 @@ def _may_concern(key: Key, session_id: str, subject: Subject) -> bool:
             return id_ == session_id
         case MembershipKey(subject=whose, scope=scope):
             return whose == subject and (scope.kind is not ScopeKind.SESSION or scope.id == session_id)
-        case AccountKey(subject=whose):
+        case AccountKey(subject=whose) | RestrictionKey(subject=whose):
             return whose == subject
         case ResourceRef() | ShareKey():
             return False

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 
 from authz.client.aio.calls import Calls
 from authz.client.arguments import as_choice, as_number, as_text, message_of, sent_subject
-from authz.client.questions import warn_unless_replicated
+from authz.client.questions import WriteToken, warn_unless_replicated
 from authz.domain.entities import Erasure, Hold, RetainedData, RetentionRule, Versioned
-from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList
+from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList, RestrictedSubject
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
 from authz.wire.entities import parse_versioned
 from authz.wire.exports import parse_export_item
-from authz.wire.privacy import parse_certificate, parse_period, period_request_message
+from authz.wire.privacy import parse_certificate, parse_period, period_request_message, restricted_of
 
 
 class AsyncPrivacyClient:
@@ -128,6 +128,25 @@ class AsyncPrivacyClient:
         """All holds, ordered by subject."""
         response = await self._calls.call(self._stub.ReadHolds, privacy_pb2.ReadHoldsRequest())
         return [parse_versioned(each).entity for each in response.holds]
+
+    async def restrict(self, subject: str | Subject, *, reason: str) -> WriteToken:
+        """Take all access from a subject, and keep its data, until the restriction is lifted. Returns the
+        token of the state. Warns (`NotReplicatedWarning`) as `write`."""
+        request = message_of(privacy_pb2.RestrictSubjectRequest, subject=sent_subject(subject), reason=reason)
+        response = await self._calls.call(self._stub.RestrictSubject, request)
+        warn_unless_replicated(response.replicated)
+        return WriteToken(response.written_at.token, replicated=response.replicated)
+
+    async def lift_restriction(self, subject: str | Subject, *, reason: str) -> str:
+        """End the restriction of a subject. Returns the token of the state."""
+        request = message_of(privacy_pb2.LiftRestrictionRequest, subject=sent_subject(subject), reason=reason)
+        return str((await self._calls.call(self._stub.LiftRestriction, request)).written_at.token)
+
+    async def restrictions(self) -> list[RestrictedSubject]:
+        """All restrictions with their reasons, ordered by subject."""
+        request = privacy_pb2.ReadRestrictionsRequest()
+        response = await self._calls.call(self._stub.ReadRestrictions, request)
+        return [*map(restricted_of, response.restrictions)]
 
     async def retention(self) -> list[Versioned[RetentionRule]]:
         """The retention rules of all data. `days` is None for data that is kept forever."""

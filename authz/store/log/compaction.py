@@ -25,7 +25,7 @@ from authz.store.log.leaves import LeafMaker, purged_hashes
 from authz.store.log.mutation_json import decode_mutation
 from authz.store.log.reader import raise_resumable_from
 from authz.store.privacy.erasure_steps import rewrites_history
-from authz.store.privacy.holds import read_holds
+from authz.store.privacy.holds import held_subjects
 from authz.store.privacy.renames import purge_renames
 from authz.store.rows import subject_of
 from authz.store.write import Transaction
@@ -174,7 +174,7 @@ def _withhold(connection: Connection, superseded: dict[_Position, _Change]) -> l
     its deletion, for example, the record would come back.
     """
     in_order = [superseded[place] for place in sorted(superseded)]
-    held = [hold.entity.subject for hold in read_holds(connection)]
+    held = sorted(held_subjects(connection))
     kept = _kept_before(connection, in_order)
     if not (held or kept):
         return in_order

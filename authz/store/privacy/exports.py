@@ -28,7 +28,7 @@ from authz.store import tables
 from authz.store.database.engine import stream
 from authz.store.log.mutation_json import decode_mutation
 from authz.store.log.reader import read_head
-from authz.store.privacy.holds import read_holds
+from authz.store.privacy.holds import read_holds, restriction_of
 from authz.store.privacy.personal_texts import (
     RECORD_TEXTS,
     REVISION_TEXTS,
@@ -247,6 +247,10 @@ class Export:
             for name in RECORD_TEXTS["hold"]:
                 if mentions(text := getattr(hold, name), self._subject):
                     yield ExportedEntry(ExportSection.HOLDS, "a hold", f"{name}: {text}")
+        restricted = restriction_of(self._connection, self._subject)
+        if restricted is not None:
+            since = restricted.restriction.entity.since
+            yield ExportedEntry(ExportSection.HOLDS, "restriction", restricted.reason, since)
 
     def _shadow(self) -> Iterator[ExportedEntry]:
         for each in examples_about(self._connection, self._subject):

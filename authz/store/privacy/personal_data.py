@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, select
 
-from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus, Hold, Versioned
+from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus, Hold, Restriction, Versioned
 from authz.domain.erasures import (
     ErasureCertificate,
     ErasureRequest,
     Pseudonyms,
     RenameRequest,
     ReplicaReport,
+    RestrictedSubject,
     subject_mac,
 )
 from authz.domain.errors import precondition_failed
@@ -54,7 +55,7 @@ from authz.store.privacy.erasure_steps import (
     unreleased,
 )
 from authz.store.privacy.exports import Export
-from authz.store.privacy.holds import hold_on, read_holds, release_kept
+from authz.store.privacy.holds import hold_on, read_holds, read_restrictions, release_kept, restriction_of
 from authz.store.privacy.recipients import askers, watchers
 from authz.store.privacy.renames import MAX_RECORDS, other_ids, rename
 from authz.store.rows import subject_of
@@ -263,6 +264,44 @@ class PersonalData:
         """All holds, ordered by subject."""
         with read_transaction(self.engine) as connection:
             return tuple(read_holds(connection))
+
+    def restrict(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """Restrict the processing of a subject's data: from this state on, no record gives it access.
+
+        Raises `FailedPreconditionError` if it is restricted already, if its erasure has begun
+        (SUBJECT_ERASED), or if it is the last administrator of the platform (LAST_ADMINISTRATOR).
+        """
+        with self.directory.transaction() as transaction:
+            require_not_erased(transaction.connection, subject)
+            found = restriction_of(transaction.connection, subject)
+            if found is not None:
+                since = format_instant(found.restriction.entity.since)
+                raise precondition_failed(
+                    f"{subject} is restricted already, since {since}: {found.reason}", subject=str(subject)
+                )
+            transaction.administrators.require_kept_without(subject)
+            with transaction.revision(origin) as batch:
+                batch.rewrite([Restriction(subject, transaction.now)])
+            return transaction.head
+
+    def lift_restriction(self, subject: Subject, origin: Origin) -> ConsistencyToken:
+        """End a restriction. Raises `FailedPreconditionError` if the subject is not restricted."""
+        with self.directory.transaction() as transaction:
+            found = restriction_of(transaction.connection, subject)
+            if found is None:
+                raise precondition_failed(
+                    f"{subject} is not restricted; list who is with `authz privacy restrictions`",
+                    subject=str(subject),
+                )
+            release_kept(transaction.connection, subject)
+            with transaction.revision(origin) as batch:
+                batch.delete_found([found.restriction])
+            return transaction.head
+
+    def restrictions(self) -> tuple[RestrictedSubject, ...]:
+        """All restrictions, ordered by subject."""
+        with read_transaction(self.engine) as connection:
+            return tuple(read_restrictions(connection))
 
     def erased_since_report(self, name: str) -> Pseudonyms:
         """The pseudonyms of those who were erased since a machine last reported; of a machine that never did,

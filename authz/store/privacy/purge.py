@@ -15,12 +15,12 @@ from authz.domain.retention import default_rule
 from authz.store import tables
 from authz.store.log import compaction
 from authz.store.log.decision_leaves import oldest_batch, purge_batches
-from authz.store.privacy.holds import HOLDS, read_holds
+from authz.store.privacy.holds import HELD, held_subjects
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 
 _MEMBERSHIPS = ENTITY_ROWS["membership"]
-_HELD: ColumnElement[str] = HOLDS.c.subject_type + ":" + HOLDS.c.subject_id
+_HELD: ColumnElement[str] = HELD.c.subject_type + ":" + HELD.c.subject_id
 """A subject that is held, as `user:<id>`."""
 
 
@@ -35,8 +35,8 @@ def read_rules(connection: Connection) -> dict[RetainedData, Versioned[Retention
 
 
 def _not_held(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Whether there is no hold for which one of the conditions is true."""
-    return ~select(HOLDS.c.subject_id).where(or_(*conditions)).exists()
+    """Whether there is no hold and no restriction for which one of the conditions is true."""
+    return ~select(HELD.c.subject_id).where(or_(*conditions)).exists()
 
 
 def _names_held(actor: ColumnElement[str]) -> ColumnElement[bool]:
@@ -73,7 +73,7 @@ _ENDED = _ExpiringRows(
     (
         tables.ENDS,
         _not_held(
-            and_(HOLDS.c.subject_type == _members.subject_type, HOLDS.c.subject_id == _members.subject_id)
+            and_(HELD.c.subject_type == _members.subject_type, HELD.c.subject_id == _members.subject_id)
         ),
     ),
 )
@@ -107,7 +107,7 @@ def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before:
         members = _ended(connection, before, limit)
         removed, is_all = len(members), len(members) < limit
     elif rule.data is RetainedData.DECISIONS:
-        held = {str(hold.entity.subject) for hold in read_holds(connection)}
+        held = {*map(str, held_subjects(connection))}
         removed, through, is_all = purge_batches(connection, before, limit * _ROWS_PER_RECORD, held)
         rule = msgspec.structs.replace(rule, through=max(rule.through or 0, through) or None)
     else:

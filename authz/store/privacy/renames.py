@@ -37,7 +37,7 @@ from authz.store import tables
 from authz.store.batch import Batch
 from authz.store.privacy.erased import ERASURES, require_not_erased
 from authz.store.privacy.erasure_steps import require_not_new_owner
-from authz.store.privacy.holds import require_no_hold
+from authz.store.privacy.holds import require_no_hold, restriction_of
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
 from authz.store.sharing import lapsed_shares
@@ -161,6 +161,9 @@ def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
         _require_nothing_is_removed(connection, each)
     require_not_new_owner(connection, old)
     require_no_hold(connection, old, "its id stays")
+    if (restricted := restriction_of(connection, new)) is not None:
+        problem = f"{new} is restricted, and {old} is not: {restricted.reason}; lift that restriction first"
+        raise _refused(old, problem)
 
 
 def _require_nothing_is_removed(connection: Connection, subject: Subject) -> None:

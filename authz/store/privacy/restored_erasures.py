@@ -19,7 +19,7 @@ from authz.store.database.engine import stream
 from authz.store.log.reader import read_token_key
 from authz.store.privacy.erased import ERASURES
 from authz.store.privacy.erasure_steps import Phase, insert_step
-from authz.store.privacy.holds import hold_on, release_kept
+from authz.store.privacy.holds import hold_on, release_kept, restriction_of
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
@@ -53,8 +53,9 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         for each in missing
     ]
     held = [hold for each in found.values() if (hold := hold_on(connection, each))]
+    restricted = [one.restriction for each in found.values() if (one := restriction_of(connection, each))]
     with transaction.revision(_ORIGIN) as batch:
-        batch.delete_found(held)
+        batch.delete_found([*held, *restricted])
         batch.rewrite(records)
     for each in missing:
         done: dict[str, Any] = {}

@@ -11,16 +11,17 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Executable, delete, update
 
-from authz.domain.entities import Account, Course, Hold, RetainedData, Versioned
+from authz.domain.entities import Account, Course, Hold, RetainedData
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import Subject
 from authz.domain.mutations import Operation
 from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
 from authz.store.database.engine import open_engine, write_transaction
 from authz.store.privacy.erasure_steps import begin
-from authz.store.privacy.holds import HOLDS, read_holds
+from authz.store.privacy.holds import HOLDS, held_subjects
 from tests.databases import read_tree
 from tests.store.database.test_connections import others_wait
 from tests.store.directory import create, hold, open_with, release_hold, remove, user, write
@@ -103,13 +104,13 @@ def test_a_purge_keeps_nothing_for_a_hold_that_ends_meanwhile(
     released: list[Future[ConsistencyToken]] = []
     with ThreadPoolExecutor(1) as pool:
 
-        def read_before_the_release(connection: Connection) -> list[Versioned[Hold]]:
-            found = read_holds(connection)
+        def read_before_the_release(connection: Connection) -> set[Subject]:
+            found = held_subjects(connection)
             if found and not released:
                 released.append(begun(postgresql_url, pool, partial(release_hold, other, MAYA)))
             return found
 
-        monkeypatch.setattr("authz.store.log.compaction.read_holds", read_before_the_release)
+        monkeypatch.setattr("authz.store.log.compaction.held_subjects", read_before_the_release)
         purge(one)
         released[0].result()
         purge(one)

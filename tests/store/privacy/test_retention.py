@@ -21,10 +21,12 @@ from tests.store.directory import (
     Clock,
     create,
     hold,
+    lift_restriction,
     notebook,
     open_with,
     release_hold,
     remove,
+    restrict,
     share,
     stored,
     student,
@@ -112,9 +114,14 @@ def test_a_step_that_fails_has_done_nothing(
     assert [key for _, key in keys_logged(store, below=3)] == [COURSE]
 
 
+HOLDS = {"hold": (hold, release_hold), "restriction": (restrict, lift_restriction)}
+
+
+@pytest.mark.parametrize("what", HOLDS)
 def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
-    store: Store, store_url: str, clock: Clock
+    store: Store, store_url: str, clock: Clock, what: str
 ) -> None:
+    begin, end = HOLDS[what]
     set_period(store, RetainedData.MEMBERSHIPS, 30)
     ada = msgspec.structs.replace(student("ada", "c"), ends_at=clock.now + DAY_US)
     write(store, create(Course(id="c")), create(notebook("nb", SCOPE)))
@@ -125,7 +132,7 @@ def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
     store.decisions.append(
         [msgspec.structs.replace(ENTRY, decision_id="b", subject="user:omar", person="", at=clock.now)]
     )
-    hold(store, user("ada"))
+    begin(store, user("ada"))
     aged(store, clock, 1100)
     assert ada.key in stored(store)
     assert student("omar", "c").key not in stored(store)
@@ -136,7 +143,7 @@ def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
         (Operation.CREATE, ada.key),
         (Operation.TOUCH, ada.key),
     ]
-    release_hold(store, user("ada"))
+    end(store, user("ada"))
     purge(store)
     assert ada.key not in stored(store)
     assert decided(store) == ()
