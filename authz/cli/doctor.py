@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from authz.cli.output import FOUND_EXIT_CODE
 from authz.cli.server_settings import setting_options
-
-_FOUND_EXIT_CODE = 1
 
 
 @setting_options()
@@ -23,5 +22,5 @@ def doctor(**given: str | bool | None) -> None:
     for each in found:
         print(f"{each.level}: {each.text}")
     if any(each.level is not Level.NOTE for each in found):
-        raise typer.Exit(_FOUND_EXIT_CODE)
+        raise typer.Exit(FOUND_EXIT_CODE)
     print("nothing is wrong or unsafe")

@@ -16,6 +16,8 @@ from authz.client.imports import Progress as Advance
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import format_instant, from_datetime
 
+FOUND_EXIT_CODE = 1
+"""A command that looks for something has found it: a warning, a broken invariant, a failed test."""
 _TIMES = {"at", "from", "until", "since", "now"}
 
 

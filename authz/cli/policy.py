@@ -12,8 +12,8 @@ import typer
 from authz.cli import ERROR_EXIT_CODE
 from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, OnlyRole, OnlyType, PolicyCourse, Verbose, Version
-from authz.cli.output import print_json
-from authz.cli.policy_report import FOUND_EXIT_CODE, counted, print_warnings
+from authz.cli.output import FOUND_EXIT_CODE, print_json
+from authz.cli.policy_report import counted, print_warnings
 from authz.cli.policy_source import SHOWN_DIGEST, PolicySource, load_in_course, read_policy, validated
 from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.vocabulary import MAX_RANK, suggest

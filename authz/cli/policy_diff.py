@@ -9,8 +9,8 @@ import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.options import PolicyCourse, Verbose
-from authz.cli.output import print_json
-from authz.cli.policy_report import FOUND_EXIT_CODE, print_changes
+from authz.cli.output import FOUND_EXIT_CODE, print_json
+from authz.cli.policy_report import print_changes
 from authz.cli.policy_source import ACTIVE, read_source, version_or_files
 from authz.domain.policy_changes import PolicyDiff
 

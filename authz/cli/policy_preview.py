@@ -12,8 +12,8 @@ import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.options import PolicyCourse, Version
-from authz.cli.output import json_of, print_json, print_rows, progress_bar
-from authz.cli.policy_report import FOUND_EXIT_CODE, changes_from_active, counted
+from authz.cli.output import FOUND_EXIT_CODE, json_of, print_json, print_rows, progress_bar
+from authz.cli.policy_report import changes_from_active, counted
 from authz.cli.policy_source import read_source, version_or_files
 from authz.client.imports import Progress as Advance
 from authz.domain.decisions import Verdict

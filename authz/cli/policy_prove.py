@@ -12,8 +12,8 @@ import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, PolicyCourse, Verbose, Version
-from authz.cli.output import print_json
-from authz.cli.policy_report import FOUND_EXIT_CODE, counted, most_common
+from authz.cli.output import FOUND_EXIT_CODE, print_json
+from authz.cli.policy_report import counted, most_common
 from authz.cli.policy_source import PolicySource, load_in_course, read_policy
 
 if TYPE_CHECKING:

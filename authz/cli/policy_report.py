@@ -13,8 +13,6 @@ from authz.client import CallError, Client
 from authz.domain.errors import PolicyWarning
 from authz.domain.policy_changes import CellChange, PolicyDiff, sentences
 
-FOUND_EXIT_CODE = 1
-"""A command that looks for something has found it: a warning, a broken invariant, a failed test."""
 _MAX_SENTENCES = 20
 """Of cells that change: more of them are counted."""
 _MAX_NAMED = 3

@@ -10,8 +10,7 @@ import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.options import DRAFT, TIME, Author, PolicyCourse, parsed_option
-from authz.cli.output import print_json, print_rows
-from authz.cli.policy_report import FOUND_EXIT_CODE
+from authz.cli.output import FOUND_EXIT_CODE, print_json, print_rows
 from authz.cli.policy_source import version_number
 from authz.client import ShadowReport
 from authz.domain.decisions import Verdict

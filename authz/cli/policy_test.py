@@ -11,8 +11,7 @@ import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, Version
-from authz.cli.output import print_json
-from authz.cli.policy_report import FOUND_EXIT_CODE
+from authz.cli.output import FOUND_EXIT_CODE, print_json
 from authz.cli.policy_source import read_policy
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from google.protobuf import timestamp_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from authz.domain.entities import KINDS, Entity, EntityKind, Filter, Key
+from authz.domain.entities import KINDS, KINDS_BY_TYPE, Entity, EntityKind, Filter, Key, kind_of
 from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import (
     ResourceRef,
@@ -212,7 +212,7 @@ def as_mutation(given: Mutation) -> Mutation:
     operation, target = as_choice(given.operation, Operation, field="operation"), as_record(given.target)
     values = given.values
     if values:
-        by_name = {field.name: field for field in _KINDS[type(target)].fields}
+        by_name = {field.name: field for field in kind_of(target).fields}
         values = tuple(
             (name, _value_of(value, by_name[name], name) if name in by_name else value)
             for name, value in values
@@ -232,7 +232,7 @@ def as_precondition(given: Precondition) -> Precondition:
 
 def as_record(given: Entity | Key) -> Any:
     """An entity or a key with only values of the types that its fields have."""
-    kind = _KINDS.get(type(given))
+    kind = KINDS_BY_TYPE.get(type(given))
     if kind is None:
         raise _unusable("record", given, "an entity or a key, such as `Course(id=…)` or `CourseKey(…)`")
     return _completed(given, kind.fields, f"{kind.name}.")
@@ -246,7 +246,6 @@ def as_filter(given: Filter[EntityT]) -> Filter[EntityT]:
     return _completed(given, [field for field, _ in kind.filters], "")
 
 
-_KINDS = {struct: kind for kind in KINDS.values() for struct in (kind.entity, kind.key)}
 _FILTERED = {kind.filter_type: kind for kind in KINDS.values() if not kind.service}
 
 

@@ -13,6 +13,7 @@ from authz.domain.instants import Instant
 from authz.domain.vocabulary import API_TYPE
 
 CREATE_ACTION = "create"
+JOIN = "join"
 AI_PROCESS = "ai_process"
 EDIT_POLICY = "edit_policy"
 MANAGE_MEMBERS = "manage_members"

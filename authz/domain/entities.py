@@ -59,6 +59,7 @@ from authz.domain.kinds.share import SHARE, Share, ShareFilter, ShareKey, ShareL
 __all__ = [
     "DEFAULT_EDIT_WINDOW_US",
     "KINDS",
+    "KINDS_BY_TYPE",
     "PLATFORM_ACTIVATION",
     "AccessToken",
     "AccessTokenFilter",
@@ -198,12 +199,12 @@ class Versioned(msgspec.Struct, Generic[EntityT_co], frozen=True, gc=False):
     revision: int
 
 
-_BY_TYPE = {struct: kind for kind in KINDS.values() for struct in (kind.entity, kind.key)}
+KINDS_BY_TYPE = {struct: kind for kind in KINDS.values() for struct in (kind.entity, kind.key)}
 
 
 def kind_of(record: Entity | Key) -> Kind:
     """The kind of an entity or of a key."""
-    return _BY_TYPE[type(record)]
+    return KINDS_BY_TYPE[type(record)]
 
 
 def container_of(record: Entity | Key) -> Key | None:

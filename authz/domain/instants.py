@@ -15,6 +15,7 @@ Instant: TypeAlias = int
 """Microseconds since 1970-01-01T00:00:00Z."""
 
 US_PER_S = 1_000_000
+DAY_US = 86_400 * US_PER_S
 MIN_INSTANT: Instant = -62_135_596_800 * US_PER_S
 """0001-01-01T00:00:00Z, the minimum of RFC 3339 and `google.protobuf.Timestamp`."""
 MAX_INSTANT: Instant = 253_402_300_800 * US_PER_S - 1

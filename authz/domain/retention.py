@@ -6,11 +6,10 @@ import msgspec
 
 from authz.domain.entities import RetainedData, RetentionRule
 from authz.domain.errors import malformed
-from authz.domain.instants import US_PER_S, Instant
+from authz.domain.instants import DAY_US, Instant
 from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 
-DAY_US = 86_400 * US_PER_S
 MAX_DAYS = 36_500
 PURGE_INTERVAL_US = DAY_US
 """How late a purge may be, so that a database with steady changes is not purged row by row."""

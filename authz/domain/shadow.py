@@ -10,16 +10,15 @@ import msgspec
 
 from authz.domain.decisions import Verdict
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, Subject
-from authz.domain.instants import US_PER_S, Instant
+from authz.domain.instants import DAY_US, Instant
 
 MAX_CELLS = 500
 """Maximum cells with their own count; differences in other cells are only in the total."""
 MAX_EXAMPLES = 50
 MAX_EXAMPLES_PER_CELL = 3
-_DAY_US = 86_400 * US_PER_S
-MAX_LENGTH_US = 30 * _DAY_US
+MAX_LENGTH_US = 30 * DAY_US
 """Maximum duration of a shadow."""
-KEPT_US = 30 * _DAY_US
+KEPT_US = 30 * DAY_US
 """Retention of the counts and examples of an ended shadow."""
 MAX_COURSE_SHADOWS = 10
 """Maximum courses with a running shadow, because each costs every serving process its budget."""

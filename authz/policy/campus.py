@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec import NODEFAULT
 
@@ -14,9 +14,6 @@ from authz.domain.ids import parse_resource_ref, parse_scope, parse_subject
 from authz.domain.instants import format_instant, parse_instant
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.vocabulary import Vocabulary, suggest
-
-CampusData: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
-"""The plural name of each kind of record, with its records: only the fields that are not at their default."""
 
 _PLURALS = {kind.plural: kind for kind in KINDS.values()}
 _PLAIN_TYPES = {FieldType.FLAG: bool, FieldType.DURATION: int}

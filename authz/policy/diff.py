@@ -18,7 +18,7 @@ from authz.policy.situations import closure, situations_of
 
 Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
 """The conditions of the denies and of the allows of a cell."""
-_NOTHING: Clauses = (frozenset(), frozenset())
+NOTHING: Clauses = (frozenset(), frozenset())
 
 
 def diff_files(
@@ -102,7 +102,7 @@ def given_by(policy: CompiledPolicy, role: str) -> Iterator[CellChange]:
     """All that a role gives everywhere, as if it gave nothing before."""
     for pair in _pairs(policy):
         reachable = _Reachable(policy.vocabulary.roles[role], pair)
-        gains = reachable.words(beyond(_NOTHING, _clauses(policy, None, role, pair)))
+        gains = reachable.words(beyond(NOTHING, _clauses(policy, None, role, pair)))
         if gains:
             yield CellChange(role=role, type=pair[0], action=pair[1], gains=gains)
 

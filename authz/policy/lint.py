@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from authz.domain.decisions import COURSE_TYPE, Rule
+from authz.domain.decisions import COURSE_TYPE, MANAGE_MEMBERS, Rule
 from authz.domain.errors import PolicyWarning
 from authz.domain.facts import SHARED
 from authz.domain.ids import ScopeKind, parse_scope
@@ -17,7 +17,6 @@ from authz.policy.situations import closure, situations_of
 
 _READ = "read"
 _WORK_ON_WHAT_IS_SEEN = ("moderate", "update", "delete", "share", "publish", "export")
-_MANAGE = "manage_members"
 
 
 def lint_course(policy: CompiledPolicy, platform: CompiledPolicy) -> tuple[PolicyWarning, ...]:
@@ -179,7 +178,7 @@ def _ranks(policy: CompiledPolicy) -> Iterator[PolicyWarning]:
         role.name
         for role in roles.values()
         if role.scope_kind is not ScopeKind.PLATFORM
-        and policy.allows_of(role.name, role.scope_kind.value, _MANAGE)
+        and policy.allows_of(role.name, role.scope_kind.value, MANAGE_MEMBERS)
     }
     for role in roles.values():
         above = [base for base in sorted(policy.inherited[role.name]) if roles[base].rank > role.rank]
@@ -205,6 +204,6 @@ def _ranks(policy: CompiledPolicy) -> Iterator[PolicyWarning]:
         if not givers:
             yield PolicyWarning(
                 f"role `{role.name}`",
-                f"no role with `{_MANAGE}` has a rank above {role.rank}, so nobody can give it; "
+                f"no role with `{MANAGE_MEMBERS}` has a rank above {role.rank}, so nobody can give it; "
                 "lower its rank",
             )

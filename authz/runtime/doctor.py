@@ -32,7 +32,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError
 from authz.domain.ids import PLATFORM, Subject, SubjectType
-from authz.domain.instants import US_PER_S, Instant, from_datetime, to_datetime
+from authz.domain.instants import DAY_US, US_PER_S, Instant, from_datetime, to_datetime
 from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.engine.clock import TOLERANCE_US
@@ -45,7 +45,7 @@ from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles
 from authz.store import Store, database_name, has_password, open_store, prepare_store, sqlite_file
 
-_SOON_US = 14 * 86_400 * US_PER_S
+_SOON_US = 14 * DAY_US
 _PROBE_TIMEOUT_S = 5
 _LATE_US = 300 * US_PER_S
 """After its interval, a checkpoint is overdue."""

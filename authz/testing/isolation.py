@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from authz.client import Client, ItemFault
-from authz.domain.decisions import AI_PROCESS, COURSE_TYPE, CREATE_ACTION, SESSION_TYPE
+from authz.domain.decisions import AI_PROCESS, COURSE_TYPE, CREATE_ACTION, JOIN, SESSION_TYPE
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.lists import PlanKind
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 
-_JOIN = "join"
 _TYPES = {ScopeKind.COURSE: COURSE_TYPE, ScopeKind.SESSION: SESSION_TYPE}
 
 
@@ -109,9 +108,9 @@ class LeakSearch:
                 yield self._leak(stranger, CREATE_ACTION, each.name, "Check", "")
 
     def _told_by_sessions(self, stranger: Subject) -> Iterator[Leak]:
-        for target in self._that_know(_JOIN):
+        for target in self._that_know(JOIN):
             if target.type == SESSION_TYPE and self._client.authorize_session(stranger, target.id):
-                yield self._leak(stranger, _JOIN, target, "AuthorizeSession", "")
+                yield self._leak(stranger, JOIN, target, "AuthorizeSession", "")
 
     def _told_by_sources(self, stranger: Subject) -> Iterator[Leak]:
         for found in self._client.authorize_sources(stranger, self._that_know(AI_PROCESS)):

@@ -15,7 +15,7 @@ import pytest_asyncio
 from authz.client import CallError, Client
 from authz.domain.entities import AccessToken, AccessTokenFilter
 from authz.domain.ids import parse_subject
-from authz.domain.instants import US_PER_S, Instant
+from authz.domain.instants import DAY_US, Instant
 from authz.domain.kinds.access_token import token_id, token_text
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import common_pb2 as pb
@@ -28,7 +28,6 @@ from tests.service import Service, reason_of, serve
 
 ADMIN, SYNC = parse_subject("service:admin"), parse_subject("service:sync")
 ISSUER = Issuer()
-DAY_US = 86_400 * US_PER_S
 READ = dpb.ReadCoursesRequest()
 
 

@@ -14,8 +14,9 @@ from authz.client import CallError, Client
 from authz.domain.entities import EntityKind, Membership, RetainedData, RetentionRule
 from authz.domain.errors import ErrorReason
 from authz.domain.ids import PLATFORM, parse_subject
+from authz.domain.instants import DAY_US
 from authz.domain.mutations import Mutation, Operation
-from authz.domain.retention import DAY_US, LIMITS
+from authz.domain.retention import LIMITS
 from authz.engine import retention
 from authz.telemetry.metrics import REGISTRY
 from authz.v1 import authorization_pb2 as apb

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, update
 
 from authz.domain.entities import Course, Membership, RetainedData, RetentionRule
 from authz.domain.ids import course_scope
+from authz.domain.instants import DAY_US
 from authz.domain.origin import Origin
-from authz.domain.retention import DAY_US
 from authz.store import Store, tables
 from authz.store.database.engine import write_transaction
 from tests.cli.commands import run

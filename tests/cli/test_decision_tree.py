@@ -13,10 +13,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from authz.domain.decision_log import DecisionEntry, DecisionQuery
 from authz.domain.erasures import ErasureRequest
+from authz.domain.instants import DAY_US
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.proofs import AuditLog
-from authz.domain.retention import DAY_US
 from authz.domain.tree import leaf_hash
 from authz.store import Store, tables
 from authz.store.database.engine import open_engine, read_transaction, write_transaction

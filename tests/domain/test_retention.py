@@ -6,7 +6,8 @@ import pytest
 
 from authz.domain.entities import RetainedData, RetentionRule
 from authz.domain.errors import InvalidArgumentError
-from authz.domain.retention import DAY_US, LIMITS, MAX_DAYS, kept_since, require_allowed
+from authz.domain.instants import DAY_US
+from authz.domain.retention import LIMITS, MAX_DAYS, kept_since, require_allowed
 
 NOW = 2_000_000_000_000_000
 

@@ -10,9 +10,10 @@ from sqlalchemy import select
 
 from authz.domain.entities import CourseKey, Entity, Hold, RetainedData, RetentionRule
 from authz.domain.ids import course_scope
+from authz.domain.instants import DAY_US
 from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.origin import Origin
-from authz.domain.retention import DAY_US, PeriodRequest
+from authz.domain.retention import PeriodRequest
 from authz.store import Store, tables
 from authz.store.database.engine import read_transaction
 from tests.store.directory import Clock

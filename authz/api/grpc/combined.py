@@ -12,7 +12,7 @@ import msgspec
 
 from authz.api.call import Call
 from authz.api.grpc.answers import Answers, note_actions
-from authz.domain.decisions import AI_PROCESS, Decision, Question
+from authz.domain.decisions import AI_PROCESS, JOIN, Decision, Question
 from authz.domain.entities import Session, SessionKey
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.facts import PURPOSE_AI_RESPONSE
@@ -27,7 +27,6 @@ from authz.v1 import authorization_pb2 as pb
 from authz.wire.decisions import parse_session, parse_sources, set_valid_until
 from authz.wire.errors import status_of
 
-_JOIN = "join"
 _IN_SESSION = ("present", "moderate", "record")
 _AI_REQUEST_QUESTIONS = (("read", ""), (AI_PROCESS, PURPOSE_AI_RESPONSE))
 """The subject of an AI response must be allowed to read each source, and the source must be open to AI."""
@@ -50,9 +49,9 @@ class CombinedCalls:
         question = parse_session(request)
         snapshot, checker = await self.active.get(call.consistency, call.deadline)
         now = self.clock.at(snapshot.state.committed_at)
-        joining = msgspec.structs.replace(question, action=_JOIN)
+        joining = msgspec.structs.replace(question, action=JOIN)
         found = self.shadow.list_actions(checker, snapshot, question, now)
-        join = found[_JOIN] if _JOIN in found else checker.check(snapshot, joining, now)
+        join = found[JOIN] if JOIN in found else checker.check(snapshot, joining, now)
         response = pb.AuthorizeSessionResponse()
         self.answers.fill(response.join, call, joining, join, snapshot.token)
         if not join.allowed:  # all that depends on it changes with it
@@ -69,7 +68,7 @@ class CombinedCalls:
             if session.ends_at is not None:
                 response.ends_at.FromMicroseconds(session.ends_at)
         set_valid_until(
-            response, _earliest(found[each].valid_until for each in (_JOIN, *_IN_SESSION) if each in found)
+            response, _earliest(found[each].valid_until for each in (JOIN, *_IN_SESSION) if each in found)
         )
         return response
 

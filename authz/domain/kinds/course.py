@@ -9,13 +9,13 @@ import msgspec
 
 from authz.domain.errors import malformed
 from authz.domain.ids import ScopeKind
-from authz.domain.instants import US_PER_S
+from authz.domain.instants import DAY_US, US_PER_S
 from authz.domain.kinds.fields import DurationUs, Id
 from authz.domain.kinds.kind import Container, Filter, Kind, RecordKey
 from authz.domain.vocabulary import Vocabulary
 
 DEFAULT_EDIT_WINDOW_US = 15 * 60 * US_PER_S
-MAX_EDIT_WINDOW_US = 366 * 86_400 * US_PER_S
+MAX_EDIT_WINDOW_US = 366 * DAY_US
 
 
 class CourseState(StrEnum):

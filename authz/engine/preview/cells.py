@@ -13,10 +13,9 @@ from authz.domain.impact import AccessKind
 from authz.domain.vocabulary import API_TYPE
 from authz.engine.check import opens
 from authz.policy.compile import CompiledPolicy, CompiledRules
-from authz.policy.diff import Clauses, beyond
+from authz.policy.diff import NOTHING, beyond
 
 _PURPOSES = (("", 0), (PURPOSE_AI_RESPONSE, FOR_AI_RESPONSE))
-NOTHING: Clauses = (frozenset(), frozenset())
 _MAX_CACHED = 4096
 
 

@@ -14,7 +14,7 @@ from authz.importers.oneroster.plan import Action, Change
 from authz.importers.oneroster.precedence import ResolvedEnrollments, takes_precedence
 from authz.importers.oneroster.rows import Enrollment, Roster, RowState
 from authz.importers.oneroster.source_ref import SourceRef, parse_source_ref
-from authz.importers.report import RowFault, printable, quoted
+from authz.importers.report import printable, quoted
 
 Cause = tuple[str, int]
 """The file and line that a change comes from."""
@@ -99,7 +99,9 @@ class MembershipPlan:
         if held is None and key in self._held.others:
             source = self._held.others[key]
             owner = f"source {quoted(source)}" if source else "no source"
-            self._note(row, f"{key} is of {owner}; it is not the roster's to change and stays as it is")
+            self._roster.note(
+                row, f"{key} is of {owner}; it is not the roster's to change and stays as it is"
+            )
             return
         if held is not None and not self._takes_over(held, row):
             self._keep(held)
@@ -117,7 +119,7 @@ class MembershipPlan:
             self._emit(self.giving, change, None)
             return
         if held.is_suspended_by_hand:
-            self._note(row, f"{key} stays suspended; only the person who suspended it may lift that")
+            self._roster.note(row, f"{key} stays suspended; only the person who suspended it may lift that")
         self._change(held, self._given(row, held), (ENROLLMENTS, row.line))
 
     def _plan_moved(self, row: Enrollment, held: ImportedMembership | None) -> ImportedMembership | None:
@@ -146,7 +148,7 @@ class MembershipPlan:
         if not held.is_live:
             if known is None or newest is None or newest >= known:
                 return True
-            self._note(row, f"{held.entity.key} ended after this export was made; skipped")
+            self._roster.note(row, f"{held.entity.key} ended after this export was made; skipped")
             return False
         if not ref or ref in self._resolved.by_ref or self._roster.modes[ENROLLMENTS] is Mode.BULK:
             return True
@@ -277,9 +279,6 @@ class MembershipPlan:
             self._changed_lines.add(change.line)
         if held is not None and held.is_live and changes is self.ending:
             self.ended.add(held.entity.key)
-
-    def _note(self, row: Enrollment, text: str) -> None:
-        self._roster.notes.append(RowFault(ENROLLMENTS, row.line, text))
 
 
 def _ending_at(membership: Membership, ends_at: Instant | None) -> Membership:

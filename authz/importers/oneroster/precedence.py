@@ -62,7 +62,7 @@ class _Resolution:
         if modified_at >= self._last_known.get(row.ref, modified_at):
             return False
         self._found.stale.add(row.ref)
-        self._note(row, f"enrollment {quoted(row.ref)} is older than in an earlier import; skipped")
+        self._roster.note(row, f"enrollment {quoted(row.ref)} is older than in an earlier import; skipped")
         return True
 
     def _checked(self, row: Enrollment) -> Enrollment:
@@ -91,7 +91,7 @@ class _Resolution:
             return row
         if row.starts_at is None or row.starts_at < end:
             return msgspec.structs.replace(row, ends_at=end, ends_with_term=True)
-        self._note(row, "never in effect: begins after the terms of its class end; skipped")
+        self._roster.note(row, "never in effect: begins after the terms of its class end; skipped")
         return msgspec.structs.replace(row, state=RowState.ENDED)
 
     def _file(self, row: Enrollment) -> None:
@@ -113,7 +113,7 @@ class _Resolution:
         if class_row is None or class_row.state is RowState.ACTIVE:
             return True
         why = "to be deleted" if class_row.state is RowState.ENDED else f"at fault in {CLASSES}"
-        self._note(row, f"is in class {quoted(class_row.id)}, which is {why}; skipped")
+        self._roster.note(row, f"is in class {quoted(class_row.id)}, which is {why}; skipped")
         return False
 
     def _preferred(self, key: MembershipKey, row: Enrollment, other: Enrollment) -> Enrollment:
@@ -124,11 +124,8 @@ class _Resolution:
             why = "says the same"
         else:
             why = "is in effect longer"
-        self._note(left, f"{key} is also on line {kept.line}, which {why}; skipped")
+        self._roster.note(left, f"{key} is also on line {kept.line}, which {why}; skipped")
         return kept
-
-    def _note(self, row: Enrollment, text: str) -> None:
-        self._roster.notes.append(RowFault(ENROLLMENTS, row.line, text))
 
 
 def takes_precedence(row: Enrollment, other: Enrollment) -> bool:
@@ -157,7 +154,7 @@ def _one_state_each(roster: Roster) -> list[Enrollment]:
         for row in rows:
             if row.line not in counted:
                 text = f"enrollment {quoted(row.ref)} is also on line {kept[-1].line}, which counts; skipped"
-                roster.notes.append(RowFault(ENROLLMENTS, row.line, text))
+                roster.note(row, text)
     return found
 
 

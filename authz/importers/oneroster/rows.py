@@ -12,7 +12,7 @@ import msgspec
 from authz.domain.entities import MembershipKey
 from authz.domain.ids import Scope, Subject
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant
-from authz.importers.oneroster.manifest import Mode
+from authz.importers.oneroster.manifest import ENROLLMENTS, Mode
 from authz.importers.oneroster.sourced_ids import SourcedIds
 from authz.importers.report import RowFault
 
@@ -96,6 +96,10 @@ class Roster(msgspec.Struct, frozen=True):
     classes: dict[str, ClassRow] = {}
     users: dict[Subject, UserRow] = {}
     enrollments: list[Enrollment] = []
+
+    def note(self, row: Enrollment, text: str) -> None:
+        """Note something about an enrollment that is no fault."""
+        self.notes.append(RowFault(ENROLLMENTS, row.line, text))
 
 
 def length_of(starts_at: Instant | None, ends_at: Instant | None) -> tuple[Instant, Instant]:

@@ -18,9 +18,9 @@ import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from authz.domain.entities import Entity, Erasure, ErasureStatus, Key, RetainedData, RetentionRule
-from authz.domain.instants import Instant, format_instant
+from authz.domain.instants import DAY_US, Instant, format_instant
 from authz.domain.mutations import Operation
-from authz.domain.retention import DAY_US, LIMITS, PURGE_INTERVAL_US, default_rule
+from authz.domain.retention import LIMITS, PURGE_INTERVAL_US, default_rule
 from authz.domain.tree import leaf_hash
 from authz.store import tables
 from authz.store.bulk import select_by

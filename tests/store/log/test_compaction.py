@@ -12,9 +12,9 @@ from authz.domain.entities import Course, CourseKey, Entity, Membership, Retaine
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import AuthzError
 from authz.domain.ids import course_scope, session_scope
+from authz.domain.instants import DAY_US
 from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.origin import Origin
-from authz.domain.retention import DAY_US
 from authz.store import Store
 from tests.databases import read_tree
 from tests.store.directory import Clock, notebook, open_with, remove, share, student, touch, user, write

@@ -9,9 +9,9 @@ from authz.domain.entities import Account, Course, RetainedData, Session, ShareF
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import RemovalPendingError
 from authz.domain.ids import Subject, course_scope, session_scope
+from authz.domain.instants import DAY_US
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
-from authz.domain.retention import DAY_US
 from authz.store import Store
 from tests.store.directory import (
     Clock,

@@ -12,9 +12,9 @@ from authz.domain.drafts import PolicyDraft
 from authz.domain.entities import Account, Course, ErasureFilter, Resource, ResourceFilter
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest
 from authz.domain.ids import course_scope
+from authz.domain.instants import DAY_US
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
-from authz.domain.retention import DAY_US
 from authz.domain.shadow import PolicyShadow
 from authz.store import Store
 from authz.store.backup import back_up, restore

@@ -11,10 +11,11 @@ from authz.domain.decision_log import DecisionEntry, DecisionQuery
 from authz.domain.entities import Course, Key, Membership, MembershipStatus, RetainedData
 from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError, OutOfRangeError
+from authz.domain.instants import DAY_US
 from authz.domain.mutations import Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
-from authz.domain.retention import DAY_US, LIMITS
+from authz.domain.retention import LIMITS
 from authz.store import Store
 from tests.databases import read_tree
 from tests.store.directory import (

@@ -13,9 +13,9 @@ from authz.domain.decision_log import DecisionEntry, DecisionQuery
 from authz.domain.entities import Course, Entity, Key, Membership, RetainedData
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import ResourceRef
+from authz.domain.instants import DAY_US
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Page
-from authz.domain.retention import DAY_US
 from authz.store import Store, tables
 from authz.store.database.engine import read_transaction
 from tests.databases import read_tree
