@@ -28,7 +28,8 @@ class CheckpointPublisher:
     have grown.
 
     Before it signs, it compares the trees with the newest checkpoint, and refuses to sign a history that does
-    not continue that one. What cannot be published is tried again, with a newer checkpoint if there is one.
+    not continue that one. What a destination does not take is published there again until the next checkpoint
+    is due, and then that one.
     """
 
     def __init__(
@@ -49,6 +50,9 @@ class CheckpointPublisher:
         self._clock = clock
         self._interval_us = interval_us
         self._failing: frozenset[str] = frozenset()
+        self._seen_note, self._seen_at = "", 0
+        self._delivered: dict[str, str] = {}
+        """The note that each destination took last."""
         for outcome in (_PUBLISHED, _FAILED, _REFUSED):
             CHECKPOINTS.labels(outcome)
 
@@ -56,6 +60,7 @@ class CheckpointPublisher:
         """Sign and publish a checkpoint if one is due and no other server does. Blocks for as long as the
         slowest destination. Raises `AuthzError` while the database does not answer."""
         seen, now = self._checkpoints.newest(), self._clock()
+        self._see(seen.note, now)
         # A time beyond the longest wait is of a clock that was ahead.
         is_early = now < seen.next_at <= now + max(self._interval_us, _CLAIM_US)
         if is_early or (seen.is_published and (seen.size, seen.decisions_size) == self._sizes()):
@@ -63,13 +68,25 @@ class CheckpointPublisher:
         claimed = msgspec.structs.replace(seen, next_at=now + _CLAIM_US)
         if not self._checkpoints.replace(seen, claimed):
             return
-        made = self._made(claimed, now)
+        made = claimed if self._is_tried_again(seen, now) else self._made(claimed, now)
         if made is None or not self._checkpoints.replace(claimed, made):
             return
+        self._see(made.note, now)
         is_published = self._publish(made.note)
         delay_us = self._interval_us if is_published else min(_RETRY_US, self._interval_us)
         done = msgspec.structs.replace(made, is_published=is_published, next_at=now + delay_us)
         self._checkpoints.replace(made, done)
+
+    def _see(self, note: str, now: Instant) -> None:
+        """Remember since when a note is the newest."""
+        if note != self._seen_note:
+            self._seen_note, self._seen_at = note, now
+
+    def _is_tried_again(self, seen: SignedCheckpoint, now: Instant) -> bool:
+        """Whether to publish the newest checkpoint again, as not every destination has it. A destination that
+        fails must not make those that work take more checkpoints than one in each interval."""
+        is_due = not 0 <= now - self._seen_at < self._interval_us
+        return not (seen.is_published or is_due) and self._opened(seen) is not None
 
     def _made(self, claimed: SignedCheckpoint, now: Instant) -> SignedCheckpoint | None:
         """A checkpoint of the tree now; None if it must not be signed."""
@@ -102,9 +119,8 @@ class CheckpointPublisher:
         """Whether the trees continue the newest checkpoint, if this key has signed that."""
         if not before.note:
             return True
-        try:
-            signed = self._verifier.open(before.note, field="checkpoint")
-        except AuthzError:
+        signed = self._opened(before)
+        if signed is None:
             log.warning("the newest checkpoint is not of this key; it is not compared with the logs")
             return True
         sizes, roots = (signed.size, signed.decisions_size), (signed.root, signed.decisions_root)
@@ -112,12 +128,22 @@ class CheckpointPublisher:
             return False
         return roots == tuple(map(self._proofs.root, AuditLog, sizes))
 
+    def _opened(self, signed: SignedCheckpoint) -> Checkpoint | None:
+        """The checkpoint, if this key has signed it."""
+        try:
+            return self._verifier.open(signed.note, field="checkpoint")
+        except AuthzError:
+            return None
+
     def _publish(self, note: str) -> bool:
-        """Publish the note; return whether every destination has it."""
+        """Publish the note to each destination that did not take it before; return whether all have it."""
         failing = set()
         for destination in self._destinations:
+            if self._delivered.get(destination.name) == note:
+                continue
             try:
                 destination.publish(note)
+                self._delivered[destination.name] = note
             except OSError as error:
                 failing.add(destination.name)
                 if destination.name not in self._failing:

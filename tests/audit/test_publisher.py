@@ -150,12 +150,49 @@ def test_what_an_address_refuses_is_posted_again_and_other_places_have_it_at_onc
     assert counted("failed") == failures + 1
     assert [line["destination"] for line in lines] == [address.url]
     assert str(status) in lines[0]["error"]
+    assert is_tried_again(publisher, servers)
     servers.write()  # which nothing holds up
     address.status = 200
-    servers.now += 10 * US_PER_S
+    assert is_tried_again(publisher, servers)
+    assert [NoteVerifier(SIGNER.public_key()).open(each, field="").size for each in address.posted] == [1]
+    servers.now += MINUTE
     publisher.publish_due()
-    assert address.posted == [servers.file.read_text()]
+    assert address.posted[1:] == [servers.file.read_text()]
     assert servers.published().size == 2
+
+
+def is_tried_again(publisher: CheckpointPublisher, servers: Servers) -> bool:
+    """Whether only those who have not the checkpoint get it, however often it is tried; the file has it."""
+    servers.file.unlink(missing_ok=True)
+    for _ in range(2):
+        servers.now += 10 * US_PER_S
+        publisher.publish_due()
+    return not servers.file.exists()
+
+
+def test_an_address_that_stays_down_holds_up_no_later_checkpoint(servers: Servers, address: Address) -> None:
+    publishers = [servers.publisher(HttpsDestination(address.url)) for _ in range(2)]
+    address.status = 500
+    sizes = []
+    for _ in range(18):  # in three minutes of changes, by two servers in turns
+        servers.write()
+        publishers.reverse()
+        publishers[0].publish_due()
+        publishers[1].publish_due()
+        servers.now += 10 * US_PER_S
+        sizes.append(servers.published().size)
+    assert sizes == [*[1] * 6, *[7] * 6, *[13] * 6]
+    assert address.posted == []
+
+
+def test_what_another_key_has_signed_is_not_published_again(servers: Servers, address: Address) -> None:
+    servers.write()
+    address.status = 500
+    other = NoteSigner.generate("example.org/new")
+    servers.publisher(HttpsDestination(address.url), signer=other).publish_due()
+    servers.now += 10 * US_PER_S
+    servers.publisher().publish_due()
+    assert servers.published().size == 1
 
 
 @pytest.mark.parametrize("forge", [True, False])
