@@ -80,7 +80,12 @@ def _cause(error: Exception) -> str:
             return f"it answered with status {code}; its log says why"
         case TimeoutError() | URLError(reason=TimeoutError()):
             return f"no whole answer within {_TIMEOUT_S:g} s; see whether it is overloaded or out of reach"
+        case URLError(reason=ssl.SSLCertVerificationError(verify_message=message)):
+            return (
+                f"its certificate is refused: {message}; correct it, or set SSL_CERT_FILE to the PEM file of"
+                " an authority of your own"
+            )
         case URLError(reason=reason):
-            return f"not reached: {reason}; check the name, the network and its certificate"
+            return f"not reached: {reason}; check the name and the network"
         case _:
             return f"{error or 'the connection ended early'}; see whether it is the right address"

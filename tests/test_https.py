@@ -128,7 +128,19 @@ def test_an_error_of_the_address_and_a_name_that_is_none_are_refusals(
     address.status = 503
     assert "answered with status 503" in refusal(send, address.url)
     assert "not reached" in refusal(send, "https://nowhere.invalid/")
-    assert "not reached" in refusal(send, address.url.replace("localhost", "127.0.0.2"))  # another name
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+def test_a_certificate_that_is_refused_is_told_with_the_setting_that_names_an_authority(
+    address: Address, send: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refusal(send, address.url.replace("localhost", "127.0.0.1"))
+    assert "its certificate is refused: IP address mismatch" in told
+    monkeypatch.delenv("SSL_CERT_FILE")
+    told = refusal(send, address.url)
+    assert "its certificate is refused: self-signed certificate" in told
+    assert "set SSL_CERT_FILE" in told
+    assert address.posted == []
 
 
 def test_what_is_posted_arrives(address: Address) -> None:
