@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from authz.domain.ids import parse_subject
 from authz.domain.instants import US_PER_S, to_datetime
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
+from authz.domain.proofs import SignedCheckpoint
 from authz.runtime.compose import system_clock
 from authz.store import tables
 from authz.store.database.engine import open_engine, write_transaction
@@ -24,6 +26,7 @@ from tests.cli.commands import run
 from tests.issuer import Issuer
 from tests.runtime.test_mutual_tls import certify
 from tests.serving import find_free_port, over_grpc, serving
+from tests.store.directory import open_with
 from tests.waiting import until
 
 ISSUER = Issuer()
@@ -173,6 +176,17 @@ def test_limits_that_hold_nobody_or_less_than_they_say_are_noted(private_url: st
     assert f"note: {file} has limits of `service:osp`, which has no role" in told
 
 
+def signing(url: str, settings: dict[str, str]) -> AbstractContextManager[object]:
+    """A server that signs."""
+    return serving(url, **{f"AUTHZ_{name.upper()}": value for name, value in settings.items()})
+
+
+def newest(url: str) -> SignedCheckpoint:
+    """The newest checkpoint."""
+    with closing(open_with(url)) as store:
+        return store.checkpoints.newest()
+
+
 @over_grpc
 def test_a_history_that_nobody_signs_or_publishes_is_found(private_url: str, tmp_path: Path) -> None:
     _, told = doctor(private_url, address="0.0.0.0:1", allow_unauthenticated="true")
@@ -182,9 +196,19 @@ def test_a_history_that_nobody_signs_or_publishes_is_found(private_url: str, tmp
     code, told = doctor(private_url, checkpoint_key_file=str(key))
     assert (code, "note: signed checkpoints stay in the database" in told) == (1, True)
     assert "wrong: the newest checkpoint signs 0 of" in told
-    public = {"checkpoint_key_file": str(key), "checkpoint_publish": f"file:{tmp_path / 'checkpoint'}"}
-    with serving(private_url, **{f"AUTHZ_{name.upper()}": value for name, value in public.items()}):
-        until((tmp_path / "checkpoint").exists, "nothing is published")
+    public = {"checkpoint_key_file": str(key), "checkpoint_interval_s": "1"}
+    public["checkpoint_publish"] = "https://127.0.0.1:1/"  # where nobody listens
+    with signing(private_url, public):
+        until(lambda: newest(private_url).size, "nothing is signed")
+        code, told = doctor(private_url, **public)
+        assert (code, "wrong: the checkpoint of 2 revisions is not published everywhere" in told) == (
+            1,
+            True,
+        ), told
+    public["checkpoint_publish"] = f"file:{tmp_path / 'checkpoint'}"
+    with signing(private_url, public):
+        until(lambda: newest(private_url).is_published, "nothing is published")
+    assert (tmp_path / "checkpoint").read_text() == newest(private_url).note
     code, told = doctor(private_url, **public)
     assert (code, "checkpoint" in told) == (0, False)
     key.chmod(0o644)
