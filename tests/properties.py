@@ -1,7 +1,7 @@
 """How many examples a property is held to, in CI and in a long run.
 
 The examples of CI follow from the test alone, so that a change fails for what it changes and not by chance:
-half of the count that a test names, since CI has minutes. `make test-fast` takes a fifth of those.
+a third of the count that a test names, since CI has minutes. `make test-fast` takes a fifth of those.
 `make test-long` draws other examples each time, forty times the count; what it finds becomes a case of its
 own. The profile is the value of `HYPOTHESIS_PROFILE`.
 """
@@ -25,7 +25,7 @@ def examples(count: int) -> settings:
     return settings(max_examples=max(1, count * settings().max_examples // _COUNT))
 
 
-settings.register_profile("ci", _ANY_MACHINE, max_examples=_COUNT // 2, derandomize=True, database=None)
+settings.register_profile("ci", _ANY_MACHINE, max_examples=_COUNT // 3, derandomize=True, database=None)
 settings.register_profile("fast", settings.get_profile("ci"), max_examples=_COUNT // 10)
 settings.register_profile("long", _ANY_MACHINE, max_examples=_COUNT * 40, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

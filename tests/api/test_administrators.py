@@ -77,13 +77,13 @@ async def administrators(service: Service) -> list[str]:
 
 
 @pytest.mark.parametrize("takes", TAKES.values(), ids=TAKES)
-async def test_no_write_takes_the_last_administrator_away(service: Service, takes: Mutations) -> None:
-    await write(service, admin("root"))
-    error = await refused(write(service, *takes))
+async def test_no_write_takes_the_last_administrator_away(sqlite_service: Service, takes: Mutations) -> None:
+    await write(sqlite_service, admin("root"))
+    error = await refused(write(sqlite_service, *takes))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "LAST_ADMINISTRATOR")
     assert "first make somebody else `platform_admin`" in str(error.details())
-    await write(service, admin("third"))
-    await write(service, *takes)
+    await write(sqlite_service, admin("third"))
+    await write(sqlite_service, *takes)
 
 
 @pytest.mark.parametrize("takes", TAKES.values(), ids=TAKES)

@@ -53,10 +53,12 @@ async def test_what_is_written_is_checked_with_its_reason(service: Service) -> N
     assert not answer.HasField("valid_until")
 
 
-async def test_a_revoked_membership_is_gone_with_the_next_check(service: Service) -> None:
-    await written(service, STUDENT, MATERIAL, COURSE)
-    await written(service, delete(membership=pb.Membership(subject=MAYA, scope=ALGEBRA, role="student")))
-    answer = await service.authorization.Check(question())
+async def test_a_revoked_membership_is_gone_with_the_next_check(sqlite_service: Service) -> None:
+    await written(sqlite_service, STUDENT, MATERIAL, COURSE)
+    await written(
+        sqlite_service, delete(membership=pb.Membership(subject=MAYA, scope=ALGEBRA, role="student"))
+    )
+    answer = await sqlite_service.authorization.Check(question())
     assert not answer.allowed
     assert answer.reason == apb.REASON_NOT_A_MEMBER
 
@@ -77,10 +79,10 @@ async def test_a_membership_ends_at_its_second_and_says_so_before(sqlite_service
     assert after.inactive_reason == apb.INACTIVE_REASON_ENDED
 
 
-async def test_a_batch_answers_in_order_and_a_bad_item_fails_alone(service: Service) -> None:
-    await written(service, STUDENT, MATERIAL, COURSE)
+async def test_a_batch_answers_in_order_and_a_bad_item_fails_alone(sqlite_service: Service) -> None:
+    await written(sqlite_service, STUDENT, MATERIAL, COURSE)
     items = [question(), question("raed"), question("update"), apb.CheckRequest()]
-    response = await service.authorization.BatchCheck(apb.BatchCheckRequest(items=items))
+    response = await sqlite_service.authorization.BatchCheck(apb.BatchCheckRequest(items=items))
     kinds = [result.WhichOneof("result") for result in response.results]
     assert kinds == ["response", "error", "response", "error"]
     assert response.results[0].response.allowed
@@ -118,53 +120,53 @@ async def test_list_actions_tells_what_a_user_interface_may_offer(sqlite_service
     assert len(response.actions) == 5
 
 
-async def test_a_write_is_all_or_nothing(service: Service) -> None:
+async def test_a_write_is_all_or_nothing(sqlite_service: Service) -> None:
     bad = touch(membership=pb.Membership(subject=MAYA, scope=pb.Scope(course_id="none"), role="student"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await written(service, COURSE, bad)
+        await written(sqlite_service, COURSE, bad)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason_of(caught.value) == "REFERENCE_NOT_FOUND"
     assert "course:none" in str(caught.value.details())
-    assert not (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
+    assert not (await sqlite_service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
 
 
-async def test_an_idempotency_key_gives_the_first_answer_again(service: Service) -> None:
+async def test_an_idempotency_key_gives_the_first_answer_again(sqlite_service: Service) -> None:
     request = dpb.WriteRequest(mutations=[COURSE], idempotency_key="k-1")
-    first = await service.directory.Write(request)
-    await written(service, STUDENT)
-    assert await service.directory.Write(request) == first
+    first = await sqlite_service.directory.Write(request)
+    await written(sqlite_service, STUDENT)
+    assert await sqlite_service.directory.Write(request) == first
     other = dpb.WriteRequest(mutations=[MATERIAL], idempotency_key="k-1")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.directory.Write(other)
+        await sqlite_service.directory.Write(other)
     assert reason_of(caught.value) == "IDEMPOTENCY_KEY_REUSED"
 
 
-async def test_a_precondition_on_a_version_stops_a_lost_update(service: Service) -> None:
-    await written(service, COURSE)
-    read = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses[0]
+async def test_a_precondition_on_a_version_stops_a_lost_update(sqlite_service: Service) -> None:
+    await written(sqlite_service, COURSE)
+    read = (await sqlite_service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses[0]
     changed = touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_CONCLUDED))
     guard = dpb.Precondition(
         expectation=dpb.EXPECTATION_AT_REVISION, course=pb.Course(id="algebra", revision=read.revision)
     )
     request = dpb.WriteRequest(mutations=[changed], preconditions=[guard])
-    await service.directory.Write(request)
+    await sqlite_service.directory.Write(request)
     request.mutations[0].course.state = pb.COURSE_STATE_ARCHIVED
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.directory.Write(request)
+        await sqlite_service.directory.Write(request)
     assert reason_of(caught.value) == "PRECONDITION_FAILED"
 
 
-async def test_an_import_reports_faults_by_position_and_takes_the_rest(service: Service) -> None:
+async def test_an_import_reports_faults_by_position_and_takes_the_rest(sqlite_service: Service) -> None:
     bad = touch(membership=pb.Membership(subject=MAYA, scope=ALGEBRA, role="studnt"))
     unparsed = dpb.Mutation()
     messages = [
         dpb.ImportRequest(mutations=[COURSE, bad]),
         dpb.ImportRequest(mutations=[unparsed, STUDENT, MATERIAL, COURSE]),
     ]
-    response = await service.directory.Import(iter(messages))
+    response = await sqlite_service.directory.Import(iter(messages))
     assert (response.written, response.unchanged, response.failed) == (3, 1, 2)
     assert [(e.position, e.reason) for e in response.errors] == [(1, "UNKNOWN_ROLE"), (2, "MISSING_FIELD")]
-    assert (await service.authorization.Check(question())).allowed
+    assert (await sqlite_service.authorization.Check(question())).allowed
 
 
 async def test_reads_page_with_opaque_tokens_and_filter(service: Service) -> None:

@@ -69,39 +69,39 @@ async def test_they_agree_with_check_on_a_random_campus(sqlite_service: Service)
     assert used
 
 
-async def test_an_entrance_says_until_when_and_of_which_course(service: Service) -> None:
+async def test_an_entrance_says_until_when_and_of_which_course(sqlite_service: Service) -> None:
     session = pb.Session(id="monday", course_id="algebra", state=pb.SESSION_STATE_LIVE)
     session.ends_at.seconds = START_S + 3600
     member = pb.Membership(subject=MAYA, scope=pb.Scope(session_id="monday"), role="host")
     member.ends_at.seconds = START_S + 600
-    await written(service, COURSE, touch(session=session), touch(membership=member))
+    await written(sqlite_service, COURSE, touch(session=session), touch(membership=member))
     request = apb.AuthorizeSessionRequest(subject=MAYA, session_id="monday")
-    told = await service.authorization.AuthorizeSession(request)
+    told = await sqlite_service.authorization.AuthorizeSession(request)
     assert told.join.allowed
     assert (told.may_present, told.may_moderate, told.may_record) == (True, True, True)
     assert (told.course_id, told.ends_at, told.valid_until) == ("algebra", session.ends_at, member.ends_at)
     request.subject.CopyFrom(OMAR)
-    denied = await service.authorization.AuthorizeSession(request)
+    denied = await sqlite_service.authorization.AuthorizeSession(request)
     assert denied.join.reason == apb.REASON_NOT_A_MEMBER
     # Who may not join is told nothing of the session.
     assert denied == apb.AuthorizeSessionResponse(join=denied.join)
 
 
-async def test_who_may_not_join_yet_is_told_until_when(service: Service) -> None:
+async def test_who_may_not_join_yet_is_told_until_when(sqlite_service: Service) -> None:
     session = pb.Session(id="monday", course_id="algebra", state=pb.SESSION_STATE_LIVE)
     member = pb.Membership(subject=MAYA, scope=pb.Scope(session_id="monday"), role="host")
     member.starts_at.seconds = START_S + 600
-    await written(service, COURSE, touch(session=session), touch(membership=member))
+    await written(sqlite_service, COURSE, touch(session=session), touch(membership=member))
     request = apb.AuthorizeSessionRequest(subject=MAYA, session_id="monday")
-    told = await service.authorization.AuthorizeSession(request)
+    told = await sqlite_service.authorization.AuthorizeSession(request)
     assert (told.join.allowed, told.valid_until) == (False, member.starts_at)
 
 
-async def test_a_source_at_fault_fails_alone(service: Service) -> None:
-    await written(service, COURSE)
+async def test_a_source_at_fault_fails_alone(sqlite_service: Service) -> None:
+    await written(sqlite_service, COURSE)
     sources = [query("notebook", "a b"), query("notebok", "nb"), query("notebook", "nb")]
     request = apb.AuthorizeSourcesRequest(subject=MAYA, sources=sources)
-    results = (await service.authorization.AuthorizeSources(request)).results
+    results = (await sqlite_service.authorization.AuthorizeSources(request)).results
     assert [result.WhichOneof("result") for result in results] == ["error", "error", "response"]
     assert "did you mean `notebook`" in results[1].error.message
     assert (results[2].response.allowed, results[2].denied_action) == (False, "read")

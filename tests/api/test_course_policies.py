@@ -100,30 +100,34 @@ async def test_of_two_first_policies_at_once_one_is_refused_if_both_expect_none(
     assert (await applied_in(service, "# whatever is active")).active.number == 2
 
 
-async def test_its_versions_are_its_own(service: Service) -> None:
-    await written(service, COURSE, STUDENT, MATERIAL, *OTHER)
-    error = await refused(read_in(service))
+async def test_its_versions_are_its_own(sqlite_service: Service) -> None:
+    await written(sqlite_service, COURSE, STUDENT, MATERIAL, *OTHER)
+    error = await refused(read_in(sqlite_service))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.NOT_FOUND, "VERSION_NOT_FOUND")
     assert "course:algebra has no policy of its own" in str(error.details())
-    await applied_in(service, CLOSES)
-    again = await applied_in(service, CLOSES)
+    await applied_in(sqlite_service, CLOSES)
+    again = await applied_in(sqlite_service, CLOSES)
     assert (again.changed, again.active.number) == (False, 1)
-    await applied_in(service, "# open", expected_active_number=1)
-    assert (await service.authorization.Check(question())).allowed
-    error = await refused(applied_in(service, CLOSES, expected_active_number=1))
+    await applied_in(sqlite_service, "# open", expected_active_number=1)
+    assert (await sqlite_service.authorization.Check(question())).allowed
+    error = await refused(applied_in(sqlite_service, CLOSES, expected_active_number=1))
     assert "the active version is 2, not 1" in str(error.details())
-    back = await service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=1, course_id="algebra"))
+    back = await sqlite_service.policy.RollBackPolicy(
+        ppb.RollBackPolicyRequest(number=1, course_id="algebra")
+    )
     assert (back.changed, back.active.number) == (True, 3)
-    answer = await service.authorization.Check(question())
+    answer = await sqlite_service.authorization.Check(question())
     assert (answer.allowed, answer.course_policy_version) == (False, "3")
-    listed = await service.policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest(course_id="algebra"))
+    listed = await sqlite_service.policy.ReadPolicyVersions(
+        ppb.ReadPolicyVersionsRequest(course_id="algebra")
+    )
     assert [version.number for version in listed.policy_versions] == [1, 2, 3]
-    assert [(f.name, f.text) for f in (await read_in(service, number=2)).policy_version.files] == [
+    assert [(f.name, f.text) for f in (await read_in(sqlite_service, number=2)).policy_version.files] == [
         (COURSE_FILE, "# open\n")
     ]
-    platform = await service.policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest())
+    platform = await sqlite_service.policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest())
     assert [version.number for version in platform.policy_versions] == [1]
-    error = await refused(read_in(service, "chemistry"))
+    error = await refused(read_in(sqlite_service, "chemistry"))
     assert reason_of(error) == "VERSION_NOT_FOUND"
 
 
@@ -197,11 +201,11 @@ async def test_a_course_made_anew_with_the_same_id_has_no_policy_of_the_old_one(
 
 @pytest.mark.parametrize("scopes", [[], [ALGEBRA], [CHEMISTRY]], ids=["all", "its course", "another"])
 async def test_a_watch_announces_it_to_those_who_watch_its_course(
-    service: Service, scopes: list[pb.Scope]
+    sqlite_service: Service, scopes: list[pb.Scope]
 ) -> None:
-    token = await written(service, COURSE, *OTHER)
-    published = await applied_in(service, CLOSES)
-    changes = mutations_of(await told(service, published.written_at, after=token, scopes=scopes))
+    token = await written(sqlite_service, COURSE, *OTHER)
+    published = await applied_in(sqlite_service, CLOSES)
+    changes = mutations_of(await told(sqlite_service, published.written_at, after=token, scopes=scopes))
     activations = [m.policy_activation for m in changes if m.HasField("policy_activation")]
     expected = [] if scopes == [CHEMISTRY] else [(ALGEBRA, 1, published.active.digest)]
     assert [(each.scope, each.number, each.digest) for each in activations] == expected
@@ -236,21 +240,21 @@ async def platform_number(service: Service) -> int:
     ids=["a lock", "a name", "an invariant"],
 )
 async def test_a_platform_policy_under_which_a_course_no_longer_passes_is_refused_before(
-    service: Service, row: str, files: Mapping[str, str], says: str
+    sqlite_service: Service, row: str, files: Mapping[str, str], says: str
 ) -> None:
-    await written(service, COURSE, *OTHER)
-    await applied(service, with_rows(GRADER.replace("25", "35")))
-    await applied_in(service, "# why", row)
-    await applied_in(service, "# fine", course_id="chemistry")
-    for refuse in (applied(service, files), applied(service, files, validate_only=True)):
+    await written(sqlite_service, COURSE, *OTHER)
+    await applied(sqlite_service, with_rows(GRADER.replace("25", "35")))
+    await applied_in(sqlite_service, "# why", row)
+    await applied_in(sqlite_service, "# fine", course_id="chemistry")
+    for refuse in (applied(sqlite_service, files), applied(sqlite_service, files, validate_only=True)):
         error = await refused(refuse)
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "POLICY_INVALID")
         (violation,) = violations_of(error)
         assert violation.field.startswith("course:algebra/course.csv:2:")
         assert says in violation.description
-    assert await platform_number(service) == 2
-    await applied_in(service, "# open again")
-    assert (await applied(service, files)).active.number == 3
+    assert await platform_number(sqlite_service) == 2
+    await applied_in(sqlite_service, "# open again")
+    assert (await applied(sqlite_service, files)).active.number == 3
 
 
 async def test_a_rollback_under_which_a_course_no_longer_passes_is_refused_too(

@@ -161,17 +161,17 @@ async def test_a_draft_that_is_equal_to_the_active_version_publishes_nothing_and
     assert await ids(sqlite_service) == ["mine"]
 
 
-async def test_drafts_are_named_once_and_their_number_is_bounded(service: Service) -> None:
-    first = await created(service, "d0")
-    error = await refused(created(service, "d0"))
+async def test_drafts_are_named_once_and_their_number_is_bounded(sqlite_service: Service) -> None:
+    first = await created(sqlite_service, "d0")
+    error = await refused(created(sqlite_service, "d0"))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.ALREADY_EXISTS, "ENTITY_EXISTS")
     for number in range(1, 100):
-        await created(service, f"d{number}")
-    error = await refused(created(service, "one more"[:3]))
+        await created(sqlite_service, f"d{number}")
+    error = await refused(created(sqlite_service, "one more"[:3]))
     assert reason_of(error) == "TOO_MANY_DRAFTS"
     assert "delete one" in str(error.details())
-    await service.policy.DeletePolicyDraft(ppb.DeletePolicyDraftRequest(id="d0", etag=first.etag))
-    await created(service, "one")
+    await sqlite_service.policy.DeletePolicyDraft(ppb.DeletePolicyDraftRequest(id="d0", etag=first.etag))
+    await created(sqlite_service, "one")
 
 
 async def test_bad_requests_about_drafts_are_told(sqlite_service: Service) -> None:

@@ -33,8 +33,8 @@ async def courses(service: Service) -> list[str]:
     return [course.id for course in response.courses]
 
 
-async def test_an_empty_stream_writes_nothing_and_has_a_token(service: Service) -> None:
-    response = await sent(service)
+async def test_an_empty_stream_writes_nothing_and_has_a_token(sqlite_service: Service) -> None:
+    response = await sent(sqlite_service)
     assert (response.written, response.unchanged, response.failed) == (0, 0, 0)
     assert response.written_at.token
 
@@ -81,23 +81,23 @@ async def test_only_the_first_thousand_faults_are_told(sqlite_service: Service) 
     assert more.errors[-1].position == 999
 
 
-async def test_a_stream_that_breaks_keeps_the_messages_before(service: Service) -> None:
+async def test_a_stream_that_breaks_keeps_the_messages_before(sqlite_service: Service) -> None:
     too_many = message(*[COURSE] * 1001)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sent(service, message(COURSE), too_many)
+        await sent(sqlite_service, message(COURSE), too_many)
     assert reason_of(caught.value) == "TOO_MANY_ITEMS"
-    assert await courses(service) == ["algebra"]
+    assert await courses(sqlite_service) == ["algebra"]
 
 
-async def test_a_client_that_goes_leaves_whole_messages(service: Service) -> None:
+async def test_a_client_that_goes_leaves_whole_messages(sqlite_service: Service) -> None:
     async def stream() -> AsyncIterator[dpb.ImportRequest]:
         for number in range(100):
             yield message(*(touch(course=pb.Course(id=f"{name}{number:03}")) for name in "ab"))
         raise RuntimeError("the client is gone")
 
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
-        await service.directory.Import(stream())
-    stored = await courses(service)
+        await sqlite_service.directory.Import(stream())
+    stored = await courses(sqlite_service)
     assert len(stored) % 2 == 0
     assert [name[1:] for name in stored if name[0] == "a"] == [name[1:] for name in stored if name[0] == "b"]
 

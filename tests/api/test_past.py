@@ -24,7 +24,7 @@ from tests.properties import LONG
 from tests.service import START, Service, info_of, reason_of
 
 STEP_US = 60_000_000
-ROUNDS = 600 if LONG else 75
+ROUNDS = 600 if LONG else 50
 HOMES = [*(scope(course) for course in COURSES), *(scope(session=f"s-{course}") for course in COURSES)]
 NAMES = [("notebook", f"n{number}") for number in range(3)] + [
     ("material", f"m{number}") for number in range(3)
@@ -127,7 +127,7 @@ async def test_a_random_history_is_answered_as_it_was_then(service: Service) -> 
 
 @pytest.mark.parametrize(("then", "now"), [("algebra", ""), ("", "algebra"), ("algebra", "poetry")])
 async def test_a_session_that_was_made_again_elsewhere_is_answered_where_it_was(
-    service: Service, then: str, now: str
+    sqlite_service: Service, then: str, now: str
 ) -> None:
     user, home = USERS[0], scope(session="s-1")
     records = [
@@ -135,16 +135,16 @@ async def test_a_session_that_was_made_again_elsewhere_is_answered_where_it_was(
         touch(resource=pb.Resource(type="session_note", id="n0", scope=home, owner=user)),
     ]
     courses = [touch(course=pb.Course(id=course, state=STATES[0])) for course in ("algebra", "poetry")]
-    await written(service, *courses)
-    await written(service, touch(session=pb.Session(id="s-1", course_id=then)), *records)
-    as_of = time_of(service.now)
-    service.now += STEP_US
-    await written(service, delete(session=pb.Session(id="s-1")))
-    await written(service, touch(session=pb.Session(id="s-1", course_id=now)), records[1])
+    await written(sqlite_service, *courses)
+    await written(sqlite_service, touch(session=pb.Session(id="s-1", course_id=then)), *records)
+    as_of = time_of(sqlite_service.now)
+    sqlite_service.now += STEP_US
+    await written(sqlite_service, delete(session=pb.Session(id="s-1")))
+    await written(sqlite_service, touch(session=pb.Session(id="s-1", course_id=now)), records[1])
     for type_name, id_ in (("session", "s-1"), ("session_note", "n0")):
         resource = apb.ResourceQuery(type=type_name, id=id_)
         request = apb.ExplainRequest(subject=user, action="read", resource=resource, as_of=as_of)
-        told = await service.authorization.Explain(request)
+        told = await sqlite_service.authorization.Explain(request)
         assert (told.answer.reason, [each.course_id for each in told.scopes if each.course_id]) == (
             apb.REASON_ROLE_GRANT,
             [then] if then else [],
@@ -200,7 +200,7 @@ async def test_a_list_of_later_is_by_the_records_as_they_are(sqlite_service: Ser
     assert list((await who(service, question(), later)).subjects) == []
 
 
-async def test_a_page_of_the_past_is_followed_by_the_next(service: Service) -> None:
+async def test_a_page_of_the_past_is_followed_by_the_next(sqlite_service: Service) -> None:
     members = [
         touch(
             membership=pb.Membership(
@@ -211,15 +211,15 @@ async def test_a_page_of_the_past_is_followed_by_the_next(service: Service) -> N
         )
         for number in range(7)
     ]
-    await written(service, COURSE, MATERIAL, *members)
+    await written(sqlite_service, COURSE, MATERIAL, *members)
     request = apb.ListSubjectsRequest(
-        action="read", resource=question().resource, page_size=3, as_of=time_of(service.now)
+        action="read", resource=question().resource, page_size=3, as_of=time_of(sqlite_service.now)
     )
-    service.now += STEP_US
-    await written(service, delete(course=COURSE.course))
+    sqlite_service.now += STEP_US
+    await written(sqlite_service, delete(course=COURSE.course))
     found: list[str] = []
     while True:
-        page = await service.authorization.ListSubjects(request)
+        page = await sqlite_service.authorization.ListSubjects(request)
         found += [each.subject.id for each in page.subjects]
         request.page_token = page.next_page_token
         if not request.page_token:
@@ -227,23 +227,23 @@ async def test_a_page_of_the_past_is_followed_by_the_next(service: Service) -> N
     assert found == [f"u{number}" for number in range(7)]
 
 
-async def test_what_the_past_cannot_answer_is_said(service: Service, store_url: str) -> None:
-    await written(service, COURSE, STUDENT, MATERIAL)
-    then = time_of(service.now)
-    service.now += STEP_US
+async def test_what_the_past_cannot_answer_is_said(sqlite_service: Service, sqlite_url: str) -> None:
+    await written(sqlite_service, COURSE, STUDENT, MATERIAL)
+    then = time_of(sqlite_service.now)
+    sqlite_service.now += STEP_US
     request = apb.ExplainRequest(
         subject=STUDENT.membership.subject, action="read", resource=question().resource
     )
     request.as_of.seconds = START // 1_000_000 - 100_000_000
     with pytest.raises(grpc.aio.AioRpcError, match="no policy was active") as early:
-        await service.authorization.Explain(request)
+        await sqlite_service.authorization.Explain(request)
     assert info_of(early.value).metadata["field"] == "as_of"
     request.as_of.CopyFrom(then)
-    engine = open_engine(store_url)
+    engine = open_engine(sqlite_url)
     with write_transaction(engine) as connection:
         for table in (tables.changes, tables.revisions):
             connection.execute(sql_delete(table).where(table.c.revision == 1))
     engine.dispose()
     with pytest.raises(grpc.aio.AioRpcError, match="no longer reaches back") as trimmed:
-        await service.authorization.Explain(request)
+        await sqlite_service.authorization.Explain(request)
     assert reason_of(trimmed.value) == "TOKEN_EXPIRED"

@@ -76,28 +76,30 @@ async def test_a_published_version_decides_the_next_check_with_its_token(service
     assert offered.policy_version == "2"
 
 
-async def test_equal_files_change_nothing_in_whatever_order_they_come(service: Service) -> None:
+async def test_equal_files_change_nothing_in_whatever_order_they_come(sqlite_service: Service) -> None:
     reversed_files = dict(reversed(SHIPPED.items()))
-    again = await applied(service, reversed_files, reason="again")
+    again = await applied(sqlite_service, reversed_files, reason="again")
     assert (again.changed, again.active.number) == (False, 1)
-    listed = await service.policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest())
+    listed = await sqlite_service.policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest())
     assert [version.number for version in listed.policy_versions] == [1]
 
 
-async def test_a_rollback_is_a_new_version_equal_to_an_old_one(service: Service) -> None:
-    await written(service, COURSE, STUDENT, MATERIAL)
-    await applied(service, CLOSED)
-    assert not (await service.authorization.Check(question())).allowed
-    returned = await service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=1, reason="too strict"))
+async def test_a_rollback_is_a_new_version_equal_to_an_old_one(sqlite_service: Service) -> None:
+    await written(sqlite_service, COURSE, STUDENT, MATERIAL)
+    await applied(sqlite_service, CLOSED)
+    assert not (await sqlite_service.authorization.Check(question())).allowed
+    returned = await sqlite_service.policy.RollBackPolicy(
+        ppb.RollBackPolicyRequest(number=1, reason="too strict")
+    )
     assert (returned.changed, returned.active.number) == (True, 3)
-    answer = await service.authorization.Check(question())
+    answer = await sqlite_service.authorization.Check(question())
     assert (answer.allowed, answer.policy_version) == (True, "3")
     first, second, third = (
-        await service.policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest())
+        await sqlite_service.policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest())
     ).policy_versions
     assert first.digest == third.digest != second.digest
     assert third.reason == "too strict"
-    again = await service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=1))
+    again = await sqlite_service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=1))
     assert (again.changed, again.active.number) == (False, 3)
 
 
@@ -147,10 +149,10 @@ async def test_a_version_is_read_with_a_proof_that_the_checker_accepts_for_it_al
     assert not (await active(sqlite_service)).HasField("certificate")
 
 
-async def test_two_versions_are_compared_by_number_or_by_their_files(service: Service) -> None:
-    await applied(service, CLOSED)
-    by_number = await service.policy.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(before_number=1))
-    by_files = await service.policy.DiffPolicyVersions(
+async def test_two_versions_are_compared_by_number_or_by_their_files(sqlite_service: Service) -> None:
+    await applied(sqlite_service, CLOSED)
+    by_number = await sqlite_service.policy.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(before_number=1))
+    by_files = await sqlite_service.policy.DiffPolicyVersions(
         ppb.DiffPolicyVersionsRequest(before_files=messages(SHIPPED), after_files=messages(CLOSED))
     )
     assert by_number == by_files
@@ -158,11 +160,11 @@ async def test_two_versions_are_compared_by_number_or_by_their_files(service: Se
     assert (student.type, student.action, student.course_id) == ("material", "read", "")
     assert list(student.losses) == ["published & !for_ai_response"]
     assert list(student.sentences) == ["`student` loses read on material, when published & !for_ai_response"]
-    same = await service.policy.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(before_number=2))
+    same = await sqlite_service.policy.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(before_number=2))
     assert not same.cells
     assert not same.declarations
     renamed = with_rows("role, grader, course, 25, no,")
-    other = await service.policy.DiffPolicyVersions(
+    other = await sqlite_service.policy.DiffPolicyVersions(
         ppb.DiffPolicyVersionsRequest(before_number=1, after_files=messages(renamed))
     )
     role, *tests = other.declarations
@@ -223,12 +225,12 @@ async def test_only_this_service_writes_versions(sqlite_service: Service) -> Non
 
 @pytest.mark.parametrize("scopes", [[], [ALGEBRA]], ids=["everything", "one course"])
 async def test_a_watch_announces_an_activation_whatever_scopes_it_is_of(
-    service: Service, scopes: list[pb.Scope]
+    sqlite_service: Service, scopes: list[pb.Scope]
 ) -> None:
-    await written(service, COURSE)
-    after = (await active(service)).read_at
-    published = await applied(service, CLOSED)
-    watch = service.watch.Watch(wpb.WatchRequest(after=after, scopes=scopes))
+    await written(sqlite_service, COURSE)
+    after = (await active(sqlite_service)).read_at
+    published = await applied(sqlite_service, CLOSED)
+    watch = sqlite_service.watch.Watch(wpb.WatchRequest(after=after, scopes=scopes))
     async for response in watch:
         if response.HasField("change"):
             break

@@ -138,25 +138,25 @@ async def test_a_version_is_previewed_by_its_number_and_equal_ones_change_nothin
     assert (same.totals.rows, same.totals.members) == (0, 0)
 
 
-async def test_the_active_policy_of_a_course_counts_in_a_preview(service: Service) -> None:
-    await written(service, *CAMPUS)
-    await applied_in(service, "p, student, course:algebra, material, read, , deny")
+async def test_the_active_policy_of_a_course_counts_in_a_preview(sqlite_service: Service) -> None:
+    await written(sqlite_service, *CAMPUS)
+    await applied_in(sqlite_service, "p, student, course:algebra, material, read, , deny")
     opened = with_rows("p, student, *, material, read, , allow")
-    assert not told(await previewed(service, opened))
+    assert not told(await previewed(sqlite_service, opened))
 
 
-async def test_a_change_of_a_course_policy_is_previewed_in_that_course(service: Service) -> None:
-    await written(service, *CAMPUS, touch(course=pb.Course(id="chemistry")))
+async def test_a_change_of_a_course_policy_is_previewed_in_that_course(sqlite_service: Service) -> None:
+    await written(sqlite_service, *CAMPUS, touch(course=pb.Course(id="chemistry")))
     closes = "p, student, course:algebra, notebook, read, !own & !shared_view, deny"
-    parts = await previewed(service, course_files(closes), course_id="algebra")
-    before = await allowed(service)
-    await applied_in(service, closes)
-    after = await allowed(service)
+    parts = await previewed(sqlite_service, course_files(closes), course_id="algebra")
+    before = await allowed(sqlite_service)
+    await applied_in(sqlite_service, closes)
+    after = await allowed(sqlite_service)
     assert told(parts) == {(*each, False) for each in before - after}
     assert told(parts)
-    assert not told(await previewed(service, course_files(closes), course_id="algebra"))
-    assert not told(await previewed(service, course_files(), course_id="chemistry"))
-    back = await previewed(service, course_files(), course_id="algebra")
+    assert not told(await previewed(sqlite_service, course_files(closes), course_id="algebra"))
+    assert not told(await previewed(sqlite_service, course_files(), course_id="chemistry"))
+    back = await previewed(sqlite_service, course_files(), course_id="algebra")
     assert {(*each[:4], False) for each in told(back)} == told(parts)
 
 
@@ -242,12 +242,12 @@ async def test_checks_are_answered_while_a_preview_goes_on(sqlite_service: Servi
 
 
 async def test_a_removed_role_that_people_hold_and_a_course_that_is_not_there_are_warned_of(
-    service: Service,
+    sqlite_service: Service,
 ) -> None:
-    await written(service, *CAMPUS)
-    await applied(service, with_rows("role, grader, course, 25, no,", "role, reader, course, 12, no,"))
+    await written(sqlite_service, *CAMPUS)
+    await applied(sqlite_service, with_rows("role, grader, course, 25, no,", "role, reader, course, 12, no,"))
     await written(
-        service,
+        sqlite_service,
         *(
             touch(membership=pb.Membership(subject=subject, scope=ALGEBRA, role="grader"))
             for subject in (MAYA, TESS)
@@ -258,7 +258,7 @@ async def test_a_removed_role_that_people_hold_and_a_course_that_is_not_there_ar
         "p, student, course:algebra, notebook, read, shared_view & own & locked, allow",
     )
     lines = len(SHIPPED["default.csv"].splitlines())
-    found = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(files)))
+    found = await sqlite_service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(files)))
     assert not found.faults
     told = {warning.where: warning.message for warning in found.warnings}
     assert told[f"default.csv:{lines + 1}"].startswith(("changes nothing", "there is no course `algebr`"))
@@ -268,15 +268,15 @@ async def test_a_removed_role_that_people_hold_and_a_course_that_is_not_there_ar
     )
     assert "role `reader`" not in told
     assert not any("`algebra`" in each.message for each in found.warnings)
-    fine = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(SHIPPED)))
+    fine = await sqlite_service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(SHIPPED)))
     assert [warning.where for warning in fine.warnings] == ["role `grader`"]
     unproved = messages({**SHIPPED, "invariants.toml": ""})
-    found = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=unproved))
+    found = await sqlite_service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=unproved))
     assert any("the invariant `private-content` of the active" in each.message for each in found.warnings)
-    published = await applied(service, SHIPPED)
+    published = await applied(sqlite_service, SHIPPED)
     assert published.changed
     assert published.warnings == fine.warnings
-    back = await service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=2))
+    back = await sqlite_service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=2))
     assert (back.changed, [*back.warnings]) == (True, [])
 
 

@@ -43,7 +43,7 @@ from tests.issuer import Issuer, bearer
 from tests.properties import LONG
 from tests.service import Service, in_process, info_of, serve
 
-CALLS = 100_000 if LONG else 2_000
+CALLS = 100_000 if LONG else 1_200
 OVER_GRPC = 20
 """Of how many calls one goes over a real channel."""
 CHANGES = 50

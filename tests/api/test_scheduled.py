@@ -99,17 +99,17 @@ async def test_a_draft_is_published_at_its_time(service: Service) -> None:
     assert await numbers(service) == [1, 2]
 
 
-async def test_a_draft_that_is_cancelled_is_not_published(service: Service) -> None:
-    first, other = await draft_of(service), await draft_of(service, "other")
-    planned = await scheduled(service, first, START + HOUR_US)
-    cancelled = (await scheduled(service, planned.draft, None)).draft
+async def test_a_draft_that_is_cancelled_is_not_published(sqlite_service: Service) -> None:
+    first, other = await draft_of(sqlite_service), await draft_of(sqlite_service, "other")
+    planned = await scheduled(sqlite_service, first, START + HOUR_US)
+    cancelled = (await scheduled(sqlite_service, planned.draft, None)).draft
     assert not cancelled.HasField("publication")
-    await scheduled(service, other, START + 2 * HOUR_US, reason="the other")
-    service.now += 2 * HOUR_US
-    await until(lambda: _published(service))
-    assert (await active(service)).policy_version.reason == "the other"
-    assert await ids(service) == ["mine"]
-    assert (await edited(service, cancelled, AUDITORS)).draft.etag != cancelled.etag
+    await scheduled(sqlite_service, other, START + 2 * HOUR_US, reason="the other")
+    sqlite_service.now += 2 * HOUR_US
+    await until(lambda: _published(sqlite_service))
+    assert (await active(sqlite_service)).policy_version.reason == "the other"
+    assert await ids(sqlite_service) == ["mine"]
+    assert (await edited(sqlite_service, cancelled, AUDITORS)).draft.etag != cancelled.etag
 
 
 async def _published(service: Service) -> bool:

@@ -182,9 +182,9 @@ async def course_draft_of(service: Service, row: str = APART) -> None:
 
 
 async def test_a_draft_of_a_course_is_compared_on_all_servers_beside_a_shadow_of_the_platform(
-    store_url: str,
+    sqlite_url: str,
 ) -> None:
-    async with serve(store_url) as one, serve(store_url) as other:
+    async with serve(sqlite_url) as one, serve(sqlite_url) as other:
         await course_draft_of(one)
         platform = await started(one, number=1, budget_us=1_000_000)
         shadow = await started(one, draft_id="mine", course_id="algebra", budget_us=1_000_000)
@@ -196,7 +196,7 @@ async def test_a_draft_of_a_course_is_compared_on_all_servers_beside_a_shadow_of
         assert (await stopped(other, "algebra")).state == ppb.POLICY_SHADOW_STATE_ENDED
         assert (await shown(one)).state == platform.state == ppb.POLICY_SHADOW_STATE_RUNNING
     # Servers that stop add what they have not added yet.
-    async with serve(store_url) as third:
+    async with serve(sqlite_url) as third:
         last, beside = await shown(third, "algebra"), await shown(third)
     assert (beside.differing, beside.course_id) == (0, "")
     assert last.differing == last.compared > 0

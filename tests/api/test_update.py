@@ -28,19 +28,19 @@ async def refused(service: Service, mutation: dpb.Mutation) -> tuple[grpc.Status
     return caught.value.code(), info.reason, str(caught.value.details()).removeprefix("mutations[0]: ")
 
 
-async def test_a_suspension_by_update_is_in_effect_and_keeps_the_rest(service: Service) -> None:
+async def test_a_suspension_by_update_is_in_effect_and_keeps_the_rest(sqlite_service: Service) -> None:
     until = pb.Membership(subject=MAYA, scope=ALGEBRA, role="student", source="roster", source_ref="e-1")
     until.ends_at.FromSeconds(4_000_000_000)
-    before = await written(service, COURSE, touch(membership=until), MATERIAL)
-    assert (await service.authorization.Check(question())).allowed
+    before = await written(sqlite_service, COURSE, touch(membership=until), MATERIAL)
+    assert (await sqlite_service.authorization.Check(question())).allowed
     member = pb.Membership(subject=MAYA, scope=ALGEBRA, role="student", status=pb.MEMBERSHIP_STATUS_SUSPENDED)
-    await written(service, update("status", membership=member))
-    assert not (await service.authorization.Check(question())).allowed
+    await written(sqlite_service, update("status", membership=member))
+    assert not (await sqlite_service.authorization.Check(question())).allowed
     until.status = pb.MEMBERSHIP_STATUS_SUSPENDED
     until.revision = 3  # after the first policy and the campus
-    read = await service.directory.ReadMemberships(dpb.ReadMembershipsRequest())
+    read = await sqlite_service.directory.ReadMemberships(dpb.ReadMembershipsRequest())
     assert list(read.memberships) == [until]
-    changes = service.watch.Watch(wpb.WatchRequest(after=before))
+    changes = sqlite_service.watch.Watch(wpb.WatchRequest(after=before))
     async for message in changes:
         if message.HasField("change"):
             assert list(message.change.mutations) == [touch(membership=until)]
@@ -48,11 +48,11 @@ async def test_a_suspension_by_update_is_in_effect_and_keeps_the_rest(service: S
     changes.cancel()
 
 
-async def test_a_star_replaces_every_field_that_can_change(service: Service) -> None:
-    await written(service, COURSE)
+async def test_a_star_replaces_every_field_that_can_change(sqlite_service: Service) -> None:
+    await written(sqlite_service, COURSE)
     concluded = pb.Course(id="algebra", state=pb.COURSE_STATE_CONCLUDED)
-    await written(service, update("*", course=concluded))
-    (course,) = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
+    await written(sqlite_service, update("*", course=concluded))
+    (course,) = (await sqlite_service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
     assert (course.state, course.ai_enabled) == (pb.COURSE_STATE_CONCLUDED, False)
 
 
@@ -105,10 +105,10 @@ async def test_a_faulty_mask_is_refused_and_its_path_named(
     assert message in said
 
 
-async def test_a_touch_resets_what_it_does_not_give_and_an_update_does_not(service: Service) -> None:
-    await written(service, COURSE, STUDENT, MATERIAL)
-    await written(service, update("ai_enabled", course=pb.Course(id="algebra")))
-    assert (await service.authorization.Check(question())).allowed
-    await written(service, touch(course=pb.Course(id="algebra")))
-    answer = await service.authorization.Check(question())
+async def test_a_touch_resets_what_it_does_not_give_and_an_update_does_not(sqlite_service: Service) -> None:
+    await written(sqlite_service, COURSE, STUDENT, MATERIAL)
+    await written(sqlite_service, update("ai_enabled", course=pb.Course(id="algebra")))
+    assert (await sqlite_service.authorization.Check(question())).allowed
+    await written(sqlite_service, touch(course=pb.Course(id="algebra")))
+    answer = await sqlite_service.authorization.Check(question())
     assert answer.inactive_reason == apb.INACTIVE_REASON_DRAFT_COURSE

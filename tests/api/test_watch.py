@@ -37,11 +37,11 @@ from tests.tokens import made_up
 KINDS = wpb.EntityKind
 
 
-async def test_a_watch_without_a_token_starts_now_and_says_where(service: Service) -> None:
-    before = await written(service, COURSE)
-    async with watching(service) as watcher:
+async def test_a_watch_without_a_token_starts_now_and_says_where(sqlite_service: Service) -> None:
+    before = await written(sqlite_service, COURSE)
+    async with watching(sqlite_service) as watcher:
         assert await watcher.start() == before
-        token = await written(service, CAMPUS["student"])
+        token = await written(sqlite_service, CAMPUS["student"])
         (change,) = await watcher.read_to(token)
     assert change.written_at == token
     assert [without_version(m) for m in change.mutations] == [CAMPUS["student"]]
@@ -103,22 +103,22 @@ PREPARED = ("course", "session", "student", "material")
 
 
 @pytest.mark.parametrize("name", CHANGED)
-async def test_each_kind_is_told_when_created_touched_and_deleted(service: Service, name: str) -> None:
+async def test_each_kind_is_told_when_created_touched_and_deleted(sqlite_service: Service, name: str) -> None:
     others = (CAMPUS[each] for each in PREPARED if name not in (each, "course"))
-    await written(service, CAMPUS["poetry"], *others)
+    await written(sqlite_service, CAMPUS["poetry"], *others)
     created = dpb.Mutation.FromString(CAMPUS[name].SerializeToString())
     created.operation = dpb.OPERATION_CREATE
     kind = str(created.WhichOneof("entity"))
-    async with watching(service) as watcher:
+    async with watching(sqlite_service) as watcher:
         await watcher.start()
         for mutation in (created, CHANGED[name]):
-            token = await written(service, mutation)
+            token = await written(sqlite_service, mutation)
             (change,) = await watcher.read_to(token)
             (sent,) = change.mutations
             assert without_version(sent) == mutation
             assert getattr(sent, kind).revision == revision_of(token)
         gone = dpb.Mutation(operation=dpb.OPERATION_DELETE, **{kind: getattr(CAMPUS[name], kind)})
-        (change,) = await watcher.read_to(await written(service, gone))
+        (change,) = await watcher.read_to(await written(sqlite_service, gone))
     expected = dpb.Mutation.FromString(CHANGED[name].SerializeToString())
     expected.operation = dpb.OPERATION_DELETE
     assert list(change.mutations) == [expected]

@@ -160,9 +160,9 @@ async def test_a_token_expires_when_what_follows_it_is_cut_from_the_log(
 
 
 @pytest.mark.parametrize("by", [1, 1000, 2**63])
-async def test_a_token_ahead_of_the_database_has_expired(service: Service, by: int) -> None:
-    token = await written(service, COURSE)
-    async with watching(service, after=service.moved(token, by)) as watcher:
+async def test_a_token_ahead_of_the_database_has_expired(sqlite_service: Service, by: int) -> None:
+    token = await written(sqlite_service, COURSE)
+    async with watching(sqlite_service, after=sqlite_service.moved(token, by)) as watcher:
         require_expired(await watcher.error())
         assert watcher.checkpoints == []
 

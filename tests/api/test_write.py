@@ -35,12 +35,12 @@ async def counts(service: Service) -> tuple[int, ...]:
     )
 
 
-async def test_deleting_a_course_takes_all_that_is_in_it(service: Service) -> None:
-    await written(service, *EVERYTHING)
-    assert await counts(service) == (1, 1, 2, 2, 1)
-    await written(service, delete(course=pb.Course(id="algebra")))
-    assert await counts(service) == (0, 0, 0, 0, 0)
-    assert (await service.authorization.Check(question())).reason == apb.REASON_RESOURCE_UNKNOWN
+async def test_deleting_a_course_takes_all_that_is_in_it(sqlite_service: Service) -> None:
+    await written(sqlite_service, *EVERYTHING)
+    assert await counts(sqlite_service) == (1, 1, 2, 2, 1)
+    await written(sqlite_service, delete(course=pb.Course(id="algebra")))
+    assert await counts(sqlite_service) == (0, 0, 0, 0, 0)
+    assert (await sqlite_service.authorization.Check(question())).reason == apb.REASON_RESOURCE_UNKNOWN
 
 
 async def test_a_large_course_is_gone_at_once_and_made_anew_once_it_is_removed(service: Service) -> None:
@@ -67,51 +67,51 @@ async def test_a_large_course_is_gone_at_once_and_made_anew_once_it_is_removed(s
     assert (await service.authorization.Check(question())).reason == apb.REASON_NOT_A_MEMBER
 
 
-async def test_deleting_a_session_leaves_its_course(service: Service) -> None:
-    await written(service, *EVERYTHING)
-    await written(service, delete(session=pb.Session(id="live")))
-    assert await counts(service) == (1, 0, 1, 1, 1)
+async def test_deleting_a_session_leaves_its_course(sqlite_service: Service) -> None:
+    await written(sqlite_service, *EVERYTHING)
+    await written(sqlite_service, delete(session=pb.Session(id="live")))
+    assert await counts(sqlite_service) == (1, 0, 1, 1, 1)
 
 
-async def test_deleting_a_resource_takes_its_shares(service: Service) -> None:
-    await written(service, *EVERYTHING)
-    await written(service, delete(resource=pb.Resource(type="material", id="m-1")))
-    assert await counts(service) == (1, 1, 2, 1, 0)
+async def test_deleting_a_resource_takes_its_shares(sqlite_service: Service) -> None:
+    await written(sqlite_service, *EVERYTHING)
+    await written(sqlite_service, delete(resource=pb.Resource(type="material", id="m-1")))
+    assert await counts(sqlite_service) == (1, 1, 2, 1, 0)
 
 
-async def test_deleting_what_is_not_there_changes_nothing(service: Service) -> None:
-    before = await written(service, *EVERYTHING)
-    assert await written(service, delete(course=pb.Course(id="none"))) == before
+async def test_deleting_what_is_not_there_changes_nothing(sqlite_service: Service) -> None:
+    before = await written(sqlite_service, *EVERYTHING)
+    assert await written(sqlite_service, delete(course=pb.Course(id="none"))) == before
 
 
-async def test_create_refuses_what_is_there_and_writes_nothing(service: Service) -> None:
-    await written(service, COURSE)
+async def test_create_refuses_what_is_there_and_writes_nothing(sqlite_service: Service) -> None:
+    await written(sqlite_service, COURSE)
     again = dpb.Mutation(operation=dpb.OPERATION_CREATE, course=pb.Course(id="algebra"))
     other = dpb.Mutation(operation=dpb.OPERATION_CREATE, course=pb.Course(id="poetry"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await written(service, other, again)
+        await written(sqlite_service, other, again)
     assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert reason_of(caught.value) == "ENTITY_EXISTS"
     assert info_of(caught.value).metadata["key"] == "course:algebra"
-    assert await counts(service) == (1, 0, 0, 0, 0)
+    assert await counts(sqlite_service) == (1, 0, 0, 0, 0)
 
 
-async def test_touching_what_is_already_so_keeps_token_and_version(service: Service) -> None:
-    first = await written(service, COURSE)
-    assert await written(service, COURSE) == first
-    changed = await written(service, touch(course=pb.Course(id="algebra", ai_enabled=True)))
+async def test_touching_what_is_already_so_keeps_token_and_version(sqlite_service: Service) -> None:
+    first = await written(sqlite_service, COURSE)
+    assert await written(sqlite_service, COURSE) == first
+    changed = await written(sqlite_service, touch(course=pb.Course(id="algebra", ai_enabled=True)))
     revision = state_of(first.token).revision + 1
     assert state_of(changed.token).revision == revision
-    (course,) = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
+    (course,) = (await sqlite_service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
     assert (course.revision, course.ai_enabled, course.state) == (revision, True, pb.COURSE_STATE_DRAFT)
 
 
-async def test_a_resource_never_moves(service: Service) -> None:
+async def test_a_resource_never_moves(sqlite_service: Service) -> None:
     poetry = touch(course=pb.Course(id="poetry"))
-    await written(service, COURSE, MATERIAL, poetry)
+    await written(sqlite_service, COURSE, MATERIAL, poetry)
     moved = touch(resource=pb.Resource(type="material", id="m-1", scope=pb.Scope(course_id="poetry")))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await written(service, moved)
+        await written(sqlite_service, moved)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason_of(caught.value) == "SCOPE_IMMUTABLE"
     assert "material:m-1" in str(caught.value.details())
@@ -121,24 +121,28 @@ EXISTS, NOT_EXISTS = dpb.EXPECTATION_EXISTS, dpb.EXPECTATION_NOT_EXISTS
 
 
 @pytest.mark.parametrize("kind", ["course", "membership", "resource"])
-async def test_preconditions_speak_of_the_state_before_the_write(service: Service, kind: str) -> None:
+async def test_preconditions_speak_of_the_state_before_the_write(sqlite_service: Service, kind: str) -> None:
     mutations = {"course": COURSE, "membership": STUDENT, "resource": MATERIAL}
     entity = {kind: getattr(mutations[kind], kind)}
     absent = dpb.Precondition(expectation=NOT_EXISTS, **entity)
     present = dpb.Precondition(expectation=EXISTS, **entity)
     request = dpb.WriteRequest(mutations=mutations.values(), preconditions=[present])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.directory.Write(request)
+        await sqlite_service.directory.Write(request)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason_of(caught.value) == "PRECONDITION_FAILED"
     assert "does not exist" in str(caught.value.details())
-    assert await counts(service) == (0, 0, 0, 0, 0)
-    await service.directory.Write(dpb.WriteRequest(mutations=mutations.values(), preconditions=[absent]))
-    assert await counts(service) == (1, 0, 1, 1, 0)
-    await service.directory.Write(dpb.WriteRequest(mutations=[GUEST, SESSION], preconditions=[present]))
+    assert await counts(sqlite_service) == (0, 0, 0, 0, 0)
+    await sqlite_service.directory.Write(
+        dpb.WriteRequest(mutations=mutations.values(), preconditions=[absent])
+    )
+    assert await counts(sqlite_service) == (1, 0, 1, 1, 0)
+    await sqlite_service.directory.Write(
+        dpb.WriteRequest(mutations=[GUEST, SESSION], preconditions=[present])
+    )
     with pytest.raises(grpc.aio.AioRpcError):
-        await service.directory.Write(dpb.WriteRequest(mutations=[NOTE], preconditions=[absent]))
-    assert await counts(service) == (1, 1, 2, 1, 0)
+        await sqlite_service.directory.Write(dpb.WriteRequest(mutations=[NOTE], preconditions=[absent]))
+    assert await counts(sqlite_service) == (1, 1, 2, 1, 0)
 
 
 async def test_of_writers_that_saw_the_same_version_one_wins(service: Service) -> None:
@@ -196,9 +200,9 @@ async def test_one_key_sent_many_times_at_once_writes_once(service: Service) -> 
     assert info_of(caught.value).metadata["idempotency_key"] == "k"
 
 
-async def test_a_failed_write_leaves_its_key_free(service: Service) -> None:
+async def test_a_failed_write_leaves_its_key_free(sqlite_service: Service) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
-        await service.directory.Write(dpb.WriteRequest(mutations=[STUDENT], idempotency_key="k"))
-    await service.directory.Write(dpb.WriteRequest(mutations=[STUDENT, COURSE], idempotency_key="k"))
-    read = await service.directory.ReadMemberships(dpb.ReadMembershipsRequest(scope=ALGEBRA))
+        await sqlite_service.directory.Write(dpb.WriteRequest(mutations=[STUDENT], idempotency_key="k"))
+    await sqlite_service.directory.Write(dpb.WriteRequest(mutations=[STUDENT, COURSE], idempotency_key="k"))
+    read = await sqlite_service.directory.ReadMemberships(dpb.ReadMembershipsRequest(scope=ALGEBRA))
     assert len(read.memberships) == 1

@@ -14,8 +14,8 @@ from authz.domain.mutations import Mutation, Operation
 from tests.service import Service
 
 
-async def test_calls_in_flight_together_are_each_answered(service: Service) -> None:
-    async with AsyncClient(service.address) as client:
+async def test_calls_in_flight_together_are_each_answered(sqlite_service: Service) -> None:
+    async with AsyncClient(sqlite_service.address) as client:
         await client.write([Mutation(Operation.CREATE, Course(id=f"c{number}")) for number in range(50)])
         answers = await asyncio.gather(
             *(client.check("user:maya", "read", f"course:c{number}") for number in range(60))
@@ -23,8 +23,8 @@ async def test_calls_in_flight_together_are_each_answered(service: Service) -> N
     assert [answer.reason for answer in answers] == ["NOT_A_MEMBER"] * 50 + ["RESOURCE_UNKNOWN"] * 10
 
 
-async def test_a_watch_that_is_cancelled_ends_and_takes_nothing_with_it(service: Service) -> None:
-    async with AsyncClient(service.address) as client:
+async def test_a_watch_that_is_cancelled_ends_and_takes_nothing_with_it(sqlite_service: Service) -> None:
+    async with AsyncClient(sqlite_service.address) as client:
         started = asyncio.Event()
 
         async def follow() -> None:
@@ -44,8 +44,8 @@ async def test_a_watch_that_is_cancelled_ends_and_takes_nothing_with_it(service:
         assert [mutation.key for mutation in change.mutations] == [CourseKey("later")]
 
 
-async def test_calls_for_a_person_share_the_connection(service: Service) -> None:
-    async with AsyncClient(service.address) as client:
+async def test_calls_for_a_person_share_the_connection(sqlite_service: Service) -> None:
+    async with AsyncClient(sqlite_service.address) as client:
         await client.write([Mutation(Operation.CREATE, Course(id="c"))])
         joining = Mutation(
             Operation.CREATE,

@@ -130,11 +130,11 @@ def fastapi_below(**within: str) -> FastAPI:
 @pytest.mark.parametrize("make", [starlette_below, fastapi_below])
 @pytest.mark.parametrize("name", ["course", "session"])
 async def test_an_empty_part_of_the_path_does_not_lift_the_constraint(
-    service: Service, make: Any, name: str
+    sqlite_service: Service, make: Any, name: str
 ) -> None:
-    async with AsyncClient(service.address) as client:
+    async with AsyncClient(sqlite_service.address) as client:
         await client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
-    async with browsing(make(**{name: "{place}"}), service.address) as browser:
+    async with browsing(make(**{name: "{place}"}), sqlite_service.address) as browser:
         assert (await get(browser, "http://app//in/nb-7")).status_code == 404
         assert (await get(browser, "/poetry/in/nb-7")).status_code == 403
 
@@ -146,7 +146,9 @@ async def test_nothing_is_served_while_nobody_knows_the_answer(make: Any) -> Non
     assert (refused.status_code, "cannot be decided now" in refused.text) == (503, True)
 
 
-async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(service: Service) -> None:
+async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(
+    sqlite_service: Service,
+) -> None:
     guards = {
         "raed": middleware("raed", "notebook:{notebook_id}"),
         "part": middleware("read", "notebook:{notebook}"),
@@ -156,7 +158,7 @@ async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(s
         Route(f"/{name}/{{notebook_id}}", read_notebook, middleware=each) for name, each in guards.items()
     ]
     app = Starlette(routes=routes)
-    async with browsing(app, service.address) as browser:
+    async with browsing(app, sqlite_service.address) as browser:
         with pytest.raises(CallError, match="did you mean `read`"):
             await get(browser, "/raed/nb-7")
         with pytest.raises(ValueError, match="needs `notebook`, and the path has notebook_id"):
@@ -175,7 +177,7 @@ def log_in(connection: HTTPConnection) -> str:
     raise HTTPException(401, "log in first", {"WWW-Authenticate": "Bearer"})
 
 
-async def test_an_application_refuses_whom_it_does_not_know_as_it_chooses(service: Service) -> None:
+async def test_an_application_refuses_whom_it_does_not_know_as_it_chooses(sqlite_service: Service) -> None:
     guard = [Middleware(RequireMiddleware, "read", "course:algebra", subject=log_in)]
     route = Route("/", read_notebook, middleware=guard)
     redirect = {HTTPException: lambda request, error: RedirectResponse("/login")}
@@ -184,7 +186,7 @@ async def test_an_application_refuses_whom_it_does_not_know_as_it_chooses(servic
         (Starlette(routes=[route]), 401),
         (Starlette(routes=[route], exception_handlers=redirect), 307),
     ):
-        async with browsing(app, service.address) as browser:
+        async with browsing(app, sqlite_service.address) as browser:
             refused = await browser.get("/")
         assert refused.status_code == status
         assert status != 401 or (refused.headers["www-authenticate"], "log in first" in refused.text) == (
@@ -193,7 +195,7 @@ async def test_an_application_refuses_whom_it_does_not_know_as_it_chooses(servic
         )
 
 
-async def test_a_websocket_is_closed_before_it_is_accepted(service: Service) -> None:
+async def test_a_websocket_is_closed_before_it_is_accepted(sqlite_service: Service) -> None:
     sent: list[Any] = []
     app = starlette_app()
     guarded = RequireMiddleware(app, "read", "notebook:nb-7", subject=who_asks)
@@ -204,7 +206,7 @@ async def test_a_websocket_is_closed_before_it_is_accepted(service: Service) -> 
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    async with AsyncClient(service.address) as app.state.authz:
+    async with AsyncClient(sqlite_service.address) as app.state.authz:
         scope = {"type": "websocket", "headers": [(b"x-user", b"omar")], "app": app, "path": "/"}
         await guarded(scope, receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
@@ -212,9 +214,9 @@ async def test_a_websocket_is_closed_before_it_is_accepted(service: Service) -> 
 
 @pytest.mark.parametrize("name", ["fastapi_app", "starlette_app"])
 async def test_an_example_asks_before_it_serves(
-    service: Service, monkeypatch: pytest.MonkeyPatch, name: str
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("AUTHZ_ADDRESS", service.address)
+    monkeypatch.setenv("AUTHZ_ADDRESS", sqlite_service.address)
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

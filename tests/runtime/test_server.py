@@ -193,6 +193,7 @@ def refused(*arguments: str) -> str:
     return str(json.loads(ended.stderr.splitlines()[-1])["error"])
 
 
+@over_grpc
 def test_what_is_wrong_with_a_start_is_told_with_the_setting(
     tmp_path: Path, sqlite_url: str, postgresql_url: str
 ) -> None:

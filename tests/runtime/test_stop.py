@@ -26,7 +26,7 @@ from authz.v1 import directory_pb2
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from authz.v1.directory_pb2_grpc import DirectoryServiceStub
 from authz.wire.entities import mutation_message
-from tests.forkserver import AUTHZ
+from tests.forkserver import AUTHZ, Process
 from tests.runtime.test_server import campus_of
 from tests.serving import find_free_port, served, serving
 from tests.store.directory import open_with, touch, write
@@ -179,25 +179,42 @@ def in_a_container() -> list[str]:
     return command
 
 
-@pytest.mark.parametrize("contained", [False, True])
-@pytest.mark.parametrize("command", [["serve"], ["serve", "--workers", "2"], ["follow"]])
-def test_sigterm_during_the_start_ends_it(
-    silent_database: socket.socket, tmp_path: Path, command: list[str], contained: bool
-) -> None:
-    prefix = in_a_container() if contained else []
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
+@pytest.fixture
+def starting(silent_database: socket.socket, tmp_path: Path) -> dict[str, str]:
+    """The variables of a process that does not get further than its database."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
         "AUTHZ_ADDRESS": f"127.0.0.1:{find_free_port()}",
         "AUTHZ_DATABASE_URL": f"postgresql://authz@127.0.0.1:{silent_database.getsockname()[1]}/authz",
         "AUTHZ_REPLICA_DIR": str(tmp_path / "replica"),
     }
-    started = subprocess.Popen([*prefix, AUTHZ, *command], env=variables, stderr=subprocess.PIPE)
+
+
+COMMANDS = (["serve"], ["serve", "--workers", "2"], ["follow"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_sigterm_during_the_start_ends_it(
+    silent_database: socket.socket, starting: dict[str, str], command: list[str]
+) -> None:
+    started = Process(*command, environ=starting, stderr=subprocess.PIPE)
     connection, _ = silent_database.accept()
-    starting = psutil.Process(started.pid)
-    if contained:
-        (starting,) = starting.children()
-    starting.send_signal(signal.SIGTERM)
-    _, log = started.communicate(timeout=60)
-    connection.close()
+    started.send_signal(signal.SIGTERM)
+    with connection:
+        assert started.wait(60) == 0
+    assert started.stderr is not None
+    assert "Traceback" not in started.stderr.read()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_sigterm_during_the_start_ends_process_1_of_a_container(
+    silent_database: socket.socket, starting: dict[str, str], command: list[str]
+) -> None:
+    started = subprocess.Popen([*in_a_container(), AUTHZ, *command], env=starting, stderr=subprocess.PIPE)
+    connection, _ = silent_database.accept()
+    (contained,) = psutil.Process(started.pid).children()
+    contained.send_signal(signal.SIGTERM)
+    with connection:
+        _, log = started.communicate(timeout=60)
     assert (started.returncode, b"Traceback" in log) == (0, False)
 
 

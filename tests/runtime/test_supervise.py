@@ -255,8 +255,7 @@ def policies_of(pid: int) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("batch", ["true", "false"])
+@pytest.mark.parametrize(("workers", "batch"), [("1", "true"), ("2", "true"), ("2", "false")])
 def test_staleness_is_exported_and_who_answers_is_scheduled_as_batch_if_the_operator_says_so(
     sqlite_url: str, workers: str, batch: str, free_port: int
 ) -> None:
