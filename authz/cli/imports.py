@@ -46,9 +46,17 @@ def subject(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The JSON of `authz privacy export`.")],
 ) -> None:
     """Import the records of an export: the subject then has the same access."""
-    from authz.importers.subject_export import read_subject_export
+    from authz.importers.subject_export import read_subject_export, records_of, restriction_in
 
-    _import(context, read_subject_export(path), path)
+    export = read_subject_export(path)
+    why, privacy = restriction_in(export), context.client.privacy
+    if why is not None and export.subject not in {
+        each.restriction.entity.subject for each in privacy.restrictions()
+    }:
+        # Before the records, which would give access until then.
+        privacy.restrict(export.subject, reason=why or "as in the export")
+        print(f"{export.subject} is restricted, as in the export: {why}")
+    _import(context, records_of(export, path), path)
 
 
 def _import(context: Context, parsed: ParsedSource, path: Path) -> None:

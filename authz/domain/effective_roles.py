@@ -69,7 +69,7 @@ class Suspension(msgspec.Struct, frozen=True, gc=False):
         return self.of_account and (self.until is None or now < self.until)
 
     def remedy(self, subject: Subject) -> str:
-        """What it is, and how to end it, for whoever is refused because of it."""
+        """The cause of a refusal, and the command that ends it."""
         if self.is_restriction:
             return (
                 f"the data of {subject} is restricted; a privacy officer can end that with"

@@ -29,6 +29,10 @@ class ExportSection(StrEnum):
     RENAMES = "RENAMES"
 
 
+RESTRICTION_ENTRY = "restriction"
+"""The name of the entry, among the holds, that says that the subject is restricted, and why."""
+
+
 class ExportRelation(StrEnum):
     """Why a record is in an export."""
 

@@ -68,17 +68,17 @@ class PersonRights:
 
     async def require_permission(self, caller: Subject | None, permission: str) -> None:
         """Raise `PermissionDeniedError` unless a caller has a permission of the API."""
-        if caller is None or not await self.has_permission(caller, permission):
-            remedy = (
-                "call for somebody who has it, or grant a role that permits it (`authz admin grant`)"
-                if caller is None or (suspension := await self._suspension(caller)) is None
-                else suspension.remedy(caller)
-            )
-            raise PermissionDeniedError(
-                f"{caller or 'an unauthenticated caller'} has no {permission} on api; {remedy}",
-                permission=permission,
-                scope=str(PLATFORM),
-            )
+        remedy = "call for somebody who has it, or grant a role that permits it (`authz admin grant`)"
+        if caller is not None:
+            if await self.has_permission(caller, permission):
+                return
+            suspension = await self._suspension(caller)
+            remedy = remedy if suspension is None else suspension.remedy(caller)
+        raise PermissionDeniedError(
+            f"{caller or 'an unauthenticated caller'} has no {permission} on api; {remedy}",
+            permission=permission,
+            scope=str(PLATFORM),
+        )
 
     async def has_permission(self, caller: Subject, permission: str) -> bool:
         """Whether a caller has a permission of the API."""

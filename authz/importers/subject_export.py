@@ -1,4 +1,4 @@
-"""Reads the records of an export of a subject."""
+"""Reads an export of a subject: its records, and whether it is restricted."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ import msgspec
 
 from authz.domain.entities import AccessToken, Share, kind_of
 from authz.domain.errors import malformed
-from authz.domain.exports import EXPORT_FORMAT, ExportSection, SubjectExport
+from authz.domain.exports import EXPORT_FORMAT, RESTRICTION_ENTRY, ExportSection, SubjectExport
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced
 
 
-def read_subject_export(path: Path) -> ParsedSource:
-    """The records of an export, to be written in this order. Left out is what no import can write: access
-    tokens, whose secret no export has, and policies. A share with somebody else awaits their membership.
-
-    Raises `InvalidArgumentError` for a file that is no whole export.
-    """
+def read_subject_export(path: Path) -> SubjectExport:
+    """The export in a file. Raises `InvalidArgumentError` for a file that is no whole export."""
     try:
         export = msgspec.json.decode(path.read_bytes(), type=SubjectExport)
     except OSError as error:
@@ -38,6 +34,18 @@ def read_subject_export(path: Path) -> ParsedSource:
         if found[section] != count:
             problem = f"has {found[section]} items of {section}, and says {count}; export the subject again"
             raise malformed(path.name, problem)
+    return export
+
+
+def restriction_in(export: SubjectExport) -> str | None:
+    """The reason of the subject's restriction; None if it is not restricted."""
+    entries = (each for each in export.entries if each.section is ExportSection.HOLDS)
+    return next((each.text for each in entries if each.name == RESTRICTION_ENTRY), None)
+
+
+def records_of(export: SubjectExport, path: Path) -> ParsedSource:
+    """The records of an export from a file, to be written in this order. Access tokens, whose secret no
+    export has, and policies are left out. A share with somebody else awaits their membership."""
     parsed = ParsedSource([], [], [])
     for each in export.records:
         record: Any = each.record

@@ -110,8 +110,8 @@ class Administrators:
         self._now = now
         self._keys: set[MembershipKey] | None = None
         """Of the memberships on the platform, also of those that this transaction has written."""
-        self._without: set[Subject] = set()
-        """Who does not count: who is being erased, with memberships until the next step, or is restricted."""
+        self._excluded: set[Subject] = set()
+        """Subjects that do not count: restricted ones, and those that are being erased."""
 
     def may_lower(self, mutations: Iterable[Mutation]) -> bool:
         """Whether a write of these could remove the last holder of a protected permission."""
@@ -132,7 +132,7 @@ class Administrators:
         held: dict[Subject, list[Membership]] = {}
         for key in self._memberships():
             found = self._find(key, changes or {})
-            if isinstance(found, Membership) and found.subject not in self._without:
+            if isinstance(found, Membership) and found.subject not in self._excluded:
                 held.setdefault(found.subject, []).append(found)
         roles = {
             subject: self._roles_of(subject, held[subject], vocabulary, changes or {}) for subject in held
@@ -189,7 +189,7 @@ class Administrators:
         if self._keys is None:
             rows = self._connection.execute(_ON_PLATFORM).all()
             self._keys = {MembershipKey(subject_of(row), PLATFORM, row.role) for row in rows}
-            self._without = {subject_of(row) for row in rows if row.does_not_count}
+            self._excluded = {subject_of(row) for row in rows if row.does_not_count}
             self._batch.prefetch([*self._keys, *{AccountKey(key.subject) for key in self._keys}])
         return self._keys
 

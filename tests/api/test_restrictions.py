@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -246,6 +247,23 @@ def test_every_server_answers_by_it_and_one_that_starts_later(postgresql_url: st
         assert not any(person.answers("maya", elsewhere))
     with served(postgresql_url) as later, Client(later) as client:
         assert not any(person.answers("maya", client))
+
+
+def test_an_import_of_the_export_restricts_before_it_gives_access(
+    person: Person, address: str, tmp_path: Path
+) -> None:
+    maya, file = str(person.maya), tmp_path / "maya.json"
+    person.client.privacy.restrict(person.maya, reason=REASON)
+    file.write_text(run("privacy", "export", maya, "--address", address).stdout)
+    elsewhere = ("--database", f"sqlite:///{tmp_path / 'other.db'}")
+    done = run("import", "subject", str(file), *elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert f"{maya} is restricted, as in the export: {REASON}\n" in done.stdout
+    assert run("import", "subject", str(file), *elsewhere).returncode == 0
+    assert run("check", maya, "read", str(person.diary), *elsewhere).returncode == 1
+    assert REASON in run("privacy", "restrictions", *elsewhere).stdout
+    run("privacy", "lift-restriction", maya, "--reason", "settled", *elsewhere)
+    assert run("check", maya, "read", str(person.diary), *elsewhere).returncode == 0
 
 
 def test_the_commands_restrict_list_and_lift(person: Person, address: str) -> None:

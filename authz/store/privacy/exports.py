@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, and_, or_, select
 
 from authz.domain.entities import AccessToken, Entity, Hold, PolicyVersion, Resource, Versioned, kind_of
 from authz.domain.exports import (
+    RESTRICTION_ENTRY,
     ExportedChange,
     ExportedEntry,
     ExportedRecord,
@@ -250,7 +251,7 @@ class Export:
         restricted = restriction_of(self._connection, self._subject)
         if restricted is not None:
             since = restricted.restriction.entity.since
-            yield ExportedEntry(ExportSection.HOLDS, "restriction", restricted.reason, since)
+            yield ExportedEntry(ExportSection.HOLDS, RESTRICTION_ENTRY, restricted.reason, since)
 
     def _shadow(self) -> Iterator[ExportedEntry]:
         for each in examples_about(self._connection, self._subject):

@@ -19,7 +19,7 @@ _REVISIONS, _KEPT = tables.revisions, tables.held_changes
 HELD = union_all(
     *(select(table.c.subject_type, table.c.subject_id) for table in (HOLDS, _RESTRICTIONS))
 ).subquery("held")
-"""The subjects with a hold or a restriction, also twice."""
+"""The subjects that have a hold or a restriction; one that has both is there twice."""
 
 
 def read_holds(connection: Connection) -> list[Versioned[Hold]]:

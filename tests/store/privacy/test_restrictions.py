@@ -1,4 +1,4 @@
-"""A restriction is a record beside the account and the hold, which no other write ends."""
+"""A restriction is a record of its own: only `LiftRestriction` ends it."""
 
 from __future__ import annotations
 
