@@ -22,6 +22,7 @@ from authz.runtime.child import FAILED_START, SupervisorPipe, beating, exit_code
 from authz.runtime.compose import system_clock
 from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
 from authz.runtime.faces import AsgiFace
+from authz.runtime.handshakes import report_refused
 from authz.runtime.lifecycle import finishes_before, in_background
 from authz.runtime.liveness import run_with_watchdog
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
@@ -78,6 +79,8 @@ class Application:
         on_health = (lambda _: None) if link is None else link.report_health
         server = Server(settings, clock=self._clock, face=face, on_health=on_health)
         secrets = Secrets(Path(folder)) if (folder := os.environ.pop(SECRETS, "")) else None
+        if secrets is not None:
+            report_refused(secrets.handshakes)
         if await finishes_before(stopped, server.start()):
             try:
                 on_start()

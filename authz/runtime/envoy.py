@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from authz.runtime.bind import cannot_listen, reserve, socket_path
+from authz.runtime.handshakes import access_log
 from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings, invalid_setting
@@ -186,7 +187,7 @@ def _listener(settings: Settings, python: Any, secrets: Secrets | None) -> dict[
     refused: list[dict[str, Any]] = []
     if secrets is not None:
         chain["transport_socket"] = _tls(settings, secrets)
-        refused.append(_refused_handshakes(secrets))
+        refused.append(access_log(secrets.handshakes))
     return {
         "name": "grpc",
         "access_log": refused,
@@ -211,48 +212,6 @@ def _tls(settings: Settings, secrets: Secrets) -> dict[str, Any]:
             "@type": f"{_TYPES}transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": common,
             "require_client_certificate": bool(settings.tls_client_ca_file),
-        },
-    }
-
-
-def _refused_handshakes(secrets: Secrets) -> dict[str, Any]:
-    """Logs TLS handshakes that failed, of which the application hears nothing: a scan is ten lines a minute.
-
-    Source: https://www.envoyproxy.io/docs/envoy/v1.39.0/configuration/observability/access_log/usage
-    """
-    filters = f"{_TYPES}access_loggers.filters."
-    failed = {
-        "@type": filters + "cel.v3.ExpressionFilter",
-        # A connection that a client cut off has failed, too.
-        "expression": "connection.transport_failure_reason != ''"
-        " && !connection.transport_failure_reason.contains('system library')",
-    }
-    throttled = {
-        "@type": filters + "process_ratelimit.v3.ProcessRateLimitFilter",
-        "dynamic_config": secrets.limit(),
-    }
-    return {
-        "name": "envoy.access_loggers.stderr",
-        "filter": {
-            "and_filter": {
-                "filters": [
-                    {"extension_filter": {"name": name, "typed_config": config}}
-                    for name, config in (("failed", failed), ("throttled", throttled))
-                ]
-            }
-        },
-        "typed_config": {
-            "@type": f"{_TYPES}access_loggers.stream.v3.StderrAccessLog",
-            "log_format": {
-                "json_format": {
-                    "event": "TLS handshake refused",
-                    "level": "warning",
-                    "logger": "envoy.tls",
-                    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-                    "cause": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
-                    "timestamp": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
-                }
-            },
         },
     }
 

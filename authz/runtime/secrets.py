@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from authz.runtime.folder_lock import lock_temporary_folder
+from authz.runtime.handshakes import create_pipe
 from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles, Certificates
 from authz.telemetry.metrics import RELOAD_FAILURES
@@ -28,22 +29,10 @@ SERVER, CLIENTS = "server", "clients"
 """The certificate of the server, and the authority of those of clients."""
 _RENEWAL_POLL_S = 1.0
 _TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-_LIMIT = "limit"
-_LOGGED_HANDSHAKES = {
-    "@type": "type.googleapis.com/envoy.service.discovery.v3.Resource",
-    "name": _LIMIT,
-    "resource": {
-        "@type": "type.googleapis.com/envoy.type.v3.TokenBucket",
-        "max_tokens": 10,
-        "tokens_per_fill": 1,
-        "fill_interval": "6s",
-    },
-}
-"""Of the refused ones. Envoy takes this limit from a file only."""
 
 
 class Secrets:
-    """The folder in which Envoy finds where its certificates are."""
+    """The folder in which Envoy finds where its certificates are, and the pipe for refused handshakes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,7 +46,7 @@ class Secrets:
         created = cls(Path(tempfile.mkdtemp(prefix="authz-envoy-")))
         lock_temporary_folder(created.folder)
         created._show(found)
-        created._path(_LIMIT).write_text(json.dumps({"resources": [_LOGGED_HANDSHAKES]}))
+        create_pipe(created.handshakes)
         return created
 
     def source(self, name: str) -> dict[str, Any]:
@@ -68,13 +57,10 @@ class Secrets:
             "sds_config": {"path_config_source": path, "resource_api_version": "V3"},
         }
 
-    def limit(self) -> dict[str, Any]:
-        """Where Envoy finds how many refused handshakes it logs, in its configuration."""
-        path = {"path": str(self._path(_LIMIT))}
-        return {
-            "resource_name": _LIMIT,
-            "config_source": {"path_config_source": path, "resource_api_version": "V3"},
-        }
+    @property
+    def handshakes(self) -> Path:
+        """The pipe into which Envoy writes refused handshakes."""
+        return self.folder / "handshakes"
 
     async def renew_forever(self, settings: Settings) -> None:
         """Show new certificates to Envoy whenever their files have changed."""

@@ -72,7 +72,12 @@ RELOAD_FAILURES = Counter(
     ("kind",),
     registry=REGISTRY,
 )
-
+REFUSED_HANDSHAKES = Counter(
+    "authz_refused_handshakes",
+    "TLS handshakes that failed, over Envoy; gRPC does not report them.",
+    ("reason",),
+    registry=REGISTRY,
+)
 LOG_LINES_LOST = Counter(
     "authz_log_lines_lost",
     "Lines of the log that were not written, because standard error was not read.",

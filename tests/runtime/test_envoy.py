@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -273,40 +271,6 @@ def test_a_client_without_a_certificate_is_told_to_set_one(
     ):
         client.check("user:maya", "read", "course:algebra")
     assert caught.value.is_misconfigured
-
-
-@needs_openssl
-def test_refused_handshakes_are_logged_with_their_cause_and_a_scan_does_not_fill_the_log(
-    folder: Path,
-) -> None:
-    url, scans = create_sqlite(folder / "scanned.db"), 60
-    variables = {
-        "AUTHZ_ADDRESS": "localhost:0",
-        "AUTHZ_TLS_CERTIFICATE_FILE": str(folder / "localhost.pem"),
-        "AUTHZ_TLS_KEY_FILE": str(folder / "localhost.key"),
-        "AUTHZ_TLS_CLIENT_CA_FILE": str(folder / "authorities.pem"),
-    }
-    with serving(url, **variables, **ENVOY) as (process, address):
-        host, _, port = address.rpartition(":")
-        assert code_of((process, address), folder, "roster-sync") is grpc.StatusCode.OK
-        tls = ssl.create_default_context(cafile=str(folder / "localhost.pem"))
-        with socket.create_connection((host, int(port))) as plain, pytest.raises(ssl.SSLError):
-            tls.wrap_socket(plain, server_hostname="localhost").recv(100)
-        for _ in range(scans):
-            with socket.create_connection((host, int(port))) as scanner:
-                scanner.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                scanner.recv(100)
-        assert process.stderr is not None
-        lines: list[dict[str, Any]] = []
-        while not any("HTTP_REQUEST" in line.get("cause", "") for line in lines):
-            lines.append(json.loads(next(process.stderr)))
-        process.send_signal(signal.SIGTERM)
-        lines += [json.loads(line) for line in process.stderr]
-    refused = [line for line in lines if line["event"] == "TLS handshake refused"]
-    assert {line["level"] for line in refused} == {"warning"}
-    assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in refused[0]["cause"]
-    assert refused[0]["client"] in {"127.0.0.1", "::1"}
-    assert len(refused) < scans / 2
 
 
 @needs_openssl
