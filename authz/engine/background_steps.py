@@ -39,11 +39,7 @@ class BackgroundSteps:
 
     async def run(self) -> None:
         """Take steps until cancelled, through every failure."""
-        await poll(
-            self._advance_abandoned,
-            interval_s=self.interval_s,
-            unavailable=f"{self.name} waits until the database answers",
-        )
+        await poll(self._advance_abandoned, interval_s=self.interval_s, work=self.name)
 
     async def advance(self) -> float | None:
         """Take one step for a caller, and wait for the replica as after a write. Return how many seconds to

@@ -117,11 +117,7 @@ class ReplicaReporter:
 
     async def run(self) -> None:
         """Report until cancelled: each change, and at intervals that the machine is still there."""
-        await poll(
-            self._report_if_due,
-            interval_s=_REPORT_INTERVAL_S,
-            unavailable="no erasure is confirmed until the replica is fresh and the database answers",
-        )
+        await poll(self._report_if_due, interval_s=_REPORT_INTERVAL_S, work="confirmation of erasures")
 
     async def _report_if_due(self) -> None:
         cleared = self._view.cleared()

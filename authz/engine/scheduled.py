@@ -58,11 +58,7 @@ class ScheduledPublisher:
 
     async def run(self) -> None:
         """Publish until cancelled, through every failure."""
-        await poll(
-            self.publish_due,
-            interval_s=_INTERVAL_S,
-            unavailable="no draft is published until the database answers",
-        )
+        await poll(self.publish_due, interval_s=_INTERVAL_S, work="publication of drafts")
 
     async def publish_due(self) -> None:
         """Publish every draft that is due and not claimed."""

@@ -81,11 +81,7 @@ class ShadowRunner:
     async def run(self) -> None:
         """Follow the shadows that the database names until cancelled, through every failure."""
         try:
-            await poll(
-                self._follow,
-                interval_s=_INTERVAL_S,
-                unavailable="no shadow starts, ends or is saved until the database answers",
-            )
+            await poll(self._follow, interval_s=_INTERVAL_S, work="shadows")
         finally:
             await self._end_all()
 

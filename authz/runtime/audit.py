@@ -118,6 +118,4 @@ async def _publish_forever(publisher: CheckpointPublisher) -> None:
         # In a thread that a stop does not wait for: an address may be slow.
         await run_abandonable(publisher.publish_due)
 
-    await poll(
-        publish_due, interval_s=_POLL_S, unavailable="no checkpoint is signed until the database answers"
-    )
+    await poll(publish_due, interval_s=_POLL_S, work="checkpoints")

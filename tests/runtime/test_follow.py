@@ -130,7 +130,7 @@ def test_a_server_that_does_not_follow_refuses_checks_until_a_follower_has_built
 ) -> None:
     server = machine.start("serve", "--no-follow")
     machine.await_log(server, "no fresh replica yet, so checks are refused; run `authz follow`")
-    machine.await_log(server, "no erasure is confirmed until the replica is fresh and the database answers")
+    machine.await_log(server, '"work":"confirmation of erasures"')
     until(lambda: machine.health() == NOT_SERVING, "no health")
     until(lambda: machine.health("grpc.health.v1.Health") == SERVING, "no sign of life")
     with Client(machine.address, timeout_s=15) as client, pytest.raises(CallError) as caught:
