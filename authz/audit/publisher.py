@@ -28,8 +28,8 @@ class CheckpointPublisher:
     have grown.
 
     Before it signs, it compares the trees with the newest checkpoint, and refuses to sign a history that does
-    not continue that one. What a destination does not take is published there again until the next checkpoint
-    is due, and then that one.
+    not continue that one. What a destination does not have is published there, until the next checkpoint is
+    due, and then that one. The database has which ones have it, so that no other server publishes it twice.
     """
 
     def __init__(
@@ -51,8 +51,6 @@ class CheckpointPublisher:
         self._interval_us = interval_us
         self._failing: frozenset[str] = frozenset()
         self._seen_note, self._seen_at = "", 0
-        self._delivered: dict[str, str] = {}
-        """The note that each destination took last."""
         for outcome in (_PUBLISHED, _FAILED, _REFUSED):
             CHECKPOINTS.labels(outcome)
 
@@ -63,7 +61,8 @@ class CheckpointPublisher:
         self._see(seen.note, now)
         # A time beyond the longest wait is of a clock that was ahead.
         is_early = now < seen.next_at <= now + max(self._interval_us, _CLAIM_US)
-        if is_early or (seen.is_published and (seen.size, seen.decisions_size) == self._sizes()):
+        has_grown = (seen.size, seen.decisions_size) != self._sizes()
+        if is_early or not (has_grown or self._missing(seen)):
             return
         claimed = msgspec.structs.replace(seen, next_at=now + _CLAIM_US)
         if not self._checkpoints.replace(seen, claimed):
@@ -72,10 +71,12 @@ class CheckpointPublisher:
         if made is None or not self._checkpoints.replace(claimed, made):
             return
         self._see(made.note, now)
-        is_published = self._publish(made.note)
-        delay_us = self._interval_us if is_published else min(_RETRY_US, self._interval_us)
-        done = msgspec.structs.replace(made, is_published=is_published, next_at=now + delay_us)
-        self._checkpoints.replace(made, done)
+        done = self._published(made)
+        delay_us = min(_RETRY_US, self._interval_us) if self._missing(done) else self._interval_us
+        self._checkpoints.replace(made, msgspec.structs.replace(done, next_at=now + delay_us))
+
+    def _missing(self, checkpoint: SignedCheckpoint) -> frozenset[str]:
+        return checkpoint.missing_at(each.name for each in self._destinations)
 
     def _see(self, note: str, now: Instant) -> None:
         """Remember since when a note is the newest."""
@@ -86,7 +87,7 @@ class CheckpointPublisher:
         """Whether to publish the newest checkpoint again, as not every destination has it. A destination that
         fails must not make those that work take more checkpoints than one in each interval."""
         is_due = not 0 <= now - self._seen_at < self._interval_us
-        return not (seen.is_published or is_due) and self._opened(seen) is not None
+        return bool(self._missing(seen)) and not is_due and self._opened(seen) is not None
 
     def _made(self, claimed: SignedCheckpoint, now: Instant) -> SignedCheckpoint | None:
         """A checkpoint of the tree now; None if it must not be signed."""
@@ -108,7 +109,8 @@ class CheckpointPublisher:
             return None
         checkpoint = Checkpoint(self._signer.name, size, root, decisions_size, decisions_root)
         note = self._signer.sign(checkpoint)
-        return SignedCheckpoint(note, size, decisions_size, is_published=False, next_at=now + _CLAIM_US)
+        have_it = claimed.published_to if note == claimed.note else frozenset()
+        return SignedCheckpoint(note, size, decisions_size, have_it, now + _CLAIM_US)
 
     def _sizes(self) -> tuple[int, int]:
         """Of the change log and of the decisions, in the order of `AuditLog`."""
@@ -135,15 +137,14 @@ class CheckpointPublisher:
         except AuthzError:
             return None
 
-    def _publish(self, note: str) -> bool:
-        """Publish the note to each destination that did not take it before; return whether all have it."""
-        failing = set()
+    def _published(self, made: SignedCheckpoint) -> SignedCheckpoint:
+        """Publish a checkpoint to each destination that does not have it, and note those that do now."""
+        missing, failing = self._missing(made), set()
         for destination in self._destinations:
-            if self._delivered.get(destination.name) == note:
+            if destination.name not in missing:
                 continue
             try:
-                destination.publish(note)
-                self._delivered[destination.name] = note
+                destination.publish(made.note)
             except OSError as error:
                 failing.add(destination.name)
                 if destination.name not in self._failing:
@@ -156,4 +157,4 @@ class CheckpointPublisher:
             log.info("checkpoints are published again", destination=name)
         self._failing = frozenset(failing)
         CHECKPOINTS.labels(_FAILED if failing else _PUBLISHED).inc()
-        return not failing
+        return msgspec.structs.replace(made, published_to=made.published_to | (missing - failing))

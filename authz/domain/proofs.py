@@ -5,6 +5,7 @@ The servers of a database make its checkpoints in turns.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol
@@ -80,7 +81,7 @@ class Proofs(Protocol):
 
 
 class SignedCheckpoint(msgspec.Struct, frozen=True):
-    """A signed note, the sizes of the trees that it signs, and whether it was published everywhere.
+    """A signed note, the sizes of the trees that it signs, and the names of the destinations that have it.
 
     Nobody makes another before `next_at`: the interval has not passed, or a server is about to.
     """
@@ -88,8 +89,12 @@ class SignedCheckpoint(msgspec.Struct, frozen=True):
     note: str = ""
     size: int = 0
     decisions_size: int = 0
-    is_published: bool = True
+    published_to: frozenset[str] = frozenset()
     next_at: Instant = 0
+
+    def missing_at(self, destinations: Iterable[str]) -> frozenset[str]:
+        """The destinations that do not have the note, if there is one."""
+        return frozenset(destinations if self.note else ()) - self.published_to
 
 
 class Checkpoints(Protocol):

@@ -96,11 +96,16 @@ def open_checkpoints(
         NoteSigner.parse(Path(file).read_text(encoding="utf-8"), field=file),
         store.proofs,
         store.checkpoints,
-        [_destination(name) for name in settings.checkpoint_destinations],
+        checkpoint_destinations(settings),
         clock=clock,
         interval_us=round(settings.checkpoint_interval_s * US_PER_S),
     )
     return (partial(_publish_forever, publisher),)
+
+
+def checkpoint_destinations(settings: Settings) -> list[destinations.Destination]:
+    """Where the settings publish checkpoints."""
+    return [_destination(name) for name in settings.checkpoint_destinations]
 
 
 def _destination(name: str) -> destinations.Destination:

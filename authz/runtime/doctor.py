@@ -39,6 +39,7 @@ from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.engine.clock import TOLERANCE_US
 from authz.engine.policies import CompiledPolicies
 from authz.replica.shared_state import STATE_FILE, SharedState
+from authz.runtime.audit import checkpoint_destinations
 from authz.runtime.authentication import authenticates, require_authentication
 from authz.runtime.compose import replica_folder, system_clock
 from authz.runtime.envoy import why_not_envoy
@@ -289,17 +290,20 @@ def _of_checkpoints(settings: Settings, store: Store, now: Instant) -> Iterator[
             f"the newest checkpoint signs {newest.size} of {revision} revisions; start a server that has"
             " AUTHZ_CHECKPOINT_KEY_FILE, or see in its log why it signs none"
         )
-    elif not (newest.is_published or _is_published_soon(store)):
+    elif missing := _missing(settings, store):
+        names = ", ".join(f"`{name}`" for name in sorted(missing))
         yield _wrong(
-            f"the checkpoint of {newest.size} revisions is not published everywhere; the line `checkpoint not"
-            " published` in the log of the server names the destination and the cause"
+            f"the checkpoint of {newest.size} revisions is not published to {names}; the line `checkpoint not"
+            " published` in the log of the server says why, unless it was started without this destination"
         )
 
 
-def _is_published_soon(store: Store) -> bool:
-    """Whether a checkpoint that was not published everywhere just now is a moment later."""
-    time.sleep(_PUBLISHING_S)
-    return store.checkpoints.newest().is_published
+def _missing(settings: Settings, store: Store) -> frozenset[str]:
+    """The destinations that do not have the newest checkpoint, nor a moment later."""
+    names = [each.name for each in checkpoint_destinations(settings)]
+    if store.checkpoints.newest().missing_at(names):
+        time.sleep(_PUBLISHING_S)
+    return store.checkpoints.newest().missing_at(names)
 
 
 def _of_retention(store: Store) -> Iterator[Finding]:

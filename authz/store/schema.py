@@ -104,7 +104,7 @@ def _create(connection: Connection) -> None:
     tables.metadata.create_all(connection)
     identity = {"database_id": secrets.token_hex(_ID_BYTES), "token_key": secrets.token_hex(_KEY_BYTES)}
     connection.execute(insert(tables.counter).values(only=1, revision=0, **identity))
-    signed = {"note": "", "size": 0, "is_published": True, "next_at": 0}
+    signed = {"note": "", "size": 0, "next_at": 0}
     connection.execute(insert(tables.checkpoints).values(only=1, **signed))
     connection.execute(insert(tables.decision_tree).values(only=1, size=0))
     _VERSION.create(connection)

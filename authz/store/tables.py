@@ -223,11 +223,11 @@ checkpoints = Table(
     Column("only", Integer, primary_key=True, autoincrement=False),
     *_texts("note"),
     *_numbers("size"),
-    Column("is_published", Boolean, nullable=False),
     *_numbers("next_at"),
     Column("decisions_size", BigInteger, nullable=False, server_default="0"),
+    Column("published_to", _text(), nullable=False, server_default="[]"),
 )
-"""One row, `only` = 1: the fields of `SignedCheckpoint`."""
+"""One row, `only` = 1: the fields of `SignedCheckpoint`. `published_to` is a JSON array."""
 
 tombstones = Table(
     "tombstones",

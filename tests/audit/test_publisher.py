@@ -161,6 +161,39 @@ def test_what_an_address_refuses_is_posted_again_and_other_places_have_it_at_onc
     assert servers.published().size == 2
 
 
+def test_an_added_destination_gets_the_newest_checkpoint_once_though_nothing_changes(
+    servers_of_each: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = servers_of_each
+    servers.write()
+    servers.publisher().publish_due()
+    note = servers.file.read_text()
+    with https_address(tmp_path, monkeypatch) as address:
+        for _ in range(3):  # another server, or the same after a restart
+            servers.file.unlink(missing_ok=True)
+            servers.now += MINUTE
+            servers.publisher(HttpsDestination(address.url)).publish_due()
+            servers.publisher().publish_due()
+        assert address.posted == [note]
+        assert not servers.file.exists()
+
+
+def test_a_checkpoint_that_failed_somewhere_is_not_repeated_elsewhere_after_a_restart(
+    servers: Servers, address: Address
+) -> None:
+    servers.write()
+    address.status = 500
+    servers.publisher(HttpsDestination(address.url)).publish_due()
+    note = servers.file.read_text()
+    servers.file.unlink()
+    address.status = 200
+    for _ in range(2):
+        servers.now += 10 * US_PER_S
+        servers.publisher(HttpsDestination(address.url)).publish_due()
+    assert address.posted == [note]
+    assert not servers.file.exists()
+
+
 def is_tried_again(publisher: CheckpointPublisher, servers: Servers) -> bool:
     """Whether only those who have not the checkpoint get it, however often it is tried; the file has it."""
     servers.file.unlink(missing_ok=True)
@@ -191,7 +224,7 @@ def test_what_another_key_has_signed_is_not_published_again(servers: Servers, ad
     other = NoteSigner.generate("example.org/new")
     servers.publisher(HttpsDestination(address.url), signer=other).publish_due()
     servers.now += 10 * US_PER_S
-    servers.publisher().publish_due()
+    servers.publisher(HttpsDestination(address.url)).publish_due()
     assert servers.published().size == 1
 
 

@@ -201,13 +201,16 @@ def test_a_history_that_nobody_signs_or_publishes_is_found(private_url: str, tmp
     with signing(private_url, public):
         until(lambda: newest(private_url).size, "nothing is signed")
         code, told = doctor(private_url, **public)
-        assert (code, "wrong: the checkpoint of 2 revisions is not published everywhere" in told) == (
+        assert (
+            code,
+            "wrong: the checkpoint of 2 revisions is not published to `https://127.0.0.1:1/`" in told,
+        ) == (
             1,
             True,
         ), told
     public["checkpoint_publish"] = f"file:{tmp_path / 'checkpoint'}"
     with signing(private_url, public):
-        until(lambda: newest(private_url).is_published, "nothing is published")
+        until(lambda: newest(private_url).published_to, "nothing is published")
     assert (tmp_path / "checkpoint").read_text() == newest(private_url).note
     code, told = doctor(private_url, **public)
     assert (code, "checkpoint" in told) == (0, False)

@@ -99,6 +99,8 @@ _NEWER_THAN_0027 = (
         if kind not in ("hold", "restriction")
     ),
     "ALTER TABLE policy_shadows RENAME COLUMN sample_rate TO share",
+    "ALTER TABLE checkpoints DROP COLUMN published_to",
+    "ALTER TABLE checkpoints ADD COLUMN is_published BOOLEAN NOT NULL DEFAULT TRUE",
     "DROP TABLE renames",
     "DROP TABLE restrictions",
     "DROP INDEX policy_shadows_by_course",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Engine, select, update
 
 from authz.domain.errors import malformed
@@ -73,13 +75,18 @@ class SqlCheckpoints(Checkpoints):
     def newest(self) -> SignedCheckpoint:
         with read_transaction(self._engine) as connection:
             row = connection.execute(select(*(_checkpoints.c[name] for name in _FIELDS))).one()
-        return SignedCheckpoint(**row._mapping)
+        published_to = frozenset(json.loads(row.published_to))
+        return SignedCheckpoint(**{**row._mapping, "published_to": published_to})
 
     def replace(self, seen: SignedCheckpoint, by: SignedCheckpoint) -> bool:
-        same = (_checkpoints.c[name] == getattr(seen, name) for name in _FIELDS)
-        values = {name: getattr(by, name) for name in _FIELDS}
+        same = (_checkpoints.c[name] == value for name, value in _values(seen).items())
         with write_transaction(self._engine) as connection:
-            return connection.execute(update(_checkpoints).where(*same).values(**values)).rowcount == 1
+            return connection.execute(update(_checkpoints).where(*same).values(**_values(by))).rowcount == 1
+
+
+def _values(checkpoint: SignedCheckpoint) -> dict[str, Any]:
+    names = json.dumps(sorted(checkpoint.published_to))
+    return msgspec.structs.asdict(checkpoint) | {"published_to": names}
 
 
 def _size(connection: Connection, log: AuditLog) -> int:
