@@ -23,8 +23,11 @@ A denial is an answer, not an error.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class ErrorReason(StrEnum):
@@ -243,6 +246,14 @@ class PolicyError(AuthzError):
             f"the policy has {len(faults)} {noun}:\n" + "\n".join(map(str, faults)),
         )
         self.faults = faults
+
+
+def result_or_error(compute: Callable[[], T]) -> T | AuthzError:
+    """What a function returns, or the error that it raises: of one item among many, the others go on."""
+    try:
+        return compute()
+    except AuthzError as error:
+        return error
 
 
 def malformed(field: str, problem: str) -> InvalidArgumentError:

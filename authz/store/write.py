@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 
 import msgspec
@@ -16,6 +17,7 @@ from authz.domain.errors import (
     ErrorReason,
     InvalidArgumentError,
     precondition_failed,
+    result_or_error,
 )
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
@@ -77,14 +79,14 @@ class Transaction:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
         keys = {(each.origin.actor, each.idempotency_key) for each in requests if each.idempotency_key}
         known = IdempotencyKeys(self.connection, keys, now=self.now)
-        faults = [*map(_fault_of, requests)]
+        faults = [result_or_error(partial(_require_well_formed, each)) for each in requests]
         sound = [request for request, fault in zip(requests, faults, strict=True) if fault is None]
         self._prefetch(
             [mutation for request in sound for mutation in request.mutations],
             (precondition.key for request in sound for precondition in request.preconditions),
         )
         outcomes = [
-            self._outcome(request, known) if fault is None else fault
+            result_or_error(partial(self._plan, request, known)) if fault is None else fault
             for request, fault in zip(requests, faults, strict=True)
         ]
         self._store()
@@ -95,7 +97,8 @@ class Transaction:
         self, mutations: Sequence[Mutation | AuthzError], *, offset: int, origin: Origin
     ) -> ImportBatchResult:
         """Store the valid mutations, under one revision."""
-        validated = [*map(_validated, mutations)]
+        malformed = [None if isinstance(m, AuthzError) else result_or_error(m.validate) for m in mutations]
+        validated = [error or each for error, each in zip(malformed, mutations, strict=True)]
         self._prefetch([each for each in validated if isinstance(each, Mutation)])
         applied: list[Mutation] = []
         faults: list[ImportFault] = []
@@ -155,12 +158,6 @@ class Transaction:
         )
         self._batch.erased.prefetch(mutations)
 
-    def _outcome(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken | AuthzError:
-        try:
-            return self._plan(request, known)
-        except AuthzError as error:
-            return error
-
     def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken:
         revision = known.recall(request)
         if revision is not None:
@@ -205,25 +202,6 @@ def _delete_policy_work(connection: Connection, mutations: Iterable[Mutation]) -
     course_ids = [key.id for key in keys if isinstance(key, CourseKey)]
     for table in (tables.policy_drafts, tables.policy_shadows) if course_ids else ():
         connection.execute(delete(table).where(table.c.course_id.in_(course_ids)))
-
-
-def _validated(mutation: Mutation | AuthzError) -> Mutation | AuthzError:
-    """The mutation if it is well-formed, else its error."""
-    if isinstance(mutation, Mutation):
-        try:
-            mutation.validate()
-        except InvalidArgumentError as error:
-            return error
-    return mutation
-
-
-def _fault_of(request: WriteRequest) -> AuthzError | None:
-    """Why a write is malformed; None if it is not."""
-    try:
-        _require_well_formed(request)
-    except InvalidArgumentError as error:
-        return error
-    return None
 
 
 def _application_order(placed: tuple[int, Mutation]) -> tuple[bool, int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypeVar
 
-from authz.domain.errors import AuthzError, InvalidArgumentError, malformed
+from authz.domain.errors import AuthzError, InvalidArgumentError, malformed, result_or_error
 from authz.domain.ids import PLATFORM, Scope, Subject, parse_id
 from authz.domain.mutations import Mutation, Precondition, WriteRequest
 from authz.domain.origin import MAX_REASON_LENGTH, Origin
@@ -45,7 +46,7 @@ def write_of(
 
 def parse_import(request: pb.ImportRequest) -> Iterator[Mutation | AuthzError]:
     """The mutations of one message of an import in order, each malformed one as its error."""
-    return map(_parsed, request.mutations)
+    return (result_or_error(partial(parse_mutation, each)) for each in request.mutations)
 
 
 def parse_member(request: pb.RemoveMemberRequest) -> tuple[Subject, Scope]:
@@ -63,13 +64,6 @@ def parse_reason(text: str) -> str:
         problem = f"has {len(text)} characters; at most {MAX_REASON_LENGTH} printable ones are kept"
         raise malformed("reason", problem)
     return text
-
-
-def _parsed(message: pb.Mutation) -> Mutation | AuthzError:
-    try:
-        return parse_mutation(message)
-    except AuthzError as error:
-        return error
 
 
 def _parse_each(
