@@ -75,7 +75,7 @@ def select_distinct(
     connection: Connection, table: Table, columns: tuple[str, ...], values: Sequence[Values]
 ) -> set[tuple[Any, ...]]:
     """The values that some row holds in the columns."""
-    statement = _selecting_distinct(table, columns, connection.dialect.name)
+    statement = _selecting(table, columns, connection.dialect.name, distinct=True)
     found: set[tuple[Any, ...]] = set()
     for given in _parts(values):
         found |= set(map(tuple, connection.execute(statement, given)))
@@ -150,20 +150,15 @@ def _upserting(table: Table, dialect: str) -> Any:
 
 
 @cache
-def _selecting(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
-    if dialect != "postgresql":
-        return select(table).where(_has(table, columns, dialect))
-    found, joined = _looked_up(table, columns, list(table.columns))
-    return select(found).select_from(joined)
-
-
-@cache
-def _selecting_distinct(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
-    chosen = [table.c[name] for name in columns]
-    if dialect != "postgresql":
-        return select(*chosen).where(_has(table, columns, dialect)).distinct()
-    found, joined = _looked_up(table, columns, chosen)
-    return select(found).select_from(joined).distinct()
+def _selecting(table: Table, columns: tuple[str, ...], dialect: str, *, distinct: bool = False) -> Any:
+    """The rows that hold given values in the columns; with `distinct`, those columns once."""
+    chosen = [table.c[name] for name in columns] if distinct else list(table.columns)
+    if dialect == "postgresql":
+        found, joined = _looked_up(table, columns, chosen)
+        statement = select(found).select_from(joined)
+    else:
+        statement = select(*chosen).where(_has(table, columns, dialect))
+    return statement.distinct() if distinct else statement
 
 
 def _looked_up(
