@@ -21,7 +21,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.bulk import delete_by_key, select_by, upsert_rows
-from authz.store.log.leaves import LeafMaker, purged_hashes
+from authz.store.log.leaves import LeafMaker
 from authz.store.log.mutation_json import decode_mutation
 from authz.store.log.reader import raise_resumable_from
 from authz.store.privacy.erasure_steps import rewrites_history
@@ -234,7 +234,7 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
             emptied.append(revision)
         elif positions:
             contents = [dict(each.row._mapping) for each in rows]
-            made = leaf_maker.leaf(head, contents, leaf.text_macs.split(" "), purged_hashes(leaf.purged))
+            made = leaf_maker.leaf(head, contents, leaf)
             there = {each.row.position for each in rows} - positions
             purged = [
                 msgspec.structs.replace(each, content=b"")

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from authz.domain.erasures import PSEUDONYM_PREFIX, subject_mac
 from authz.domain.ids import Subject, SubjectType
@@ -59,11 +59,6 @@ class ChangeHash(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
 _purged_decoder = msgspec.json.Decoder(tuple[ChangeHash, ...])
 
 
-def purged_hashes(text: str) -> tuple[ChangeHash, ...]:
-    """The changes of a revision that retention has purged, from the row of its leaf."""
-    return _purged_decoder.decode(text) if text else ()
-
-
 class Leaf(msgspec.Struct, frozen=True):
     """What is hashed; the hashes of the changes, in order, also of the purged ones; the hash in hexadecimal,
     the MACs, and the number of texts of which an erasure has taken something since."""
@@ -94,16 +89,12 @@ class LeafMaker:
             for row in self._connection.execute(select(table))
         }
 
-    def leaf(
-        self,
-        head: Values,
-        rows: Sequence[Values],
-        stored: Sequence[str] = (),
-        purged: Sequence[ChangeHash] = (),
-    ) -> Leaf:
-        """The leaf of a revision and its changes. `stored` are the MACs that it was committed with: they
-        stand for texts that an erasure has changed since. `purged` are the changes that are gone."""
-        macs = _TextMacs(self._hasher, head["revision"], stored, self._names_erased)
+    def leaf(self, head: Values, rows: Sequence[Values], stored: Row[Any] | None = None) -> Leaf:
+        """The leaf of a revision and its changes. `stored` is the row of the leaf that it was committed with:
+        its MACs stand for texts that an erasure has changed since, its hashes for changes that are purged."""
+        text_macs = () if stored is None else stored.text_macs.split(" ")
+        purged = () if stored is None or not stored.purged else _purged_decoder.decode(stored.purged)
+        macs = _TextMacs(self._hasher, head["revision"], text_macs, self._names_erased)
         reason, request_id = (macs.mac_of(head[name]) for name in ("reason", "request_id"))
         changes = [*self._hashes(rows, purged, macs)]
         fields = [

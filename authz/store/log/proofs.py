@@ -21,7 +21,7 @@ from authz.domain.tree import EMPTY_ROOT, consistency_ranges, inclusion_ranges
 from authz.store import tables
 from authz.store.database.engine import bounded_read_transaction, read_transaction, write_transaction
 from authz.store.log.decision_leaves import entries_of, leaf_content
-from authz.store.log.leaves import LeafMaker, purged_hashes
+from authz.store.log.leaves import LeafMaker
 from authz.store.log.reader import read_head
 from authz.store.log.stored_tree import CHANGES, DECISIONS, range_hashes
 from authz.store.log.tree import contents
@@ -101,9 +101,7 @@ def _revision(connection: Connection, number: int) -> tuple[bytes, tuple[bytes, 
     table = tables.leaves
     for head, rows in contents(connection, tables.revisions.c.revision == number):
         stored = connection.execute(select(table).where(table.c.revision == number)).one()
-        leaf = LeafMaker(connection).leaf(
-            head, rows, stored.text_macs.split(" "), purged_hashes(stored.purged)
-        )
+        leaf = LeafMaker(connection).leaf(head, rows, stored)
         return leaf.content, tuple(each.content for each in leaf.changes if each.content)
     return b"", ()
 

@@ -27,7 +27,7 @@ from authz.store.bulk import select_by
 from authz.store.database.connections import expecting_long_statements
 from authz.store.database.engine import opened, read_transaction, stream
 from authz.store.log.decision_leaves import BatchState, entries_of, extent_of, leaf_content
-from authz.store.log.leaves import LeafMaker, purged_hashes
+from authz.store.log.leaves import LeafMaker
 from authz.store.log.mutation_json import decode_mutation
 from authz.store.log.reader import read_head
 from authz.store.log.stored_tree import RecomputedTree
@@ -112,7 +112,7 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
             continue
         tree.add(revision, leaf)
         if content is not None:
-            found = leaf_maker.leaf(*content, leaf.text_macs.split(" "), purged_hashes(leaf.purged))
+            found = leaf_maker.leaf(*content, leaf)
             erased += found.erased
             if found.erased:
                 incomplete.append(revision)
