@@ -219,7 +219,8 @@ FACTS = tuple(msgspec.structs.replace(fact, bit=1 << place) for place, fact in e
 FACTS_BY_NAME: dict[str, Fact] = {fact.name: fact for fact in FACTS}
 
 
-def _mask(facts: Iterable[Fact]) -> int:
+def mask_of(facts: Iterable[Fact]) -> int:
+    """Some facts as one number."""
     return reduce(or_, (fact.bit for fact in facts), 0)
 
 
@@ -228,23 +229,23 @@ ATTENDING = FACTS_BY_NAME["attending"].bit
 WITHIN_EDIT_WINDOW = FACTS_BY_NAME["within_edit_window"].bit
 FOR_AI_RESPONSE = FACTS_BY_NAME["for_ai_response"].bit
 COURSE_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
-SHARED = _mask(fact for fact in FACTS if fact.share_levels)
-TIMED = _mask(fact for fact in FACTS if fact.window is not None)
-ALL_FACTS = _mask(FACTS)
+SHARED = mask_of(fact for fact in FACTS if fact.share_levels)
+TIMED = mask_of(fact for fact in FACTS if fact.window is not None)
+ALL_FACTS = mask_of(FACTS)
 
 TIMED_FACTS = tuple((fact.bit, fact.window) for fact in FACTS if fact.window is not None)
 """The bit and the window of each fact that time changes."""
-_IMPLIED = {fact.bit: _mask(FACTS_BY_NAME[name] for name in fact.implies) for fact in FACTS}
+_IMPLIED = {fact.bit: mask_of(FACTS_BY_NAME[name] for name in fact.implies) for fact in FACTS}
 _EXCLUDED = {
-    fact.bit: _mask(other for other in FACTS if other.name in fact.excludes or fact.name in other.excludes)
+    fact.bit: mask_of(other for other in FACTS if other.name in fact.excludes or fact.name in other.excludes)
     for fact in FACTS
 }
 _RELATED = [(bit, _IMPLIED[bit], _EXCLUDED[bit]) for bit in _IMPLIED if _IMPLIED[bit] | _EXCLUDED[bit]]
 """Each fact that implies or excludes others, with these."""
-_UNCONDITIONAL = _mask(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
+_UNCONDITIONAL = mask_of(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
 _RESOURCE_FACTS = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
 _SCOPE_FACTS = [(f.bit, f.of_scope, f.of_resource is None) for f in FACTS if f.of_scope is not None]
-_SHARE_FACTS = {level: _mask(fact for fact in FACTS if level in fact.share_levels) for level in ShareLevel}
+_SHARE_FACTS = {level: mask_of(fact for fact in FACTS if level in fact.share_levels) for level in ShareLevel}
 
 
 def fact_names(mask: int) -> tuple[str, ...]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Mapping
 from copy import copy
-from functools import reduce
-from operator import or_
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -23,7 +21,7 @@ from authz.domain.effective_roles import role_table
 from authz.domain.ids import ScopeKind, parse_scope
 from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
-from authz.policy.condition import Condition, parse_condition
+from authz.policy.condition import Condition, conjunction, parse_condition
 from authz.policy.locks import Lock, cells_of
 from authz.policy.rules import ANY, DENY, inheritors_of, targets_of
 
@@ -56,7 +54,7 @@ class CompiledRules:
         self.denies = tuple(sorted(denies, key=lambda clause: clause.position))
         self.allows = tuple(sorted(allows, key=lambda clause: clause.position))
         clauses = (*self.denies, *self.allows)
-        self.required_facts = reduce(or_, (clause.condition.named for clause in clauses), 0)
+        self.required_facts = conjunction(*(clause.condition for clause in clauses)).named
         # At most one for each combination of the required facts.
         self._verdicts: dict[int, Verdict] = {}
 

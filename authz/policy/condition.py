@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache, reduce
-from operator import or_
+from functools import lru_cache
 
 import msgspec
 
-from authz.domain.facts import FACTS_BY_NAME, fact_names
+from authz.domain.facts import FACTS_BY_NAME, fact_names, mask_of
 
 NOT = "!"
 _AND = "&"
@@ -73,9 +71,5 @@ def condition_terms(text: str) -> tuple[tuple[str, bool], ...]:
 def parse_condition(text: str) -> Condition:
     """A condition whose names are known."""
     terms = condition_terms(text)
-    required = _mask(name for name, negated in terms if not negated)
-    return Condition(required, _mask(name for name, negated in terms if negated))
-
-
-def _mask(names: Iterable[str]) -> int:
-    return reduce(or_, (FACTS_BY_NAME[name].bit for name in names), 0)
+    required = mask_of(FACTS_BY_NAME[name] for name, negated in terms if not negated)
+    return Condition(required, mask_of(FACTS_BY_NAME[name] for name, negated in terms if negated))

@@ -7,22 +7,17 @@ directory can hold.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache, reduce
-from operator import or_
+from functools import cache
 
 import msgspec
 
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, STRUCTURAL_TYPES
-from authz.domain.facts import ALL_FACTS, ATTENDING, COURSE_ARCHIVED, FACTS, consequences
+from authz.domain.facts import ALL_FACTS, ATTENDING, COURSE_ARCHIVED, FACTS, consequences, mask_of
 from authz.domain.ids import ScopeKind
 from authz.domain.vocabulary import API_TYPE, RoleDeclaration
 from authz.policy.condition import Condition, conjunction
 
-_RESOURCE_FACTS = reduce(or_, (fact.bit for fact in FACTS if fact.is_of_resource))
-_WITHOUT = {
-    kind: reduce(or_, (fact.bit for fact in FACTS if fact.needs is kind), 0)
-    for kind in (ScopeKind.COURSE, ScopeKind.SESSION)
-}
+_RESOURCE_FACTS = mask_of(fact for fact in FACTS if fact.is_of_resource)
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -74,7 +69,7 @@ def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
         Situation(
             kinds,
             is_content,
-            reduce(or_, (mask for kind, mask in _WITHOUT.items() if kind not in kinds), resource),
+            resource | mask_of(fact for fact in FACTS if fact.needs and fact.needs not in kinds),
         )
         for kinds in places
     )
