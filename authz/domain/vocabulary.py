@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -86,6 +86,11 @@ class Vocabulary(msgspec.Struct, frozen=True):
     def resource_types(self) -> Mapping[str, TypeDeclaration]:
         """The types but `api`."""
         return {name: declared for name, declared in self.types.items() if name != API_TYPE}
+
+    @property
+    def actions(self) -> Iterator[tuple[str, str]]:
+        """Every type with each of its actions, in the order of declaration."""
+        return ((declared.name, action) for declared in self.types.values() for action in declared.actions)
 
     def require_role(self, name: str, kind: ScopeKind) -> RoleDeclaration:
         """The declaration of a role. Raises `InvalidArgumentError` (UNKNOWN_ROLE)."""

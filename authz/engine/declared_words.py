@@ -47,7 +47,7 @@ def _require_action(action: str, type_name: str | None, vocabulary: Vocabulary) 
     if type_name:
         vocabulary.require_action(type_name, action)
         return
-    known = {each for declared in vocabulary.types.values() for each in declared.actions}
+    known = {known for _, known in vocabulary.actions}
     if action not in known:
         problem = f"unknown action `{action}`; {suggest(action, known)}"
         raise InvalidArgumentError(ErrorReason.UNKNOWN_ACTION, problem, action=action)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
@@ -99,7 +99,9 @@ def run_case_files(
                 rules |= {each.rule.source for each in trace.rules if each.matches}
                 asked = case.question
                 cells |= {(each.gives, asked.resource.type, asked.action) for each in trace.memberships}
-    allowed = [cell for cell in _cells(policy) if policy.allows_of(*cell)]
+    declared = policy.vocabulary
+    every = ((role, *pair) for pair in declared.actions for role in declared.roles)
+    allowed = [cell for cell in every if policy.allows_of(*cell)]
     return Report(
         tuple(outcomes),
         len(policy.rules),
@@ -112,13 +114,6 @@ def run_case_files(
 def _too_slow(file: str) -> PolicyError:
     text = "the tests take too long to be run on every publish; leave out cases or records"
     return PolicyError((PolicyFault(f"{TESTS_FOLDER}/{file}", 1, 1, text),))
-
-
-def _cells(policy: CompiledPolicy) -> Iterator[Cell]:
-    for declared in policy.vocabulary.types.values():
-        for action in declared.actions:
-            for role in policy.vocabulary.roles:
-                yield role, declared.name, action
 
 
 def _problem(case: Case, decision: Decision) -> str:

@@ -36,7 +36,7 @@ def diff_files(
 def diff(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDiff:
     """Every change of meaning, those for all courses first. Empty if the two decide everything alike."""
     roles = list(dict.fromkeys([*before.vocabulary.roles, *after.vocabulary.roles]))
-    pairs = list(dict.fromkeys([*_pairs(before), *_pairs(after)]))
+    pairs = list(dict.fromkeys([*before.vocabulary.actions, *after.vocabulary.actions]))
     everywhere = {
         (role, *pair): change
         for pair in pairs
@@ -53,10 +53,6 @@ def diff(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDiff:
                 unchanged = CellChange(role=role, type=type_name, action=action, course_id=course_id)
                 cells.append(change or unchanged)
     return PolicyDiff(tuple(_declarations(before, after)), tuple(cells))
-
-
-def _pairs(policy: CompiledPolicy) -> Iterator[tuple[str, str]]:
-    return ((t.name, action) for t in policy.vocabulary.types.values() for action in t.actions)
 
 
 def _touched(before: CompiledPolicy, after: CompiledPolicy, course_id: str) -> list[tuple[str, str, str]]:
@@ -100,7 +96,7 @@ def _changed(
 
 def given_by(policy: CompiledPolicy, role: str) -> Iterator[CellChange]:
     """All that a role gives everywhere, as if it gave nothing before."""
-    for pair in _pairs(policy):
+    for pair in policy.vocabulary.actions:
         reachable = _Reachable(policy.vocabulary.roles[role], pair)
         gains = reachable.words(beyond(NOTHING, _clauses(policy, None, role, pair)))
         if gains:

@@ -114,16 +114,14 @@ class _Reader:
         self._vocabulary, self._faults, self._line = vocabulary, faults, line
 
     def cells(self, table: _Selection) -> Cells:
-        declared = self._vocabulary.types
-        actions = {action for each in declared.values() for action in each.actions}
-        self._known("type", (*(table.types or ()), *table.except_types), declared)
+        actions = {action for _, action in self._vocabulary.actions}
+        self._known("type", (*(table.types or ()), *table.except_types), self._vocabulary.types)
         self._known("action", (*(table.actions or ()), *table.except_actions), actions)
         found = frozenset(
-            (each.name, action)
-            for each in declared.values()
-            for action in each.actions
-            if (table.types is None or each.name in table.types)
-            and each.name not in table.except_types
+            (name, action)
+            for name, action in self._vocabulary.actions
+            if (table.types is None or name in table.types)
+            and name not in table.except_types
             and (table.actions is None or action in table.actions)
             and action not in table.except_actions
         )

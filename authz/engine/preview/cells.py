@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from itertools import chain
-from operator import or_
 
 from authz.domain.cache import BoundedCache
 from authz.domain.effective_roles import EffectiveRoles
@@ -13,6 +11,7 @@ from authz.domain.impact import AccessKind
 from authz.domain.vocabulary import API_TYPE
 from authz.engine.check import opens
 from authz.policy.compile import CompiledPolicy, CompiledRules
+from authz.policy.condition import conjunction
 from authz.policy.diff import NOTHING, beyond
 
 _PURPOSES = (("", 0), (PURPOSE_AI_RESPONSE, FOR_AI_RESPONSE))
@@ -69,11 +68,7 @@ class CellComparison:
 
     def __init__(self, before: CompiledPolicy, after: CompiledPolicy) -> None:
         self._before, self._after = before, after
-        policies = (before, after)
-        pairs = (
-            (t.name, action) for p in policies for t in p.vocabulary.types.values() for action in t.actions
-        )
-        self._pairs = list(dict.fromkeys(pairs))
+        self._pairs = list(dict.fromkeys([*before.vocabulary.actions, *after.vocabulary.actions]))
         self._cache = BoundedCache[object, tuple[DifferingCell, ...]](_MAX_CACHED)
         self._named: dict[str, int] = {}
 
@@ -88,7 +83,7 @@ class CellComparison:
             clauses = chain.from_iterable(
                 some for index in indexes for (_, name, _), some in index.items() if name == type_name
             )
-            found = self._named[type_name] = reduce(or_, (each.condition.named for each in clauses), 0)
+            found = self._named[type_name] = conjunction(*(each.condition for each in clauses)).named
         return found
 
     def cells(
@@ -114,7 +109,7 @@ class CellComparison:
         was, will = (NOTHING if rules is None else rules.conditions for rules in (old, new))
         if (before.in_course, before.in_session) == (after.in_course, after.in_session):
             differing = [*beyond(was, will), *beyond(will, was)] if was != will else []
-            named = reduce(or_, (condition.named for condition in differing), 0)
+            named = conjunction(*differing).named
         else:
             # The subject may attend under one policy only: each then sees other facts.
             differing = [*was[1], *will[1]]
