@@ -130,9 +130,8 @@ class _Resolution:
 
 def takes_precedence(row: Enrollment, other: Enrollment) -> bool:
     """Of two enrollments that give one membership: the newer where dates say so, else the longer."""
-    if is_newer(row, other) or is_newer(other, row):
-        return is_newer(row, other)
-    return length_of(row.starts_at, row.ends_at) > length_of(other.starts_at, other.ends_at)
+    is_longer = length_of(row.starts_at, row.ends_at) > length_of(other.starts_at, other.ends_at)
+    return is_newer(row, other, otherwise=is_longer)
 
 
 def _one_state_each(roster: Roster) -> list[Enrollment]:

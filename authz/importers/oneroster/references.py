@@ -51,7 +51,8 @@ def read_classes(rows: Rows, terms: Terms, roster: Roster) -> None:
         row = _class(class_id, line, record, terms, roster)
         other = roster.classes.get(class_id)
         if other is not None:
-            row, left = (row, other) if _class_wins(row, other) else (other, row)
+            is_better = row.state is RowState.ACTIVE is not other.state
+            row, left = (row, other) if is_newer(row, other, otherwise=is_better) else (other, row)
             text = f"class {quoted(record['sourcedId'])} is also on line {row.line}, which counts; skipped"
             roster.notes.append(RowFault(CLASSES, left.line, text))
         roster.classes[class_id] = row
@@ -79,12 +80,6 @@ def _class(class_id: str, line: int, record: Record, terms: Terms, roster: Roste
     )
 
 
-def _class_wins(row: ClassRow, other: ClassRow) -> bool:
-    if is_newer(row, other) or is_newer(other, row):
-        return is_newer(row, other)
-    return row.state is RowState.ACTIVE and other.state is not RowState.ACTIVE
-
-
 def read_users(rows: Rows, roster: Roster) -> None:
     """Add the users to the roster, one row each. The newest wins where dates say so, else one that ends."""
     for line, record in rows:
@@ -96,7 +91,7 @@ def read_users(rows: Rows, roster: Roster) -> None:
             roster.faults.append(RowFault(USERS, line, error.message))
             continue
         other = roster.users.get(row.subject)
-        if other is None or _user_wins(row, other):
+        if other is None or is_newer(row, other, otherwise=row.state is not RowState.ACTIVE):
             roster.users[row.subject] = row
 
 
@@ -114,7 +109,3 @@ def _user(line: int, record: Record, roster: Roster) -> UserRow:
         roster.faults.append(RowFault(USERS, line, error.message))
         state = RowState.FAULTY
     return UserRow(subject, line, state, modified_at)
-
-
-def _user_wins(row: UserRow, other: UserRow) -> bool:
-    return is_newer(row, other) or (row.state is not RowState.ACTIVE and not is_newer(other, row))

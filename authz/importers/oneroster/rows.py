@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeAlias
 
 import msgspec
 
@@ -108,7 +109,10 @@ def length_of(starts_at: Instant | None, ends_at: Instant | None) -> tuple[Insta
     return end, -(MIN_INSTANT if starts_at is None else starts_at)
 
 
-def is_newer(row: ClassRow | UserRow | Enrollment, other: ClassRow | UserRow | Enrollment) -> bool:
-    """Whether both say when they were modified, and the first was later."""
+Row: TypeAlias = ClassRow | UserRow | Enrollment
+
+
+def is_newer(row: Row, other: Row, *, otherwise: bool = False) -> bool:
+    """Whether a row was modified later than another; `otherwise` where the dates say it of neither."""
     first, second = row.modified_at, other.modified_at
-    return first is not None and second is not None and first > second
+    return otherwise if first is None or second is None or first == second else first > second
