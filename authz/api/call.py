@@ -14,7 +14,7 @@ import msgspec
 from authz.access.authentication import Transport
 from authz.access.permission import NO_RIGHTS, CallerRights
 from authz.access.principal import UNAUTHENTICATED, Principal
-from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
+from authz.domain.consistency import MINIMIZE_LATENCY, Consistency, Freshness
 from authz.domain.decisions import Decision, Question
 from authz.domain.origin import Origin
 
@@ -45,6 +45,8 @@ _QUESTION_PERMISSIONS = ("", "check", "check_ai_process", "list_resources")
 
 _CONDITION_METHODS = ("PlanResources",)
 """Methods whose answer says what would be allowed, so that nobody knows what was."""
+_PAST_METHODS = ("Explain", "ListSubjects")
+"""Methods with `as_of`: the past is in the database."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,16 @@ class Method:
         return self.kind in _DECISION_KINDS and self.name.startswith(_DECISIONS)
 
     @cached_property
+    def reads_database(self) -> bool:
+        """Whether it may wait for the database, however fresh its answer must be."""
+        return not self.is_decision or self.short_name in _PAST_METHODS
+
+    @cached_property
+    def may_change(self) -> bool:
+        """Whether it is of a kind of call that changes something."""
+        return self.kind in _WRITER_KINDS
+
+    @cached_property
     def short_name(self) -> str:
         """The name of the method, without the service."""
         return self.name.rpartition("/")[2]
@@ -74,7 +86,7 @@ class Method:
         """Whether it returns what a check does not, such as records, reasons, or who may do something."""
         if self.short_name in _CONDITION_METHODS:
             return True
-        return self.kind not in _WRITER_KINDS and self.permission not in _QUESTION_PERMISSIONS
+        return not self.may_change and self.permission not in _QUESTION_PERMISSIONS
 
 
 class AnsweredQuestion(msgspec.Struct, frozen=True, gc=False):
@@ -105,6 +117,11 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     decided: list[AnsweredQuestion] | None = None
     require_permitted: Callable[[], Awaitable[None]] | None = None
     person_requirements: list[Callable[[], Awaitable[object]]] = []
+
+    @property
+    def may_wait_for_database(self) -> bool:
+        """Whether its answer may need the database. Other states than the head come from the replica."""
+        return self.method.reads_database or self.consistency.freshness is Freshness.FULLY_CONSISTENT
 
     def origin(self, reason: str) -> Origin:
         """The origin of what the call writes, for a reason."""

@@ -53,7 +53,6 @@ class CallError(AuthzError):
 
     reason: str  # type: ignore[assignment]  # a server of a later release may name one that is not known here
     is_misconfigured = False
-    retry_after_s = 0.0
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(reason, message)  # type: ignore[arg-type]  # as above

@@ -84,6 +84,8 @@ class AuthzError(Exception):
 
     ended_call = False
     """Whether it refused a call that was permitted at first, and may have told its caller something."""
+    retry_after_s = 0.0
+    """How long to wait before the call is made again; 0 if that is for the client to choose."""
 
     def __init__(self, reason: ErrorReason, message: str, **metadata: str) -> None:
         super().__init__(message)
@@ -189,6 +191,12 @@ class OverloadedError(AuthzError):
 
 class UnavailableError(AuthzError):
     """Not loaded, too stale, or the database is down."""
+
+    def __init__(
+        self, reason: ErrorReason, message: str, *, retry_after_s: float = 0.0, **metadata: str
+    ) -> None:
+        super().__init__(reason, message, **metadata)
+        self.retry_after_s = retry_after_s
 
 
 class InternalError(AuthzError):

@@ -92,6 +92,7 @@ class Api:
     authenticators: Sequence[Authenticator]
     tracing: Tracing | None
     decisions: DecisionLog | None
+    database_answers: Callable[[], bool]
 
     def add_to(self, server: Any) -> None:
         """Add every service, and reflection, to the `server` of a face.
@@ -233,6 +234,7 @@ class Api:
                 CallKind.POLICY: settings.max_policy_calls,
             },
             limiter=open_limiter(settings),
+            database_answers=self.database_answers,
         )
 
     @cached_property

@@ -39,10 +39,15 @@ class Health:
         self._on_change = on_change
         self.cause = "starting"
         """Why checks are not answered; empty while they are. For any thread."""
+        self._database_answers = True
         self._servicer = health.aio.HealthServicer()
         # Its own thread: a probe must not queue behind calls that wait for the database.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
         self._probes: list[asyncio.Task[None]] = []
+
+    def database_answers(self) -> bool:
+        """Whether the last probe of the database was answered in time, be it with an error."""
+        return self._database_answers
 
     async def add_to(self, server: Any) -> None:
         """Add the health service, which reports NOT_SERVING for everything but itself until `watch`."""
@@ -71,10 +76,14 @@ class Health:
                 async with asyncio.timeout(_PROBE_TIMEOUT_S):
                     await serving
             except TimeoutError:
+                self._database_answers = False
                 return "the database does not answer"
             except UnavailableError as error:
-                return error.message
-            return ""
+                cause = error.message
+            else:
+                cause = ""
+            self._database_answers = True
+            return cause
 
         for names, interval_s, probe in (
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),

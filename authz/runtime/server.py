@@ -188,6 +188,7 @@ class Server:
             authenticators=authenticators,
             tracing=self._tracing,
             decisions=decisions,
+            database_answers=self.health.database_answers,
         )
         api.add_to(face.server)
         parts.callback(api.active.close)

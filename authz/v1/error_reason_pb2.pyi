@@ -90,6 +90,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 18
     """UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended: resume it.
+    With `google.rpc.RetryInfo` if the call waited for a database that did not answer until shortly before its
+    deadline.
     {"reason":"STORE_UNAVAILABLE","metadata":{}}
     """
     ERROR_REASON_NOT_FRESH_ENOUGH: _ErrorReason.ValueType  # 19
@@ -293,6 +295,8 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 18
 """UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended: resume it.
+With `google.rpc.RetryInfo` if the call waited for a database that did not answer until shortly before its
+deadline.
 {"reason":"STORE_UNAVAILABLE","metadata":{}}
 """
 ERROR_REASON_NOT_FRESH_ENOUGH: ErrorReason.ValueType  # 19

@@ -67,7 +67,7 @@ def status_of(error: AuthzError) -> status_pb2.Status:
         reason=error.reason.value, domain=ERROR_DOMAIN, metadata=error.metadata
     )
     details = [_pack(info)]
-    if isinstance(error, OverloadedError | RemovalPendingError):
+    if error.retry_after_s:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +88,25 @@ def answered(call: Callable[[], Any]) -> bool:
     return True
 
 
-def calls_that_need_the_database(stubs: Stubs) -> list[Callable[[], Any]]:
+def calls_that_need_the_database(stubs: Stubs) -> list[tuple[Any, Any]]:
+    """Methods, and a request for each."""
+    check = check_request("user:maya", "read", "material:m1")
+    check.consistency.CopyFrom(FULLY)
+    past = authorization_pb2.ExplainRequest(
+        subject=check.subject, action=check.action, resource=check.resource
+    )
+    past.as_of.GetCurrentTime()
     directory = stubs.directory
     return [
-        lambda: allowed(stubs, 1, FULLY),
-        lambda: write(stubs, 99),
-        lambda: directory.Import(iter([directory_pb2.ImportRequest()]), timeout=15),
-        lambda: directory.ReadCourses(directory_pb2.ReadCoursesRequest(), timeout=15),
-        lambda: directory.ReadSessions(directory_pb2.ReadSessionsRequest(), timeout=15),
-        lambda: directory.ReadMemberships(directory_pb2.ReadMembershipsRequest(), timeout=15),
-        lambda: directory.ReadResources(directory_pb2.ReadResourcesRequest(), timeout=15),
-        lambda: directory.ReadShares(directory_pb2.ReadSharesRequest(), timeout=15),
+        (stubs.authorization.Check, check),
+        (stubs.authorization.Explain, past),
+        (directory.Write, directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(99)))),
+        (directory.Import, iter([directory_pb2.ImportRequest()])),
+        (directory.ReadCourses, directory_pb2.ReadCoursesRequest()),
+        (directory.ReadSessions, directory_pb2.ReadSessionsRequest()),
+        (directory.ReadMemberships, directory_pb2.ReadMembershipsRequest()),
+        (directory.ReadResources, directory_pb2.ReadResourcesRequest()),
+        (directory.ReadShares, directory_pb2.ReadSharesRequest()),
     ]
 
 
@@ -113,8 +122,8 @@ def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: P
         assert allowed(stubs, 1)
         assert allowed(stubs, 1, seen)
         assert listed(stubs) == (["m1"], ["maya"])
-        for call in calls_that_need_the_database(stubs):
-            failure = refused(call)
+        for method, request in calls_that_need_the_database(stubs):
+            failure = refused(partial(method, request, timeout=15))
             assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
         node.await_health(DIRECTORY, NOT_SERVING)
         node.await_health(AUTHORIZATION, NOT_SERVING)
@@ -150,13 +159,10 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
             assert refused(lambda: allowed(stubs, 1)).reason == "TOO_STALE"
             with Client(node.address, timeout_s=2) as client, pytest.raises(CallError) as missed:
                 client.current_token()
-            assert missed.value.reason == "STORE_UNAVAILABLE"
+            assert (missed.value.code, missed.value.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
             told = run("courses", "--address", node.address)
-            assert (told.returncode, told.stdout, told.stderr) == (
-                2,
-                "",
-                "error: the database of the server does not answer; see that it runs, then try again\n",
-            )
+            assert (told.returncode, told.stdout) == (2, "")
+            assert told.stderr == "error: the database does not answer; try again later\n"
         for call in held:
             failure = call.exception()
             assert failure is None or failure.code() is UNAVAILABLE
@@ -164,6 +170,55 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
         assert allowed(stubs, 1)
         write(stubs, 2)
         assert allowed(stubs, 2)
+
+
+@both_transports
+def test_a_call_that_waits_for_a_database_that_hangs_is_told_so_before_its_deadline(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    database = clusters.migrated()
+    node = Node("one", f"{database.url}?connect_timeout=60", tmp_path, AUTHZ_MAX_STALENESS_S="600")
+    with running(node), connected(node) as stubs:
+        seen = common_pb2.Consistency(at_least_as_fresh=write(stubs, 1))
+        with database.frozen():
+            node.await_health(DIRECTORY, NOT_SERVING)
+            waiting = [
+                (method.future(request, timeout=5), method)
+                for method, request in calls_that_need_the_database(stubs)
+            ]
+            assert allowed(stubs, 1)
+            assert allowed(stubs, 1, seen)
+            failures = {
+                method._method.decode().rpartition("/")[2]: error_of(call.exception())
+                for call, method in waiting
+            }
+        unknown = [
+            name for name, failure in failures.items() if "it is unknown whether it did" in failure.message
+        ]
+        assert unknown == ["Write", "Import"]
+        for name, failure in failures.items():
+            assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE"), name
+            assert failure.message.startswith("the database does not answer; try again later"), name
+            assert failure.retry_after_s > 0, name
+        until(lambda: answered(lambda: write(stubs, 2)), "no write")
+
+
+@both_transports
+def test_a_deadline_that_passes_while_the_database_answers_is_a_deadline(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    database = clusters.migrated()
+    node = Node("one", database.url, tmp_path)
+    with running(node), connected(node) as stubs, database.connect() as other:
+        write(stubs, 1)
+        node.await_health(DIRECTORY, SERVING)
+        with other.transaction():
+            other.execute("SELECT 1 FROM counter FOR UPDATE")
+            campus = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
+            missed = refused(lambda: stubs.directory.Write(campus, timeout=2))
+            assert (missed.code, missed.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "")
+            assert allowed(stubs, 1, FULLY)
+            node.await_health(DIRECTORY, SERVING)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -22,7 +22,7 @@ from authz.api.asgi.server import Read
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
-from authz.domain.errors import AuthzError, ErrorReason, OverloadedError
+from authz.domain.errors import AuthzError, ErrorReason
 from authz.wire.errors import status_of
 from authz.wire.limits import SMALL_BYTES
 
@@ -168,7 +168,7 @@ def _pushback_ms(error: AuthzError, remaining_s: float | None) -> int | None:
     """
     if error.reason is ErrorReason.NOT_FRESH_ENOUGH:
         return -1
-    if not isinstance(error, OverloadedError):
+    if not error.retry_after_s:
         return None
     is_in_time = remaining_s is None or error.retry_after_s < remaining_s
     return math.ceil(error.retry_after_s * 1000) if is_in_time else -1

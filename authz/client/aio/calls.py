@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from authz.client.aio.health import DatabaseHealth
 from authz.client.aio.transport import CLOSED, Method, answered, each_of, sleep
 from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
@@ -28,21 +27,15 @@ _NOTHING_DONE = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED, ErrorRea
 
 
 class Calls:
-    """The timeout of a call, on whose behalf it is made, the last write of the client, the health of the
-    server's database, and the id that calls have in logs; empty for one that the server makes."""
+    """The timeout of a call, on whose behalf it is made, the last write of the client, and the id that calls
+    have in logs; empty for one that the server makes."""
 
     def __init__(
-        self,
-        timeout_s: float,
-        identity: Identity,
-        last_write: LastWrite,
-        database: DatabaseHealth,
-        request_id: str = "",
+        self, timeout_s: float, identity: Identity, last_write: LastWrite, request_id: str = ""
     ) -> None:
         self.timeout_s = as_seconds(timeout_s, field="timeout_s")
         self.identity = identity
         self.last_write = last_write
-        self.database = database
         self.request_id = as_text(request_id, field="request_id")
 
     async def call(self, method: Method[T], request: Message) -> T:
@@ -52,8 +45,7 @@ class Calls:
         anything: while a record with the key of one that is written is still being removed, beyond a limit on
         the calls of this caller, and when the server stops. Retries a request with an idempotency key after
         every UNAVAILABLE, because the server applies it once. Checks and reads that fail with UNAVAILABLE are
-        retried by gRPC. Why the attempt before the last one failed is the cause of the error. The error of a
-        missed deadline says so if the database does not answer.
+        retried by gRPC. Why the attempt before the last one failed is the cause of the error.
         """
         if self.request_id and "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = self.request_id  # type: ignore[attr-defined]  # as its descriptor says
@@ -77,11 +69,10 @@ class Calls:
                 error = error_of(failure)
                 wait_s = max(backoff_s, error.retry_after_s) * random.uniform(1, _JITTER)  # noqa: S311  no secret
                 if not _may_retry(request, error) or time.monotonic() + wait_s >= end_at:
-                    break
+                    raise error from before
                 before = error
             await sleep(wait_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
-        raise await self.database.explained(error, timeout_s=self.timeout_s) from before
 
     async def pages(self, method: Method[Any], request: Any) -> AsyncIterator[Any]:
         """Every page of a list. Sets the `page_token` of the request. Raises `CallError`."""

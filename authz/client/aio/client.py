@@ -13,7 +13,6 @@ from authz.client.aio.audit import AsyncAuditClient
 from authz.client.aio.calls import Calls
 from authz.client.aio.directory import AsyncDirectory
 from authz.client.aio.feed import CacheFeed
-from authz.client.aio.health import DatabaseHealth
 from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
 from authz.client.aio.questions import AsyncQuestions
@@ -99,7 +98,7 @@ class AsyncClient(AsyncQuestions, AsyncDirectory):
         if hedge_after_s:
             self._hedge = Hedge(connection, as_seconds(hedge_after_s, field="hedge_after_s"))
         channel = open_channel(connection)
-        self._use(channel, Calls(timeout_s, identity, last_write, DatabaseHealth(channel)))
+        self._use(channel, Calls(timeout_s, identity, last_write))
 
     def with_options(
         self,
@@ -121,7 +120,7 @@ class AsyncClient(AsyncQuestions, AsyncDirectory):
             identity = msgspec.structs.replace(identity, acting_for=person_of(acting_for))
         limit_s = calls.timeout_s if timeout_s is None else timeout_s
         logged_as = calls.request_id if request_id is None else request_id
-        other._use(self._channel, Calls(limit_s, identity, calls.last_write, calls.database, logged_as))
+        other._use(self._channel, Calls(limit_s, identity, calls.last_write, logged_as))
         return other
 
     def _use(self, channel: Channel, calls: Calls) -> None:

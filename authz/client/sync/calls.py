@@ -15,7 +15,6 @@ from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
 from authz.client.errors import CallError, closed, error_of
 from authz.client.last_write import LastWrite
-from authz.client.sync.health import DatabaseHealth
 from authz.client.sync.transport import CLOSED, Method, answered, each_of, sleep
 from authz.domain.errors import ErrorReason
 
@@ -29,21 +28,15 @@ _NOTHING_DONE = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED, ErrorRea
 
 
 class Calls:
-    """The timeout of a call, on whose behalf it is made, the last write of the client, the health of the
-    server's database, and the id that calls have in logs; empty for one that the server makes."""
+    """The timeout of a call, on whose behalf it is made, the last write of the client, and the id that calls
+    have in logs; empty for one that the server makes."""
 
     def __init__(
-        self,
-        timeout_s: float,
-        identity: Identity,
-        last_write: LastWrite,
-        database: DatabaseHealth,
-        request_id: str = "",
+        self, timeout_s: float, identity: Identity, last_write: LastWrite, request_id: str = ""
     ) -> None:
         self.timeout_s = as_seconds(timeout_s, field="timeout_s")
         self.identity = identity
         self.last_write = last_write
-        self.database = database
         self.request_id = as_text(request_id, field="request_id")
 
     def call(self, method: Method[T], request: Message) -> T:
@@ -53,8 +46,7 @@ class Calls:
         anything: while a record with the key of one that is written is still being removed, beyond a limit on
         the calls of this caller, and when the server stops. Retries a request with an idempotency key after
         every UNAVAILABLE, because the server applies it once. Checks and reads that fail with UNAVAILABLE are
-        retried by gRPC. Why the attempt before the last one failed is the cause of the error. The error of a
-        missed deadline says so if the database does not answer.
+        retried by gRPC. Why the attempt before the last one failed is the cause of the error.
         """
         if self.request_id and "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = self.request_id  # type: ignore[attr-defined]  # as its descriptor says
@@ -78,11 +70,10 @@ class Calls:
                 error = error_of(failure)
                 wait_s = max(backoff_s, error.retry_after_s) * random.uniform(1, _JITTER)  # noqa: S311  no secret
                 if not _may_retry(request, error) or time.monotonic() + wait_s >= end_at:
-                    break
+                    raise error from before
                 before = error
             sleep(wait_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
-        raise self.database.explained(error, timeout_s=self.timeout_s) from before
 
     def pages(self, method: Method[Any], request: Any) -> Iterator[Any]:
         """Every page of a list. Sets the `page_token` of the request. Raises `CallError`."""

@@ -18,7 +18,6 @@ from authz.client.sync.audit import AuditClient
 from authz.client.sync.calls import Calls
 from authz.client.sync.directory import Directory
 from authz.client.sync.feed import CacheFeed
-from authz.client.sync.health import DatabaseHealth
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
 from authz.client.sync.questions import Questions
@@ -100,7 +99,7 @@ class Client(Questions, Directory):
         if hedge_after_s:
             self._hedge = Hedge(connection, as_seconds(hedge_after_s, field="hedge_after_s"))
         channel = open_channel(connection)
-        self._use(channel, Calls(timeout_s, identity, last_write, DatabaseHealth(channel)))
+        self._use(channel, Calls(timeout_s, identity, last_write))
 
     def with_options(
         self,
@@ -122,7 +121,7 @@ class Client(Questions, Directory):
             identity = msgspec.structs.replace(identity, acting_for=person_of(acting_for))
         limit_s = calls.timeout_s if timeout_s is None else timeout_s
         logged_as = calls.request_id if request_id is None else request_id
-        other._use(self._channel, Calls(limit_s, identity, calls.last_write, calls.database, logged_as))
+        other._use(self._channel, Calls(limit_s, identity, calls.last_write, logged_as))
         return other
 
     def _use(self, channel: Channel, calls: Calls) -> None:

@@ -1,0 +1,53 @@
+"""Ends a call that waits for a database which does not answer, while its client still listens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from authz.api.call import Call
+from authz.domain.errors import ErrorReason, UnavailableError
+
+AnswerT = TypeVar("AnswerT")
+
+_ANSWER_MARGIN_S = 0.25
+"""Kept of a deadline for the answer, so that the client gets it instead of its own DEADLINE_EXCEEDED."""
+_RETRY_AFTER_S = 2.0
+"""About when the next probe tells whether the database is back."""
+_PROBLEM = "the database does not answer; try again later"
+_OUTCOME_UNKNOWN = (
+    "; if the call changes anything, it is unknown whether it did: repeat a write with its `idempotency_key`"
+)
+
+
+async def before_deadline(
+    running: Awaitable[AnswerT], call: Call, database_answers: Callable[[], bool]
+) -> AnswerT:
+    """The answer of `running`. Shortly before the deadline of the call, cancels it and raises
+    `UnavailableError` (STORE_UNAVAILABLE) if the database does not answer then."""
+    if call.deadline is None:
+        return await running
+    left_s = call.deadline - time.monotonic()
+    margin_s = min(_ANSWER_MARGIN_S, left_s / 2)
+    loop = asyncio.get_running_loop()
+
+    def end_if_it_hangs() -> None:
+        if not database_answers():
+            limit.reschedule(loop.time())
+
+    try:
+        async with asyncio.timeout(None) as limit:
+            timer = loop.call_later(left_s - margin_s, end_if_it_hangs)
+            try:
+                return await running
+            finally:
+                timer.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        outcome = _OUTCOME_UNKNOWN if call.method.may_change else ""
+        raise UnavailableError(
+            ErrorReason.STORE_UNAVAILABLE, _PROBLEM + outcome, retry_after_s=_RETRY_AFTER_S
+        ) from None
