@@ -29,6 +29,12 @@ HOUR_US = 3_600_000_000
 TIMEOUT_S = 60
 
 
+@pytest.fixture(autouse=True)
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of this process look for due drafts many times a second."""
+    monkeypatch.setattr("authz.engine.scheduled._INTERVAL_S", 0.05)
+
+
 def stamp(instant: int) -> Timestamp:
     return Timestamp(seconds=instant // 1_000_000, nanos=instant % 1_000_000 * 1000)
 

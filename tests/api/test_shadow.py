@@ -28,6 +28,13 @@ CLOSED = cell("student", "material", "read", when=())
 """Students read no materials."""
 
 
+@pytest.fixture(autouse=True)
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of this process look for shadows, and save counts, many times a second."""
+    monkeypatch.setattr("authz.engine.shadow_runner._INTERVAL_S", 0.05)
+    monkeypatch.setattr("authz.engine.shadow_runner._SAVE_AFTER_S", 0.1)
+
+
 async def started(service: Service, *, metadata: Any = (), **fields: Any) -> ppb.PolicyShadow:
     request = ppb.StartPolicyShadowRequest(**{"sample_rate": 1.0, **fields})
     shadow: ppb.PolicyShadow = (await service.policy.StartPolicyShadow(request, metadata=metadata)).shadow

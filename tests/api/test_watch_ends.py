@@ -86,7 +86,7 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
     store_url: str, monkeypatch: pytest.MonkeyPatch, read_at_once: int
 ) -> None:
     monkeypatch.setattr(watch, "MUTATIONS_A_READ", read_at_once)
-    async with serve(store_url, watch_write_timeout_s="1") as service:
+    async with serve(store_url, watch_write_timeout_s="0.5") as service:
         before = await written(service, COURSE)
         for number in range(12):
             after = await written(service, *members(number))
@@ -111,7 +111,7 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
 
 @in_process
 async def test_a_reader_that_does_not_read_keeps_no_place_from_others(sqlite_url: str) -> None:
-    async with serve(sqlite_url, watch_write_timeout_s="1", max_watches="1") as service:
+    async with serve(sqlite_url, watch_write_timeout_s="0.5", max_watches="1") as service:
         before = await written(service, COURSE)
         for number in range(12):
             after = await written(service, *members(number))
@@ -281,7 +281,7 @@ async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silenc
     read_log = SqlDirectory.read_log
 
     def slow(self: SqlDirectory, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
-        time.sleep(0.01)
+        time.sleep(0.005)
         return read_log(self, after, skip, limit)
 
     monkeypatch.setattr(SqlDirectory, "read_log", slow)
@@ -301,7 +301,7 @@ async def test_a_checkpoint_of_a_watch_with_a_backlog_says_so(
     read_log = SqlDirectory.read_log
 
     def slow(self: SqlDirectory, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
-        time.sleep(0.02)
+        time.sleep(0.01)
         return read_log(self, after, skip, limit)
 
     monkeypatch.setattr(SqlDirectory, "read_log", slow)
@@ -326,6 +326,7 @@ async def test_a_watch_goes_on_while_a_costly_read_takes_its_time(
         goes_on.wait()
         return read(self, wanted, page)
 
+    monkeypatch.setattr(watch, "_MAX_WAIT_S", 0.1)
     async with serve(sqlite_url) as service:
         before = await written(service, COURSE)
         monkeypatch.setattr(SqlDirectory, "read", costly)

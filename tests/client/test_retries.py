@@ -81,6 +81,13 @@ def _fail(context: grpc.ServicerContext, errors: list[AuthzError | None]) -> Non
     context.abort(grpc.StatusCode.UNAVAILABLE, str(error) if error else "Socket closed")
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client retries soon."""
+    for kind in ("sync", "aio"):
+        monkeypatch.setattr(f"authz.client.{kind}.calls._INITIAL_BACKOFF_S", 0.01)
+
+
 @pytest.fixture
 def front(sqlite_url: str, connect: Connect) -> Iterator[tuple[Front, Client]]:
     """A service that can fail, and a client of it."""
@@ -169,7 +176,7 @@ def test_a_write_that_times_out_says_why_it_was_refused_before(
     server, client = front
     server.before, server.hangs_at = [AWAY], 2
     with pytest.raises(CallError) as failure:
-        client.with_options(timeout_s=2).write(CREATES)
+        client.with_options(timeout_s=1).write(CREATES)
     assert failure.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert isinstance(failure.value.__cause__, CallError)
     assert message_of(failure.value).endswith("; before that: the database does not answer")

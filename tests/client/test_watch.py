@@ -212,11 +212,15 @@ def test_a_watch_gives_up_when_it_hears_nothing_for_too_long(serve: Serve) -> No
     assert caught.value.code is AWAY
 
 
+def set_max_silence(monkeypatch: pytest.MonkeyPatch, silence_s: float) -> None:
+    for kind in ("sync", "aio"):
+        monkeypatch.setattr(f"authz.client.{kind}.watch._MAX_SILENCE_S", silence_s)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is noticed soon."""
-    for kind in ("sync", "aio"):
-        monkeypatch.setattr(f"authz.client.{kind}.watch._MAX_SILENCE_S", 1)
+    """Silence is noticed soon, and later than a message that is sent at once."""
+    set_max_silence(monkeypatch, 1)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -230,8 +234,10 @@ def test_a_stream_that_falls_silent_is_asked_for_anew(serve: Serve) -> None:
     torn.over.set()
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_service_that_never_says_anything_is_an_error(serve: Serve) -> None:
+def test_a_service_that_never_says_anything_is_an_error(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_max_silence(monkeypatch, 0.1)
     torn = Torn((SILENCE,))
     with pytest.raises(CallError, match="sent nothing for"):
         next(serve(torn).watch())

@@ -121,6 +121,13 @@ def execute(url: str, *statements: str) -> None:
     engine.dispose()
 
 
+@pytest.fixture(autouse=True)
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The follower asks the database often, so that no test waits for it."""
+    monkeypatch.setattr("authz.replica.follower._HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("authz.replica.follower._RETRY_S", 0.02)
+
+
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
     """An empty store on each database."""

@@ -153,8 +153,9 @@ async def _steps_after_a_lost_one(view: ReplicaView, store: Store) -> None:
 
 
 def test_work_in_the_background_goes_on_after_a_step_that_a_failover_has_lost(
-    sqlite_store: Store, tmp_path: Path
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("authz.engine.background_steps._INTERVAL_S", 0.05)
     folder = tmp_path / "r"
     write(sqlite_store, create(Course(id="c")))
     with following(sqlite_store, folder), viewing(folder) as view:
