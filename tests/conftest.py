@@ -60,9 +60,8 @@ _WAITING_S = {
     "api/test_erasure": 13,
     "runtime/test_tls_files": 13,
     "client/test_cache": 13,
-    "client/test_failures": 12,
-    "store/database/test_watchdog": 11,
     "api/test_erasure_elsewhere": 10,
+    "store/database/test_watchdog": 8,
 }
 """About how long the files take that mostly wait, in which processors idle unless others compute."""
 _COMPUTING_S = {

@@ -132,7 +132,7 @@ def test_a_removal_that_takes_longer_than_the_deadline_is_an_error(serve: Serve)
     servicer, client = serve(100)
     servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=0.1)
     with pytest.raises(CallError, match="still being removed") as failure:
-        client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
+        client.with_options(timeout_s=1).write([Mutation(Operation.TOUCH, Course(id="alg"))])
     assert failure.value.reason == "BEING_REMOVED"
     assert servicer.calls > 1
 

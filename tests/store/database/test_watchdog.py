@@ -52,7 +52,7 @@ def test_a_connection_that_waits_for_no_answer_is_left_alone(store: Store, postg
     notifier = store.directory.notifier()
     notifier.wait(0, lambda: 1)  # listens from here on
     with store.directory.dump() as dump:
-        notifier.wait(4 * TIMEOUT_S, lambda: 1)
+        notifier.wait(2 * TIMEOUT_S, lambda: 1)
         assert [each.key for each in dump.entities(COURSE)] == [CourseKey("c")]
     with psycopg.connect(postgresql_url, autocommit=True) as other:
         listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
@@ -68,7 +68,7 @@ def test_a_dump_may_wait_long_for_its_rows(store: Store, postgresql_url: str) ->
     ):
         other.execute("LOCK TABLE courses IN ACCESS EXCLUSIVE MODE")
         reading = pool.submit(lambda: [each.key for each in dump.entities(COURSE)])
-        time.sleep(4 * TIMEOUT_S)
+        time.sleep(2 * TIMEOUT_S)
         assert not reading.done()
         other.rollback()
         assert reading.result(30) == [CourseKey("c")]
