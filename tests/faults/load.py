@@ -30,6 +30,7 @@ from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 from authz.wire.entities import mutation_message
 from tests.faults.history import Cell, Check, Consistency, Event, History, Logged, Outcome, Write
 from tests.faults.processes import CHANNEL_OPTIONS, Node
+from tests.properties import LONG
 from tests.store.directory import changes_of
 from tests.tokens import state_of
 from tests.waiting import until
@@ -40,7 +41,7 @@ CELLS: tuple[Cell, ...] = tuple((user, course) for user in USERS for course in C
 
 _TIMEOUT_S = 1.5
 _PAUSE_S = 0.02
-_THINK_S = 0.005
+_THINK_S = 0.005 if LONG else 0.02
 """Between calls, so that the servers under test get their share of a small machine."""
 _UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 

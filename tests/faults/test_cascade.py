@@ -41,7 +41,7 @@ from tests.waiting import until
 
 pytestmark = over_grpc
 
-MEMBERS = 20_000 if LONG else 10_000
+MEMBERS = 20_000 if LONG else 6_000
 SESSIONS = 5
 KILLS = 4 if LONG else 2
 BOUND = 500

@@ -225,20 +225,25 @@ def secret_in_service(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("place", "workers"),
+    ("place", "workers", "transport"),
     [
-        (secret_in_file, "2"),
-        (secret_in_passfile, "1"),
-        (secret_in_passfile_of_environment, "2"),
-        (secret_in_service, "1"),
+        (secret_in_file, "2", "envoy"),
+        (secret_in_passfile, "1", "grpc"),
+        (secret_in_passfile_of_environment, "2", "grpc"),
+        (secret_in_service, "1", "envoy"),
     ],
 )
 def test_a_password_comes_from_a_file_and_shows_nowhere(
-    cluster: Cluster, tmp_path: Path, place: Callable[[Path], tuple[str, dict[str, str]]], workers: str
+    cluster: Cluster,
+    tmp_path: Path,
+    place: Callable[[Path], tuple[str, dict[str, str]]],
+    workers: str,
+    transport: str,
 ) -> None:
     query, variables = place(tmp_path)
     url = url_of(cluster, "authz", "owned", query)
-    node = Node("one", url, tmp_path, AUTHZ_WORKERS=workers, AUTHZ_LOG_LEVEL="debug", **variables)
+    variables |= {"AUTHZ_WORKERS": workers, "AUTHZ_TRANSPORT": transport, "AUTHZ_LOG_LEVEL": "debug"}
+    node = Node("one", url, tmp_path, **variables)
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         node.await_health(DIRECTORY, SERVING)

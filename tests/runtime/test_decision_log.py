@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from authz.client import Client
-from tests.serving import serving
+from tests.serving import over_grpc, serving
 
 CLIENTS, CHECKS = 6, 40
 
 
+@over_grpc
 def test_workers_share_a_file_in_which_every_answer_is_before_the_end(
     sqlite_url: str, tmp_path: Path
 ) -> None:

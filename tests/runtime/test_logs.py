@@ -43,11 +43,12 @@ def call(channel: grpc.Channel, times: int) -> None:
             assert each.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("workers", "transport"), [("1", "envoy"), ("2", "grpc")])
 def test_a_reader_that_does_not_read_holds_nothing_up_and_is_told_what_it_missed(
-    sqlite_url: str, free_port: int, workers: str
+    sqlite_url: str, free_port: int, workers: str, transport: str
 ) -> None:
     variables = {"AUTHZ_METRICS_ADDRESS": f"127.0.0.1:{free_port}", "AUTHZ_WORKERS": workers}
+    variables["AUTHZ_TRANSPORT"] = transport
     # One connection, and so one of the workers.
     with serving(sqlite_url, **variables) as (process, address), grpc.insecure_channel(address) as channel:
         assert process.stderr is not None

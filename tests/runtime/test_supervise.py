@@ -255,12 +255,16 @@ def policies_of(pid: int) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize(("workers", "batch"), [("1", "true"), ("2", "true"), ("2", "false")])
+@pytest.mark.parametrize(
+    ("workers", "batch", "transport"),
+    [("1", "true", "envoy"), ("2", "true", "envoy"), ("2", "false", "grpc")],
+)
 def test_staleness_is_exported_and_who_answers_is_scheduled_as_batch_if_the_operator_says_so(
-    sqlite_url: str, workers: str, batch: str, free_port: int
+    sqlite_url: str, workers: str, batch: str, transport: str, free_port: int
 ) -> None:
     variables = {"AUTHZ_WORKERS": workers, "AUTHZ_METRICS_ADDRESS": f"127.0.0.1:{free_port}"}
-    with serving(sqlite_url, AUTHZ_SCHEDULE_AS_BATCH=batch, **variables) as (process, address):
+    variables |= {"AUTHZ_SCHEDULE_AS_BATCH": batch, "AUTHZ_TRANSPORT": transport}
+    with serving(sqlite_url, **variables) as (process, address):
         with Client(address) as client:
             client.write(campus_of(1))
         lines = metrics(f"127.0.0.1:{free_port}")
