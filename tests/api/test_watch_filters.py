@@ -1,4 +1,7 @@
-"""What a watch leaves out: of one history of a campus, each filter tells what matches, and nothing else."""
+"""What a watch leaves out: of one history of a campus, each filter tells what matches, and nothing else.
+
+The filters are of the engine, after the log was read, so one database is enough.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def states(shared_service: Service) -> AsyncIterator[tuple[pb.ConsistencyToken, ...]]:
+async def states(shared_sqlite_service: Service) -> AsyncIterator[tuple[pb.ConsistencyToken, ...]]:
     """The states before the campus was written, after that, and after its deletion."""
-    before, after = await write_campus(shared_service)
+    before, after = await write_campus(shared_sqlite_service)
     gone = await written(
-        shared_service,
+        shared_sqlite_service,
         delete(course=pb.Course(id="algebra")),
         delete(course=pb.Course(id="poetry")),
         delete(session=pb.Session(id="alone")),
@@ -62,7 +65,7 @@ OF_ALGEBRA = ("course", "session", "student", "guest", "material", "note", "shar
     ],
 )
 async def test_a_watch_tells_only_what_matches_when_it_comes_and_when_it_goes(
-    shared_service: Service,
+    shared_sqlite_service: Service,
     states: tuple[pb.ConsistencyToken, ...],
     scopes: Iterable[str],
     kinds: Iterable[str],
@@ -73,12 +76,12 @@ async def test_a_watch_tells_only_what_matches_when_it_comes_and_when_it_goes(
         "kinds": [wpb.EntityKind.Value(f"ENTITY_KIND_{name}") for name in kinds],
     }
     before, after, gone = states
-    changes = await told(shared_service, gone, after=before, **asked)
+    changes = await told(shared_sqlite_service, gone, after=before, **asked)
     wanted = [CAMPUS[name] for name in expected]
     came = [change for change in changes if revision_of(change.written_at) <= revision_of(after)]
     assert [without_version(m) for m in mutations_of(came)] == wanted
     assert all(change.last for change in came)
-    went = mutations_of(await told(shared_service, gone, after=after, **asked))
+    went = mutations_of(await told(shared_sqlite_service, gone, after=after, **asked))
     assert went == mutations_of(changes[len(came) :])
     assert {m.operation for m in went} <= {dpb.OPERATION_DELETE}
     for mutation in went:
