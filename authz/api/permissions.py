@@ -26,7 +26,6 @@ from authz.domain.entities import (
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
-from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 
@@ -110,16 +109,14 @@ async def require_policy_edit(call: Call, rights: PersonRights, scope: Scope) ->
 class PolicyPermissions(Permissions):
     """Gives callers the rights of their roles on the platform, by the policy that is active."""
 
-    def __init__(self, active: ActiveChecker, clock: DecisionClock) -> None:
+    def __init__(self, active: ActiveChecker) -> None:
         self._active = active
-        self._clock = clock
 
     async def rights_of(self, principal: Principal, deadline: float | None) -> CallerRights:
         caller = principal.caller
         if caller is None:
             return CallerRights(holder=principal.actor)
-        snapshot, checker = await self._active.get(MINIMIZE_LATENCY, deadline)
-        now = self._clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self._active.get(MINIMIZE_LATENCY, deadline)
         permissions = checker.permissions_of(snapshot, caller, now)
         suspension = None if permissions else snapshot.suspension(caller)
         return CallerRights(

@@ -22,7 +22,7 @@ async def require_declared(
     if not names:
         return
     try:
-        _, checker = await active.get(consistency, deadline)
+        _, checker, _ = await active.get(consistency, deadline)
     except UnavailableError:
         return
     vocabulary = checker.policy.vocabulary

@@ -36,7 +36,7 @@ class PolicyWarnings:
         """
         found = [*await self._gate.compute(partial(lint, policy))]
         try:
-            snapshot, active = await self._active.get(MINIMIZE_LATENCY, None)
+            snapshot, active, _ = await self._active.get(MINIMIZE_LATENCY, None)
         except UnavailableError as error:
             why = f"was not compared with the policy: {error}; validate the policy again later"
             return (*found, PolicyWarning("directory", why))

@@ -13,9 +13,11 @@ from authz.domain.consistency import Consistency
 from authz.domain.context import ScopeContext
 from authz.domain.entities import PolicyActivation, PolicyVersion
 from authz.domain.errors import UnusablePolicyError
+from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.check import Checker
+from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.versions import compile_version
@@ -70,7 +72,8 @@ class _CourseChecker(Checker):
 
 
 class ActiveChecker:
-    """Gives each call a snapshot, and the checker of the version that is active in it. For the event loop.
+    """Gives each call a snapshot, the checker of the version that is active in it, and the time to decide
+    at. For the event loop.
 
     A version is compiled once, in a thread, while the calls that need it wait. So no call is decided by a
     version that is not active in its snapshot.
@@ -80,25 +83,29 @@ class ActiveChecker:
         self,
         gate: ConsistencyGate,
         policies: CompiledPolicies,
+        clock: DecisionClock,
         *,
         inline_types: frozenset[str],
     ) -> None:
         self._gate = gate
         self._policies = policies
+        self._clock = clock
         self._inline_types = inline_types
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
         self._checker: Checker | None = None
 
-    async def get(self, consistency: Consistency, deadline: float | None) -> tuple[Snapshot, Checker]:
-        """As `ConsistencyGate.snapshot`, with the checker. Raises `UnusablePolicyError` if this process
-        cannot decide by the version that is active."""
+    async def get(
+        self, consistency: Consistency, deadline: float | None
+    ) -> tuple[Snapshot, Checker, Instant]:
+        """As `ConsistencyGate.snapshot`, with the checker and the time. Raises `UnusablePolicyError` if this
+        process cannot decide by the version that is active."""
         while True:
             snapshot = await self._gate.snapshot(consistency, deadline)
             version, checker = snapshot.policy, self._checker
             if version is None:
                 raise no_policy()
             if checker is not None and checker.decides_by(version):
-                return snapshot, checker
+                return snapshot, checker, self._clock.at(snapshot.state.committed_at)
             del snapshot  # not held while the version is compiled
             await self._switch_to(version)
 

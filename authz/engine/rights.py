@@ -30,7 +30,6 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
-from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
@@ -63,7 +62,6 @@ class PersonRights:
     publisher: Publisher
     comparer: Comparer
     gate: ConsistencyGate
-    clock: DecisionClock
     turns: Turns
 
     async def require_permission(self, caller: Subject | None, permission: str) -> None:
@@ -82,14 +80,13 @@ class PersonRights:
 
     async def has_permission(self, caller: Subject, permission: str) -> bool:
         """Whether a caller has a permission of the API."""
-        snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(FULLY_CONSISTENT, None)
         return permission in checker.permissions_of(snapshot, caller, now)
 
     async def _suspension(self, caller: Subject) -> Suspension | None:
-        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
+        snapshot, _, now = await self.active.get(FULLY_CONSISTENT, None)
         found = snapshot.suspension(caller)
-        return found if found and found.is_effective(self.clock.at(snapshot.state.committed_at)) else None
+        return found if found and found.is_effective(now) else None
 
     async def require_policy_edit(self, person: Subject | None, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may edit the policy of a scope."""
@@ -168,7 +165,7 @@ class PersonRights:
     ) -> list[tuple[int, Scope, MembershipKey]]:
         """The memberships that mutations give or take, each with the position of the mutation, and the scope
         whose manager may make that."""
-        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
+        snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
         return await self.turns.collect(
             (position, each.key.scope if isinstance(each.key, MembershipKey) else PLATFORM, key)
             for position, each in enumerate(mutations)
@@ -182,8 +179,8 @@ class PersonRights:
         """As `permitted`, for the records that are no memberships."""
         if all(isinstance(each, AuthzError) or isinstance(each.key, MembershipKey) for each in mutations):
             return [*mutations]
-        snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
-        rights = RecordRights(snapshot, checker, self.clock.at(snapshot.state.committed_at), person)
+        snapshot, checker, now = await self.active.get(FULLY_CONSISTENT, None)
+        rights = RecordRights(snapshot, checker, now, person)
         return await self.turns.collect(_permitted(rights, each) for each in mutations)
 
     async def require_removal(self, person: Subject | None, subject: Subject, scope: Scope) -> None:
@@ -192,7 +189,7 @@ class PersonRights:
         if person is None:
             return
         authority = await self._authority(person, MANAGE_MEMBERS, scope)
-        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
+        snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
         for key in _held(snapshot, subject, scope, {ScopeKind.SESSION, scope.kind}):
             refused = _outranked(person, key, authority)
             if refused is not None:
@@ -203,7 +200,7 @@ class PersonRights:
         platform."""
         if person is None:
             return
-        snapshot, _ = await self.active.get(FULLY_CONSISTENT, None)
+        snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
         held = [key for each in subjects for key in _held(snapshot, each, PLATFORM, {ScopeKind.PLATFORM})]
         if not held:
             return
@@ -220,8 +217,8 @@ class PersonRights:
             return error
 
     async def _authority(self, person: Subject, action: str, scope: Scope) -> _Authority:
-        snapshot, checker = await self.active.get(FULLY_CONSISTENT, None)
-        now, trace = self.clock.at(snapshot.state.committed_at), Trace()
+        snapshot, checker, now = await self.active.get(FULLY_CONSISTENT, None)
+        trace = Trace()
         if scope == PLATFORM:
             decision = checker.check_on_platform(snapshot, person, action, now, trace)
         else:

@@ -103,7 +103,7 @@ class ShadowRunner:
 
     async def _opened(self, shadow: PolicyShadow) -> ShadowComparison | None:
         """None if the shadow has ended, or is to be compared with a version that is not active here."""
-        _, active = await self._active.get(MINIMIZE_LATENCY, None)
+        _, active, _ = await self._active.get(MINIMIZE_LATENCY, None)
         if active.version != str(shadow.against_number):
             return None
         files = await self._gate.run(partial(self._shadows.files, shadow.id))

@@ -179,7 +179,6 @@ class Api:
             active=self.active,
             past=past,
             turns=self._turns,
-            clock=self.clock,
             keys=self.keys,
             shadow=self._shadow,
             answers=Answers(),
@@ -191,7 +190,6 @@ class Api:
             comparer=self._comparer,
             active=self.active,
             turns=self._turns,
-            clock=self.clock,
             decisions=store.decisions,
             gate=gate,
             write_timeout_s=self.settings.watch_write_timeout_s,
@@ -222,7 +220,7 @@ class Api:
         return make(
             authenticators=self.authenticators,
             decisions=None if decisions is None else DecisionRecorder(decisions, partial(self.clock.at, 0)),
-            permissions=PolicyPermissions(self.active, self.clock) if self.authenticators else AllowAll(),
+            permissions=PolicyPermissions(self.active) if self.authenticators else AllowAll(),
             concurrency_limits={
                 CallKind.DECISION: settings.max_checks,
                 CallKind.BATCH: settings.max_batches,
@@ -241,7 +239,7 @@ class Api:
     def active(self) -> ActiveChecker:
         """The checker of the active version."""
         make = ActiveChecker if self.tracing is None else self.tracing.checker
-        return make(self._gate, self.policies, inline_types=self.settings.inline_type_names)
+        return make(self._gate, self.policies, self.clock, inline_types=self.settings.inline_type_names)
 
     @cached_property
     def committer(self) -> GroupCommitter:
@@ -311,7 +309,6 @@ class Api:
             publisher=self._publisher,
             comparer=self._comparer,
             gate=self._gate,
-            clock=self.clock,
             turns=self._turns,
         )
 

@@ -214,7 +214,7 @@ class Server:
         all the same: it refuses checks, and its health says so, until that changes.
         """
         try:
-            _, checker = await api.active.get(MINIMIZE_LATENCY, None)
+            _, checker, _ = await api.active.get(MINIMIZE_LATENCY, None)
         except Exception as error:  # noqa: BLE001  a damaged replica, say: each check then meets the same error
             log.warning("checks are refused", cause=str(error))
             return

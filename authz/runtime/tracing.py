@@ -26,6 +26,7 @@ from authz.api.call import Call
 from authz.api.pipeline import Pipeline
 from authz.domain.consistency import Consistency, Freshness
 from authz.domain.errors import AuthzError
+from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.check import Checker
@@ -90,12 +91,14 @@ class TracedGate(ConsistencyGate):
 class TracedActiveChecker(ActiveChecker):
     """Times what reads the snapshot, and what decides."""
 
-    async def get(self, consistency: Consistency, deadline: float | None) -> tuple[Snapshot, Checker]:
-        snapshot, checker = await super().get(consistency, deadline)
-        steps = _STEPS.get()
-        if steps is None:
-            return snapshot, checker
-        return cast(Snapshot, _Timed(snapshot, _READ, steps)), cast(Checker, _Timed(checker, _DECIDE, steps))
+    async def get(
+        self, consistency: Consistency, deadline: float | None
+    ) -> tuple[Snapshot, Checker, Instant]:
+        snapshot, checker, now = await super().get(consistency, deadline)
+        if (steps := _STEPS.get()) is not None:
+            snapshot = cast(Snapshot, _Timed(snapshot, _READ, steps))
+            checker = cast(Checker, _Timed(checker, _DECIDE, steps))
+        return snapshot, checker, now
 
 
 class _Timed:

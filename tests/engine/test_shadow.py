@@ -186,7 +186,7 @@ def running_in_course(rows: str, **changes: Any) -> ShadowComparison:
     fields = {"scope": course_scope("own"), "against_course_number": 1} | changes
     shadow = msgspec.structs.replace(running(SHIPPED).shadow, **fields)
     unused: Any = None  # no snapshot is read
-    checkers = ActiveChecker(unused, CompiledPolicies(), inline_types=frozenset())
+    checkers = ActiveChecker(unused, CompiledPolicies(), unused, inline_types=frozenset())
     policy = load_course_policy(ACTIVE.policy, shadow.scope.id, read_files(course_files(rows)))
     return ShadowComparison(shadow, checkers.course_checker(policy))
 

@@ -37,8 +37,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide one question."""
         question = parse_check(request)
         call.require(permission_to_ask(question))
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         decision = self.shadow.check(checker, snapshot, question, now)
         response = pb.CheckResponse()
         self.answers.fill(response, call, question, decision, snapshot.token)
@@ -51,8 +50,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         questions = await self.turns.collect(starmap(_parsed, enumerate(request.items)))
         for permission in {permission_to_ask(each) for each in questions if isinstance(each, Question)}:
             call.require(permission)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         token = snapshot.token
         response = pb.BatchCheckResponse()
         response.checked_at.token = token
@@ -76,8 +74,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide every action of a type on one resource."""
         question = parse_list_actions(request)
         require_to_learn_all(call, question.purpose)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         return self._listed(checker, snapshot, question, now, call)
 
     def _listed(
@@ -96,8 +93,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
             raise missing("items")
         for item in request.items:
             require_to_learn_all(call, item.purpose)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
 
         def result(position: int, item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
             try:
@@ -115,8 +111,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide one question, and return what led to the answer."""
         question, as_of = parse_explain(request)
         require_to_learn(call, question.action, question.purpose)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         if as_of is None or as_of >= now:
             token = snapshot.token
             explained = explain(checker, snapshot, question, now if as_of is None else as_of)

@@ -19,7 +19,6 @@ from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
-from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
 from authz.engine.shadow_runner import ShadowRunner
 from authz.engine.turns import Turns
@@ -39,7 +38,6 @@ class CombinedCalls:
     active: ActiveChecker
     shadow: ShadowRunner
     turns: Turns
-    clock: DecisionClock
     answers: Answers
 
     async def AuthorizeSession(
@@ -47,8 +45,7 @@ class CombinedCalls:
     ) -> pb.AuthorizeSessionResponse:
         """Decide what a subject may do in a live session, and until when."""
         question = parse_session(request)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         joining = msgspec.structs.replace(question, action=JOIN)
         found = self.shadow.list_actions(checker, snapshot, question, now)
         join = found[JOIN] if JOIN in found else checker.check(snapshot, joining, now)
@@ -77,8 +74,7 @@ class CombinedCalls:
     ) -> pb.AuthorizeSourcesResponse:
         """Decide which of several sources an AI response to a subject may be made from."""
         sources = parse_sources(request)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
-        now = self.clock.at(snapshot.state.committed_at)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         response = pb.AuthorizeSourcesResponse()
         response.checked_at.token = snapshot.token
         changes_at: list[Instant | None] = []

@@ -18,7 +18,6 @@ from authz.domain.lists import ListedResource, Position, ResourceQuery
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
 from authz.engine.check import Checker
-from authz.engine.clock import DecisionClock
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
 from authz.engine.past import PastQuestions
 from authz.engine.plan import Planner
@@ -52,7 +51,6 @@ class ListCalls:
     active: ActiveChecker
     past: PastQuestions
     turns: Turns
-    clock: DecisionClock
     keys: TokenKeys
 
     async def ListResources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
@@ -60,12 +58,12 @@ class ListCalls:
         query, page_request = parse_list_resources(request), parse_page(request)
         require_to_learn(call, query.action, query.purpose)
         digest = query_digest("ListResources", query)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)
         page = ResourcePage(
             checker,
             snapshot,
-            self.clock.at(snapshot.state.committed_at),
+            now,
             msgspec.structs.replace(query, types=types),
             page_request.size,
             self._open(snapshot, page_request.token, digest, _RESOURCE_PARTS),
@@ -81,10 +79,9 @@ class ListCalls:
         (question, as_of), page_request = parse_list_subjects(request), parse_page(request)
         require_to_learn(call, question.action, question.purpose)
         digest = query_digest("ListSubjects", question, as_of)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         position = self._open(snapshot, page_request.token, digest, _SUBJECT_PARTS)
         after = Subject(SubjectType(position[0]), position[1]) if position else None
-        now = self.clock.at(snapshot.state.committed_at)
         response = pb.ListSubjectsResponse()
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
@@ -103,10 +100,10 @@ class ListCalls:
         """Return what a subject may act upon, as a condition."""
         query = parse_plan_resources(request)
         require_to_learn(call, query.action, query.purpose)
-        snapshot, checker = await self.active.get(call.consistency, call.deadline)
+        snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)
         query = msgspec.structs.replace(query, types=types)
-        planner = Planner(checker, snapshot, self.clock.at(snapshot.state.committed_at), query)
+        planner = Planner(checker, snapshot, now, query)
         await self.turns.collect(planner)
         response = pb.PlanResourcesResponse(
             kind=PLAN_KINDS.number(planner.kind),

@@ -12,7 +12,6 @@ from authz.domain.ids import PLATFORM, Scope
 from authz.domain.impact import PreviewProgress, PreviewTotals
 from authz.domain.policy_changes import PolicySource
 from authz.engine.check import Checker
-from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
@@ -32,7 +31,6 @@ class Previewer:
     comparer: Comparer
     active: ActiveChecker
     turns: Turns
-    clock: DecisionClock
     decisions: DecisionTable
     gate: ConsistencyGate
     write_timeout_s: float
@@ -57,12 +55,11 @@ class Previewer:
         if scope == PLATFORM:
             entries = await self.gate.read(partial(read_recent, self.decisions))
             after = Checker(await self.comparer.compiled(source))
-            snapshot, before = await self.active.get(consistency, deadline)
+            snapshot, before, now = await self.active.get(consistency, deadline)
         else:
-            snapshot, before = await self.active.get(consistency, deadline)
+            snapshot, before, now = await self.active.get(consistency, deadline)
             after = before
             in_course = scope.id, await self.comparer.in_course(before.policy, source, scope)
-        now = self.clock.at(snapshot.state.committed_at)
         changes = await self.turns.collect(changed_answers(snapshot, before, after, now, entries))
         preview = Preview(
             snapshot,
