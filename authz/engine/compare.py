@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from authz.domain.errors import NotFoundError
 from authz.domain.files import read_files
 from authz.domain.ids import PLATFORM, Scope
@@ -27,10 +25,10 @@ class Comparer:
     async def diff(self, before: PolicySource, after: PolicySource, scope: Scope = PLATFORM) -> PolicyDiff:
         """What changes: between policies of the platform, or of a course. Raises as `compiled`."""
         if scope != PLATFORM:
-            return await self._gate.compute(partial(diff, *await self.both(before, after, scope)))
+            return await self._gate.compute(diff, *await self.both(before, after, scope))
         old, old_files = await self._with_files(before)
         new, new_files = await self._with_files(after)
-        return await self._gate.compute(partial(diff_files, old, new, old_files, new_files))
+        return await self._gate.compute(diff_files, old, new, old_files, new_files)
 
     async def both(
         self, before: PolicySource, after: PolicySource, scope: Scope
@@ -56,7 +54,7 @@ class Comparer:
                 if source.number:
                     raise
                 return platform
-        return await self._gate.compute(partial(load_course_policy, platform, scope.id, read_files(files)))
+        return await self._gate.compute(load_course_policy, platform, scope.id, read_files(files))
 
     async def compiled(self, source: PolicySource, scope: Scope = PLATFORM) -> CompiledPolicy:
         """The policy of a source; of a course, with the active one of the platform.
@@ -73,6 +71,6 @@ class Comparer:
         """A policy of the platform, and its files."""
         if source.files:
             files = read_files(source.files)
-            return await self._gate.compute(partial(compile_files, files)), files
+            return await self._gate.compute(compile_files, files), files
         version = (await self._publisher.read(source.number)).version
-        return await self._gate.compute(partial(compile_version, version)), read_files(version.files)
+        return await self._gate.compute(compile_version, version), read_files(version.files)

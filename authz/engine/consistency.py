@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar, TypeVarTuple
 
 import structlog
 
@@ -21,6 +21,8 @@ from authz.engine.view_changes import MAX_BACKOFF_S, ViewChanges
 log = structlog.get_logger()
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 _HEAD_INTERVAL_S = 0.1
 _FIELD = "consistency.at_least_as_fresh"
@@ -99,18 +101,19 @@ class ConsistencyGate:
             await asyncio.sleep(_HEAD_INTERVAL_S)
             head = await self._head.answer()
 
-    async def run(self, function: Callable[[], T]) -> T:
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that blocks, in the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+        call = partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
-    async def compute(self, function: Callable[[], T]) -> T:
+    async def compute(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call a function that may compute for seconds, such as the proof of a policy.
 
         It has a thread of its own, so that no number of such calls delays what reads the database.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._computing_pool, function)
+        return await asyncio.get_running_loop().run_in_executor(self._computing_pool, function, *args)
 
-    async def read(self, function: Callable[[], T], *, max_wait_s: float | None = None) -> T:
+    async def read(self, function: Callable[[*Ts], T], *args: *Ts, max_wait_s: float | None = None) -> T:
         """As `run`, for what reads many rows: one call at a time, in their order.
 
         Decoding rows holds the GIL: several threads that do so leave little of it to the event loop. A call
@@ -120,9 +123,9 @@ class ConsistencyGate:
             async with asyncio.timeout(max_wait_s):
                 await self._turn.acquire()
         except TimeoutError:
-            return await self.run(function)
+            return await self.run(function, *args)
         try:
-            return await self.run(function)
+            return await self.run(function, *args)
         finally:
             self._turn.release()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import chain
 
 from authz.domain.consistency import MINIMIZE_LATENCY
@@ -34,13 +33,13 @@ class PolicyWarnings:
 
         That the directory cannot be read is a warning, too: it must not stop a rollback.
         """
-        found = [*await self._gate.compute(partial(lint, policy))]
+        found = [*await self._gate.compute(lint, policy)]
         try:
             snapshot, active, _ = await self._active.get(MINIMIZE_LATENCY, None)
         except UnavailableError as error:
             why = f"was not compared with the policy: {error}; validate the policy again later"
             return (*found, PolicyWarning("directory", why))
-        before = await self._gate.compute(partial(_invariants_in, snapshot, active.policy))
+        before = await self._gate.compute(_invariants_in, snapshot, active.policy)
         found += weakened(before, invariants, policy.vocabulary)
         async for part in self._turns.parts(directory_warnings(snapshot, active.policy, policy)):
             found += [warning for warning in part if warning is not None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 
@@ -62,7 +61,7 @@ class DraftEditor:
             created_at=now,
             edited_at=now,
         )
-        await self.gate.run(partial(self.drafts.create, draft))
+        await self.gate.run(self.drafts.create, draft)
         return draft
 
     async def _base(self, number: int, scope: Scope) -> tuple[int, str, ConsistencyToken]:
@@ -77,11 +76,11 @@ class DraftEditor:
 
     async def list(self, scope: Scope = PLATFORM) -> tuple[PolicyDraft, ...]:
         """All drafts of the platform or of a course without files, ordered by id."""
-        return await self.gate.run(partial(self.drafts.list, scope))
+        return await self.gate.run(self.drafts.list, scope)
 
     async def read(self, key: DraftKey) -> PolicyDraft:
         """Read a draft. Raises `NotFoundError`."""
-        return await self.gate.run(partial(self.drafts.read, key))
+        return await self.gate.run(self.drafts.read, key)
 
     async def edit(
         self, key: DraftKey, etag: int, edits: Sequence[Edit], *, rebase: bool
@@ -99,22 +98,22 @@ class DraftEditor:
         if rebase and number != draft.base_number:
             draft = await self._rebased(draft, number, files)
         course = None if key.scope == PLATFORM else Course(key.scope.id, await self.publisher.platform())
-        edited = await self.gate.compute(partial(edit_files, read_files(draft.files), edits, course))
+        edited = await self.gate.compute(edit_files, read_files(draft.files), edits, course)
         require_files(edited, field="edits")
         now = self.clock.at(read_at.committed_at)
         draft = msgspec.structs.replace(
             draft, files=files_text(edited), etag=etag + 1, edited_at=now, publication=None
         )
-        await self.gate.run(partial(self.drafts.replace, draft, etag=etag))
-        return draft, await self.gate.compute(partial(_faults_of, edited, course))
+        await self.gate.run(self.drafts.replace, draft, etag=etag)
+        return draft, await self.gate.compute(_faults_of, edited, course)
 
     async def _rebased(self, draft: PolicyDraft, number: int, onto: str) -> PolicyDraft:
         base = course_files("")
         if draft.base_number:
             base = (await self.publisher.read(draft.base_number, draft.scope)).version.files
-        sides = map(read_files, (base, draft.files, onto))
-        files = files_text(await self.gate.compute(partial(rebase_files, *sides)))
-        return msgspec.structs.replace(draft, files=files, base_number=number)
+        old, own, new = map(read_files, (base, draft.files, onto))
+        files = await self.gate.compute(rebase_files, old, own, new)
+        return msgspec.structs.replace(draft, files=files_text(files), base_number=number)
 
     async def publish(
         self, draft: PolicyDraft, origin: Authorship, require_permitted: RequirePermitted | None = None
@@ -124,7 +123,7 @@ class DraftEditor:
         published = await self._apply(draft, origin, require_permitted, validate_only=False)
         if published.changed:
             with suppress(NotFoundError, FailedPreconditionError):
-                await self.gate.run(partial(self.drafts.delete, draft.key, etag=draft.etag))
+                await self.gate.run(self.drafts.delete, draft.key, etag=draft.etag)
         return published
 
     async def delete_published(self, draft: PolicyDraft) -> bool:
@@ -133,7 +132,7 @@ class DraftEditor:
         _, files, _ = await self._base(0, draft.scope)
         is_active = files_digest(files) == files_digest(draft.files)
         if is_active:
-            await self.gate.run(partial(self.drafts.delete, draft.key, etag=draft.etag))
+            await self.gate.run(self.drafts.delete, draft.key, etag=draft.etag)
         return is_active
 
     async def schedule(self, draft: PolicyDraft, publication: Publication) -> tuple[PolicyDraft, Published]:
@@ -155,7 +154,7 @@ class DraftEditor:
 
     async def _with_publication(self, draft: PolicyDraft, publication: Publication | None) -> PolicyDraft:
         changed = msgspec.structs.replace(draft, etag=draft.etag + 1, publication=publication)
-        await self.gate.run(partial(self.drafts.replace, changed, etag=draft.etag))
+        await self.gate.run(self.drafts.replace, changed, etag=draft.etag)
         return changed
 
     async def _apply(
@@ -187,7 +186,7 @@ class DraftEditor:
     async def delete(self, key: DraftKey, etag: int) -> None:
         """Delete a draft. Raises as `Drafts.delete`."""
         await self.read_at(key, etag)
-        await self.gate.run(partial(self.drafts.delete, key, etag=etag))
+        await self.gate.run(self.drafts.delete, key, etag=etag)
 
     async def read_at(self, key: DraftKey, etag: int) -> PolicyDraft:
         """The draft, if it has this etag, and no server is publishing it."""

@@ -69,15 +69,15 @@ class Eraser:
             pass  # tried again in the background
         except AuthzError as error:
             log.warning("erasure interrupted", error=error.message)
-        return await self.gate.run(partial(self.data.certificate, pseudonym))
+        return await self.gate.run(self.data.certificate, pseudonym)
 
     async def certificates(
         self, subject: Subject | None, page: Page
     ) -> tuple[list[ErasureCertificate], Listing[Erasure]]:
         """A page of certificates, and the listing that it is of."""
-        listing = await self.gate.read(partial(self.data.erasures, subject, page))
+        listing = await self.gate.read(self.data.erasures, subject, page)
         found: list[Erasure] = [each.entity for each in listing.items]
-        certificates = [await self.gate.run(partial(self.data.certificate, each.pseudonym)) for each in found]
+        certificates = [await self.gate.run(self.data.certificate, each.pseudonym) for each in found]
         return certificates, listing
 
 
@@ -136,7 +136,7 @@ class ReplicaReporter:
                 return
             self._last_error, self._backoff_s = "", _INITIAL_BACKOFF_S
         if self._name:
-            await self._gate.run(partial(self._data.report_replica, self._name, cleared))
+            await self._gate.run(self._data.report_replica, self._name, cleared)
         self._reported, self._reported_at_s = cleared, time.monotonic()
 
     def _clear_files(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 
@@ -114,12 +113,12 @@ class Publisher:
         if the policies of courses do not pass under it; for a course as `validate_course` does. Raises
         `FailedPreconditionError` if there is no such course."""
         if scope == PLATFORM:
-            validated, proved = await self.gate.compute(partial(self._validate, files))
+            validated, proved = await self.gate.compute(self._validate, files)
             warnings = await self.warnings.of(proved.policy, proved.invariants)
             return msgspec.structs.replace(validated, warnings=warnings)
         await self.require_course(scope)
         platform = await self.read(0)
-        warnings = await self.gate.compute(partial(self._validate_in_course, platform.version, scope, files))
+        warnings = await self.gate.compute(self._validate_in_course, platform.version, scope, files)
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_REVISION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
@@ -132,7 +131,7 @@ class Publisher:
     async def platform(self) -> CompiledPolicy:
         """The active policy of the platform."""
         active = (await self.read(0)).version
-        return await self.gate.compute(partial(self.policies.compiled, active))
+        return await self.gate.compute(self.policies.compiled, active)
 
     def _validate_in_course(
         self, platform: PolicyVersion, scope: Scope, files: str
@@ -148,9 +147,9 @@ class Publisher:
         `PolicyError` if this release does not find it.
         """
         if version.scope == PLATFORM:
-            return await self.gate.compute(partial(_certificate, version))
+            return await self.gate.compute(_certificate, version)
         platform = (await self.read(0)).version
-        return await self.gate.compute(partial(_certificate, platform, version))
+        return await self.gate.compute(_certificate, platform, version)
 
     async def apply(
         self,
@@ -252,7 +251,7 @@ class Publisher:
                 )
             return active
         listing = await self.gate.run(
-            partial(self.directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
+            self.directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1)
         )
         if not listing.items:
             raise NotFoundError(
@@ -264,7 +263,7 @@ class Publisher:
 
     async def list(self, page: Page, scope: Scope = PLATFORM) -> Listing[PolicyVersion]:
         """A page of versions, ordered by number."""
-        return await self.gate.run(partial(self.directory.read, PolicyVersionFilter(scope=scope), page))
+        return await self.gate.run(self.directory.read, PolicyVersionFilter(scope=scope), page)
 
     async def active_number(self, scope: Scope = PLATFORM) -> int:
         """The number of the active version; 0 for a course without one."""
@@ -274,7 +273,7 @@ class Publisher:
     async def _find_active(self, scope: Scope) -> tuple[_Active | None, ConsistencyToken]:
         """The active version, None for a course without one, and when it was read."""
         wanted = PolicyActivationFilter(scope=scope)
-        listing = await self.gate.run(partial(self.directory.read, wanted, Page(1)))
+        listing = await self.gate.run(self.directory.read, wanted, Page(1))
         if not listing.items:
             if scope == PLATFORM:
                 raise no_policy()
@@ -296,7 +295,7 @@ class Publisher:
     async def require_course(self, scope: Scope) -> None:
         """Raise `FailedPreconditionError` if there is no such course."""
         wanted = CourseFilter(ids=(scope.id,))
-        if not (await self.gate.run(partial(self.directory.read, wanted, Page(1)))).items:
+        if not (await self.gate.run(self.directory.read, wanted, Page(1))).items:
             raise FailedPreconditionError(
                 ErrorReason.REFERENCE_NOT_FOUND,
                 f"{scope} does not exist, so it has no policy; write the course first",
@@ -310,7 +309,7 @@ class Publisher:
         assert isinstance(version, PolicyVersion)  # noqa: S101  made so; narrows the type
         if version.scope == PLATFORM:
             # This process has it compiled when it is activated.
-            await self.gate.compute(partial(self.policies.compiled, version))
+            await self.gate.compute(self.policies.compiled, version)
         try:
             report = await self._write_when_reviewed(request, validated, require_permitted)
         except (AlreadyExistsError, FailedPreconditionError) as error:

@@ -64,7 +64,7 @@ class ScheduledPublisher:
         """Publish every draft that is due and not claimed."""
         while True:
             now = self.clock.at(0)
-            draft = await self.gate.run(partial(self.drafts.claim, now, now + _CLAIM_US))
+            draft = await self.gate.run(self.drafts.claim, now, now + _CLAIM_US)
             if draft is None:
                 return
             assert draft.publication is not None  # noqa: S101  it is due; narrows the type
@@ -107,4 +107,4 @@ class ScheduledPublisher:
     async def _replace(self, draft: PolicyDraft, after: PolicyDraft) -> None:
         changed = msgspec.structs.replace(after, etag=draft.etag + 1)
         with suppress(NotFoundError, FailedPreconditionError):  # deleted with its course, or claimed again
-            await self.gate.run(partial(self.drafts.replace, changed, etag=draft.etag))
+            await self.gate.run(self.drafts.replace, changed, etag=draft.etag)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 
@@ -70,7 +69,7 @@ class ShadowControl:
             started_at=now,
             **msgspec.structs.asdict(request) | {"ends_at": ends_at},
         )
-        await self.gate.run(partial(self.shadows.start, shadow))
+        await self.gate.run(self.shadows.start, shadow)
         return ShadowReport(shadow, ShadowState.RUNNING, ShadowTally())
 
     async def _files(self, request: ShadowRequest) -> str:
@@ -80,7 +79,7 @@ class ShadowControl:
 
     async def read(self, scope: Scope = PLATFORM) -> ShadowReport | None:
         """The last shadow of a scope with its results so far; None if there is none."""
-        found = await self.gate.run(partial(self.shadows.read, scope))
+        found = await self.gate.run(self.shadows.read, scope)
         if found is None:
             return None
         shadow, tally = found
@@ -100,7 +99,7 @@ class ShadowControl:
 
     async def stop(self, scope: Scope = PLATFORM) -> ShadowReport:
         """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""
-        await self.gate.run(partial(self.shadows.stop, self.clock.at(0), scope))
+        await self.gate.run(self.shadows.stop, self.clock.at(0), scope)
         found = await self.read(scope)
         assert found is not None  # noqa: S101  it was just stopped; narrows the type
         return found

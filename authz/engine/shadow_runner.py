@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
-from functools import partial
 
 import msgspec
 import structlog
@@ -87,7 +86,7 @@ class ShadowRunner:
 
     async def _follow(self) -> None:
         now = self._clock.at(0)
-        running = await self._gate.run(partial(self._shadows.running, now))
+        running = await self._gate.run(self._shadows.running, now)
         for each in self._comparisons:
             if each.shadow not in running:
                 await self._end(each)
@@ -98,7 +97,7 @@ class ShadowRunner:
             for each in self._comparisons:
                 await self._save(each)
         if time.monotonic() >= self._deletes_at:
-            await self._gate.run(partial(self._shadows.delete_ended, now - KEPT_US))
+            await self._gate.run(self._shadows.delete_ended, now - KEPT_US)
             self._deletes_at = time.monotonic() + _DELETE_AFTER_S
 
     async def _opened(self, shadow: PolicyShadow) -> ShadowComparison | None:
@@ -106,12 +105,12 @@ class ShadowRunner:
         _, active, _ = await self._active.get(MINIMIZE_LATENCY, None)
         if active.version != str(shadow.against_number):
             return None
-        files = await self._gate.run(partial(self._shadows.files, shadow.id))
+        files = await self._gate.run(self._shadows.files, shadow.id)
         if files is None:
             return None
         try:
             candidate = await self._gate.compute(
-                partial(self._candidate, shadow.scope, read_files(files), active.policy)
+                self._candidate, shadow.scope, read_files(files), active.policy
             )
         except PolicyError as error:
             # Of a newer release than this server.
@@ -133,8 +132,7 @@ class ShadowRunner:
         if tally is None:
             return
         self._saved_at = time.monotonic()
-        add = partial(self._shadows.add, comparison.shadow.id, tally)
-        saving = asyncio.ensure_future(self._gate.run(add))
+        saving = asyncio.ensure_future(self._gate.run(self._shadows.add, comparison.shadow.id, tally))
         try:
             # Its thread continues when this task is cancelled. Counts put back then would be added twice.
             await asyncio.shield(saving)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 import structlog
@@ -107,15 +106,14 @@ class Watches(Generic[M]):
         """As `Recipients.record`. A failure is logged, and the watch continues; certificates then report too
         little."""
         try:
-            record = partial(self.recipients.record, caller, sent=sent, acknowledged=acknowledged)
-            await self.gate.run(record)
+            await self.gate.run(self.recipients.record, caller, sent=sent, acknowledged=acknowledged)
         except AuthzError as error:
             log.warning("watcher not recorded", caller=caller, cause=error.message)
 
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
         """As `Directory.read_log`, without blocking."""
-        read = partial(self.directory.read_log, after, skip, MUTATIONS_A_READ)
-        return await self.gate.read(read, max_wait_s=_MAX_WAIT_S)
+        read = self.directory.read_log
+        return await self.gate.read(read, after, skip, MUTATIONS_A_READ, max_wait_s=_MAX_WAIT_S)
 
 
 @dataclass(eq=False)

@@ -94,7 +94,7 @@ class DirectoryWriter:
 
     async def repeated(self, request: WriteRequest) -> WriteReport | None:
         """The answer of an earlier write that this one repeats; None if it repeats none."""
-        state = await self.gate.run(partial(self.directory.recall, request))
+        state = await self.gate.run(self.directory.recall, request)
         if state is None:
             return None
         return WriteReport(state, await self.gate.wait_until_replicated(state))

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import structlog
 from opentelemetry import trace
@@ -37,6 +37,7 @@ from authz.runtime.settings import OTLP
 from authz.wire.errors import code_name
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _EXPORTERS = "OTEL_TRACES_EXPORTER"
 _FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
@@ -83,9 +84,9 @@ class TracedGate(ConsistencyGate):
         with _timed(_WAIT):
             return await super().wait_until_replicated(state)
 
-    async def run(self, function: Callable[[], T]) -> T:
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _timed(_READ):
-            return await super().run(function)
+            return await super().run(function, *args, **kwargs)
 
 
 class TracedActiveChecker(ActiveChecker):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from authz.api.call import Call
 from authz.api.grpc.answers import token_message
@@ -51,7 +50,7 @@ class AuditServicer:
         """Read a page of the change log."""
         await require_of_person(call, self.rights)
         query, page_request = parse_read_changes(request)
-        page = await self.gate.read(partial(self.trail.read_changes, query, page_request))
+        page = await self.gate.read(self.trail.read_changes, query, page_request)
         if not (page.changes or page_request.token or page.next_token):
             await require_declared(self.active, query, call.consistency, call.deadline)
         return pb.ReadChangesResponse(
@@ -64,7 +63,7 @@ class AuditServicer:
         """Read a page of the decision log in the database."""
         await require_of_person(call, self.rights)
         query, page_request = parse_read_decisions(request)
-        page = await self.gate.read(partial(self.decisions.read, query, page_request))
+        page = await self.gate.read(self.decisions.read, query, page_request)
         # Calls without a decision are in the log, too: the earlier ones that asked for the same word.
         decided = any(entry.policy_version for entry in page.entries)
         if not (decided or page_request.token or page.next_token):
@@ -85,7 +84,7 @@ class AuditServicer:
             raise precondition_failed(
                 "no server has signed a checkpoint; set AUTHZ_CHECKPOINT_KEY_FILE on the servers"
             )
-        size = await self.gate.run(partial(self.proofs.size, AuditLog.CHANGES))
+        size = await self.gate.run(self.proofs.size, AuditLog.CHANGES)
         return pb.ReadCheckpointResponse(note=newest.note, signed_size=newest.size, tree_size=size)
 
     async def ReadInclusionProof(
@@ -94,8 +93,7 @@ class AuditServicer:
         """Prove that a signed tree has a leaf."""
         log = parse_audit_log(request.log)
         await self._require_reader(call, log)
-        wanted = partial(self.proofs.inclusion, log, request.number, request.tree_size)
-        proof = await self.gate.run(wanted)
+        proof = await self.gate.run(self.proofs.inclusion, log, request.number, request.tree_size)
         return pb.ReadInclusionProofResponse(
             leaf_hash=proof.leaf, hashes=proof.hashes, content=proof.content, changes=proof.changes
         )
@@ -106,8 +104,7 @@ class AuditServicer:
         """Prove that a signed tree begins another."""
         log = parse_audit_log(request.log)
         await self._require_reader(call, log)
-        wanted = partial(self.proofs.consistency, log, request.first_size, request.second_size)
-        proof = await self.gate.run(wanted)
+        proof = await self.gate.run(self.proofs.consistency, log, request.first_size, request.second_size)
         return pb.ReadConsistencyProofResponse(hashes=proof.hashes)
 
     async def _require_reader(self, call: Call, log: AuditLog) -> None:

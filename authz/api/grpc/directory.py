@@ -114,7 +114,7 @@ class DirectoryServicer:
         read = READ_CALLS_BY_REQUEST[type(request)]
         wanted, page = read.parse(request)
         await self.gate.wait_until(call.consistency, call.deadline)
-        listing = await self.gate.read(partial(self.directory.read, wanted, page))
+        listing = await self.gate.read(self.directory.read, wanted, page)
         if not (listing.items or page.token or listing.next_token):
             await require_declared(self.active, wanted, call.consistency, call.deadline)
         records = await self.turns.collect(map(entity_message, listing.items))

@@ -106,13 +106,13 @@ class PrivacyServicer:
         name = request.name
         if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
             raise malformed("name", "is not the name of a replica; `authz privacy erasures` shows them")
-        await self.gate.run(partial(self.data.forget_replica, name))
+        await self.gate.run(self.data.forget_replica, name)
         return pb.ForgetReplicaResponse()
 
     async def ForgetWatcher(self, request: pb.ForgetWatcherRequest, call: Call) -> pb.ForgetWatcherResponse:
         """Remove a watcher, which keeps nothing, from all certificates."""
         await require_of_person(call, self.rights)
-        await self.gate.run(partial(self.recipients.forget, request.caller))
+        await self.gate.run(self.recipients.forget, request.caller)
         return pb.ForgetWatcherResponse()
 
     async def ReleaseErasedSubject(

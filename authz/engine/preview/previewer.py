@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 from authz.domain.consistency import Consistency
 from authz.domain.decision_log import DecisionEntry, DecisionTable
@@ -53,7 +52,7 @@ class Previewer:
         """
         in_course, entries = None, list[DecisionEntry]()
         if scope == PLATFORM:
-            entries = await self.gate.read(partial(read_recent, self.decisions))
+            entries = await self.gate.read(read_recent, self.decisions)
             after = Checker(await self.comparer.compiled(source))
             snapshot, before, now = await self.active.get(consistency, deadline)
         else:
@@ -71,8 +70,7 @@ class Previewer:
             recent=recent_decisions(entries, changes),
             in_course=in_course,
         )
-        differ = partial(diff, before.policy, after.policy)
-        nothing = in_course is None and not await self.gate.compute(differ)
+        nothing = in_course is None and not await self.gate.compute(diff, before.policy, after.policy)
         await self._write(iter((preview.totals(),)) if nothing else preview.events(), write)
 
     async def _write(
