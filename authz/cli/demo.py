@@ -80,10 +80,6 @@ def _ask(client: Client, case: Case) -> Answer:
     )
 
 
-def _because(answer: Answer) -> str:
-    return answer.detail or answer.rule.removeprefix("p, ")
-
-
 def _row(case: Case, answer: Answer) -> tuple[str, ...]:
     asked = case.question
     question = f"{asked.subject} {asked.action} {_resource_of(case)}"
@@ -91,4 +87,5 @@ def _row(case: Case, answer: Answer) -> tuple[str, ...]:
         question += f" (in {asked.stated_course_id})"
     if asked.purpose:
         question += f" (for {asked.purpose})"
-    return question, "allowed" if answer.allowed else "denied", answer.reason, _because(answer)
+    because = answer.detail or answer.rule.removeprefix("p, ")
+    return question, "allowed" if answer.allowed else "denied", answer.reason, because

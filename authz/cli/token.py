@@ -25,7 +25,8 @@ Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token
 @on_server(app, writes=True, creates=True)
 def create(context: Context, who: Who, expires: Expires = "") -> None:
     """Create a token for service:<id>, and print it. It cannot be shown again."""
-    ends_at = future_time(expires, option="--expires") if expires else _default_end()
+    default = (int(time.time()) + _DEFAULT_LIFE_S) * US_PER_S
+    ends_at = future_time(expires, option="--expires") if expires else default
     token = context.client.create_access_token(who, ends_at=ends_at, reason=context.reason)
     if context.as_json:
         print_json({"token": token, "ends_at": ends_at})
@@ -47,7 +48,3 @@ def revoke(context: Context, token: Token) -> None:
     id_ = token_id(token) or token
     context.client.revoke_access_token(id_, reason=context.reason)
     print(f"revoked access token {id_}")
-
-
-def _default_end() -> int:
-    return (int(time.time()) + _DEFAULT_LIFE_S) * US_PER_S

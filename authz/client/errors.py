@@ -122,11 +122,7 @@ class ItemFault(msgspec.Struct, frozen=True):
 
 def fault_of(status: status_pb2.Status) -> ItemFault:
     """The fault of one question, with the reason from its `google.rpc.ErrorInfo`."""
-    return ItemFault(_reason(status), status.message)
-
-
-def _reason(status: status_pb2.Status) -> str:
-    return str(_detail(status, error_details_pb2.ErrorInfo()).reason)
+    return ItemFault(_detail(status, error_details_pb2.ErrorInfo()).reason, status.message)
 
 
 def _detail(status: status_pb2.Status, kind: MessageT) -> MessageT:

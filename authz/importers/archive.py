@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
@@ -38,7 +38,7 @@ class Archive:
         self._zip = _opened(path)
         # What macOS adds to each zip.
         names = [n for n in self._zip.namelist() if not n.startswith("__MACOSX/") and not n.endswith("/")]
-        folders = {name[: name.rfind("/") + 1] for name in names if not _is_hidden(name)}
+        folders = {name[: name.rfind("/") + 1] for name in names if not PurePath(name).name.startswith(".")}
         if len(folders) == 1:
             self._prefix = folders.pop()
         self._names = sorted(name.removeprefix(self._prefix) for name in names)
@@ -93,10 +93,6 @@ def _opened(path: Path) -> zipfile.ZipFile:
     if broken is not None:
         raise unreadable(path, f"has a damaged {quoted(broken)}; download it again")
     return opened
-
-
-def _is_hidden(name: str) -> bool:
-    return name.rpartition("/")[2].startswith(".")
 
 
 def unreadable(path: Path, problem: str) -> InvalidArgumentError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,9 +43,10 @@ def read_resources(
         parse_subject(owner, field="owner")
     given = {"type": type_name, "owner": owner}
     parsed = ParsedSource([], [], [])
+    is_json = path.suffix == ".jsonl"
+    read = _json_lines if is_json else partial(read_csv, required=("id",), others=True)
     with path.open("rb") as stream:
-        rows = _json_lines if path.suffix == ".jsonl" else _csv_rows
-        for line, record in rows(stream, path.name):
+        for line, record in read(stream, path.name):
             if not record:
                 parsed.notes.append(RowFault(path.name, line, "is an empty row; skipped"))
                 continue
@@ -52,7 +54,7 @@ def read_resources(
             if unknown:
                 raise malformed_line(
                     path.name,
-                    line if path.suffix == ".jsonl" else 1,
+                    line if is_json else 1,
                     f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)}; to ignore it, add"
                     f" `--ignore {unknown[0]}`",
                 )
@@ -61,8 +63,7 @@ def read_resources(
             except InvalidArgumentError as error:
                 parsed.faults.append(RowFault(path.name, line, error.message))
             else:
-                mutation = Mutation(Operation.TOUCH, resource)
-                parsed.mutations.append(Sourced(mutation, path.name, line))
+                parsed.mutations.append(Sourced(Mutation(Operation.TOUCH, resource), path.name, line))
     return _one_row_each(parsed)
 
 
@@ -82,10 +83,6 @@ def _one_row_each(parsed: ParsedSource) -> ParsedSource:
             text = f"{key} is on lines {lines}, which differ; keep one of them"
             parsed.faults.extend(RowFault(each.file, each.line, text) for each in (first, *others))
     return msgspec.structs.replace(parsed, mutations=kept)
-
-
-def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
-    return read_csv(stream, name, ("id",), others=True)
 
 
 def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:

@@ -127,7 +127,7 @@ def _set_cell(files: Files, cell: SetCell, lines: list[str], course: Course | No
         if each not in own
     ]
     # The rows that go are found by their text: those that are added move them.
-    texts = {lines[_line_of(clause.rule)] for clause in gone}
+    texts = {lines[int(clause.rule.source.rpartition(":")[2]) - 1] for clause in gone}
     return _joined([line for line in _added(lines, rows) if line not in texts])
 
 
@@ -180,10 +180,6 @@ def _is_of_cell(rule: Rule, cell: SetCell, course: Course | None) -> bool:
 
 def _is_in(rule: Rule, course: Course | None) -> bool:
     return rule.source.startswith(f"{_file_of(course)}:")
-
-
-def _line_of(rule: Rule) -> int:
-    return int(rule.source.rsplit(":", 1)[1]) - 1
 
 
 def _fields(line: str) -> list[str]:

@@ -31,13 +31,8 @@ def change_filter(request: pb.WatchRequest) -> ChangeFilter:
             parse_scope_message(scope, field=f"scopes[{position}]")
             for position, scope in enumerate(request.scopes)
         ),
-        kinds=frozenset(parse_kinds(request.kinds)),
+        kinds=frozenset(ENTITY_KINDS.parse(number, field="kinds") for number in request.kinds),
     )
-
-
-def parse_kinds(numbers: Iterable[int]) -> tuple[EntityKind, ...]:
-    """The kinds that a request names."""
-    return tuple(ENTITY_KINDS.parse(number, field="kinds") for number in numbers)
 
 
 def checkpoint_interval_s(request: pb.WatchRequest) -> float:
