@@ -37,7 +37,7 @@ class WatchedFile(Generic[T]):
         """
         self._path, self._parse, self._holds = Path(path), parse, holds
         self._keeps_last = keeps_last
-        self._version = self._version_now()
+        self._version = file_version(self._path)
         self._looked_at = time.monotonic()
         self._value: T | None = self._read()
 
@@ -46,7 +46,7 @@ class WatchedFile(Generic[T]):
         now = time.monotonic()
         if now - self._looked_at >= _RECHECK_S:
             self._looked_at = now
-            version = self._version_now()
+            version = file_version(self._path)
             if version != self._version:
                 self._version = version
                 self._reload()
@@ -78,12 +78,14 @@ class WatchedFile(Generic[T]):
         except InvalidArgumentError as error:
             raise _unusable(self._path, error.message) from None
 
-    def _version_now(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116  of what a link of Kubernetes points to
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+
+def file_version(path: str | Path) -> tuple[int, int, int] | None:
+    """What changes with the content of a file, behind any link; None if it is not there."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  takes both
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _unusable(path: Path, problem: str) -> InvalidArgumentError:

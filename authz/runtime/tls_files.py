@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
+from authz.access.watched_file import file_version
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.settings import Settings, invalid_setting
 from authz.telemetry.metrics import RELOAD_FAILURES
@@ -79,14 +79,5 @@ class CertificateFiles:
             client_ca=Path(self._client_ca).read_bytes() if self._client_ca else None,
         )
 
-    def _versions(self) -> tuple[tuple[int, int] | None, ...]:
-        """Values that change with the content of the files; None for a file that is not there."""
-        return tuple(map(_version, filter(None, (self._chain, self._key, self._client_ca))))
-
-
-def _version(file: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(file)  # noqa: PTH116  of what a link of Kubernetes points to
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
+    def _versions(self) -> list[tuple[int, int, int] | None]:
+        return [*map(file_version, filter(None, (self._chain, self._key, self._client_ca)))]
