@@ -131,7 +131,7 @@ class AsyncPrivacyClient:
 
     async def restrict(self, subject: str | Subject, *, reason: str) -> WriteToken:
         """Take all access from a subject, and keep its data, until the restriction is lifted. Returns the
-        token of the state. Warns (`NotReplicatedWarning`) as `write`."""
+        token of the state. Logs a warning as `write` does."""
         request = message_of(privacy_pb2.RestrictSubjectRequest, subject=sent_subject(subject), reason=reason)
         response = await self._calls.call(self._stub.RestrictSubject, request)
         warn_unless_replicated(response.replicated)
