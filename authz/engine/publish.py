@@ -174,44 +174,22 @@ class Publisher:
         while True:
             await self._active_as_expected(scope, expected)  # before the proof, which may take seconds
             try:
-                return await self._apply(
-                    files=files,
-                    origin=origin,
-                    scope=scope,
-                    expected=expected,
-                    validate_only=validate_only,
-                    draft=draft,
-                    require_permitted=require_permitted,
-                )
+                validated = await self.validate(files, scope)
+                before, read_at = await self._active_as_expected(scope, expected)
+                changed = before is None or files_digest(files) != before.version.digest
+                if validate_only or not changed:
+                    kept = None if before is None else before.version
+                    # What another call has just activated is in effect here only once the replica has it.
+                    replicated = validate_only or await self.gate.wait_until_replicated(read_at)
+                    return Published(kept, changed, read_at, validated.tests, validated.warnings, replicated)
+                now = self.clock.at(read_at.committed_at)
+                number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
+                request = publication(number + 1, files, origin, now, activated_at, scope=scope, draft=draft)
+                return await self._publish(request, validated, require_permitted)
             except ConflictError:
                 lost += 1
                 if lost > _MAX_LOST_RACES:
                     raise
-
-    async def _apply(
-        self,
-        *,
-        files: str,
-        origin: Authorship,
-        scope: Scope,
-        expected: int | None,
-        validate_only: bool,
-        draft: PolicyDraft | None,
-        require_permitted: RequirePermitted | None,
-    ) -> Published:
-        validated = await self.validate(files, scope)
-        before, read_at = await self._active_as_expected(scope, expected)
-        changed = before is None or files_digest(files) != before.version.digest
-        if validate_only or not changed:
-            kept = None if before is None else before.version
-            # What another call has just activated is in effect here only once the replica has it.
-            replicated = validate_only or await self.gate.wait_until_replicated(read_at)
-            return Published(kept, changed, read_at, validated.tests, validated.warnings, replicated)
-        now = self.clock.at(read_at.committed_at)
-        number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
-        request = publication(number + 1, files, origin, now, activated_at, scope=scope)
-        request = msgspec.structs.replace(request, draft=draft)
-        return await self._publish(request, validated, require_permitted)
 
     async def roll_back(
         self,
@@ -373,9 +351,10 @@ def publication(
     activated_at: int = 0,
     *,
     scope: Scope = PLATFORM,
+    draft: PolicyDraft | None = None,
 ) -> WriteRequest:
     """The write that makes a version and activates it, if `activated_at` is the revision of the last
-    activation; 0 for the first one."""
+    activation; 0 for the first one. With `draft`, only if that was not deleted meanwhile."""
     digest = files_digest(files)
     version = PolicyVersion(
         scope=scope,
@@ -393,4 +372,5 @@ def publication(
         mutations=(Mutation(Operation.CREATE, version), Mutation(Operation.TOUCH, activation)),
         preconditions=(Precondition(PolicyActivationKey(scope), expectation, activated_at),),
         origin=origin,
+        draft=draft,
     )
