@@ -101,9 +101,9 @@ def read_trees(
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
-    purge, leaf_maker, records = _last_purge(connection), LeafMaker(connection), _ReplayedRecords()
-    tree, through, erased = RecomputedTree("revision {}", sizes), purge.through or 0, 0
-    incomplete: list[int] = []
+    logged, purge = _last_purge(connection)
+    leaf_maker, records, through = LeafMaker(connection), _ReplayedRecords(), purge.through or 0
+    tree, erased, incomplete = RecomputedTree("revision {}", sizes), 0, list[int]()
     for revision, leaf, content in _revisions_with_leaves(connection):
         for row in () if content is None else content[1]:
             records.apply(revision, row["mutation"])
@@ -123,7 +123,7 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
     for revision in incomplete if records.are_comparable else ():
         if revision > records.last_erasure:
             tree.report(f"revision {revision} has lost a text, and nobody was erased since")
-    for fault in _missing_changes(connection, purge):
+    for fault in _missing_changes(connection, logged, purge):
         tree.report(fault)
     for fault in records.differences(connection) if records.are_comparable else ():
         tree.report(fault)
@@ -248,10 +248,10 @@ def _hash(record: Entity | Key) -> bytes:
     return blake2b(_encode(record), digest_size=_HASH_BYTES).digest()
 
 
-def _last_purge(connection: Connection) -> RetentionRule:
-    """The rule of the change log as the log last has it: not as its table says, which nothing attests."""
-    found = _last_logged(connection)
-    return default_rule(RetainedData.CHANGES) if found is None else found[1]
+def _last_purge(connection: Connection) -> tuple[Any, RetentionRule]:
+    """The rule of the change log, and the revision that set it, as the log last has them: not as the table of
+    the rules says, which nothing attests."""
+    return next(_logged(connection, RetainedData.CHANGES), (None, default_rule(RetainedData.CHANGES)))
 
 
 def _decisions_purged_before(connection: Connection) -> Instant:
@@ -265,10 +265,6 @@ def _decisions_purged_before(connection: Connection) -> Instant:
         before = max(before, min(allowed, max(rule.complete_since or 0, in_steps)))
     # The clock of the database, by which a purge goes, may be ahead of that of the log.
     return before + PURGE_INTERVAL_US if before else 0
-
-
-def _last_logged(connection: Connection) -> tuple[Any, RetentionRule] | None:
-    return next(_logged(connection, RetainedData.CHANGES), None)
 
 
 def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, RetentionRule]]:
@@ -286,20 +282,20 @@ def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, R
                 yield row, rule
 
 
-def _missing_changes(connection: Connection, purge: RetentionRule) -> Iterator[str]:
-    """The faults of a purge: it went too far, or changes that it had to keep are gone.
+def _missing_changes(connection: Connection, logged: Any, purge: RetentionRule) -> Iterator[str]:
+    """The faults of a purge, as a revision has `logged` it: it went too far, or changes that it had to keep
+    are gone.
 
     Before the cut, the log has the last change of each record. A deletion of such a change cannot pass for
     retention: a later change names the revision that changed the record before, and a record that was not
     changed since is compared with the log.
     """
-    found = _last_logged(connection)
     through = purge.through
-    if found is None or through is None:
+    if through is None:
         return
     least_us = LIMITS[RetainedData.CHANGES].min_days * DAY_US
-    if purge.complete_since is None or found[0].committed_at - purge.complete_since < least_us:
-        yield f"the purge in revision {found[0].revision} went further than any retention period allows"
+    if purge.complete_since is None or logged.committed_at - purge.complete_since < least_us:
+        yield f"the purge in revision {logged.revision} went further than any retention period allows"
     expected, cut = _expected(connection, through), format_instant(purge.complete_since or 0)
     while effects := [*islice(expected, _EFFECTS_AT_ONCE)]:
         for revision, key in sorted(set(effects) - _there(connection, effects), key=str):
