@@ -22,11 +22,11 @@ def _compiled(files: tuple[tuple[str, str], ...]) -> CompiledPolicy:
     return _compile(dict(files))
 
 
-def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
+def compile_files(files: Mapping[str, str], *, is_published: bool = False) -> CompiledPolicy:
     """As `authz.policy.load.compile_files`, which reads two of the files, and of all others the name."""
     texts = {name: files[name] if name in (load.MODEL_FILE, load.POLICY_FILE) else "" for name in files}
-    if sum(map(len, texts.values())) > _MAX_CHARACTERS:
-        return _compile(files)
+    if is_published or sum(map(len, texts.values())) > _MAX_CHARACTERS:
+        return _compile(files, is_published=is_published)
     return _compiled(tuple(texts.items()))
 
 

@@ -83,22 +83,13 @@ def load_policy(directory: Path) -> CompiledPolicy:
     return compile_files(read_folder(directory))
 
 
-def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
+def compile_files(files: Mapping[str, str], *, is_published: bool = False) -> CompiledPolicy:
     """Validate and compile `model.conf` and `default.csv` of some files, by name.
 
     Raises `PolicyError` with every fault, also for another CSV file, which nothing would read. The version
-    is a digest of both files.
+    is a digest of both files. If it `is_published`, its size, and that Casbin reads it alike, was validated
+    then, and all calls wait while a worker compiles the version that has just become active.
     """
-    return _compiled(files, is_published=False)
-
-
-def compile_published(files: Mapping[str, str]) -> CompiledPolicy:
-    """As `compile_files`, of a published version: its size, and that Casbin reads it alike, was validated
-    then, and all calls wait while a worker compiles the version that has just become active."""
-    return _compiled(files, is_published=True)
-
-
-def _compiled(files: Mapping[str, str], *, is_published: bool) -> CompiledPolicy:
     faults = Faults()
     model_text, text = files.get(MODEL_FILE), files.get(POLICY_FILE)
     for name in (MODEL_FILE, POLICY_FILE):

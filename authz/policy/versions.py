@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -16,10 +17,11 @@ from authz.policy.cases import CaseFile, read_tests
 from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
-from authz.policy.load import compile_files, compile_published
+from authz.policy.load import compile_files
 from authz.policy.prove import Breach, Proof, prove
 
 T = TypeVar("T")
+_compile_published = partial(compile_files, is_published=True)
 
 
 class ProvedPolicy(msgspec.Struct, frozen=True):
@@ -95,7 +97,7 @@ def _fault_of(breach: Breach) -> PolicyFault:
 
 
 def compile_version(
-    version: PolicyVersion, compile_: Callable[[dict[str, str]], CompiledPolicy] = compile_published
+    version: PolicyVersion, compile_: Callable[[dict[str, str]], CompiledPolicy] = _compile_published
 ) -> CompiledPolicy:
     """Compile the files of a version. Raises `UnusablePolicyError` if this release cannot read it."""
     if version.format != FORMAT:

@@ -13,14 +13,7 @@ from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, course_scope, session_scope
 from authz.policy.compile import Clause, CompiledPolicy, CompiledRules
 from authz.policy.condition import Condition
-from authz.policy.load import (
-    MODEL_FILE,
-    POLICY_FILE,
-    compile_files,
-    compile_published,
-    load_policy,
-    policy_directory,
-)
+from authz.policy.load import MODEL_FILE, POLICY_FILE, compile_files, load_policy, policy_directory
 from tests.facts import BITS, bits
 from tests.policies import SHIPPED, with_rows
 from tests.policy.reference import decide
@@ -186,14 +179,14 @@ def test_the_rules_are_kept_as_written_with_where_they_stand(name: str) -> None:
 
 
 def test_a_published_version_is_compiled_as_when_it_was_validated() -> None:
-    published, validated = compile_published(SHIPPED), compile_files(SHIPPED)
+    published, validated = compile_files(SHIPPED, is_published=True), compile_files(SHIPPED)
     assert (published.version, published.rules, published.locks) == (
         validated.version,
         validated.rules,
         validated.locks,
     )
     with pytest.raises(PolicyError, match="unknown role `nobody`"):
-        compile_published(with_rows("p, nobody, *, notebook, read, , allow"))
+        compile_files(with_rows("p, nobody, *, notebook, read, , allow"), is_published=True)
 
 
 CONDITIONS = [Condition(required, other & ~required) for required in range(4) for other in range(4)]
