@@ -97,7 +97,7 @@ class _Head(NamedTuple):
 def _head(file: Path, public_key: str, log: AuditLog) -> _Head:
     from authz.audit.notes import NoteVerifier
 
-    signed = NoteVerifier(public_key).open(file.read_text(), field=str(file))
+    signed = NoteVerifier(public_key).open(file.read_text("utf-8", "replace"), field=str(file))
     if log is AuditLog.CHANGES:
         return _Head(signed.size, signed.root)
     return _Head(signed.decisions_size, signed.decisions_root)

@@ -55,7 +55,7 @@ def checkpoint(
     """
     from authz.audit.notes import Checkpoint, NoteSigner
 
-    signer = NoteSigner.parse(key.read_text(), field=str(key))
+    signer = NoteSigner.parse(key.read_text("utf-8", "replace"), field=str(key))
     tree, decisions = _trees(given, [])
     faults = (*tree.faults, *decisions.faults)
     if faults:
@@ -84,9 +84,8 @@ def verify(
     from authz.audit.notes import NoteVerifier
 
     verifier = NoteVerifier(public_key)
-    signed = [
-        opened for each in checkpoints for opened in verifier.open_all(each.read_text(), field=str(each))
-    ]
+    texts = {str(each): each.read_text("utf-8", "replace") for each in checkpoints}
+    signed = [each for name, text in texts.items() for each in verifier.open_all(text, field=name)]
     tree, decisions = _trees(given, signed)
     sizes = [(each.size, each.root) for each in signed]
     decision_sizes = [(each.decisions_size, each.decisions_root) for each in signed]

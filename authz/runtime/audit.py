@@ -85,15 +85,12 @@ def _otlp_sink() -> DecisionSink:
 def open_checkpoints(
     settings: Settings, store: Store, clock: Callable[[], Instant]
 ) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
-    """The background task that signs checkpoints; none without a key.
-
-    Raises `InvalidArgumentError` for a file that has no key.
-    """
-    file = settings.checkpoint_key_file
-    if not file:
+    """The background task that signs checkpoints; none without a key. Raises as `open_signer`."""
+    signer = open_signer(settings)
+    if signer is None:
         return ()
     publisher = CheckpointPublisher(
-        NoteSigner.parse(Path(file).read_text(encoding="utf-8"), field=file),
+        signer,
         store.proofs,
         store.checkpoints,
         checkpoint_destinations(settings),
@@ -101,6 +98,12 @@ def open_checkpoints(
         interval_us=round(settings.checkpoint_interval_s * US_PER_S),
     )
     return (partial(_publish_forever, publisher),)
+
+
+def open_signer(settings: Settings) -> NoteSigner | None:
+    """What signs checkpoints; None without a file. Raises `InvalidArgumentError` for one that has no key."""
+    file = settings.checkpoint_key_file
+    return NoteSigner.parse(Path(file).read_text("utf-8", "replace"), field=file) if file else None
 
 
 def checkpoint_destinations(settings: Settings) -> list[destinations.Destination]:

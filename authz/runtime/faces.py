@@ -33,14 +33,16 @@ class GrpcFace(Face):
     """grpc.aio in this process."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises `InvalidArgumentError` for a certificate that cannot be used."""
         self._settings = settings
+        self._credentials = _credentials(settings) if settings.tls_key_file else None
         self._address = settings.address
         self._lock: BinaryIO | None = None
         self.server = grpc.aio.server(options=_channel_options(settings))
 
     async def start(self) -> str:
         self._lock = lock_socket(self._settings.address)
-        self._address = _listen(self.server, self._settings)
+        self._address = _listen(self.server, self._settings, self._credentials)
         await self.server.start()
         return self._address
 
@@ -69,13 +71,12 @@ class AsgiFace(Face):
         """As `Face.stop`: the process ends next, and with it the lock."""
 
 
-def _listen(server: grpc.aio.Server, settings: Settings) -> str:
+def _listen(server: grpc.aio.Server, settings: Settings, credentials: grpc.ServerCredentials | None) -> str:
     """Bind the address of the settings; return it with the port that was bound.
 
     Raises `InvalidArgumentError` that names the setting.
     """
     address = settings.address
-    credentials = _credentials(settings) if settings.tls_key_file else None
     try:
         if credentials is not None:
             port = server.add_secure_port(address, credentials)

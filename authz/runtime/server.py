@@ -22,7 +22,7 @@ from authz.engine.policies import CompiledPolicies
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
 from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api, open_limiter
-from authz.runtime.audit import open_checkpoints, open_decision_log
+from authz.runtime.audit import open_checkpoints, open_decision_log, open_signer
 from authz.runtime.authentication import open_authentication, warn_if_unauthenticated
 from authz.runtime.compose import (
     open_follower,
@@ -136,7 +136,10 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys, parts = self._settings, TokenKeys(), self._parts
-        open_limiter(settings)  # a file with a mistake ends the start before anything is made
+        # A file with a mistake ends the start before anything is made.
+        open_limiter(settings)
+        open_signer(settings)
+        face = self._face or GrpcFace(settings)
         self._tracing = wanted_tracing(settings)
         if self._tracing is not None:
             parts.push_async_callback(_close_traces, self._tracing)
@@ -161,13 +164,12 @@ class Server:
         parts.push_async_callback(_close_within_grace, self._of_database, store)
         if settings.follow:
             await self._follow(store, prepared=prepared)
-        await self._serve(store, view, keys, authenticators)
+        await self._serve(face, store, keys, authenticators)
 
     async def _serve(
-        self, store: Store, view: ReplicaView, keys: TokenKeys, authenticators: Sequence[Authenticator]
+        self, face: Face, store: Store, keys: TokenKeys, authenticators: Sequence[Authenticator]
     ) -> None:
-        settings, parts = self._settings, self._of_database
-        face = self._face or GrpcFace(settings)
+        settings, parts, view = self._settings, self._of_database, self.view
         pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         computing_pool = ThreadPoolExecutor(1, thread_name_prefix="compute")
         for each in (pool, computing_pool):

@@ -19,6 +19,7 @@ import structlog
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.engine.clock import DecisionClock
 from authz.runtime.api import open_limiter
+from authz.runtime.audit import open_signer
 from authz.runtime.authentication import require_authentication
 from authz.runtime.bind import reserve
 from authz.runtime.child import FAILED_START, PROCESSES, Child, SupervisorPipe, run_child, start_forkserver
@@ -154,6 +155,7 @@ async def supervise(settings: Settings) -> None:
     require_authentication(settings)
     # A file with a mistake ends the start before anything is made.
     open_limiter(settings)
+    open_signer(settings)
     if settings.tls_key_file:
         CertificateFiles(settings).load()
     with multiprocess_counts(wanted=bool(settings.metrics_address)) as counts_folder:

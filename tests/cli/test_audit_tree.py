@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Text, delete, func, insert, literal_column, select, update
 
+from authz.audit.notes import NoteSigner
 from authz.domain.entities import Account, AccountStatus, Course, Membership
 from authz.domain.erasures import ErasureRequest
 from authz.domain.ids import course_scope
@@ -191,6 +192,30 @@ def test_texts_that_an_erasure_emptied_change_no_leaf_and_are_counted(untouched:
     found = untouched.verify("six")
     assert found.returncode == 1
     assert f"revision {newest} has lost a text, and nobody was erased since" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("checkpoint", "--key", "{file}", "--database", "{url}"), "make one with `authz audit keygen`"),
+        (("verify", "{file}", "--public-key", "{public}", "--database", "{url}"), "is not signed by"),
+        (
+            ("prove-inclusion", "1", "{file}", "--public-key", "{public}", "--database", "{url}"),
+            "is not signed",
+        ),
+    ],
+    ids=["checkpoint", "verify", "prove-inclusion"],
+)
+def test_a_file_that_is_no_text_is_refused_by_name(
+    sqlite_url: str, tmp_path: Path, command: tuple[str, ...], says: str
+) -> None:
+    file = tmp_path / "binary"
+    file.write_bytes(b"\xff\x00")
+    public = NoteSigner.generate("example.org/authz").public_key()
+    refused = run("audit", *(each.format(file=file, public=public, url=sqlite_url) for each in command))
+    assert refused.returncode == 2
+    assert str(file) in refused.stderr
+    assert says in refused.stderr
 
 
 def test_records_that_an_erasure_keeps_from_being_compared_are_no_success(untouched: History) -> None:

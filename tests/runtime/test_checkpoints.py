@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from authz.runtime.settings import load_settings
 from authz.store import tables
 from authz.store.database.engine import open_engine, write_transaction
 from tests.cli.commands import run
-from tests.service import in_process
 from tests.serving import served
 from tests.waiting import until
 
@@ -61,15 +61,18 @@ def test_a_server_that_signs_nothing_says_what_to_set(sqlite_url: str) -> None:
         client.audit.checkpoint()
 
 
-@in_process
-def test_a_start_without_a_key_that_signs_is_refused_by_name(sqlite_url: str, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("no key")
-    given = {"checkpoint_key_file": str(tmp_path / "key")}
-    with (
-        pytest.raises(InvalidArgumentError, match="make one with `authz audit keygen`"),
-        served(sqlite_url, **given),
-    ):
-        pass
+@pytest.mark.parametrize("content", [b"no key", b"\xff"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_start_without_a_key_that_signs_is_refused_by_name_before_a_database_is_made(
+    empty_sqlite_url: str, tmp_path: Path, workers: str, content: bytes
+) -> None:
+    (tmp_path / "key").write_bytes(content)
+    serve = ("serve", "--workers", workers, "--address", "127.0.0.1:0", "--database", empty_sqlite_url)
+    ended = run(*serve, AUTHZ_CHECKPOINT_KEY_FILE=str(tmp_path / "key"))
+    assert ended.returncode == 2
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert "make one with `authz audit keygen`" in line["error"]
+    assert [each.name for each in tmp_path.iterdir()] == ["key"]
 
 
 @pytest.mark.parametrize(

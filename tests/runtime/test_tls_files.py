@@ -15,7 +15,7 @@ from tests.cli.commands import run
 from tests.forkserver import TRANSPORT, Process
 from tests.runtime.test_mutual_tls import certify
 from tests.runtime.test_supervise import children
-from tests.serving import serving
+from tests.serving import both_transports, serving
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
 SAN = ("-addext", "subjectAltName=DNS:localhost")
@@ -66,6 +66,7 @@ def test_a_renewed_certificate_is_taken_up_and_a_bad_one_is_not(sqlite_url: str,
             assert not client.check("user:maya", "read", "course:c1").allowed
 
 
+@both_transports
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_key_of_another_certificate_ends_the_start(sqlite_url: str, tmp_path: Path, workers: str) -> None:
     files = certify(tmp_path, "localhost", *SAN)[0], certify(tmp_path, "other", *SAN)[1]
