@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from authz.policy.cases import TESTS_FOLDER
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory, read_folder
+from authz.policy.compile import CompiledPolicy
+from authz.policy.load import (
+    MODEL_FILE,
+    POLICY_FILE,
+    compile_files,
+    load_policy,
+    policy_directory,
+    read_folder,
+)
 
 SHIPPED = read_folder(policy_directory())
 POLICY = load_policy(policy_directory())
@@ -16,6 +24,11 @@ def with_rows(*rows: str) -> dict[str, str]:
     """The files of the shipped policy with more rows, and without its tests, which would speak of them."""
     files = {name: text for name, text in SHIPPED.items() if not name.startswith(f"{TESTS_FOLDER}/")}
     return files | {POLICY_FILE: SHIPPED[POLICY_FILE] + "".join(f"{row}\n" for row in rows)}
+
+
+def compiled(rows: str) -> CompiledPolicy:
+    """A policy of these rows, with the shipped model."""
+    return compile_files({MODEL_FILE: SHIPPED[MODEL_FILE], POLICY_FILE: rows})
 
 
 def written(folder: Path, rows: str) -> Path:

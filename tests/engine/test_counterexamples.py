@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from authz.domain.decisions import Reason
@@ -13,15 +11,14 @@ from authz.engine.check import Checker
 from authz.policy.cases import case_file_of, read_case_file, render
 from authz.policy.counterexample import Counterexample, counterexample
 from authz.policy.invariants import Gaining, read_invariants
-from authz.policy.load import load_policy
 from authz.policy.prove import Breach, prove
 from tests.engine.campus import Campus
 from tests.policies import SHIPPED
-from tests.policy.leaks import LEAKS, REFUSED, Leak, written
+from tests.policy.leaks import LEAKS, REFUSED, Leak, leaking
 
 
-def breaches_of(folder: Path, leak: Leak) -> tuple[Checker, list[tuple[Breach, Counterexample]]]:
-    policy = load_policy(written(folder, leak))
+def breaches_of(leak: Leak) -> tuple[Checker, list[tuple[Breach, Counterexample]]]:
+    policy = leaking(leak)
     proof = prove(policy, read_invariants(SHIPPED, policy.vocabulary))
     assert (proof.certificate is None) is bool(proof.breaches)
     found = [(breach, counterexample(breach, policy.vocabulary)) for breach in proof.breaches]
@@ -29,9 +26,9 @@ def breaches_of(folder: Path, leak: Leak) -> tuple[Checker, list[tuple[Breach, C
 
 
 @pytest.mark.parametrize("name", LEAKS)
-def test_a_leak_is_found_with_a_campus_on_which_check_goes_wrong(name: str, tmp_path: Path) -> None:
+def test_a_leak_is_found_with_a_campus_on_which_check_goes_wrong(name: str) -> None:
     leak = LEAKS[name]
-    checker, found = breaches_of(tmp_path, leak)
+    checker, found = breaches_of(leak)
     assert {breach.obligation.invariant.name for breach, _ in found} == set(leak.broken)
     for breach, example in found:
         trace = Trace()
@@ -48,10 +45,8 @@ def test_a_leak_is_found_with_a_campus_on_which_check_goes_wrong(name: str, tmp_
 
 
 @pytest.mark.parametrize("name", LEAKS)
-def test_a_counterexample_is_a_test_file_that_fails_until_the_leak_is_mended(
-    name: str, tmp_path: Path
-) -> None:
-    checker, found = breaches_of(tmp_path, LEAKS[name])
+def test_a_counterexample_is_a_test_file_that_fails_until_the_leak_is_mended(name: str) -> None:
+    checker, found = breaches_of(LEAKS[name])
     vocabulary = checker.policy.vocabulary
     for _, example in found:
         text = render(case_file_of("says", example))
@@ -65,7 +60,7 @@ def test_a_counterexample_is_a_test_file_that_fails_until_the_leak_is_mended(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_leak_that_no_policy_can_have_is_refused_when_it_is_loaded(name: str, tmp_path: Path) -> None:
+def test_a_leak_that_no_policy_can_have_is_refused_when_it_is_loaded(name: str) -> None:
     rows, message = REFUSED[name]
     with pytest.raises(PolicyError, match=message):
-        load_policy(written(tmp_path, Leak(rows, ())))
+        leaking(Leak(rows, ()))

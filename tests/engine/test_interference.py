@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import msgspec
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
@@ -16,10 +13,9 @@ from authz.domain.facts import FACTS_BY_NAME, PURPOSE_AI_RESPONSE
 from authz.domain.ids import PLATFORM, ScopeKind, course_scope, session_scope
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import CHECKERS, COURSES, NOW, TYPES, campuses, own_scopes, questions
-from tests.policies import POLICY
+from tests.policies import POLICY, compiled
 from tests.properties import examples
 
 DECLARATIONS = [
@@ -29,7 +25,6 @@ DECLARATIONS = [
     ),
     *(f"type, {t.name}, {'|'.join(t.actions)}" for t in POLICY.vocabulary.types.values()),
 ]
-MODEL = Path(__file__).parents[2] / "policies" / MODEL_FILE
 ROLE_NAMES = sorted(POLICY.vocabulary.roles)
 
 
@@ -55,15 +50,11 @@ def policies(draw: st.DrawFn) -> CompiledPolicy:
     if draw(st.booleans()):
         fact = draw(st.sampled_from(["", *FACTS_BY_NAME]))
         lines.append(f"p, *, *, *, *, {fact}, allow")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / MODEL_FILE).write_bytes(MODEL.read_bytes())
-        (folder / POLICY_FILE).write_text("\n".join([*DECLARATIONS, *lines]) + "\n")
-        try:
-            return load_policy(folder)
-        except PolicyError:
-            assume(False)
-            raise
+    try:
+        return compiled("\n".join([*DECLARATIONS, *lines]) + "\n")
+    except PolicyError:
+        assume(False)
+        raise
 
 
 @st.composite

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from authz.domain.decisions import Decision, Question, Reason
 from authz.domain.entities import Course, CourseState, Membership, Resource, Share, ShareLevel, Visibility
 from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.trace import Trace
 from authz.engine.check import Checker
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import POLICY_FILE
 from tests.engine.campus import Campus
+from tests.policies import SHIPPED, compiled
 from tests.store.directory import user
 
 NOW = 1_000
@@ -49,22 +48,17 @@ CAMPUS = Campus(
 )
 
 
-def checker(folder: Path, row: str) -> Checker:
+def checker(row: str) -> Checker:
     """The default policy with one row more."""
-    default = policy_directory()
-    (folder / MODEL_FILE).write_bytes((default / MODEL_FILE).read_bytes())
-    (folder / POLICY_FILE).write_text((default / POLICY_FILE).read_text() + row + "\n")
-    return Checker(load_policy(folder))
+    return Checker(compiled(f"{SHIPPED[POLICY_FILE]}{row}\n"))
 
 
 def read(checker: Checker, name: str, now: int = NOW, trace: Trace | None = None) -> Decision:
     return checker.check(CAMPUS, Question(MAYA, "read", ResourceRef("notebook", name)), now, trace)
 
 
-def test_students_of_one_course_read_their_own_notebooks_and_what_is_shared_with_them(
-    tmp_path: Path,
-) -> None:
-    deciding = checker(tmp_path, "p, student, course:private, notebook, read, !own & !shared_view, deny")
+def test_students_of_one_course_read_their_own_notebooks_and_what_is_shared_with_them() -> None:
+    deciding = checker("p, student, course:private, notebook, read, !own & !shared_view, deny")
     reasons = {name: read(deciding, f"private-{name}").reason for name in NOTEBOOKS}
     assert reasons == {
         "mine": Reason.ROLE_GRANT,
@@ -75,15 +69,15 @@ def test_students_of_one_course_read_their_own_notebooks_and_what_is_shared_with
     assert all(read(deciding, f"open-{name}").allowed for name in NOTEBOOKS)
 
 
-def test_an_answer_is_valid_until_a_negated_fact_changes(tmp_path: Path) -> None:
-    deciding = checker(tmp_path, "p, student, course:private, notebook, read, !published, deny")
+def test_an_answer_is_valid_until_a_negated_fact_changes() -> None:
+    deciding = checker("p, student, course:private, notebook, read, !published, deny")
     answers = [read(deciding, "timed", now) for now in (NOW, NOW + 10, NOW + 20)]
     assert [answer.allowed for answer in answers] == [False, True, False]
     assert [answer.valid_until for answer in answers] == [NOW + 10, NOW + 20, None]
 
 
-def test_a_trace_tells_which_negated_fact_holds(tmp_path: Path) -> None:
-    deciding = checker(tmp_path, "p, student, course:private, notebook, read, !own & !shared_view, deny")
+def test_a_trace_tells_which_negated_fact_holds() -> None:
+    deciding = checker("p, student, course:private, notebook, read, !own & !shared_view, deny")
     for name, unmet in (("private-noors", ()), ("private-given", ("shared_view",))):
         trace = Trace()
         read(deciding, name, trace=trace)

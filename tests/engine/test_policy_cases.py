@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from authz.domain.errors import PolicyError
 from authz.engine.policy_cases import Report, run_case_files
 from authz.policy.cases import CaseFile, fault_of_case, read_case_file, read_tests
 from authz.policy.compile import CompiledPolicy
-from authz.policy.load import POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import POLICY_FILE, policy_directory
 from authz.replica.temporary import temporary_snapshot
 from tests.policies import POLICY, SHIPPED
-from tests.policy.leaks import LEAKS, Leak, written
+from tests.policy.leaks import LEAKS, Leak, leaking
 
 TEXT = (policy_directory() / POLICY_FILE).read_text()
 FILE = """\
@@ -145,15 +143,15 @@ def test_the_shipped_tests_pass_and_ask_for_every_role_that_has_rules() -> None:
 @pytest.mark.parametrize(
     "name", ["a role wildcard", "a missing `published`", "a message that a teacher corrects"]
 )
-def test_the_shipped_tests_find_a_leak(name: str, tmp_path: Path) -> None:
-    leaking = load_policy(written(tmp_path, LEAKS[name]))
-    files = read_tests(SHIPPED, leaking.vocabulary)
-    assert run_case_files(leaking, files, temporary_snapshot).failed
+def test_the_shipped_tests_find_a_leak(name: str) -> None:
+    found = leaking(LEAKS[name])
+    files = read_tests(SHIPPED, found.vocabulary)
+    assert run_case_files(found, files, temporary_snapshot).failed
 
 
-def test_the_shipped_tests_find_an_access_that_is_lost(tmp_path: Path) -> None:
+def test_the_shipped_tests_find_an_access_that_is_lost() -> None:
     row = "p, student, *, notebook, create, , allow"
-    lost = load_policy(written(tmp_path, Leak("", (), (row, "# gone"))))
+    lost = leaking(Leak("", (), (row, "# gone")))
     files = read_tests(SHIPPED, lost.vocabulary)
     assert [outcome.case for outcome in run_case_files(lost, files, temporary_snapshot).failed] == [
         "a student creates a notebook"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
-from authz.policy.load import MODEL_FILE, POLICY_FILE, policy_directory
+from authz.policy.compile import CompiledPolicy
+from authz.policy.load import POLICY_FILE, policy_directory
+from tests.policies import compiled
 
 DEFAULT = (policy_directory() / POLICY_FILE).read_text()
 
@@ -110,12 +111,10 @@ REFUSED = {
 """Leaks that no policy can have: it is refused when it is loaded."""
 
 
-def written(folder: Path, leak: Leak) -> Path:
-    """A policy folder with the leak."""
+def leaking(leak: Leak) -> CompiledPolicy:
+    """The shipped policy with the leak."""
     text = DEFAULT
     if leak.replaced is not None:
         assert leak.replaced[0] + "\n" in text
         text = text.replace(leak.replaced[0] + "\n", leak.replaced[1] + "\n")
-    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
-    (folder / POLICY_FILE).write_text(f"{text}{leak.rows}\n")
-    return folder
+    return compiled(f"{text}{leak.rows}\n")

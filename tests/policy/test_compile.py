@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,9 @@ from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, course_scope, session_scope
 from authz.policy.compile import Clause, CompiledPolicy, CompiledRules
 from authz.policy.condition import Condition
-from authz.policy.load import MODEL_FILE, POLICY_FILE, compile_files, load_policy, policy_directory
+from authz.policy.load import POLICY_FILE, compile_files, load_policy, policy_directory
 from tests.facts import BITS, bits
-from tests.policies import SHIPPED, with_rows
+from tests.policies import SHIPPED, compiled, with_rows
 from tests.policy.reference import decide
 
 HERE = course_scope("here")
@@ -29,20 +28,17 @@ g, owner, teacher
 """
 
 
-def policy_of(folder: Path, rules: str) -> CompiledPolicy:
+def policy_of(rules: str) -> CompiledPolicy:
     """A policy of the declarations above, six lines, and these rules from line 7 on."""
-    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
-    (folder / POLICY_FILE).write_text(DECLARED + rules)
-    return load_policy(folder)
+    return compiled(DECLARED + rules)
 
 
 def roles(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def test_of_several_matching_denies_the_first_in_the_file_is_named(tmp_path: Path) -> None:
+def test_of_several_matching_denies_the_first_in_the_file_is_named() -> None:
     policy = policy_of(
-        tmp_path,
         "p, student, *, quiz, read, , allow\n"
         "p, student, course:here, quiz, read, own, deny\n"
         "p, *, *, *, read, locked, deny\n",
@@ -56,10 +52,8 @@ def test_of_several_matching_denies_the_first_in_the_file_is_named(tmp_path: Pat
     assert elsewhere.rule.source == "default.csv:9"
 
 
-def test_of_several_matching_allows_the_first_in_the_file_is_named(tmp_path: Path) -> None:
-    policy = policy_of(
-        tmp_path, "p, student, *, quiz, read, own, allow\np, teacher, *, quiz, read, , allow\n"
-    )
+def test_of_several_matching_allows_the_first_in_the_file_is_named() -> None:
+    policy = policy_of("p, student, *, quiz, read, own, allow\np, teacher, *, quiz, read, , allow\n")
     both = roles("student", "teacher")
     assert [
         verdict.rule.source
@@ -68,31 +62,28 @@ def test_of_several_matching_allows_the_first_in_the_file_is_named(tmp_path: Pat
     ] == ["default.csv:7", "default.csv:8"]
 
 
-def test_an_inheriting_role_has_the_rules_of_its_base_and_not_the_other_way_round(tmp_path: Path) -> None:
-    policy = policy_of(
-        tmp_path, "p, teacher, *, quiz, grade, , allow\np, owner, course:here, poll, vote, , allow\n"
-    )
+def test_an_inheriting_role_has_the_rules_of_its_base_and_not_the_other_way_round() -> None:
+    policy = policy_of("p, teacher, *, quiz, grade, , allow\np, owner, course:here, poll, vote, , allow\n")
     assert decide(policy, roles("owner"), HERE, "quiz", "grade", 0).allowed
     assert decide(policy, roles("owner"), HERE, "poll", "vote", 0).allowed
     assert not decide(policy, roles("teacher"), HERE, "poll", "vote", 0).allowed
 
 
-def test_a_wildcard_reaches_every_role_type_and_action_but_no_one_without_a_role(tmp_path: Path) -> None:
-    policy = policy_of(tmp_path, "p, *, *, *, *, , allow\n")
+def test_a_wildcard_reaches_every_role_type_and_action_but_no_one_without_a_role() -> None:
+    policy = policy_of("p, *, *, *, *, , allow\n")
     for type_name, action in (("quiz", "grade"), ("poll", "vote")):
         assert decide(policy, roles("student"), HERE, type_name, action, 0).allowed
         nobody = decide(policy, roles(), HERE, type_name, action, 0)
         assert nobody.reason is Reason.NO_RULE
 
 
-def test_a_role_that_is_not_declared_has_nothing_even_by_a_wildcard(tmp_path: Path) -> None:
-    policy = policy_of(tmp_path, "p, *, *, *, *, , allow\n")
+def test_a_role_that_is_not_declared_has_nothing_even_by_a_wildcard() -> None:
+    policy = policy_of("p, *, *, *, *, , allow\n")
     assert not decide(policy, roles("retired_role"), HERE, "quiz", "read", 0).allowed
 
 
-def test_the_rule_that_misses_fewest_facts_is_nearest(tmp_path: Path) -> None:
+def test_the_rule_that_misses_fewest_facts_is_nearest() -> None:
     policy = policy_of(
-        tmp_path,
         "p, student, *, quiz, read, published & attending, allow\n"
         "p, student, *, quiz, read, own & shared_view & published, allow\n",
     )
@@ -103,9 +94,8 @@ def test_the_rule_that_misses_fewest_facts_is_nearest(tmp_path: Path) -> None:
     assert fact_names(verdict.unmet) == ("published",)
 
 
-def test_the_facts_asked_for_are_those_of_the_roles_at_hand_and_of_this_course_alone(tmp_path: Path) -> None:
+def test_the_facts_asked_for_are_those_of_the_roles_at_hand_and_of_this_course_alone() -> None:
     policy = policy_of(
-        tmp_path,
         "p, student, *, quiz, read, published, allow\n"
         "p, teacher, *, quiz, read, own, allow\n"
         "p, *, *, *, read, locked, deny\n"
@@ -138,9 +128,9 @@ def test_facts_that_are_not_asked_for_never_change_an_answer() -> None:
                     assert answers[0] == answers[1], (role, declared.name, action)
 
 
-def test_overrides_of_thousands_of_courses_stay_apart(tmp_path: Path) -> None:
+def test_overrides_of_thousands_of_courses_stay_apart() -> None:
     rows = "".join(f"p, student, course:c{number}, quiz, grade, own, allow\n" for number in range(5000))
-    policy = policy_of(tmp_path, "p, student, *, quiz, read, , allow\n" + rows)
+    policy = policy_of("p, student, *, quiz, read, , allow\n" + rows)
     verdict = decide(policy, roles("student"), course_scope("c4999"), "quiz", "grade", bits("own"))
     assert verdict.rule is not None
     assert verdict.rule.scope == "course:c4999"
@@ -152,11 +142,11 @@ def test_overrides_of_thousands_of_courses_stay_apart(tmp_path: Path) -> None:
     )
 
 
-def test_the_version_changes_with_any_byte_and_with_nothing_else(tmp_path: Path) -> None:
+def test_the_version_changes_with_any_byte_and_with_nothing_else() -> None:
     rules = "p, student, *, quiz, read, , allow\n"
-    first = policy_of(tmp_path, rules).version
-    assert policy_of(tmp_path, rules).version == first
-    assert policy_of(tmp_path, rules + "# reviewed\n").version != first
+    first = policy_of(rules).version
+    assert policy_of(rules).version == first
+    assert policy_of(rules + "# reviewed\n").version != first
     assert len(first) == 12
 
 

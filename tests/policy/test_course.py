@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -25,10 +24,10 @@ from authz.policy.course import (
     validate_course,
 )
 from authz.policy.invariants import read_invariants
-from authz.policy.load import POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import POLICY_FILE, policy_directory
 from authz.policy.prove import prove
 from authz.policy.situations import closure
-from tests.policies import POLICY, SHIPPED, written
+from tests.policies import POLICY, SHIPPED, compiled, written
 from tests.policy.reference import decide, reference_enforcer
 from tests.policy.test_reference import DECLARATIONS, FACTS, ROLES, TYPES, policies
 from tests.properties import examples
@@ -100,11 +99,11 @@ def test_another_file_is_refused_and_the_one_is_needed() -> None:
         ("*, quiz, *", "teacher", "notebook, read", False),
     ],
 )
-def test_a_lock_is_of_a_role_with_its_heirs_whatever_the_effect(  # noqa: PLR0917  one for each column
-    tmp_path: Path, lock: str, role: str, cell: str, is_locked: bool, effect: str
+def test_a_lock_is_of_a_role_with_its_heirs_whatever_the_effect(
+    lock: str, role: str, cell: str, is_locked: bool, effect: str
 ) -> None:
     text = [*DECLARATIONS, "g, owner, teacher", "p, owner, *, quiz, read, , allow", f"lock, {lock}"]
-    platform = load_policy(written(tmp_path, "\n".join(text) + "\n"))
+    platform = compiled("\n".join(text) + "\n")
     row = files(f"p, {role}, course:a, {cell}, , {effect}")
     if is_locked:
         (fault,) = faults_of(row, platform)
@@ -114,11 +113,10 @@ def test_a_lock_is_of_a_role_with_its_heirs_whatever_the_effect(  # noqa: PLR091
         assert load_course_policy(platform, "a", row).overrides.keys() == {"a"}
 
 
-def test_the_policy_of_a_course_takes_no_memory_for_the_rows_of_other_courses(tmp_path: Path) -> None:
+def test_the_policy_of_a_course_takes_no_memory_for_the_rows_of_other_courses() -> None:
     def used_bytes(exceptions: int) -> int:
-        (folder := tmp_path / str(exceptions)).mkdir()
         rows = [f"p, teacher, course:x{number}, quiz, read, , allow" for number in range(exceptions)]
-        platform = load_policy(written(folder, "\n".join([*DECLARATIONS, *rows]) + "\n"))
+        platform = compiled("\n".join([*DECLARATIONS, *rows]) + "\n")
         row = files("p, student, course:a, quiz, read, , deny")
         kept = [load_course_policy(platform, "a", row)]  # what is made once is made
         tracemalloc.start()
@@ -131,10 +129,8 @@ def test_the_policy_of_a_course_takes_no_memory_for_the_rows_of_other_courses(tm
     assert used_bytes(1000) < 1.5 * used_bytes(1)
 
 
-def test_the_policies_of_two_courses_in_one_lose_none_of_their_rows(tmp_path: Path) -> None:
-    platform = load_policy(
-        written(tmp_path, "\n".join([*DECLARATIONS, "p, student, *, quiz, read, , allow"]) + "\n")
-    )
+def test_the_policies_of_two_courses_in_one_lose_none_of_their_rows() -> None:
+    platform = compiled("\n".join([*DECLARATIONS, "p, student, *, quiz, read, , allow"]) + "\n")
     both = platform
     for course in ("a", "b"):
         both = load_course_policy(both, course, files(f"p, student, course:{course}, quiz, read, , deny"))
@@ -185,7 +181,7 @@ def test_a_course_policy_decides_as_casbin_with_its_rows_behind_those_of_the_pla
     tmp_path_factory: pytest.TempPathFactory, text: str, rows: list[str], data: st.DataObject
 ) -> None:
     rows = [row for row in rows if row not in text.splitlines()]
-    platform = load_policy(written(tmp_path_factory.mktemp("platform"), text))
+    platform = compiled(text)
     both = written(tmp_path_factory.mktemp("both"), text + "".join(f"{row}\n" for row in rows))
     policy, enforcer = load_course_policy(platform, "a", files(*rows)), reference_enforcer(both)
     for _ in range(12):
@@ -264,12 +260,12 @@ def test_a_review_names_the_first_courses_that_fail_and_counts_the_rest() -> Non
     assert "7 more courses" in last.text
 
 
-def test_a_course_with_an_exception_of_the_platform_is_looked_at_on_its_own(tmp_path: Path) -> None:
+def test_a_course_with_an_exception_of_the_platform_is_looked_at_on_its_own() -> None:
     """The same rule passes in a course without the exception, and takes an access away in the one with it."""
     text = (policy_directory() / POLICY_FILE).read_text()
     text += "type, quiz, grade\np, *, *, quiz, grade, for_ai_response, deny\n"
     text += "p, teacher, course:b, quiz, grade, , allow\n"
-    platform = load_policy(written(tmp_path, text))
+    platform = compiled(text)
     review = CourseReview(platform, read_invariants(SHIPPED, platform.vocabulary))
     for course_id in "ab":
         review.add(course_id, files(f"p, *, course:{course_id}, quiz, grade, attending, deny"))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,9 +16,9 @@ from authz.domain.policy_changes import CellChange, sentences
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import parse_condition
 from authz.policy.diff import diff
-from authz.policy.load import POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import POLICY_FILE, policy_directory
 from authz.policy.situations import situations_of
-from tests.policies import POLICY, written
+from tests.policies import POLICY, compiled
 from tests.policy.test_prove import CELLS, CONSISTENT, ROLES, policies
 from tests.properties import examples
 
@@ -29,10 +27,10 @@ logging.getLogger("casbin").setLevel(logging.CRITICAL)
 TEXT = (policy_directory() / POLICY_FILE).read_text()
 
 
-def edited(folder: Path, rows: str = "", *, replace: tuple[str, str] = ("", "")) -> CompiledPolicy:
+def edited(rows: str = "", *, replace: tuple[str, str] = ("", "")) -> CompiledPolicy:
     """The default policy with one text replaced and rows added."""
     assert replace[0] in TEXT
-    return load_policy(written(folder, TEXT.replace(*replace) + rows if replace[0] else TEXT + rows))
+    return compiled(TEXT.replace(*replace) + rows if replace[0] else TEXT + rows)
 
 
 PUBLISHED = "p, student, *, material, read, published, allow\n"
@@ -51,17 +49,15 @@ PUBLISHED = "p, student, *, material, read, published, allow\n"
          "p, student, *, material, read, published & locked, allow\n", ("", "")),
     ],
 )  # fmt: skip
-def test_an_edit_that_changes_nothing_is_said_to_change_nothing(
-    tmp_path: Path, rows: str, replace: tuple[str, str]
-) -> None:
-    found = diff(POLICY, edited(tmp_path, rows, replace=replace))
+def test_an_edit_that_changes_nothing_is_said_to_change_nothing(rows: str, replace: tuple[str, str]) -> None:
+    found = diff(POLICY, edited(rows, replace=replace))
     assert not found, found
 
 
-def test_two_rows_for_two_cases_are_the_row_for_both(tmp_path: Path) -> None:
-    one = load_policy(written(tmp_path, TEXT + "p, student, *, notebook, read, !own, deny\n"))
+def test_two_rows_for_two_cases_are_the_row_for_both() -> None:
+    one = compiled(TEXT + "p, student, *, notebook, read, !own, deny\n")
     split = "".join(f"p, student, *, notebook, read, !own & {mark}published, deny\n" for mark in ("", "!"))
-    assert not diff(one, load_policy(written(tmp_path, TEXT + split)))
+    assert not diff(one, compiled(TEXT + split))
 
 
 @pytest.mark.parametrize(
@@ -110,17 +106,17 @@ def test_two_rows_for_two_cases_are_the_row_for_both(tmp_path: Path) -> None:
     ],
 )
 def test_a_change_is_told_by_role_action_and_condition(
-    tmp_path: Path, rows: str, replace: tuple[str, str], told: list[str]
+    rows: str, replace: tuple[str, str], told: list[str]
 ) -> None:
-    found = diff(POLICY, edited(tmp_path, rows, replace=replace))
+    found = diff(POLICY, edited(rows, replace=replace))
     lines = [*found.declarations, *(line for cell in found.cells for line in sentences(cell))]
     assert lines == told
 
 
-def test_a_course_that_keeps_what_changes_everywhere_else_is_told(tmp_path: Path) -> None:
+def test_a_course_that_keeps_what_changes_everywhere_else_is_told() -> None:
     override = "p, student, course:x, material, read, , allow\n"
-    before = load_policy(written(tmp_path, TEXT + override))
-    after = load_policy(written(tmp_path, TEXT + override + "p, student, *, material, read, own, allow\n"))
+    before = compiled(TEXT + override)
+    after = compiled(TEXT + override + "p, student, *, material, read, own, allow\n")
     found = diff(before, after)
     assert [line for cell in found.cells for line in sentences(cell)] == [
         "`student` gains read on material, when own & !published & !for_ai_response",
@@ -130,11 +126,10 @@ def test_a_course_that_keeps_what_changes_everywhere_else_is_told(tmp_path: Path
 
 def loaded(text: str) -> tuple[str, CompiledPolicy | None]:
     """A policy with its text; None for one with a row that can never match."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return text, load_policy(written(Path(folder), text))
-        except PolicyError:
-            return text, None
+    try:
+        return text, compiled(text)
+    except PolicyError:
+        return text, None
 
 
 # Each by itself: of two at once, most would be thrown away.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from authz.policy.lint import lint
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import POLICY_FILE, load_policy, policy_directory
+from tests.policies import compiled
 
 DECLARED = """\
 role, owner, course, 50, yes,
@@ -29,11 +28,10 @@ NOTHING = "changes nothing: default.csv:{} matches whenever it does; remove one"
 OF_COURSES = [("a", "moderate"), ("a", "update"), ("b", "moderate")]
 
 
-def warnings_of(folder: Path, rows: str) -> list[str]:
+def warnings_of(rows: str) -> list[str]:
     """The warnings of the declarations above, which have none, and these rows."""
-    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
-    (folder / POLICY_FILE).write_text(DECLARED + rows)
-    return [str(warning).removeprefix(f"{POLICY_FILE}:{FIRST}: ") for warning in lint(load_policy(folder))]
+    warnings = lint(compiled(DECLARED + rows))
+    return [str(warning).removeprefix(f"{POLICY_FILE}:{FIRST}: ") for warning in warnings]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +72,8 @@ def warnings_of(folder: Path, rows: str) -> list[str]:
         ),
     ],
 )
-def test_what_is_legal_and_surprising_is_named(tmp_path: Path, rows: str, warning: str) -> None:
-    assert warning in warnings_of(tmp_path, rows + "\n")
+def test_what_is_legal_and_surprising_is_named(rows: str, warning: str) -> None:
+    assert warning in warnings_of(rows + "\n")
 
 
 @pytest.mark.parametrize(
@@ -89,23 +87,23 @@ def test_what_is_legal_and_surprising_is_named(tmp_path: Path, rows: str, warnin
         "p, student, *, notebook, update, own & locked, allow\np, *, *, *, update, locked & !own, deny",
     ],
 )
-def test_what_is_as_it_seems_has_no_warning(tmp_path: Path, rows: str) -> None:
-    assert warnings_of(tmp_path, rows + "\n") == []
+def test_what_is_as_it_seems_has_no_warning(rows: str) -> None:
+    assert warnings_of(rows + "\n") == []
 
 
-def test_rows_about_a_course_in_the_file_of_the_platform_are_named_once_a_course(tmp_path: Path) -> None:
+def test_rows_about_a_course_in_the_file_of_the_platform_are_named_once_a_course() -> None:
     rows = [f"p, owner, course:{course}, notebook, {action}, , allow" for course, action in OF_COURSES]
-    warnings = warnings_of(tmp_path, "\n".join(rows) + "\n")
+    warnings = warnings_of("\n".join(rows) + "\n")
     assert len(warnings) == 2
     for place, course in ((FIRST, "a"), (FIRST + 2, "b")):
         (found,) = [w for w in warnings if f"exception that course:{course} cannot change" in w]
         assert found.startswith("is an exception" if place == FIRST else f"default.csv:{place}: ")
 
 
-def test_of_two_rows_that_say_the_same_only_the_later_is_too_much(tmp_path: Path) -> None:
+def test_of_two_rows_that_say_the_same_only_the_later_is_too_much() -> None:
     rows = "p, student, *, notebook, update, shared_edit, allow\n"
     same = "p, student, *, notebook, update, shared_edit & shared_view, allow\n"
-    assert warnings_of(tmp_path, rows + same) == [f"default.csv:{FIRST + 1}: " + NOTHING.format(FIRST)]
+    assert warnings_of(rows + same) == [f"default.csv:{FIRST + 1}: " + NOTHING.format(FIRST)]
 
 
 def test_the_shipped_policy_has_no_warning() -> None:

@@ -24,7 +24,7 @@ from authz.policy.prove import prove
 from authz.policy.search import Refutation
 from authz.policy.situations import Situation, closure, situations_of
 from tests.facts import bits
-from tests.policies import POLICY, SHIPPED, written
+from tests.policies import POLICY, SHIPPED, compiled, written
 from tests.policy.reference import reference_enforcer
 from tests.properties import examples
 
@@ -192,14 +192,14 @@ def test_a_certificate_survives_being_written_down() -> None:
     check_certificate(msgspec.json.decode(text, type=Certificate), POLICY, INVARIANTS)
 
 
-def test_a_certificate_is_for_one_policy_and_its_invariants(tmp_path: Path) -> None:
+def test_a_certificate_is_for_one_policy_and_its_invariants() -> None:
     text = (policy_directory() / POLICY_FILE).read_text()
-    other = load_policy(written(tmp_path, text + "p, student, *, material, read, , allow\n"))
+    other = compiled(text + "p, student, *, material, read, , allow\n")
     with pytest.raises(FailedPreconditionError, match="of another policy"):
         check_certificate(certificate(), other, INVARIANTS)
     with pytest.raises(FailedPreconditionError, match="of other invariants"):
         check_certificate(certificate(), POLICY, INVARIANTS[1:])
-    moved = load_policy(written(tmp_path, "# moved\n\n" + text))
+    moved = compiled("# moved\n\n" + text)
     check_certificate(certificate(), moved, INVARIANTS)
 
 
@@ -211,9 +211,9 @@ p, teacher, *, notebook, share, !own & !published, deny
 """Rows of which no single deny keeps `only the owner shares`: the prover must look at both cases."""
 
 
-def test_a_forged_certificate_is_rejected(tmp_path: Path) -> None:
+def test_a_forged_certificate_is_rejected() -> None:
     text = (policy_directory() / POLICY_FILE).read_text()
-    policy = load_policy(written(tmp_path, text + SPLIT))
+    policy = compiled(text + SPLIT)
     good = prove(policy, INVARIANTS).certificate
     assert good is not None
     check_certificate(good, policy, INVARIANTS)

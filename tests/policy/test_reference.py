@@ -6,7 +6,6 @@ import logging
 import random
 from functools import cache
 from itertools import chain, combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from authz.policy.condition import parse_condition
 from authz.policy.load import load_policy, policy_directory
 from authz.policy.situations import closure
 from tests.facts import BITS, bits
-from tests.policies import POLICY, written
+from tests.policies import POLICY, compiled, written
 from tests.policy.reference import decide, reference_enforcer
 from tests.properties import examples
 
@@ -173,9 +172,9 @@ def test_the_nearest_rule_is_named_with_the_facts_it_misses() -> None:
     assert fact_names(verdict.unmet) == ("within_edit_window",)
 
 
-def test_an_override_speaks_of_its_own_course_only(tmp_path: Path) -> None:
+def test_an_override_speaks_of_its_own_course_only() -> None:
     rows = "p, student, course:a, quiz, read, , allow\np, *, course:b, *, *, , deny\n"
-    policy = load_policy(written(tmp_path, "\n".join(DECLARATIONS) + "\n" + rows))
+    policy = compiled("\n".join(DECLARATIONS) + "\n" + rows)
     student = frozenset(["student"])
 
     def allowed(scope: Scope) -> bool:
