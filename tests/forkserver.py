@@ -114,12 +114,17 @@ class Process:
         return int.from_bytes(received, sys.byteorder)
 
 
+def without_settings() -> dict[str, str]:
+    """The environment of this process, without the variables of a server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
+
+
 def run(
     *arguments: str | Path, environ: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `authz` to its end, by default without the variables of a server."""
     if environ is None:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+        environ = without_settings()
     words = [*map(str, arguments)]
     with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
         process = Process(
@@ -142,7 +147,7 @@ def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
         server = subprocess.Popen(
             [sys.executable, "-m", "tests.forkserver", str(theirs.fileno())],
             cwd=_ROOT,
-            env={k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")},
+            env=without_settings(),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

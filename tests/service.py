@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import re
 import signal
 import sys
@@ -35,7 +34,7 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests import forkserver
 from tests.envoy_app import VARIABLE, SharedClock
-from tests.forkserver import TRANSPORT, Process
+from tests.forkserver import TRANSPORT, Process, without_settings
 from tests.serving import replica_folder
 from tests.tokens import moved
 
@@ -145,7 +144,7 @@ async def _serve_in_envoy(given: dict[str, str], now: int) -> AsyncIterator[Serv
         folder = Path(name)
         clock = SharedClock.create(folder / "clock", now)
         variables = {f"AUTHZ_{key.upper()}": value for key, value in given.items()}
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+        environ = without_settings()
         environ |= {VARIABLE: str(folder / "clock"), "AUTHZ_LOG_LEVEL": "debug", **variables}
         with (folder / "log").open("wb") as log:
             process = Process(environ=environ, stderr=log.fileno(), module="tests.envoy_app")

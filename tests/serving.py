@@ -22,7 +22,7 @@ import pytest
 from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests import forkserver
-from tests.forkserver import Process
+from tests.forkserver import Process, without_settings
 
 both_transports = pytest.mark.usefixtures("transport")
 """Runs a test over each transport. Only the servers that it starts for itself are of that transport."""
@@ -71,7 +71,7 @@ def serving(url: str, **variables: str) -> Iterator[tuple[Process, str]]:
 
 @contextmanager
 def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[Process, str]]:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+    environ = without_settings()
     environ |= {"AUTHZ_ADDRESS": "127.0.0.1:0", "AUTHZ_DATABASE_URL": url, **variables}
     process = Process("serve", environ=environ, stderr=subprocess.PIPE)
     try:
@@ -117,5 +117,5 @@ def drain(process: Process) -> None:
 
 def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, without the variables of another server."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+    environ = without_settings()
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)

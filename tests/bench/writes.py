@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import socket
 import sqlite3
 import statistics
@@ -31,7 +30,7 @@ from authz.store import prepare_store
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
-from tests.forkserver import AUTHZ
+from tests.forkserver import AUTHZ, without_settings
 from tests.serving import replica_folder
 
 ROUNDS = 5
@@ -136,7 +135,7 @@ def serving(url: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
+    environ = without_settings()
     environ |= {"AUTHZ_ADDRESS": address, "AUTHZ_DATABASE_URL": url, "AUTHZ_LOG_LEVEL": "error"}
     with replica_folder(url) as folder:
         process = subprocess.Popen([AUTHZ, "serve"], env=environ | {"AUTHZ_REPLICA_DIR": folder})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.forkserver import Process
+from tests.forkserver import Process, without_settings
 from tests.serving import find_free_port
 from tests.waiting import until
 
@@ -38,7 +37,7 @@ class Node:
         self.address = f"127.0.0.1:{find_free_port()}"
         self.replica = folder / f"{name}.replica"
         self.log = folder / f"{name}.log"
-        self._environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
+        self._environ = without_settings() | {
             "AUTHZ_ADDRESS": self.address,
             "AUTHZ_DATABASE_URL": url,
             "AUTHZ_REPLICA_DIR": str(self.replica),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import sysconfig
@@ -19,7 +18,7 @@ from authz.domain.errors import InvalidArgumentError
 from authz.runtime.doctor import Level, findings
 from authz.runtime.envoy import choose_transport, python_library
 from authz.runtime.settings import Settings
-from tests.forkserver import AUTHZ
+from tests.forkserver import AUTHZ, without_settings
 from tests.serving import run
 
 
@@ -120,7 +119,7 @@ def test_the_library_is_of_this_python() -> None:
 
 def start_of(folder: Path, *flags: str, **variables: str) -> dict[str, Any]:
     """The line of a real `authz serve` that says that it serves; and under `warnings` those before it."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | variables
+    environ = without_settings() | variables
     given = ["--address", "127.0.0.1:0", "--database", f"sqlite:///{folder}/authz.db", *flags]
     warnings = []
     with subprocess.Popen([AUTHZ, "serve", *given], env=environ, stderr=subprocess.PIPE) as process:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import urllib.request
@@ -21,7 +20,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.runtime.bind import reserve
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
-from tests.forkserver import Process
+from tests.forkserver import Process, without_settings
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import ask, children
 from tests.serving import over_grpc
@@ -40,7 +39,7 @@ class Machine:
         self.replica = folder / "replica"
         self._folder = folder
         self._started: list[Process] = []
-        self._environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
+        self._environ = without_settings() | {
             "AUTHZ_ADDRESS": self.address,
             "AUTHZ_DATABASE_URL": url,
             "AUTHZ_REPLICA_DIR": str(self.replica),

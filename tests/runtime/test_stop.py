@@ -26,7 +26,7 @@ from authz.v1 import directory_pb2
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from authz.v1.directory_pb2_grpc import DirectoryServiceStub
 from authz.wire.entities import mutation_message
-from tests.forkserver import AUTHZ, Process
+from tests.forkserver import AUTHZ, Process, without_settings
 from tests.runtime.test_server import campus_of
 from tests.serving import find_free_port, served, serving
 from tests.store.directory import open_with, touch, write
@@ -182,7 +182,7 @@ def in_a_container() -> list[str]:
 @pytest.fixture
 def starting(silent_database: socket.socket, tmp_path: Path) -> dict[str, str]:
     """The variables of a process that does not get further than its database."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
+    return without_settings() | {
         "AUTHZ_ADDRESS": f"127.0.0.1:{find_free_port()}",
         "AUTHZ_DATABASE_URL": f"postgresql://authz@127.0.0.1:{silent_database.getsockname()[1]}/authz",
         "AUTHZ_REPLICA_DIR": str(tmp_path / "replica"),

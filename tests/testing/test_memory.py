@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from authz.client import Client
 from authz.domain.entities import Course, CourseFilter
 from authz.domain.mutations import Mutation, Operation
-from tests.forkserver import Process, run
+from tests.forkserver import Process, run, without_settings
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,7 @@ from tests.forkserver import Process, run
     ids=["option", "two workers", "url", "variable"],
 )
 def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tmp_path: Path) -> None:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+    environ = without_settings()
     environ["AUTHZ_DATABASE_URL"] = url.format(tmp_path)
     options = ("--address", "127.0.0.1:0")
     process = Process("serve", *given, *options, environ=environ, stderr=subprocess.PIPE)
