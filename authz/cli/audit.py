@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -13,7 +13,7 @@ import typer
 from authz.cli.command import Context, on_server
 from authz.cli.known_subjects import note_if_unknown, note_unknown
 from authz.cli.options import TIME, OnlyKinds, OnlyResource, OnlySubject, OnlyWithin, parsed_option
-from authz.cli.output import cell_text, print_json, print_rows
+from authz.cli.output import cell_text
 from authz.client import DecisionEntry, LoggedChange
 from authz.domain.entities import Entity, RetentionRule
 from authz.domain.ids import parse_subject
@@ -81,15 +81,7 @@ def changes(
         until=until,
         oldest_first=oldest_first,
     )
-    shown: Iterator[LoggedChange] = islice(found, limit or None)
-    first = next(shown, None)
-    shown = iter(()) if first is None else chain((first,), shown)
-    if context.as_json:
-        for change in shown:
-            print_json(_whole(change))
-    else:
-        print_rows(_COLUMNS, map(_cells, shown))
-    if first is None:
+    if not context.show(_COLUMNS, islice(found, limit or None), _cells, _whole):
         note_unknown(context.client, subject, scope)
         _note_if_unknown_principal(context, by)
 

@@ -63,9 +63,14 @@ class Context:
         )
 
     def show(
-        self, headings: Sequence[str], items: Iterable[ItemT], cells_of: Callable[[ItemT], Sequence[str]]
+        self,
+        headings: Sequence[str],
+        items: Iterable[ItemT],
+        cells_of: Callable[[ItemT], Sequence[str]],
+        whole: Callable[[ItemT], object] = lambda item: item,
     ) -> int:
-        """Print items, each as a row of cells, or with --json as a line that has all its fields.
+        """Print items, each as a row of cells, or with --json as a line that has all its fields, those that
+        `whole` gives.
 
         A line is printed when its item comes, and rows when all have come, because columns are aligned.
         Returns the number of items.
@@ -76,7 +81,7 @@ class Context:
             return len(rows)
         printed = 0
         for item in items:
-            print_json(item)
+            print_json(whole(item))
             printed += 1
         return printed
 

@@ -48,8 +48,9 @@ def list_drafts(context: Context, course: PolicyCourse = None) -> None:
     drafts = context.client.policies.drafts.list(course_id=course)
     context.show(
         ("draft", "from version", "etag", "author", "edited at", "to be published"),
-        ({name: getattr(draft, name) for name in fields} for draft in drafts),
-        lambda draft: [_cell_of(draft[name], name) for name in fields],
+        drafts,
+        lambda draft: [_cell_of(getattr(draft, name), name) for name in fields],
+        lambda draft: {name: getattr(draft, name) for name in fields},
     )
 
 
