@@ -218,6 +218,12 @@ def shared_store_url(
         yield server.create(name)
 
 
+@pytest.fixture(scope="module")
+def shared_sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As `sqlite_url`, one for all tests of a module."""
+    return create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")
+
+
 @pytest.fixture(params=["grpc", "envoy"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each transport in turn: see `both_transports`."""
@@ -257,10 +263,9 @@ async def sqlite_service(sqlite_url: str) -> AsyncIterator[Service]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_sqlite_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+async def shared_sqlite_service(shared_sqlite_url: str) -> AsyncIterator[Service]:
     """As `shared_service`, on SQLite alone."""
-    url = create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")
-    async with serve(url, transport=choose_transport(Settings()).transport) as each:
+    async with serve(shared_sqlite_url, transport=choose_transport(Settings()).transport) as each:
         yield each
 
 

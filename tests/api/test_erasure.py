@@ -115,10 +115,10 @@ def person(client: Client) -> Person:
 
 
 @pytest.fixture(scope="module")
-def address(shared_store_url: str) -> Iterator[str]:
+def address(shared_sqlite_url: str) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("authz.engine.erasure._REPORT_INTERVAL_S", 0.02)
-        with served(shared_store_url) as found:
+        with served(shared_sqlite_url) as found:
             yield found
 
 

@@ -39,8 +39,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def address(shared_store_url: str) -> Iterator[str]:
-    with served(shared_store_url) as found:
+def address(shared_sqlite_url: str) -> Iterator[str]:
+    with served(shared_sqlite_url) as found:
         yield found
 
 

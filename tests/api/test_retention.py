@@ -26,7 +26,6 @@ from authz.v1 import privacy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
 from tests.api.test_tombstones import described, message, write
 from tests.cli.commands import run
-from tests.databases import create_sqlite
 from tests.service import Service, in_process, reason_of, serve
 from tests.serving import served
 
@@ -36,8 +35,8 @@ MAYA = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="maya")
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(create_sqlite(tmp_path_factory.mktemp("retention") / "authz.db")) as found:
+def address(shared_sqlite_url: str) -> Iterator[str]:
+    with served(shared_sqlite_url) as found:
         yield found
 
 

@@ -15,7 +15,6 @@ from authz.domain.entities import Course, CourseKey, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.cli.commands import run
-from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ
 from tests.serving import served
 
@@ -23,10 +22,9 @@ MAYA = Membership(subject=parse_subject("user:maya"), scope=course_scope("alg"),
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(shared_sqlite_url: str) -> Iterator[str]:
     """A running service, one for all tests: each watches from a token of its own."""
-    url = create_sqlite(tmp_path_factory.mktemp("watch") / "authz.db")
-    with served(url) as address:
+    with served(shared_sqlite_url) as address:
         yield address
 
 

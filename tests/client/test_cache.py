@@ -54,10 +54,9 @@ TIMEOUT_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(shared_sqlite_url: str) -> Iterator[str]:
     """The address of a service for all tests, each of which puts the campus back."""
-    url = create_sqlite(tmp_path_factory.mktemp("cache") / "authz.db")
-    with served(url) as address:
+    with served(shared_sqlite_url) as address:
         yield address
 
 

@@ -28,7 +28,6 @@ from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.client.conftest import Connect
-from tests.databases import create_sqlite
 from tests.serving import served
 from tests.tokens import moved
 
@@ -61,9 +60,9 @@ TOKENS = (
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(shared_sqlite_url: str) -> Iterator[str]:
     """A service that holds a campus. No test changes what another asks for."""
-    with served(create_sqlite(tmp_path_factory.mktemp("campus") / "authz.db")) as address:
+    with served(shared_sqlite_url) as address:
         with Client(address) as client:
             client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, *ACCOUNTS, *TOKENS)])
         yield address

@@ -21,7 +21,6 @@ from authz.runtime.server import Server
 from authz.runtime.settings import Settings, load_settings
 from tests import forkserver
 from tests.cli.commands import run
-from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ
 from tests.runtime.test_server import campus_of, refused
 from tests.serving import served, serving
@@ -77,9 +76,9 @@ def test_a_server_that_makes_a_database_says_where(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+def asked(shared_sqlite_url: str) -> Iterator[tuple[str, ...]]:
     """A question that a server allows."""
-    with served(create_sqlite(tmp_path_factory.mktemp("asked") / "authz.db")) as address:
+    with served(shared_sqlite_url) as address:
         with Client(address) as client:
             client.write(campus_of(1))
         yield "check", "user:maya", "read", "material:m1", "--address", address

@@ -38,10 +38,9 @@ ENVOY = {"AUTHZ_TRANSPORT": "envoy"}
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(shared_sqlite_url: str) -> Iterator[str]:
     """One server for this file."""
-    url = create_sqlite(tmp_path_factory.mktemp("envoy") / "authz.db")
-    with serving(url, **ENVOY) as (process, found):
+    with serving(shared_sqlite_url, **ENVOY) as (process, found):
         drain(process)
         yield found
 
