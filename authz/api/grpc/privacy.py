@@ -119,9 +119,8 @@ class PrivacyServicer:
         self, request: pb.ReleaseErasedSubjectRequest, call: Call
     ) -> pb.ReleaseErasedSubjectResponse:
         """Release the id of an erased subject for somebody new."""
-        return pb.ReleaseErasedSubjectResponse(
-            written_at=await self._write_about(self.data.release, request, call)
-        )
+        written_at, _ = await self._write_about(self.data.release, request, call)
+        return pb.ReleaseErasedSubjectResponse(written_at=written_at)
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
         """Move all records of a subject to another id, or none.
@@ -157,13 +156,13 @@ class PrivacyServicer:
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
         """Block the erasure of a subject until the hold is released."""
-        return pb.HoldSubjectResponse(written_at=await self._write_about(self.data.hold, request, call))
+        written_at, _ = await self._write_about(self.data.hold, request, call)
+        return pb.HoldSubjectResponse(written_at=written_at)
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
         """End a hold, so that the subject can be erased."""
-        return pb.ReleaseHoldResponse(
-            written_at=await self._write_about(self.data.release_hold, request, call)
-        )
+        written_at, _ = await self._write_about(self.data.release_hold, request, call)
+        return pb.ReleaseHoldResponse(written_at=written_at)
 
     async def ReadHolds(self, _request: pb.ReadHoldsRequest, call: Call) -> pb.ReadHoldsResponse:
         """List all holds."""
@@ -174,19 +173,17 @@ class PrivacyServicer:
         self, request: pb.RestrictSubjectRequest, call: Call
     ) -> pb.RestrictSubjectResponse:
         """Take all access from a subject, and keep its data, until the restriction is lifted."""
-        state = await self._restrict(self.data.restrict, request, call)
-        return pb.RestrictSubjectResponse(
-            written_at=token_message(self.gate, state),
-            replicated=await self.gate.wait_until_replicated(state),
-        )
+        restrict = self.data.restrict
+        written_at, replicated = await self._write_about(restrict, request, call, about_access=True)
+        return pb.RestrictSubjectResponse(written_at=written_at, replicated=replicated)
 
     async def LiftRestriction(
         self, request: pb.LiftRestrictionRequest, call: Call
     ) -> pb.LiftRestrictionResponse:
         """End a restriction: the records of the subject give access again."""
-        state = await self._restrict(self.data.lift_restriction, request, call)
-        await self.gate.wait_until_replicated(state)
-        return pb.LiftRestrictionResponse(written_at=token_message(self.gate, state))
+        lift = self.data.lift_restriction
+        written_at, _ = await self._write_about(lift, request, call, about_access=True)
+        return pb.LiftRestrictionResponse(written_at=written_at)
 
     async def ReadRestrictions(
         self, _request: pb.ReadRestrictionsRequest, call: Call
@@ -212,17 +209,6 @@ class PrivacyServicer:
         token = token_message(self.gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
 
-    async def _restrict(
-        self,
-        write: Callable[..., ConsistencyToken],
-        request: pb.RestrictSubjectRequest | pb.LiftRestrictionRequest,
-        call: Call,
-    ) -> ConsistencyToken:
-        """Write something about the subject of a request that takes its roles away, or gives them back."""
-        await require_of_person(call, self.rights)
-        await self._require_over(parse_subject(request, "subject", field="subject"), call)
-        return await self._written_about(write, request, call)
-
     async def _require_over(self, subject: Subject, call: Call) -> None:
         """Raise `PermissionDeniedError` unless a call may end what a subject may do: without its account, a
         service could call nothing, and a person ends only roles on the platform below the own rank."""
@@ -231,17 +217,19 @@ class PrivacyServicer:
         await self.rights.require_rank(call.principal.on_behalf_of, [subject])
 
     async def _write_about(
-        self, write: Callable[..., ConsistencyToken], request: _AboutSubject, call: Call
-    ) -> common_pb2.ConsistencyToken:
-        """Write something about the subject of a request, for its reason; return the token of the state."""
+        self,
+        write: Callable[..., ConsistencyToken],
+        request: _AboutSubject,
+        call: Call,
+        *,
+        about_access: bool = False,
+    ) -> tuple[common_pb2.ConsistencyToken, bool]:
+        """Write something about the subject of a request, for its reason; with `about_access`, what takes its
+        roles away or gives them back. Return the token of the state, and whether the replica has it."""
         await require_of_person(call, self.rights)
-        state = await self._written_about(write, request, call)
-        await self.gate.wait_until_replicated(state)
-        return token_message(self.gate, state)
-
-    async def _written_about(
-        self, write: Callable[..., ConsistencyToken], request: _AboutSubject, call: Call
-    ) -> ConsistencyToken:
         subject = parse_subject(request, "subject", field="subject")
+        if about_access:
+            await self._require_over(subject, call)
         origin = call.origin(parse_given_reason(request.reason))
-        return await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)
+        state = await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)
+        return token_message(self.gate, state), await self.gate.wait_until_replicated(state)
