@@ -6,7 +6,9 @@ import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import grpc
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -53,6 +55,15 @@ def server_certificate(folder: Path) -> Path:
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         file.write_bytes(private + signed.public_bytes(Encoding.PEM))
     return file
+
+
+def channel_credentials(folder: Path, client: str | None) -> grpc.ChannelCredentials:
+    """Those of a client by its name, or of one without a certificate; it trusts the server at localhost."""
+    own: dict[str, Any] = {}
+    if client is not None:
+        own["private_key"] = (folder / f"{client}.key").read_bytes()
+        own["certificate_chain"] = (folder / f"{client}.pem").read_bytes()
+    return grpc.ssl_channel_credentials((folder / "localhost.pem").read_bytes(), **own)
 
 
 def certificate_name(common_name: str) -> x509.Name:

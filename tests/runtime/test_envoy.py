@@ -24,6 +24,7 @@ from authz.client.errors import error_of
 from authz.domain.entities import Course
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
+from tests.access.certificates import channel_credentials
 from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ, Process
@@ -239,12 +240,7 @@ def code_of(
     certified: tuple[Process, str], folder: Path, client: str | None, *headers: tuple[str, str]
 ) -> grpc.StatusCode:
     """How a read ends for the client with this certificate."""
-    own: dict[str, bytes] = {}
-    if client is not None:
-        own["private_key"] = (folder / f"{client}.key").read_bytes()
-        own["certificate_chain"] = (folder / f"{client}.pem").read_bytes()
-    credentials = grpc.ssl_channel_credentials((folder / "localhost.pem").read_bytes(), **own)
-    with grpc.secure_channel(certified[1], credentials) as channel:
+    with grpc.secure_channel(certified[1], channel_credentials(folder, client)) as channel:
         stub = directory_pb2_grpc.DirectoryServiceStub(channel)
         try:
             stub.ReadCourses(directory_pb2.ReadCoursesRequest(), metadata=headers, timeout=20)

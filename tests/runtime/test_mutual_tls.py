@@ -21,6 +21,7 @@ from authz.runtime.settings import load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
+from tests.access.certificates import channel_credentials
 from tests.callers import grant, revoke
 from tests.forkserver import run
 from tests.store.directory import changes_of, open_with
@@ -70,12 +71,7 @@ async def address(folder: Path, sqlite_url: str) -> AsyncIterator[str]:
 
 async def write(address: str, folder: Path, client: str | None) -> None:
     """One write, as the client of this name, or without a certificate."""
-    own: dict[str, Any] = {}
-    if client is not None:
-        own["private_key"] = (folder / f"{client}.key").read_bytes()
-        own["certificate_chain"] = (folder / f"{client}.pem").read_bytes()
-    credentials = grpc.ssl_channel_credentials((folder / "localhost.pem").read_bytes(), **own)
-    async with grpc.aio.secure_channel(address, credentials) as channel:
+    async with grpc.aio.secure_channel(address, channel_credentials(folder, client)) as channel:
         stub: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
         course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id="algebra"))
         await stub.Write(dpb.WriteRequest(mutations=[course]), timeout=20)
