@@ -8,15 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from authz.api.call import Call
-from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.errors import no_answer
 
 AnswerT = TypeVar("AnswerT")
 
 _ANSWER_MARGIN_S = 0.25
 """Kept of a deadline for the answer, so that the client gets it instead of its own DEADLINE_EXCEEDED."""
-_RETRY_AFTER_S = 2.0
-"""About when the next probe tells whether the database is back."""
-_PROBLEM = "the database does not answer; try again later"
 _OUTCOME_UNKNOWN = (
     "; if the call changes anything, it is unknown whether it did: repeat a write with its `idempotency_key`"
 )
@@ -48,6 +45,4 @@ async def before_deadline(
         if not limit.expired():
             raise
         outcome = _OUTCOME_UNKNOWN if call.method.may_change else ""
-        raise UnavailableError(
-            ErrorReason.STORE_UNAVAILABLE, _PROBLEM + outcome, retry_after_s=_RETRY_AFTER_S
-        ) from None
+        raise no_answer(outcome) from None

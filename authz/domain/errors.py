@@ -199,6 +199,15 @@ class UnavailableError(AuthzError):
         self.retry_after_s = retry_after_s
 
 
+NO_ANSWER = "the database does not answer; try again later"
+_PROBED_EACH_S = 2.0
+
+
+def no_answer(more: str = "") -> UnavailableError:
+    """The error of a call that has waited for a database which hangs; `more` is the end of its message."""
+    return UnavailableError(ErrorReason.STORE_UNAVAILABLE, NO_ANSWER + more, retry_after_s=_PROBED_EACH_S)
+
+
 class InternalError(AuthzError):
     """A fault of the service. Does not name its cause; the logs have it under the request id."""
 

@@ -67,8 +67,9 @@ class ConsistencyGate:
 
         Waits, within the deadline, for AT_LEAST_AS_FRESH until the replica holds the state, and for
         FULLY_CONSISTENT until it holds what was committed when this was called. Raises
-        `UnavailableError` (NOT_FRESH_ENOUGH) when the replica does not hold it in time, and
-        `InvalidArgumentError` (MALFORMED_TOKEN) for a token that is not one of this database.
+        `UnavailableError` when the replica does not hold it in time (NOT_FRESH_ENOUGH), or the database does
+        not answer in time (STORE_UNAVAILABLE), and `InvalidArgumentError` (MALFORMED_TOKEN) for a token that
+        is not one of this database.
         """
         if consistency.freshness is Freshness.MINIMIZE_LATENCY:
             return self._view.snapshot()
@@ -93,13 +94,13 @@ class ConsistencyGate:
         if consistency.freshness is not Freshness.AT_LEAST_AS_FRESH:
             return
         wait_until = self._last_moment(deadline)
-        head = await self._head.answer()
+        head = await self._head.answer(wait_until)
         least = self._opened(consistency.token, head.database_id, field=_FIELD)
         while not head.includes(least):
             if time.monotonic() + _HEAD_INTERVAL_S > wait_until:
                 raise _not_fresh_enough()
             await asyncio.sleep(_HEAD_INTERVAL_S)
-            head = await self._head.answer()
+            head = await self._head.answer(wait_until)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that blocks, in the pool."""
@@ -186,11 +187,11 @@ class ConsistencyGate:
         A replica may be ahead of that because more was committed since, or because it holds a history that
         the database has left: only the database can tell which.
         """
-        head = await self._head.answer()
+        head = await self._head.answer(wait_until)
         if not await self._wait_for(head, wait_until):
             return False
         while self._view.snapshot().state != head:
-            held, is_known = await self._history.answer()
+            held, is_known = await self._history.answer(wait_until)
             if is_known and held.includes(head):
                 return True
             # A state of another history, which the follower is about to find, too.

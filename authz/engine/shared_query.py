@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from authz.domain.errors import no_answer
+
 T = TypeVar("T")
+
+_HANGS_AFTER_S = 2.0
+"""Far more than a query of one row takes."""
 
 
 class SharedQuery(Generic[T]):
@@ -14,23 +20,41 @@ class SharedQuery(Generic[T]):
 
     Who calls while a query is under way shares the next one with all who call meanwhile. Callers share an
     error, too. A caller that is cancelled cancels no query. Belongs to one event loop.
+
+    While a query hangs, it refuses who calls: many that wait, each for as long as it may, would take the
+    places of calls that need no database.
     """
 
     def __init__(self, query: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._query = query
         self._running: asyncio.Task[T] | None = None
         self._next: asyncio.Task[T] | None = None
+        self._begun_s: float | None = None
+        """When the query that is under way began."""
 
-    async def answer(self) -> T:
-        """The answer of the next query. Raises what the query raises."""
+    async def answer(self, wait_until: float | None = None) -> T:
+        """The answer of the next query. Raises what the query raises, and `UnavailableError`
+        (STORE_UNAVAILABLE) at `wait_until`, on the clock of `time.monotonic`, or at once while a query has
+        been under way for two seconds."""
+        now = time.monotonic()
+        if self._begun_s is not None and now - self._begun_s > _HANGS_AFTER_S:
+            raise no_answer()
         if self._next is None:
             self._next = asyncio.create_task(self._run_after(self._running))
             # If every caller was cancelled, nobody else retrieves the error.
             self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._next)
+        waiting = self._next
+        await asyncio.wait({waiting}, timeout=None if wait_until is None else wait_until - now)
+        if not waiting.done():
+            raise no_answer()
+        return waiting.result()
 
     async def _run_after(self, before: asyncio.Task[T] | None) -> T:
         if before is not None:
             await asyncio.wait({before})
         self._running, self._next = self._next, None
-        return await self._query()
+        self._begun_s = time.monotonic()
+        try:
+            return await self._query()
+        finally:
+            self._begun_s = None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
+
+import pytest
 
 from authz.domain.consistency import FULLY_CONSISTENT
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.tokens import ConsistencyToken
+from authz.engine import shared_query
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.shared_query import SharedQuery
 from tests.replica.conftest import following, viewing
@@ -77,6 +81,34 @@ async def test_an_error_is_of_those_who_waited_for_it_alone() -> None:
     outcomes = await asyncio.gather(*failing, return_exceptions=True)
     assert all(isinstance(outcome, UnavailableError) for outcome in outcomes)
     assert await later == 7
+
+
+async def test_who_calls_while_a_query_hangs_is_refused_and_the_next_one_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_query, "_HANGS_AFTER_S", 0)
+    query = Gated()
+    shared = SharedQuery(query)
+    first = asyncio.create_task(shared.answer())
+    await begun(first)
+    for _ in range(3):
+        with pytest.raises(UnavailableError, match="the database does not answer"):
+            await shared.answer()
+    assert not first.done()
+    query.go_on.set()
+    assert await first == await shared.answer() == 0
+    assert query.asked == 2
+
+
+async def test_a_caller_waits_no_longer_than_it_may_and_the_others_go_on_waiting() -> None:
+    query = Gated()
+    shared = SharedQuery(query)
+    patient = asyncio.create_task(shared.answer())
+    with pytest.raises(UnavailableError) as refused:
+        await shared.answer(time.monotonic() + 0.01)
+    assert (refused.value.reason, patient.done()) == (ErrorReason.STORE_UNAVAILABLE, False)
+    query.go_on.set()
+    assert await patient == 0
 
 
 def test_fully_consistent_reads_share_the_queries_of_the_head_and_see_each_write_before_them(

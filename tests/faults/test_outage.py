@@ -144,7 +144,8 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
     database = clusters.migrated()
     # Whoever asks it gives up long after all that is asserted here.
     url = f"{database.url}?connect_timeout=60"
-    node = Node("one", url, tmp_path, AUTHZ_MAX_STALENESS_S="10")
+    patience = {"AUTHZ_MAX_STALENESS_S": "10", "AUTHZ_FRESHNESS_TIMEOUT_S": "60"}
+    node = Node("one", url, tmp_path, **patience)
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         with database.frozen():
@@ -170,6 +171,47 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
         assert allowed(stubs, 1)
         write(stubs, 2)
         assert allowed(stubs, 2)
+
+
+@over_grpc
+def test_fully_consistent_checks_of_a_database_that_hangs_take_no_place_of_other_checks(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    database = clusters.migrated()
+    patience = {"AUTHZ_MAX_STALENESS_S": "600", "AUTHZ_FRESHNESS_TIMEOUT_S": "600"}
+    # A client may have half of them.
+    node = Node("one", f"{database.url}?connect_timeout=60", tmp_path, AUTHZ_MAX_CHECKS="8", **patience)
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        request = check_request("user:maya", "read", "material:m1")
+        request.consistency.fully_consistent = True
+        with database.frozen():
+            held = [stubs.authorization.Check.future(request, timeout=600) for _ in range(3)]
+            until(lambda: refused(lambda: allowed(stubs, 1, FULLY)).reason == "STORE_UNAVAILABLE")
+            for _ in range(20):
+                failure = refused(lambda: stubs.authorization.Check(request, timeout=600))
+                assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
+            assert allowed(stubs, 1)
+            assert not any(each.done() for each in held)
+        for each in held:
+            each.exception()
+        until(lambda: answered(lambda: allowed(stubs, 1, FULLY)), "no check")
+
+
+@over_grpc
+def test_a_check_waits_for_a_database_that_hangs_no_longer_than_the_setting_says(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    database = clusters.migrated()
+    patience = {"AUTHZ_MAX_STALENESS_S": "600", "AUTHZ_FRESHNESS_TIMEOUT_S": "0.5"}
+    node = Node("one", f"{database.url}?connect_timeout=60", tmp_path, **patience)
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        request = check_request("user:maya", "read", "material:m1")
+        request.consistency.fully_consistent = True
+        with database.frozen():
+            failure = refused(lambda: stubs.authorization.Check(request, timeout=600))
+        assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
 
 
 @both_transports
@@ -228,7 +270,7 @@ def test_a_stop_does_not_wait_for_a_database_that_never_answers(
     database = clusters.migrated()
     # Whoever waits for a connection gives up long after all that is asserted here.
     url = f"{database.url}?connect_timeout=600"
-    patience = {"AUTHZ_STOP_GRACE_S": "5", "AUTHZ_MAX_STALENESS_S": "600"}
+    patience = {"AUTHZ_STOP_GRACE_S": "5", "AUTHZ_MAX_STALENESS_S": "600", "AUTHZ_FRESHNESS_TIMEOUT_S": "600"}
     node = Node("one", url, tmp_path, AUTHZ_WORKERS=workers, **patience)
     with running(node), connected(node) as stubs:
         write(stubs, 1)

@@ -15,12 +15,19 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError, UnavailableError
+from authz.domain.errors import (
+    NO_ANSWER,
+    AuthzError,
+    ConflictError,
+    ErrorReason,
+    InvalidArgumentError,
+    UnavailableError,
+)
 
 _Cause: TypeAlias = tuple[ErrorReason, str]
 """Why a database does not serve, as the caller and the operator are told."""
 
-_NO_ANSWER = (ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
+_NO_ANSWER = (ErrorReason.STORE_UNAVAILABLE, NO_ANSWER)
 _FULL = (
     ErrorReason.STORE_FULL,
     "the disk of the database stores no more: it is full, at a limit or failing; free space on it",
