@@ -139,8 +139,6 @@ def subject_message(subject: Subject) -> pb.Subject:
 
 def parse_scope(message: Message, field_name: str, *, field: str) -> Scope:
     """A Scope field of a message; raises when absent or empty."""
-    if not message.HasField(field_name):
-        raise missing(field)
     return parse_scope_message(getattr(message, field_name), field=field)
 
 
