@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sqlite3
 import threading
 import time
@@ -17,17 +16,16 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from authz.client import Client, check_request
+from authz.client import check_request
 from authz.client.errors import CallError, error_of
 from authz.domain.ids import parse_subject
 from authz.v1 import authorization_pb2, common_pb2, directory_pb2
 from authz.wire.entities import mutation_message
 from authz.wire.values import subject_message
-from tests.cli.commands import run
 from tests.databases import create_sqlite
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
-from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running
+from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running
 from tests.runtime.test_server import campus_of
 from tests.serving import both_transports, over_grpc
 from tests.waiting import until
@@ -137,160 +135,6 @@ def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: P
         write(stubs, 2)
         assert allowed(stubs, 2)
         assert allowed(stubs, 2, FULLY)
-
-
-@over_grpc
-def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_path: Path) -> None:
-    database = clusters.migrated()
-    # Whoever asks it gives up long after all that is asserted here.
-    url = f"{database.url}?connect_timeout=60"
-    patience = {"AUTHZ_MAX_STALENESS_S": "10", "AUTHZ_FRESHNESS_TIMEOUT_S": "60"}
-    node = Node("one", url, tmp_path, **patience)
-    with running(node), connected(node) as stubs:
-        write(stubs, 1)
-        with database.frozen():
-            assert allowed(stubs, 1)
-            # More of them than there are threads that ask the database.
-            request = check_request("user:maya", "read", "material:m1")
-            request.consistency.fully_consistent = True
-            held = [stubs.authorization.Check.future(request, timeout=60) for _ in range(8)]
-            node.await_health(AUTHORIZATION, NOT_SERVING)
-            assert not any(call.done() for call in held)
-            node.await_health(DIRECTORY, NOT_SERVING)
-            assert refused(lambda: allowed(stubs, 1)).reason == "TOO_STALE"
-            with Client(node.address, timeout_s=2) as client, pytest.raises(CallError) as missed:
-                client.current_token()
-            assert (missed.value.code, missed.value.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
-            told = run("courses", "--address", node.address)
-            assert (told.returncode, told.stdout) == (2, "")
-            assert told.stderr == "error: the database does not answer; try again later\n"
-        for call in held:
-            failure = call.exception()
-            assert failure is None or failure.code() is UNAVAILABLE
-        node.await_health(AUTHORIZATION, SERVING)
-        assert allowed(stubs, 1)
-        write(stubs, 2)
-        assert allowed(stubs, 2)
-
-
-@over_grpc
-def test_fully_consistent_checks_of_a_database_that_hangs_take_no_place_of_other_checks(
-    clusters: Clusters, tmp_path: Path
-) -> None:
-    database = clusters.migrated()
-    patience = {"AUTHZ_MAX_STALENESS_S": "600", "AUTHZ_FRESHNESS_TIMEOUT_S": "600"}
-    # A client may have half of them.
-    node = Node("one", f"{database.url}?connect_timeout=60", tmp_path, AUTHZ_MAX_CHECKS="8", **patience)
-    with running(node), connected(node) as stubs:
-        write(stubs, 1)
-        request = check_request("user:maya", "read", "material:m1")
-        request.consistency.fully_consistent = True
-        with database.frozen():
-            held = [stubs.authorization.Check.future(request, timeout=600) for _ in range(3)]
-            until(lambda: refused(lambda: allowed(stubs, 1, FULLY)).reason == "STORE_UNAVAILABLE")
-            for _ in range(20):
-                failure = refused(lambda: stubs.authorization.Check(request, timeout=600))
-                assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
-            assert allowed(stubs, 1)
-            assert not any(each.done() for each in held)
-        for each in held:
-            each.exception()
-        until(lambda: answered(lambda: allowed(stubs, 1, FULLY)), "no check")
-
-
-@over_grpc
-def test_a_check_waits_for_a_database_that_hangs_no_longer_than_the_setting_says(
-    clusters: Clusters, tmp_path: Path
-) -> None:
-    database = clusters.migrated()
-    patience = {"AUTHZ_MAX_STALENESS_S": "600", "AUTHZ_FRESHNESS_TIMEOUT_S": "0.5"}
-    node = Node("one", f"{database.url}?connect_timeout=60", tmp_path, **patience)
-    with running(node), connected(node) as stubs:
-        write(stubs, 1)
-        request = check_request("user:maya", "read", "material:m1")
-        request.consistency.fully_consistent = True
-        with database.frozen():
-            failure = refused(lambda: stubs.authorization.Check(request, timeout=600))
-        assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
-
-
-@both_transports
-def test_a_call_that_waits_for_a_database_that_hangs_is_told_so_before_its_deadline(
-    clusters: Clusters, tmp_path: Path
-) -> None:
-    database = clusters.migrated()
-    node = Node("one", f"{database.url}?connect_timeout=60", tmp_path, AUTHZ_MAX_STALENESS_S="600")
-    with running(node), connected(node) as stubs:
-        seen = common_pb2.Consistency(at_least_as_fresh=write(stubs, 1))
-        with database.frozen():
-            node.await_health(DIRECTORY, NOT_SERVING)
-            waiting = [
-                (method.future(request, timeout=5), method)
-                for method, request in calls_that_need_the_database(stubs)
-            ]
-            assert allowed(stubs, 1)
-            assert allowed(stubs, 1, seen)
-            failures = {
-                method._method.decode().rpartition("/")[2]: error_of(call.exception())
-                for call, method in waiting
-            }
-        unknown = [
-            name for name, failure in failures.items() if "it is unknown whether it did" in failure.message
-        ]
-        assert unknown == ["Write", "Import"]
-        for name, failure in failures.items():
-            assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE"), name
-            assert failure.message.startswith("the database does not answer; try again later"), name
-            assert failure.retry_after_s > 0, name
-        until(lambda: answered(lambda: write(stubs, 2)), "no write")
-
-
-@both_transports
-def test_a_deadline_that_passes_while_the_database_answers_is_a_deadline(
-    clusters: Clusters, tmp_path: Path
-) -> None:
-    database = clusters.migrated()
-    node = Node("one", database.url, tmp_path)
-    with running(node), connected(node) as stubs, database.connect() as other:
-        write(stubs, 1)
-        node.await_health(DIRECTORY, SERVING)
-        with other.transaction():
-            other.execute("SELECT 1 FROM counter FOR UPDATE")
-            campus = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
-            missed = refused(lambda: stubs.directory.Write(campus, timeout=2))
-            assert (missed.code, missed.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "")
-            assert allowed(stubs, 1, FULLY)
-            node.await_health(DIRECTORY, SERVING)
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_stop_does_not_wait_for_a_database_that_never_answers(
-    clusters: Clusters, tmp_path: Path, workers: str
-) -> None:
-    database = clusters.migrated()
-    # Whoever waits for a connection gives up long after all that is asserted here.
-    url = f"{database.url}?connect_timeout=600"
-    patience = {"AUTHZ_STOP_GRACE_S": "5", "AUTHZ_MAX_STALENESS_S": "600", "AUTHZ_FRESHNESS_TIMEOUT_S": "600"}
-    node = Node("one", url, tmp_path, AUTHZ_WORKERS=workers, **patience)
-    with running(node), connected(node) as stubs:
-        write(stubs, 1)
-        node.await_health(DIRECTORY, SERVING)
-        with database.frozen():
-            fully = check_request("user:maya", "read", "material:m1")
-            fully.consistency.CopyFrom(FULLY)
-            # More than there are connections: some wait for one.
-            held = [stubs.authorization.Check.future(fully, timeout=300) for _ in range(8)]
-            campus = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
-            held += [stubs.directory.Write.future(campus, timeout=300) for _ in range(2)]
-            # A probe of the database is waiting by then, too.
-            node.await_health(DIRECTORY, NOT_SERVING)
-            assert allowed(stubs, 1)
-            node.process.send_signal(signal.SIGTERM)
-            with connected(node) as other:
-                until(lambda: not answered(lambda: allowed(other, 1)), "calls are taken still")
-            assert not any(call.done() for call in held)
-            assert node.process.wait(PATIENCE_S) == 0
-            assert not any(answered(call.result) for call in held)
 
 
 @over_grpc
