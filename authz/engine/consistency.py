@@ -94,13 +94,13 @@ class ConsistencyGate:
         if consistency.freshness is not Freshness.AT_LEAST_AS_FRESH:
             return
         wait_until = self._last_moment(deadline)
-        head = await self._head.answer(wait_until)
+        head = await self._head.answer()
         least = self._opened(consistency.token, head.database_id, field=_FIELD)
         while not head.includes(least):
             if time.monotonic() + _HEAD_INTERVAL_S > wait_until:
                 raise _not_fresh_enough()
             await asyncio.sleep(_HEAD_INTERVAL_S)
-            head = await self._head.answer(wait_until)
+            head = await self._head.answer()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that blocks, in the pool."""
@@ -191,7 +191,7 @@ class ConsistencyGate:
         if not await self._wait_for(head, wait_until):
             return False
         while self._view.snapshot().state != head:
-            held, is_known = await self._history.answer(wait_until)
+            held, is_known = await self._history.answer()
             if is_known and held.includes(head):
                 return True
             # A state of another history, which the follower is about to find, too.
