@@ -16,7 +16,7 @@ from authz.telemetry.metrics import CHECKPOINTS
 
 log = structlog.get_logger()
 
-_CLAIM_US = 60 * US_PER_S
+CLAIM_US = 60 * US_PER_S
 """How long the others wait for the server that signs, which may have been killed."""
 _RETRY_US = 10 * US_PER_S
 _PUBLISHED, _FAILED, _REFUSED = "published", "failed", "refused"
@@ -60,11 +60,11 @@ class CheckpointPublisher:
         seen, now = self._checkpoints.newest(), self._clock()
         self._see(seen.note, now)
         # A time beyond the longest wait is of a clock that was ahead.
-        is_early = now < seen.next_at <= now + max(self._interval_us, _CLAIM_US)
+        is_early = now < seen.next_at <= now + max(self._interval_us, CLAIM_US)
         has_grown = (seen.size, seen.decisions_size) != self._sizes()
         if is_early or not (has_grown or self._missing(seen)):
             return
-        claimed = msgspec.structs.replace(seen, next_at=now + _CLAIM_US)
+        claimed = msgspec.structs.replace(seen, next_at=now + CLAIM_US)
         if not self._checkpoints.replace(seen, claimed):
             return
         made = claimed if self._is_tried_again(seen, now) else self._made(claimed, now)
@@ -110,7 +110,7 @@ class CheckpointPublisher:
         checkpoint = Checkpoint(self._signer.name, size, root, decisions_size, decisions_root)
         note = self._signer.sign(checkpoint)
         have_it = claimed.published_to if note == claimed.note else frozenset()
-        return SignedCheckpoint(note, size, decisions_size, have_it, now + _CLAIM_US)
+        return SignedCheckpoint(note, size, decisions_size, have_it, now + CLAIM_US)
 
     def _sizes(self) -> tuple[int, int]:
         """Of the change log and of the decisions, in the order of `AuditLog`."""
