@@ -101,7 +101,7 @@ class Pipeline:
             call = await self._permit(call)
             self._admit(call)
             running: Awaitable[AnswerT] = self._run(call, run, request)
-            # Its timer would take a fifteenth of the time of a check that reads the replica alone.
+            # A call that needs no database never ends because of the database.
             if call.may_wait_for_database:
                 running = before_deadline(running, call, self._database_answers)
             answer = await running

@@ -200,12 +200,14 @@ class UnavailableError(AuthzError):
 
 
 NO_ANSWER = "the database does not answer; try again later"
-_PROBED_EACH_S = 2.0
+"""The message of STORE_UNAVAILABLE where nothing more is known."""
+_RETRY_AFTER_S = 2.0
+"""As often as a server probes its database."""
 
 
 def no_answer(more: str = "") -> UnavailableError:
     """The error of a call that has waited for a database which hangs; `more` is the end of its message."""
-    return UnavailableError(ErrorReason.STORE_UNAVAILABLE, NO_ANSWER + more, retry_after_s=_PROBED_EACH_S)
+    return UnavailableError(ErrorReason.STORE_UNAVAILABLE, NO_ANSWER + more, retry_after_s=_RETRY_AFTER_S)
 
 
 class InternalError(AuthzError):

@@ -156,6 +156,11 @@ class ConsistencyGate:
         """Return whether, within the timeout, the replica holds a revision greater than this one."""
         return await self._wait(lambda: self._view.revision() > revision, time.monotonic() + timeout_s)
 
+    async def require_answer(self) -> None:
+        """Raise `UnavailableError` (STORE_UNAVAILABLE) if the database does not answer within the freshness
+        timeout, or at once while it hangs."""
+        await self._head.answer(self._last_moment(None))
+
     async def is_committed(self, state: ConsistencyToken) -> bool:
         """Whether the database holds a state that it had, or a later one.
 

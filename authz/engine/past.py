@@ -59,7 +59,7 @@ class PastQuestions:
 
         The state has what a question about this subject, or about every one, needs. `answer` runs in a
         thread. Raises `InvalidArgumentError` for a time before the first policy and for a described
-        resource, and as `Directory.records_at`.
+        resource, and as `ConsistencyGate.require_answer` and `Directory.records_at`.
         """
         if question.inline is not None:
             raise malformed("resource.inline", "describes a resource as it is now; leave it out with as_of")
@@ -71,6 +71,8 @@ class PastQuestions:
             with self.snapshot_of(past.entities, revision=past.state.revision) as snapshot:
                 return answer(snapshot, self._checker(snapshot, time)), self.keys.sign(past.state)
 
+        # Those that wait for their turn would use up the concurrency limit of calls that need no database.
+        await self.gate.require_answer()
         async with self._turn:
             return await self.gate.run(answered)
 

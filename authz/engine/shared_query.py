@@ -21,8 +21,8 @@ class SharedQuery(Generic[T]):
     Who calls while a query is under way shares the next one with all who call meanwhile. Callers share an
     error, too. A caller that is cancelled cancels no query. Belongs to one event loop.
 
-    While a query hangs, it refuses who calls: many that wait, each for as long as it may, would take the
-    places of calls that need no database.
+    While a query hangs, new callers are refused: each would wait for as long as it may, and together they
+    would use up the concurrency limit of calls that need no database.
     """
 
     def __init__(self, query: Callable[[], Coroutine[Any, Any, T]]) -> None:

@@ -72,7 +72,12 @@ def _report_forever(path: Path) -> None:
     due_s = 0.0
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            refused = json.loads(line)
+            try:
+                refused = json.loads(line)
+            except ValueError:
+                # If the thread ended, the pipe would fill, and Envoy would wait for it.
+                log.exception("refused TLS handshake not counted")
+                continue
             found = (reason for part, reason in _REASONS.items() if part in refused["cause"])
             REFUSED_HANDSHAKES.labels(next(found, _OTHER)).inc()
             due_s = max(due_s, time.monotonic() - (_BURST - 1) * _INTERVAL_S)

@@ -46,7 +46,7 @@ class Health:
         self._probes: list[asyncio.Task[None]] = []
 
     def database_answers(self) -> bool:
-        """Whether the last probe of the database was answered in time, be it with an error."""
+        """Whether the last probe of the database got an answer in time, even if that was an error."""
         return self._database_answers
 
     async def add_to(self, server: Any) -> None:

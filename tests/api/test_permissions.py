@@ -169,11 +169,8 @@ async def test_a_call_is_permitted_exactly_to_the_roles_that_have_its_permission
                 assert info.metadata["method"].endswith(f"/{name}")
                 caller = f"service:{role or 'nobody'}"
                 refused.append(("warning", caller, missing, info.metadata["method"]))
-    shown = [
-        tuple(line[part] for part in ("log_level", "caller", "permission", "method"))
-        for line in lines
-        if line["event"] == "caller refused"
-    ]
+    parts = ("log_level", "caller", "permission", "method")
+    shown = [tuple(map(line.get, parts)) for line in lines if line["event"] == "caller refused"]
     assert shown == refused
 
 
