@@ -16,6 +16,7 @@ from authz.access.permission import NO_RIGHTS, CallerRights
 from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency, Freshness
 from authz.domain.decisions import Decision, Question
+from authz.domain.errors import AuthzError
 from authz.domain.origin import Origin
 
 
@@ -104,7 +105,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `time.monotonic`, in seconds; None for none. `decided` collects what the call decides, for the decision
     log; None without one. `require_permitted`, of a call that changes something, raises once the caller may
     no longer make it, or the person on whose behalf it is made; None for another. `person_requirements` are
-    those that the person has met.
+    those that the person has met. `failure_details` add to the error of a call that fails what it has done.
     """
 
     method: Method
@@ -117,6 +118,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     decided: list[AnsweredQuestion] | None = None
     require_permitted: Callable[[], Awaitable[None]] | None = None
     person_requirements: list[Callable[[], Awaitable[object]]] = []
+    failure_details: list[Callable[[AuthzError], None]] = []
 
     @property
     def may_wait_for_database(self) -> bool:

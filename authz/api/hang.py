@@ -7,16 +7,21 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from authz.api.call import Call
+from authz.api.call import Call, CallKind
 from authz.domain.errors import no_answer
 
 AnswerT = TypeVar("AnswerT")
 
 _ANSWER_MARGIN_S = 0.25
 """Kept of a deadline for the answer, so that the client gets it instead of its own DEADLINE_EXCEEDED."""
-_OUTCOME_UNKNOWN = (
+_UNKNOWN = (
     "; if the call changes anything, it is unknown whether it did: repeat a write with its `idempotency_key`"
 )
+_OUTCOMES = {
+    CallKind.WRITE: _UNKNOWN,
+    CallKind.POLICY: _UNKNOWN,
+    CallKind.IMPORT: "; a part that was being written is not counted and may be committed: import again",
+}
 
 
 async def before_deadline(
@@ -44,5 +49,4 @@ async def before_deadline(
     except TimeoutError:
         if not limit.expired():
             raise
-        outcome = _OUTCOME_UNKNOWN if call.method.may_change else ""
-        raise no_answer(outcome) from None
+        raise no_answer(_OUTCOMES.get(call.method.kind, "")) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -199,6 +200,13 @@ def _clients(call: Call) -> list[str]:
 def _answer(error: Exception, call: Call) -> AuthzError:
     """The error that the client gets: no text of a driver and no stack."""
     if isinstance(error, AuthzError):
-        return error
-    log.error("call failed", method=call.method.name, request_id=call.request_id, exc_info=error)
-    return InternalError(call.request_id)
+        answer = error
+    else:
+        log.error("call failed", method=call.method.name, request_id=call.request_id, exc_info=error)
+        answer = InternalError(call.request_id)
+    if call.failure_details:
+        # Calls that wait for one query of the database share its error.
+        answer = copy(answer)
+        for add_to in call.failure_details:
+            add_to(answer)
+    return answer

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -92,6 +92,12 @@ class AuthzError(Exception):
         self.reason = reason
         self.message = message
         self.metadata = metadata
+
+    def __copy__(self) -> Self:
+        """The same error, to be changed for one of several callers that share it."""
+        copied = type(self).__new__(type(self), *self.args)
+        copied.__dict__ |= self.__dict__ | {"metadata": dict(self.metadata)}
+        return copied
 
     @property
     def notes(self) -> list[str]:

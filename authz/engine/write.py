@@ -39,11 +39,8 @@ class WriteReport(msgspec.Struct, frozen=True):
 
 
 class ImportReport(msgspec.Struct):
-    """What became of an import. `faults` are the first of those that `failed` counts; `head` is the state
-    after it, and `replicated` says whether every process of this machine answers from it."""
+    """What has become of an import so far. `faults` are the first of those that `failed` counts."""
 
-    head: ConsistencyToken
-    replicated: bool = False
     written: int = 0
     unchanged: int = 0
     failed: int = 0
@@ -57,7 +54,7 @@ class ImportReport(msgspec.Struct):
                 self.faults.append(fault)
 
     def add_to(self, error: AuthzError) -> None:
-        """Add to the error that ended the import what was written before it."""
+        """Add to the error that ended the import what was written before."""
         counts = {"written": self.written, "unchanged": self.unchanged, "failed": self.failed}
         error.metadata |= {name: str(count) for name, count in counts.items()}
         before = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -114,35 +111,28 @@ class DirectoryWriter:
             state, is_all = await self.committer.run_batch(part, require_permitted)
         return WriteReport(state, await self.gate.wait_until_replicated(state))
 
-    async def import_parts(self, parts: AsyncIterable[ImportPart]) -> ImportReport:
+    async def import_parts(self, parts: AsyncIterable[ImportPart], report: ImportReport) -> WriteReport:
         """Apply what can be applied, in one transaction or a few for each part, so that memory is bounded by
-        the size of a part.
+        the size of a part, and count it in `report`.
 
         A mutation at fault is skipped and reported by its position in the whole import. Raises what
         `parts` and `Directory.import_batch` raise, and `ImportEndedError` when `parts` is silent or goes on
-        for too long, or after `end_imports`; what was imported before stays, and the error says how much
+        for too long, or after `end_imports`; what was imported before stays, and `report` says how much
         that is.
         """
-        report = ImportReport(await self.gate.run(self.directory.head))
-        try:
-            await self._import(parts, report)
-            report.replicated = await self.gate.wait_until_replicated(report.head)
-        except AuthzError as error:
-            report.add_to(error)
-            raise
-        return report
-
-    async def _import(self, parts: AsyncIterable[ImportPart], report: ImportReport) -> None:
-        position = 0
+        position, state = 0, None
         async for part in self._punctual(parts):
             for mutations in _batches(part.mutations):
                 batch = partial(self.directory.import_batch, mutations, offset=position, origin=part.origin)
                 result = await self.committer.run_batch(batch)
                 report.written += result.written
                 report.unchanged += result.unchanged
-                report.head = result.head
+                state = result.head
                 report.add(result.faults)
                 position += len(mutations)
+        if state is None:
+            state = await self.gate.run(self.directory.head)
+        return WriteReport(state, await self.gate.wait_until_replicated(state))
 
     async def _punctual(self, parts: AsyncIterable[ImportPart]) -> AsyncIterator[ImportPart]:
         """The parts, each within its time limit. A client keeps an import in flight only while it sends."""

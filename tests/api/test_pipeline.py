@@ -124,6 +124,17 @@ async def test_a_malformed_request_id_in_the_request_is_refused(method: Method) 
     assert "not an id" not in str(line)
 
 
+async def test_an_error_that_calls_share_says_of_each_what_it_has_done() -> None:
+    def add_to(error: AuthzError) -> None:
+        error.append("; written 3")
+        error.metadata["written"] = "3"
+
+    error, _ = await served(pipeline_of(), failing(REFUSED), failure_details=[add_to])
+    assert (type(error), error.reason) == (FailedPreconditionError, ErrorReason.PRECONDITION_FAILED)
+    assert (str(error), error.message, error.metadata) == ("refused; written 3",) * 2 + ({"written": "3"},)
+    assert (str(REFUSED), REFUSED.message, REFUSED.metadata) == ("refused", "refused", {})
+
+
 async def test_a_decision_that_is_answered_leaves_no_line_and_reads_no_header() -> None:
     transport = Request({"x-request-id": "r-1"})
     answer, lines = await served(pipeline_of(), method=CHECK, transport=transport)

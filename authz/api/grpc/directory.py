@@ -21,7 +21,7 @@ from authz.engine.declared_words import require_declared
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
-from authz.engine.write import DirectoryWriter, ImportPart, WriteReport
+from authz.engine.write import DirectoryWriter, ImportPart, ImportReport, WriteReport
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.filters import READ_CALLS_BY_REQUEST
@@ -83,7 +83,9 @@ class DirectoryServicer:
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """Apply the valid mutations, message by message, and report the invalid ones."""
         call.rights.require_any("write_", call.method.name)
-        report = await self.writer.import_parts(self._parts(requests, call))
+        report = ImportReport()
+        call.failure_details.append(report.add_to)
+        result = await self.writer.import_parts(self._parts(requests, call), report)
         faults = (
             pb.ImportError(position=fault.position, reason=fault.reason, message=fault.message)
             for fault in report.faults
@@ -94,8 +96,8 @@ class DirectoryServicer:
             failed=report.failed,
             errors=faults,
             errors_truncated=report.failed > len(report.faults),
-            written_at=token_message(self.gate, report.head),
-            replicated=report.replicated,
+            written_at=token_message(self.gate, result.state),
+            replicated=result.replicated,
         )
 
     async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> pb.RemoveMemberResponse:
