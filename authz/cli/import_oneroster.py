@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
-import grpc
 import msgspec
 import typer
 
@@ -20,10 +19,10 @@ from authz.client import Client
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
 from authz.client.sync.directory import EntityT
-from authz.domain.entities import Course, Filter, Membership, MembershipFilter, Versioned
+from authz.domain.entities import Filter, Versioned
 from authz.domain.errors import FailedPreconditionError, malformed, precondition_failed
-from authz.domain.ids import course_scope, parse_id
-from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
+from authz.domain.ids import parse_id
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE
 
 if TYPE_CHECKING:
     from authz.importers.oneroster.directory import DirectoryReader
@@ -46,10 +45,6 @@ DeleteClasses = Annotated[
     bool, typer.Option("--delete-classes", help="Delete courses, with their content, instead of concluding.")
 ]
 IdMap = Annotated[Path | None, typer.Option(help="A CSV file for ids that are replaced as too long.")]
-
-
-_NO_COURSE = course_scope("-")
-"""In which nobody has a membership."""
 
 
 def oneroster(
@@ -78,7 +73,6 @@ def oneroster(
     directory: DirectoryReader = _EmptyDirectory()
     if not (dry_run and _is_missing(context.database)):
         directory = context.client
-        _require_roles(context.client, role_map or ())
     plan = plan_import(roster, directory, now=time.time_ns() // 1000, deletes_classes=delete_classes)
     print_capped("note", map(str, plan.notes))
     if dry_run:
@@ -108,20 +102,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not (external.strip() and equals and internal):
         raise malformed("--role-map", f"`{text}` is not like `proctor=auditor`")
     return external.strip().lower(), internal
-
-
-def _require_roles(client: Client, role_map: Iterable[str]) -> None:
-    """Raise `InvalidArgumentError` for a role that the active policy does not declare for courses, also if
-    no row of this roster has it."""
-    for text in role_map:
-        _, role = _pair(text)
-        try:
-            # The server refuses a list of nothing by a role that is not declared.
-            next(client.read(MembershipFilter(role=role, scope=_NO_COURSE)), None)
-        except CallError as error:
-            if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
-                raise
-            raise malformed("--role-map", f"`{text}`: {error.message}") from None
 
 
 def _save_ids(roster: Roster, id_map: Path | None, dry_run: bool) -> None:
@@ -183,33 +163,14 @@ def _require_permission(plan: Plan, max_removals: float, all_or_nothing: bool) -
 
 def _write(client: Client, plan: Plan, path: Path, all_or_nothing: bool) -> ImportOutcome:
     reason = import_reason(path)
-    first = _first_write(plan) if all_or_nothing else []
-    if first:
-        _write_together(client, first, reason)
+    # What the server could refuse has been looked at. Only one write can hold a plan together.
+    together = plan.changes if all_or_nothing and len(plan.changes) <= MAX_MUTATIONS_PER_WRITE else []
+    if together:
+        _write_together(client, together, reason)
     with progress_bar(reason, len(plan.changes)) as advance:
         outcome = client.import_mutations(plan.mutations, reason=reason, progress=advance)
-    written, unchanged = outcome.written + len(first), outcome.unchanged + plan.unchanged - len(first)
+    written, unchanged = outcome.written + len(together), outcome.unchanged + plan.unchanged - len(together)
     return msgspec.structs.replace(outcome, written=written, unchanged=unchanged)
-
-
-def _first_write(plan: Plan) -> list[Change]:
-    """What one write can hold: the whole plan, else a membership of each role that it gives.
-
-    What else the server could refuse has been looked at: only the policy says which roles there are.
-    """
-    if len(plan.changes) <= MAX_MUTATIONS_PER_WRITE:
-        return plan.changes
-    courses: dict[str, Change] = {}
-    by_role: dict[str, Change] = {}
-    for change in plan.changes:
-        target = change.mutation.target
-        if isinstance(target, Course) and change.mutation.operation is Operation.TOUCH:
-            courses[target.id] = change
-        elif isinstance(target, Membership) and target.role not in by_role:
-            by_role[target.role] = change
-            if target.scope.id in courses:
-                by_role[f"course {target.scope.id}"] = courses[target.scope.id]
-    return list(by_role.values())
 
 
 def _write_together(client: Client, changes: list[Change], reason: str) -> None:

@@ -21,6 +21,7 @@ from authz.domain.entities import (
     MembershipStatus,
     Versioned,
 )
+from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.importers.oneroster.rows import Roster
@@ -54,7 +55,8 @@ class DirectoryState(msgspec.Struct, frozen=True):
 
     `memberships` are those of the roster's source, `others` maps the memberships of other sources in the
     roster's classes to their source. `markers` are the memberships that record which courses the roster has
-    concluded, by course. `suspended` are the accounts that are, or have been until a time.
+    concluded, by course. `suspended` are the accounts that are, or have been until a time. `refused_roles`
+    maps each role that the active policy does not declare for courses to what the directory says of it.
     """
 
     courses: dict[str, Course]
@@ -62,6 +64,7 @@ class DirectoryState(msgspec.Struct, frozen=True):
     others: dict[MembershipKey, str]
     markers: dict[str, ImportedMembership]
     suspended: dict[Subject, Account]
+    refused_roles: dict[str, str]
 
 
 def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> DirectoryState:
@@ -75,6 +78,7 @@ def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Direc
             account.entity.subject: account.entity
             for account in directory.read(AccountFilter(statuses=(AccountStatus.SUSPENDED,)))
         },
+        refused_roles={},
     )
     scopes = {row.scope for row in roster.enrollments}
     marker = marker_subject(roster.options.source)
@@ -89,7 +93,26 @@ def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Direc
             held.markers[entity.scope.id] = found
         else:
             held.memberships[entity.key] = found
+    held.refused_roles.update(_refused_roles(roster, held, directory))
     return held
+
+
+def _refused_roles(
+    roster: Roster, held: DirectoryState, directory: DirectoryReader
+) -> Iterator[tuple[str, str]]:
+    """The roles of new memberships that the directory would refuse: it refuses to look for one, too."""
+    new = {
+        row.role: row
+        for row in roster.enrollments
+        if row.key is not None and row.key not in held.memberships and row.key not in held.others
+    }
+    for role, row in new.items():
+        try:
+            next(directory.read(MembershipFilter(subject=row.subject, scope=row.scope, role=role)), None)
+        except AuthzError as error:
+            if error.reason != ErrorReason.UNKNOWN_ROLE:
+                raise
+            yield role, error.message
 
 
 def is_live(membership: Membership, now: Instant) -> bool:

@@ -66,7 +66,7 @@ class _Resolution:
         return True
 
     def _checked(self, row: Enrollment) -> Enrollment:
-        """The row, FAULTY if it is active and its class or user is not known."""
+        """The row, FAULTY if it is active and its class, its user or its role is not known."""
         if row.state is not RowState.ACTIVE or row.scope is None or row.subject is None:
             return row
         problem = ""
@@ -77,6 +77,8 @@ class _Resolution:
             problem = f"names class {quoted(row.scope.id)}, which is neither in {CLASSES} nor a course"
         elif self._roster.modes[USERS] is Mode.BULK and row.subject not in self._roster.users:
             problem = f"names user {quoted(row.subject.id)}, who is not in {USERS}"
+        elif row.role in self._held.refused_roles:
+            problem = f"{self._held.refused_roles[row.role]}; map the role with `--role-map`"
         if not problem:
             return row
         self._roster.faults.append(RowFault(ENROLLMENTS, row.line, problem))
