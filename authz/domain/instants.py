@@ -7,6 +7,7 @@ the same way, and no time zone or rounding can move a boundary.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import TypeAlias
 
 from authz.domain.errors import malformed
@@ -21,6 +22,8 @@ MIN_INSTANT: Instant = -62_135_596_800 * US_PER_S
 MAX_INSTANT: Instant = 253_402_300_800 * US_PER_S - 1
 """9999-12-31T23:59:59.999999Z, their maximum in microseconds."""
 
+_FORM = re.compile(r"(\d{4}-?\d\d-?\d\d)(?:[Tt ].+|(Z|[+-]\d\d(?::?\d\d)?)?)", re.ASCII)
+"""`fromisoformat` alone takes any character before a time: `2026-09-01+02:00` for two o'clock."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -38,13 +41,14 @@ def to_datetime(instant: Instant) -> dt.datetime:
 
 
 def parse_instant(text: str, *, field: str, zone: dt.tzinfo = dt.UTC) -> Instant:
-    """Parse RFC 3339, or a date, which means midnight. `zone` is that of a text without one.
+    """Parse RFC 3339, or a date, which means midnight. `zone` is that of a text without one. A date may have
+    one, as those of XML: `2026-09-01+02:00`.
 
     Raises `InvalidArgumentError` (MALFORMED_FIELD) that names `field`, also for an instant outside the years
     1 to 9999 in UTC.
     """
     try:
-        value = dt.datetime.fromisoformat(text)
+        value = _datetime_of(text)
     except ValueError:
         raise malformed(field, f"`{text}` is not a time; write it like `2026-09-01T08:00:00Z`") from None
     if value.tzinfo is None:
@@ -53,6 +57,13 @@ def parse_instant(text: str, *, field: str, zone: dt.tzinfo = dt.UTC) -> Instant
     if not MIN_INSTANT <= instant <= MAX_INSTANT:
         raise malformed(field, f"`{text}` is out of range; it must be in the years 1 to 9999 in UTC")
     return instant
+
+
+def _datetime_of(text: str) -> dt.datetime:
+    form = _FORM.fullmatch(text)
+    if form is None:
+        raise ValueError(text)
+    return dt.datetime.fromisoformat(f"{form[1]}T00:00{form[2]}" if form[2] else text)
 
 
 def format_instant(instant: Instant) -> str:

@@ -94,7 +94,7 @@ def _not_utf8(stream: IO[bytes]) -> tuple[int, str]:
     stream.seek(0)
     line = 0
     for chunk in stream:
-        if not line and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if not line and (chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in chunk):
             return 1, "is UTF-16; save the file as UTF-8"
         for part in chunk.splitlines():
             line += 1

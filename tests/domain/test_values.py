@@ -62,6 +62,32 @@ def test_a_date_is_its_midnight_in_utc_and_a_zone_is_honoured() -> None:
         parse_instant("soon", field="at")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-09-01Z", "2026-09-01T00:00:00Z"),
+        ("2026-09-01+02:00", "2026-08-31T22:00:00Z"),
+        ("2026-09-01-0500", "2026-09-01T05:00:00Z"),
+        ("20260901+02", "2026-08-31T22:00:00Z"),
+        ("2026-09-01", "2026-08-31T21:00:00Z"),
+        ("2026-09-01 08:00", "2026-09-01T05:00:00Z"),
+        ("20260901T0800", "2026-09-01T05:00:00Z"),
+        ("2026-09-01t08:00:00.5Z", "2026-09-01T08:00:00.500000Z"),
+    ],
+)
+def test_an_offset_of_a_date_is_no_time_of_the_day(text: str, expected: str) -> None:
+    zone = dt.timezone(dt.timedelta(hours=3))
+    assert format_instant(parse_instant(text, field="at", zone=zone)) == expected
+
+
+@pytest.mark.parametrize(
+    "bad", ["2026-09-01x08:00", "2026-09-01+25:00", "2026-09-01T", "2026-09-01+2", "2026-W36-2"]
+)
+def test_a_time_of_another_form_is_refused(bad: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is not a time; write it like"):
+        parse_instant(bad, field="at")
+
+
 KEYS = keys_of("d")
 
 

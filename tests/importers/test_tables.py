@@ -62,6 +62,11 @@ def test_utf16_without_a_mark_is_named(encoding: str) -> None:
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_named_also_if_a_letter_is_not_in_ascii(encoding: str) -> None:
+    assert refusal("id,role\r\n1,\u00e9\r\n".encode(encoding)) == "x.csv:1: is UTF-16; save the file as UTF-8"
+
+
 class Endless(io.RawIOBase):
     """A file of one letter, without an end."""
 

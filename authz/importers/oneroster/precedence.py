@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.entities import MembershipKey
+from authz.domain.entities import CourseState, MembershipKey
 from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
 from authz.importers.oneroster.directory import DirectoryState
@@ -111,12 +111,20 @@ class _Resolution:
             self._found.wanted[key] = row if other is None else self._preferred(key, row, other)
 
     def _is_in_open_class(self, row: Enrollment) -> bool:
-        class_row = self._roster.classes.get(row.scope.id) if row.scope is not None else None
-        if class_row is None or class_row.state is RowState.ACTIVE:
-            return True
-        why = "to be deleted" if class_row.state is RowState.ENDED else f"at fault in {CLASSES}"
-        self._roster.note(row, f"is in class {quoted(class_row.id)}, which is {why}; skipped")
-        return False
+        assert row.scope is not None  # noqa: S101  its key is whole
+        why = self._why_closed(row.scope.id)
+        if why:
+            self._roster.note(row, f"is in class {quoted(row.scope.id)}, which is {why}; skipped")
+        return not why
+
+    def _why_closed(self, class_id: str) -> str:
+        """Why enrollments in a class give nothing, as this export says or else an earlier one did."""
+        row, course = self._roster.classes.get(class_id), self._held.courses.get(class_id)
+        if row is not None:
+            whys = {RowState.ENDED: "to be deleted", RowState.FAULTY: f"at fault in {CLASSES}"}
+            return whys.get(row.state, "")
+        is_concluded = course is not None and course.state is CourseState.CONCLUDED
+        return "concluded by an earlier import" if is_concluded and class_id in self._held.markers else ""
 
     def _preferred(self, key: MembershipKey, row: Enrollment, other: Enrollment) -> Enrollment:
         kept, left = (row, other) if takes_precedence(row, other) else (other, row)

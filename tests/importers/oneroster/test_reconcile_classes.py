@@ -25,6 +25,22 @@ def test_a_class_that_is_to_be_deleted_concludes_its_course_and_returns(campus: 
     assert marker.key not in campus.held
 
 
+def test_a_class_that_an_earlier_import_has_concluded_takes_in_nobody(campus: Campus) -> None:
+    maya = enrolled("e1", "alg", "maya", status="active", modified="2026-09-02")
+    omar = enrolled("e2", "alg", "omar", status="active", modified="2026-09-02")
+    campus.take_in([maya])
+    campus.take_in([maya], classes=[klass("alg", "tobedeleted")])
+    plan = campus.take_in([maya, omar], classes=None, modes={"enrollments": "delta"})
+    assert notes(plan) == [
+        f"enrollments.csv:{line}: is in class `alg`, which is concluded by an earlier import; skipped"
+        for line in (2, 3)
+    ]
+    assert (campus.roles("maya"), campus.of("omar")) == ({"student in alg"}, [])
+    campus.write(Course(id="alg", state=CourseState.ACTIVE))
+    campus.take_in([omar], classes=None, modes={"enrollments": "delta"})
+    assert campus.roles("omar") == {"student in alg"}
+
+
 @pytest.mark.parametrize("state", [CourseState.DRAFT, CourseState.ARCHIVED])
 def test_a_class_that_is_to_be_deleted_leaves_another_state_as_it_is(
     campus: Campus, state: CourseState
