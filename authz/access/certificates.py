@@ -90,7 +90,9 @@ class CertificateAuthenticator(Authenticator):
 
     def __init__(self, callers_file: str) -> None:
         """Raises `InvalidArgumentError` for a file that cannot be used."""
-        self._callers: WatchedFile[Callers] = WatchedFile(callers_file, parse_callers, holds="callers")
+        self._callers: WatchedFile[Callers] = WatchedFile(
+            callers_file, parse_callers, setting="AUTHZ_CALLERS_FILE", holds="callers"
+        )
 
     def authenticate(self, transport: Transport) -> Principal | None:
         """A certificate whose name is not known is refused, not ignored."""

@@ -60,7 +60,9 @@ class FileKeys(Keys):
 
     def __init__(self, path: str) -> None:
         """Raises `InvalidArgumentError` for a file that cannot be used."""
-        self._file: WatchedFile[tuple[Key, ...]] = WatchedFile(path, parse_keys, holds="keys")
+        self._file: WatchedFile[tuple[Key, ...]] = WatchedFile(
+            path, parse_keys, setting="AUTHZ_JWT_KEYS_FILE", holds="keys"
+        )
 
     def current(self) -> tuple[Key, ...]:
         return self._file.value()

@@ -29,13 +29,19 @@ class WatchedFile(Generic[T]):
     """
 
     def __init__(
-        self, path: str, parse: Callable[[bytes], T], *, holds: str, keeps_last: bool = False
+        self,
+        path: str,
+        parse: Callable[[bytes], T],
+        *,
+        setting: str,
+        holds: str,
+        keeps_last: bool = False,
     ) -> None:
         """`parse` raises `InvalidArgumentError`, and so does this, for a file that cannot be used.
 
-        `holds` is what the file has, in metrics.
+        `setting` names the file, in errors; `holds` is what the file has, in metrics.
         """
-        self._path, self._parse, self._holds = Path(path), parse, holds
+        self._path, self._parse, self._setting, self._holds = Path(path), parse, setting, holds
         self._keeps_last = keeps_last
         self._version = file_version(self._path)
         self._looked_at = time.monotonic()
@@ -72,11 +78,14 @@ class WatchedFile(Generic[T]):
         try:
             content = self._path.read_bytes()
         except OSError as error:
-            raise _unusable(self._path, error.strerror or str(error)) from None
+            raise self._unusable(error.strerror or str(error)) from None
         try:
             return self._parse(content)
         except InvalidArgumentError as error:
-            raise _unusable(self._path, error.message) from None
+            raise self._unusable(error.message) from None
+
+    def _unusable(self, problem: str) -> InvalidArgumentError:
+        return malformed(self._setting, f"names `{self._path}`, which cannot be used: {problem}")
 
 
 def file_version(path: str | Path) -> tuple[int, int, int] | None:
@@ -86,7 +95,3 @@ def file_version(path: str | Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _unusable(path: Path, problem: str) -> InvalidArgumentError:
-    return malformed(f"`{path}`", f"cannot be used: {problem}")

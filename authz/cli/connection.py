@@ -62,6 +62,7 @@ _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
     "tls_key_file": "",
     "tls_client_ca_file": "",
     "callers_file": "",
+    "jwt_audience": "",
     "jwt_issuer": "",
     "jwt_keys_file": "",
     "jwt_jwks_url": "",

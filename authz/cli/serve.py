@@ -75,9 +75,15 @@ def _print_config(settings: Settings) -> None:
 def _main(settings: Settings) -> Coroutine[Any, Any, None]:
     """What serves, unless this process becomes Envoy."""
     with without_collections():
+        from authz.runtime.bind import require_address
         from authz.runtime.envoy import become_envoy, choose_transport
+        from authz.runtime.probes import require_metrics_address
 
     settings = choose_transport(settings)
+    # Here, because later the address is that of this server itself.
+    require_metrics_address(settings.metrics_address)
+    if settings.workers == 1:
+        require_address(settings.address, exclusive=settings.follow)
     if settings.workers > 1:
         with without_collections():
             from authz.runtime.supervise import supervise

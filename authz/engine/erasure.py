@@ -13,7 +13,7 @@ import structlog
 
 from authz.domain.entities import Erasure
 from authz.domain.erasures import ErasureCertificate, ErasureRequest, Pseudonyms
-from authz.domain.errors import AuthzError, ConflictError
+from authz.domain.errors import AuthzError, ConflictError, UnavailableError
 from authz.domain.ids import Subject
 from authz.domain.ports import Listing, Page, View
 from authz.engine.background_steps import BackgroundSteps
@@ -120,7 +120,10 @@ class ReplicaReporter:
         await poll(self._report_if_due, interval_s=_REPORT_INTERVAL_S, work="confirmation of erasures")
 
     async def _report_if_due(self) -> None:
-        cleared = self._view.cleared()
+        try:
+            cleared = self._view.cleared()
+        except UnavailableError:
+            return  # nothing to confirm without a replica, and the server has logged that there is none
         is_due = time.monotonic() - self._reported_at_s > _REPORT_AGAIN_S
         if cleared == self._reported and not is_due:
             return

@@ -336,7 +336,11 @@ def open_limiter(settings: Settings) -> Limiter | None:
     """
     if not settings.limits_file:
         return None
-    return Limiter(WatchedFile(settings.limits_file, parse_limits, holds="limits", keeps_last=True))
+    return Limiter(
+        WatchedFile(
+            settings.limits_file, parse_limits, setting="AUTHZ_LIMITS_FILE", holds="limits", keeps_last=True
+        )
+    )
 
 
 def _add_reflection(server: Any) -> None:

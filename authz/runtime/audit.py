@@ -58,7 +58,7 @@ def _sink(settings: Settings, store: Store, generation: Callable[[], int], name:
     if name == TABLE:
         return TableSink(store.decisions)
     if name == OTLP:
-        return _otlp_sink()
+        return open_otlp_sink()
     return _file(settings, name, ErasedNames(store.personal_data, generation))
 
 
@@ -68,7 +68,8 @@ def _file(settings: Settings, name: str, erased: ErasedNames | None = None) -> L
     return LinesFile(path, max_bytes=max_bytes, kept=kept, erased=erased)
 
 
-def _otlp_sink() -> DecisionSink:
+def open_otlp_sink() -> DecisionSink:
+    """The sink `otlp`. Raises `InvalidArgumentError` without its packages."""
     try:
         from authz.audit.otlp import OtlpSink
         from authz.runtime.otel import VERSION, open_exporter, open_resource
@@ -103,7 +104,10 @@ def open_checkpoints(
 def open_signer(settings: Settings) -> NoteSigner | None:
     """What signs checkpoints; None without a file. Raises `InvalidArgumentError` for one that has no key."""
     file = settings.checkpoint_key_file
-    return NoteSigner.parse(Path(file).read_text("utf-8", "replace"), field=file) if file else None
+    if not file:
+        return None
+    field = f"AUTHZ_CHECKPOINT_KEY_FILE names `{file}`, which"
+    return NoteSigner.parse(Path(file).read_text("utf-8", "replace"), field=field)
 
 
 def checkpoint_destinations(settings: Settings) -> list[destinations.Destination]:

@@ -36,13 +36,7 @@ def open_authentication(
     jwts: JwtVerifier | None = None
     if settings.jwt_issuer:
         keys = _keys(settings)
-        rules = JwtRules(
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            algorithms=accepted_algorithms(split_names(settings.jwt_algorithms)),
-            types=frozenset(name.lower() for name in split_names(settings.jwt_types)),
-        )
-        jwts = JwtVerifier(rules, keys)
+        jwts = JwtVerifier(_jwt_rules(settings), keys)
     if jwts or settings.access_tokens:
         verifier = AccessTokenVerifier(newest) if settings.access_tokens else None
         found.append(BearerAuthenticator(tokens=verifier, jwts=jwts))
@@ -86,14 +80,17 @@ def authenticates(settings: Settings) -> bool:
 
 
 def _require_complete(settings: Settings) -> None:
-    """Raise `InvalidArgumentError` for a setting that lacks another one."""
+    """Raise `InvalidArgumentError` for a setting that lacks another one, or a file that cannot be used."""
     if settings.callers_file and not settings.tls_client_ca_file:
         raise _needs("AUTHZ_CALLERS_FILE", "AUTHZ_TLS_CLIENT_CA_FILE, the authority of the certificates")
+    if settings.callers_file:
+        CertificateAuthenticator(settings.callers_file)
+    _jwt_rules(settings)
     keys = (settings.jwt_keys_file, settings.jwt_jwks_url)
     if not settings.jwt_issuer:
-        for name, value in zip(("AUTHZ_JWT_KEYS_FILE", "AUTHZ_JWT_JWKS_URL"), keys, strict=True):
-            if value:
-                raise _needs(name, "AUTHZ_JWT_ISSUER")
+        for name in ("jwt_audience", "jwt_keys_file", "jwt_jwks_url"):
+            if getattr(settings, name):
+                raise _needs(f"AUTHZ_{name.upper()}", "AUTHZ_JWT_ISSUER")
         return
     if not settings.jwt_audience:
         raise _needs("AUTHZ_JWT_ISSUER", "AUTHZ_JWT_AUDIENCE, or a JWT for another service would be accepted")
@@ -103,6 +100,20 @@ def _require_complete(settings: Settings) -> None:
         raise invalid_setting(
             "AUTHZ_JWT_JWKS_URL", f"AUTHZ_JWT_JWKS_URL is `{keys[1]}`; it must begin with `https://`"
         )
+    if keys[0]:
+        FileKeys(keys[0])
+
+
+def _jwt_rules(settings: Settings) -> JwtRules:
+    types = frozenset(name.lower() for name in split_names(settings.jwt_types))
+    if not types:
+        raise invalid_setting("AUTHZ_JWT_TYPES", "AUTHZ_JWT_TYPES names no type; name one, such as JWT")
+    return JwtRules(
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        algorithms=accepted_algorithms(split_names(settings.jwt_algorithms)),
+        types=types,
+    )
 
 
 def _needs(name: str, what: str) -> InvalidArgumentError:

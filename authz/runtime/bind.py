@@ -89,6 +89,14 @@ def reserve(address: str, *, exclusive: bool = True) -> tuple[socket.socket, str
     return shared, f"{host}:{shared.getsockname()[1]}"
 
 
+def require_address(address: str, *, exclusive: bool) -> None:
+    """Raise `InvalidArgumentError` for an address at which a server could not listen now, as it would."""
+    if not socket_path(address):
+        reserve(address, exclusive=exclusive)[0].close()
+    elif lock := lock_socket(address):
+        lock.close()
+
+
 def _require_unused(family: int, kind: int, protocol: int, target: Any) -> None:
     """Bind without sharing: a shared bind would also succeed next to another service that shares."""
     with socket.socket(family, kind, protocol) as alone:

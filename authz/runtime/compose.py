@@ -6,9 +6,10 @@ import mmap
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,7 +22,7 @@ from authz.domain.ports import Directory
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.publish import first_version
-from authz.policy.load import policy_directory, read_folder
+from authz.policy.load import load_policy, policy_directory, read_folder
 from authz.replica.folder import make_private_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import STATE_FILE, SharedState
@@ -30,6 +31,8 @@ from authz.runtime.settings import Settings, invalid_setting
 from authz.store import FirstWrite, companion_path, database_name, prepare_store, sqlite_file
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
     from authz.runtime.tracing import Tracing
 
 log = structlog.get_logger()
@@ -84,6 +87,17 @@ def open_view(settings: Settings, keys: TokenKeys | None = None) -> ReplicaView:
     )
 
 
+def require_replica(settings: Settings) -> None:
+    """Raise `InvalidArgumentError` as `open_view` does, and make no folder."""
+    _require_address_space(settings.replica_max_bytes)
+    folder = replica_folder(settings).absolute()
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise _unusable_folder(folder, f"`{nearest}` is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unusable_folder(folder, "permission denied")
+
+
 def _require_address_space(size_bytes: int) -> None:
     try:
         mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ).close()
@@ -105,11 +119,15 @@ def _require_folder(folder: Path) -> None:
     except OSError as error:
         problem = str(error.strerror)
     if problem:
-        raise invalid_setting(
-            "AUTHZ_REPLICA_DIR",
-            f"the folder of the replica, `{folder}`, cannot be used: {problem};"
-            " set AUTHZ_REPLICA_DIR to a folder that the server's user may write to, on a disk with space",
-        )
+        raise _unusable_folder(folder, problem)
+
+
+def _unusable_folder(folder: Path, problem: str) -> InvalidArgumentError:
+    return invalid_setting(
+        "AUTHZ_REPLICA_DIR",
+        f"the folder of the replica, `{folder}`, cannot be used: {problem};"
+        " set AUTHZ_REPLICA_DIR to a folder that the server's user may write to, on a disk with space",
+    )
 
 
 def open_follower(settings: Settings, directory: Directory, *, prepared: bool) -> Follower:
@@ -168,6 +186,9 @@ def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock
     def prepare() -> None:
         file = sqlite_file(settings.database_url)
         is_new = migrate and file is not None and not file.exists()
+        if is_new and settings.inline_type_names:
+            # It begins with the shipped policy.
+            require_inline_types(settings, load_policy(policy_directory()).vocabulary)
         prepare_store(
             settings.database_url,
             password_file=settings.database_password_file,
@@ -183,15 +204,24 @@ def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock
 
 
 def wanted_tracing(settings: Settings) -> Tracing | None:
-    """Traces, if the settings ask for them. Raises `InvalidArgumentError` if they cannot be made."""
-    if not settings.traces:
-        return None
+    """Traces, if the settings ask for them. Raises as `open_trace_exporters`."""
+    tracing: Tracing | None = _tracing().open_tracing() if settings.traces else None
+    return tracing
+
+
+def open_trace_exporters() -> Sequence[SpanExporter]:
+    """As `tracing.open_exporters`; raises `InvalidArgumentError` without OpenTelemetry, too."""
+    exporters: Sequence[SpanExporter] = _tracing().open_exporters()
+    return exporters
+
+
+def _tracing() -> ModuleType:
     try:
-        from authz.runtime.tracing import open_tracing
+        from authz.runtime import tracing
     except ModuleNotFoundError:
         raise invalid_setting(
             "AUTHZ_TRACES",
             "AUTHZ_TRACES is set, and OpenTelemetry is not installed; run"
             " `pip install 'qalamchat-authz[otel]'`, or unset it",
         ) from None
-    return open_tracing()
+    return tracing

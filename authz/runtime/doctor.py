@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 from cryptography import x509
 
-from authz.access.watched_file import WatchedFile
 from authz.api.limits import Limits, parse_limits
 from authz.domain.addresses import is_local
 from authz.domain.entities import (
@@ -40,11 +39,11 @@ from authz.engine.clock import TOLERANCE_US
 from authz.engine.policies import CompiledPolicies
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.runtime.audit import checkpoint_destinations
-from authz.runtime.authentication import authenticates, require_authentication
+from authz.runtime.authentication import authenticates
 from authz.runtime.compose import replica_folder, system_clock
 from authz.runtime.envoy import why_not_envoy
+from authz.runtime.preflight import CHECKS
 from authz.runtime.settings import Settings
-from authz.runtime.tls_files import CertificateFiles
 from authz.store import Store, database_name, has_password, open_store, prepare_store, sqlite_file
 
 _SOON_US = 14 * DAY_US
@@ -76,14 +75,29 @@ _wrong, _unsafe, _note = (partial(Finding, level) for level in Level)
 def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is found, the settings first."""
     now = system_clock()
-    yield from _of_transport(settings)
-    yield from _of_access(settings)
-    yield from _of_files(settings)
-    yield from _of_limits(settings)
-    yield from _of_certificates(settings, now)
-    yield from _of_database(settings, now)
-    yield from _of_replica(settings)
-    yield from _of_server(settings)
+    for section in (
+        _of_start(settings),
+        _of_transport(settings),
+        _of_access(settings),
+        _of_files(settings),
+        _of_limits(settings),
+        _of_certificates(settings, now),
+        _of_database(settings, now),
+        _of_replica(settings),
+        _of_server(settings),
+    ):
+        try:
+            yield from section
+        except OSError as error:
+            yield _wrong(f"cannot use `{error.filename}`: {error.strerror}")
+
+
+def _of_start(settings: Settings) -> Iterator[Finding]:
+    for check in CHECKS:
+        try:
+            check(settings)
+        except AuthzError as error:
+            yield _wrong(f"{error.message}; the server does not start with it")
 
 
 def _of_transport(settings: Settings) -> Iterator[Finding]:
@@ -97,10 +111,6 @@ def _of_transport(settings: Settings) -> Iterator[Finding]:
 
 
 def _of_access(settings: Settings) -> Iterator[Finding]:
-    try:
-        require_authentication(settings)
-    except AuthzError as error:
-        yield _wrong(error.message)
     here = is_local(settings.address)
     if not authenticates(settings):
         found = _note if here else _unsafe
@@ -148,11 +158,6 @@ def _of_limits(settings: Settings) -> Iterator[Finding]:
         if not is_local(settings.address):
             yield _note("a caller may make as many calls as the server can answer; set AUTHZ_LIMITS_FILE")
         return
-    try:
-        _limits(settings)
-    except AuthzError as error:
-        yield _wrong(f"{error.message}; the server does not start with it")
-        return
     if settings.workers > 1:
         yield _note(
             f"each of the {settings.workers} workers counts for itself what {file} allows, so a caller that"
@@ -161,19 +166,16 @@ def _of_limits(settings: Settings) -> Iterator[Finding]:
 
 
 def _limits(settings: Settings) -> Limits:
-    return WatchedFile(settings.limits_file, parse_limits, holds="limits").value()
+    return parse_limits(Path(settings.limits_file).read_bytes())
 
 
 def _of_certificates(settings: Settings, now: Instant) -> Iterator[Finding]:
-    if not settings.tls_key_file:
-        return
-    try:
-        CertificateFiles(settings).load()
-    except AuthzError as error:
-        yield _wrong(error.message)
-        return
     for name in filter(None, (settings.tls_certificate_file, settings.tls_client_ca_file)):
-        for found in x509.load_pem_x509_certificates(Path(name).read_bytes()):
+        try:
+            chain = x509.load_pem_x509_certificates(Path(name).read_bytes())
+        except ValueError:
+            continue  # said already
+        for found in chain:
             ends_at = from_datetime(found.not_valid_after_utc)
             if ends_at <= now:
                 yield _wrong(f"a certificate in {name} has ended; renew it")

@@ -12,7 +12,7 @@ import structlog
 
 from authz.engine.clock import DecisionClock
 from authz.replica.view import ReplicaView
-from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
+from authz.runtime.compose import open_follower, open_view, prepare_database, require_replica, system_clock
 from authz.runtime.lifecycle import (
     finishes_before,
     ignore_hangups,
@@ -24,6 +24,7 @@ from authz.runtime.lifecycle import (
 from authz.runtime.liveness import end_if_stuck, notify_systemd
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import ReplicaCollector, exporting
+from authz.runtime.probes import require_metrics_address
 from authz.runtime.settings import Settings
 from authz.store import open_store
 from authz.store.schema import nothing_is_active
@@ -41,6 +42,8 @@ async def follow(settings: Settings) -> None:
     """
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
+    require_replica(settings)
+    require_metrics_address(settings.metrics_address)
     preparing = asyncio.create_task(run_abandonable(prepare_database, settings))
     if await finishes_before(stopped, preparing):
         await _follow(settings, stopped, prepared=preparing.result())

@@ -67,17 +67,7 @@ def serving_probes(address: str, probes: Probes) -> Iterator[None]:
     if not address:
         yield
         return
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    server_class = _ServerOfIpv6 if ":" in host else _Server
-    try:
-        server = make_server(host, int(port), _app(probes), server_class, _Handler)
-    except (OSError, ValueError, OverflowError):
-        raise invalid_setting(
-            "AUTHZ_METRICS_ADDRESS",
-            f"cannot export metrics at `{address}`: it is in use or not `host:port`;"
-            " set AUTHZ_METRICS_ADDRESS",
-        ) from None
+    server = _listen(address, _app(probes))
     thread = Thread(target=server.serve_forever, name="probes", daemon=True)
     thread.start()
     try:
@@ -86,6 +76,26 @@ def serving_probes(address: str, probes: Probes) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def require_metrics_address(address: str) -> None:
+    """Raise `InvalidArgumentError` for an address that `serving_probes` could not use now."""
+    if address:
+        _listen(address, lambda *_: ()).server_close()
+
+
+def _listen(address: str, app: Callable[..., Iterable[bytes]]) -> WSGIServer:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    server_class = _ServerOfIpv6 if ":" in host else _Server
+    try:
+        return make_server(host, int(port), app, server_class, _Handler)
+    except (OSError, ValueError) as error:
+        raise invalid_setting(
+            "AUTHZ_METRICS_ADDRESS",
+            f"cannot listen at `{address}` for monitoring: {error};"
+            " set AUTHZ_METRICS_ADDRESS to a free host:port of this machine",
+        ) from None
 
 
 def _app(probes: Probes) -> Callable[..., Iterable[bytes]]:

@@ -8,8 +8,6 @@ from contextlib import nullcontext
 
 import structlog
 
-from authz.replica.view import ReplicaView
-from authz.runtime.compose import has_replica, replica_folder
 from authz.runtime.lifecycle import finishes_before, ignore_hangups, in_background, run_until, stop_event
 from authz.runtime.liveness import end_if_stuck, notify_systemd
 from authz.runtime.metrics import ReplicaCollector, exporting
@@ -46,18 +44,6 @@ async def run(server: Server, settings: Settings, stopped: asyncio.Event) -> Non
             transport=settings.transport,
             policy_version=server.policy_version,
         )
-        if not settings.follow:
-            warn_without_replica(settings, server.view)
         notify_systemd("READY=1")
         await run_until(stopped)
         notify_systemd("STOPPING=1")
-
-
-def warn_without_replica(settings: Settings, view: ReplicaView) -> None:
-    """Log what a server that does not follow waits for, if it cannot answer checks yet."""
-    if not has_replica(settings) or view.staleness_s() > settings.max_staleness_s:
-        log.warning(
-            "no fresh replica yet, so checks are refused;"
-            " run `authz follow` with the same AUTHZ_DATABASE_URL and AUTHZ_REPLICA_DIR",
-            folder=str(replica_folder(settings).absolute()),
-        )

@@ -14,6 +14,7 @@ import structlog
 from authz.access.authentication import Authenticator
 from authz.audit.decision_log import DecisionLog
 from authz.domain.consistency import MINIMIZE_LATENCY
+from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
@@ -21,13 +22,14 @@ from authz.engine.clock import DecisionClock
 from authz.engine.policies import CompiledPolicies
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
-from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api, open_limiter
-from authz.runtime.audit import open_checkpoints, open_decision_log, open_signer
+from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api
+from authz.runtime.audit import open_checkpoints, open_decision_log
 from authz.runtime.authentication import open_authentication, warn_if_unauthenticated
 from authz.runtime.compose import (
     open_follower,
     open_view,
     prepare_database,
+    replica_folder,
     require_inline_types,
     system_clock,
     wanted_tracing,
@@ -36,6 +38,7 @@ from authz.runtime.faces import Face, GrpcFace
 from authz.runtime.health import Health
 from authz.runtime.lifecycle import run_abandonable
 from authz.runtime.maintenance import keep_view_current
+from authz.runtime.preflight import require_startable
 from authz.runtime.settings import Settings
 from authz.store import Store, open_store
 
@@ -51,6 +54,7 @@ _TRACES_GRACE_S = 2.0
 _DRAIN_POLL_S = 0.01
 _SEND_GRACE_S = 0.1
 """How long a stop waits after the last answer: gRPC sends it in threads of its own."""
+_OF_THE_REPLICA = (ErrorReason.REPLICA_NOT_READY, ErrorReason.TOO_STALE)
 _POLICIES = CompiledPolicies()
 """Of all servers of this process: tests of an application start many, and each policy is compiled once."""
 
@@ -136,9 +140,7 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys, parts = self._settings, TokenKeys(), self._parts
-        # A file with a mistake ends the start before anything is made.
-        open_limiter(settings)
-        open_signer(settings)
+        require_startable(settings)
         face = self._face or GrpcFace(settings)
         self._tracing = wanted_tracing(settings)
         if self._tracing is not None:
@@ -218,10 +220,20 @@ class Server:
         try:
             _, checker, _ = await api.active.get(MINIMIZE_LATENCY, None)
         except Exception as error:  # noqa: BLE001  a damaged replica, say: each check then meets the same error
-            log.warning("checks are refused", cause=str(error))
+            self._warn_of_refusals(error)
             return
         require_inline_types(self._settings, checker.policy.vocabulary)
         self.policy_version = checker.version
+
+    def _warn_of_refusals(self, error: Exception) -> None:
+        if self._settings.follow or not _lacks_replica(error):
+            log.warning("checks are refused", cause=str(error))
+            return
+        log.warning(
+            "no fresh replica yet, so checks are refused;"
+            " run `authz follow` with the same AUTHZ_DATABASE_URL and AUTHZ_REPLICA_DIR",
+            folder=str(replica_folder(self._settings).absolute()),
+        )
 
     def _newest(self) -> tuple[Snapshot, Instant]:
         """The newest state, and the time of decisions on it."""
@@ -244,6 +256,10 @@ class Server:
         self._of_database.callback(follower.stop)
         store.directory.subscribe(follower.apply_local_commit)
         await run_abandonable(follower.initialized.wait)
+
+
+def _lacks_replica(error: Exception) -> bool:
+    return isinstance(error, UnavailableError) and error.reason in _OF_THE_REPLICA
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

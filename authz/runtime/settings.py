@@ -177,7 +177,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_header_bytes: Annotated[int, Meta(ge=1024, le=8 << 20), "Maximum size of the metadata of a call."] = (
         16 * 1024
     )
-    max_message_bytes: Annotated[Positive, "Maximum size of a request or an answer."] = 4 * 1024 * 1024
+    max_message_bytes: Annotated[Bound, "Maximum size of a request or an answer."] = 4 * 1024 * 1024
     read_threads: Annotated[Positive, "Threads that read the database; checks need none."] = 4
     stop_grace_s: Annotated[
         float, Meta(ge=0, le=31_536_000), "Seconds for calls in flight to finish after SIGTERM."
@@ -323,10 +323,12 @@ def _validate(settings: Settings) -> None:
 def _validate_files(settings: Settings) -> None:
     for name in _FILES:
         path = getattr(settings, name)
-        if path and not Path(path).is_file():
+        if path and not (os.access(path, os.R_OK) and Path(path).is_file()):
             variable = PREFIX + name.upper()
             hint = "; make one with `authz audit keygen`" if name == "checkpoint_key_file" else ""
-            raise invalid_setting(variable, f"{variable}: there is no file `{path}`{hint}")
+            raise invalid_setting(
+                variable, f"{variable} names `{path}`, which is no file that this user may read{hint}"
+            )
 
 
 def _validate_decision_log(settings: Settings) -> None:
@@ -350,14 +352,17 @@ def _validate_checkpoints(settings: Settings) -> None:
 
 
 def _require_files(variable: str, destinations: list[str], *, known: str) -> None:
-    """Raise `InvalidArgumentError` unless each destination is `file:<path>`, in a folder that exists."""
+    """Raise `InvalidArgumentError` unless each destination is `file:<path>`, in a folder to write to."""
     for name in destinations:
         path = Path(name.removeprefix(FILE_PREFIX))
         if not name.startswith(FILE_PREFIX):
             raise invalid_setting(variable, f"{variable} names `{name}`; known are {known}")
-        if not path.name or path.is_dir() or not path.absolute().parent.is_dir():
+        folder = path.absolute().parent
+        if not os.access(folder, os.W_OK | os.X_OK) or not path.name or path.is_dir():
             raise invalid_setting(
-                variable, f"{variable} names the file `{path}`; name a file in a folder that exists"
+                variable,
+                f"{variable} names the file `{path}`; name a file in a folder that exists and that the"
+                " server's user may write to",
             )
 
 

@@ -18,9 +18,6 @@ import structlog
 
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.engine.clock import DecisionClock
-from authz.runtime.api import open_limiter
-from authz.runtime.audit import open_signer
-from authz.runtime.authentication import require_authentication
 from authz.runtime.bind import reserve
 from authz.runtime.child import FAILED_START, PROCESSES, Child, SupervisorPipe, run_child, start_forkserver
 from authz.runtime.compose import open_view, prepare_database, system_clock
@@ -37,10 +34,9 @@ from authz.runtime.lifecycle import (
 from authz.runtime.liveness import beat_forever, notify_systemd
 from authz.runtime.maintenance import keep_view_current, make_current
 from authz.runtime.metrics import ReplicaCollector, exporting, multiprocess_counts, restore_counts_folder
-from authz.runtime.serve import warn_without_replica
+from authz.runtime.preflight import require_startable
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.tls_files import CertificateFiles
 from authz.runtime.tuning import schedule, tune_interpreter
 
 log = structlog.get_logger()
@@ -152,21 +148,16 @@ async def supervise(settings: Settings) -> None:
     """Serve with many workers until SIGTERM or SIGINT."""
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
-    require_authentication(settings)
-    # A file with a mistake ends the start before anything is made.
-    open_limiter(settings)
-    open_signer(settings)
-    if settings.tls_key_file:
-        CertificateFiles(settings).load()
+    require_startable(settings)
     with multiprocess_counts(wanted=bool(settings.metrics_address)) as counts_folder:
         await _supervise(settings, stopped, counts_folder)
 
 
 async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: str) -> None:
     start_forkserver()
+    reserved, address = reserve(settings.address)
     if settings.follow and not await finishes_before(stopped, run_abandonable(prepare_database, settings)):
         return
-    reserved, address = reserve(settings.address)
     supervisor = Supervisor(settings)
     view = open_view(settings)
     clock = DecisionClock(system_clock)
@@ -182,8 +173,6 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: 
             if await finishes_before(stopped, supervisor.start(address)):
                 make_current(view, clock)  # or a first scrape would find no policy
                 log.info("serving", address=address, transport=settings.transport, workers=settings.workers)
-                if not settings.follow:
-                    warn_without_replica(settings, view)
                 notify_systemd("READY=1")
                 await run_until(stopped)
                 notify_systemd("STOPPING=1")

@@ -20,7 +20,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.propagate import extract, get_global_textmap
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from authz.api.call import Call
 from authz.api.pipeline import Pipeline
@@ -181,13 +181,17 @@ class Tracing:
 def open_tracing() -> Tracing:
     """Traces as the OTEL_ variables say, and lines of the log with the id of their trace.
 
-    Raises `InvalidArgumentError` for an exporter that is not installed.
+    Raises as `open_exporters`.
     """
     processors = structlog.get_config()["processors"]
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, *processors])
     provider = TracerProvider(resource=open_resource())
-    for name in os.environ.get(_EXPORTERS, OTLP).split(","):
-        if name.strip() not in ("", "none"):
-            exporter = open_exporter("traces", name.strip(), variable=_EXPORTERS)
-            provider.add_span_processor(BatchSpanProcessor(exporter))
+    for exporter in open_exporters():
+        provider.add_span_processor(BatchSpanProcessor(exporter))
     return Tracing(provider)
+
+
+def open_exporters() -> list[SpanExporter]:
+    """The exporters of the OTEL_ variables. Raises `InvalidArgumentError` for one that is not installed."""
+    names = (name.strip() for name in os.environ.get(_EXPORTERS, OTLP).split(","))
+    return [open_exporter("traces", name, variable=_EXPORTERS) for name in names if name not in ("", "none")]

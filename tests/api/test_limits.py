@@ -239,7 +239,7 @@ class Clock:
 def limiter_of(text: str, folder: Path, clock: Clock) -> Limiter:
     file = folder / "limits.toml"
     file.write_text(text)
-    return Limiter(WatchedFile(str(file), parse_limits, holds="limits"), clock)
+    return Limiter(WatchedFile(str(file), parse_limits, setting="AUTHZ_LIMITS_FILE", holds="limits"), clock)
 
 
 def call_of(caller: str = "", connection: str = "") -> Call:

@@ -100,6 +100,12 @@ def of_nobody(folder: Path) -> dict[str, str]:
     return {"replica_dir": str(folder / "replica")}
 
 
+def keyless(folder: Path) -> dict[str, str]:
+    file = folder / "none.json"
+    file.write_text("{}")
+    return ISSUER.settings(folder) | {"jwt_keys_file": str(file)}
+
+
 def misspelt(folder: Path) -> dict[str, str]:
     file = folder / "limits.toml"
     file.write_text("[each.chekcs]\nper_second = 1\n")
@@ -109,6 +115,7 @@ def misspelt(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
+        (keyless, "AUTHZ_JWT_KEYS_FILE names"),
         (misspelt, "each.chekcs is no kind of call; write one of checks"),
         (readable, "unsafe: other users may use"),
         (writable, "unsafe: other users may write"),

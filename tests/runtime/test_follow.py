@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import urllib.request
@@ -129,12 +130,14 @@ def test_a_server_that_does_not_follow_refuses_checks_until_a_follower_has_built
 ) -> None:
     server = machine.start("serve", "--no-follow")
     machine.await_log(server, "no fresh replica yet, so checks are refused; run `authz follow`")
-    machine.await_log(server, '"work":"confirmation of erasures"')
     until(lambda: machine.health() == NOT_SERVING, "no health")
     until(lambda: machine.health("grpc.health.v1.Health") == SERVING, "no sign of life")
     with Client(machine.address, timeout_s=15) as client, pytest.raises(CallError) as caught:
         client.check("user:maya", "read", "material:m1")
     assert caught.value.reason == "REPLICA_NOT_READY"
+    told = [line for line in machine.log(server).splitlines() if "replica" in json.loads(line)["event"]]
+    assert len(told) == 1
+    assert "the replica is being built" not in machine.log(server)
     machine.start("follow")
     until(lambda: machine.health() == SERVING, "checks are not answered")
     with Client(machine.address) as client:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from authz.domain.errors import InvalidArgumentError
+from authz.runtime.preflight import require_startable
+from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.faults.processes import Node, running
 from tests.serving import over_grpc
+
+_NOBODY = 65_534
 
 
 def test_files_are_readable_by_their_owner_alone_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -41,3 +50,41 @@ def test_files_that_others_may_read_are_left_and_told(tmp_path: Path) -> None:
         assert [str(file) in line or str(replica) in line for line in warned] == [True, True]
         assert stat.S_IMODE(file.stat().st_mode) == 0o640
         assert stat.S_IMODE(replica.stat().st_mode) == 0o755
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root may read what nobody else may."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.setresuid(_NOBODY, _NOBODY, 0)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AUTHZ_CALLERS_FILE", "{}"),
+        ("AUTHZ_CHECKPOINT_KEY_FILE", "{}"),
+        ("AUTHZ_DATABASE_PASSWORD_FILE", "{}"),
+        ("AUTHZ_DATABASE_URL", "sqlite:///{}"),
+        ("AUTHZ_DECISION_LOG", "file:{}"),
+        ("AUTHZ_LIMITS_FILE", "{}"),
+        ("AUTHZ_REPLICA_DIR", "{}"),
+    ],
+)
+def test_what_the_server_may_not_use_ends_the_start_with_the_setting(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0)
+    given = {"AUTHZ_DATABASE_URL": "sqlite:////tmp/authz.db", variable: value.format(shut / "file")}
+    with without_privileges(), pytest.raises(InvalidArgumentError) as caught:
+        require_startable(load_settings(environ=given))
+    shut.chmod(0o700)
+    assert variable in caught.value.message
+    assert str(shut) in caught.value.message

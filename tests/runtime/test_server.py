@@ -195,20 +195,31 @@ def refused(*arguments: str) -> str:
 
 @over_grpc
 def test_what_is_wrong_with_a_start_is_told_with_the_setting(
-    tmp_path: Path, sqlite_url: str, postgresql_url: str
+    tmp_path: Path, empty_sqlite_url: str, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not what you think")
-    here = ("--database", sqlite_url)
+    here = ("--database", empty_sqlite_url)
     pem = ("--tls-key-file", str(text), "--tls-certificate-file", str(text))
     assert "AUTHZ_TLS_CERTIFICATE_FILE" in refused(*here, *pem)
     assert "AUTHZ_ADDRESS is `127.0.0.1:99999`" in refused(*here, "--address", "127.0.0.1:99999")
     assert "AUTHZ_METRICS_ADDRESS is `here`" in refused(*here, "--metrics-address", "here")
     assert "AUTHZ_WORKERS is `two`" in refused(*here, "--workers", "two")
     limits = ("--limits-file", str(text))
-    assert f"`{text}` cannot be used: it is not TOML" in refused(*here, *limits)
-    assert f"`{text}` cannot be used: it is not TOML" in refused(*here, *limits, "--workers", "2")
+    for workers in ("1", "2"):
+        said = f"AUTHZ_LIMITS_FILE names `{text}`, which cannot be used: it is not TOML"
+        assert said in refused(*here, *limits, "--workers", workers)
     assert "AUTHZ_INLINE_TYPES names `course`" in refused(*here, "--inline-types", "course")
+    assert "did you mean `message`?" in refused(*here, "--inline-types", "mesage")
+    assert "set AUTHZ_ADDRESS to another path" in refused(*here, "--address", f"unix:{tmp_path}/no/s")
+    for workers in ("1", "2"):
+        elsewhere = ("--metrics-address", "192.0.2.1:9464", "--workers", workers)
+        assert "set AUTHZ_METRICS_ADDRESS to a free host:port" in refused(*here, *elsewhere)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    for workers in ("1", "2"):
+        exporter = "needs the exporter `otlp_proto_grpc`"
+        assert exporter in refused(*here, "--traces", "--workers", workers)
+        assert exporter in refused(*here, "--decision-log", "otlp", "--workers", workers)
     assert "is no SQLite database; restore it from a backup, or name another" in refused(
         "--database", f"sqlite:///{text}"
     )
@@ -222,6 +233,5 @@ def test_what_is_wrong_with_a_start_is_told_with_the_setting(
     assert 'role "nobody" does not exist' in refused(
         "--database", nobody, "--replica-dir", str(tmp_path / "replica")
     )
-    # Nothing is left of any of them but where the replica will be.
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["authz.db", "authz.db.replica", "notes.txt"]
+    # Nothing is left of any of them.
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

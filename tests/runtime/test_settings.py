@@ -42,6 +42,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
         ),
         ({"AUTHZ_DECISION_LOG": "file:/no-such-folder/d.jsonl"}, "`/no-such-folder/d.jsonl`"),
         ({"AUTHZ_DECISION_LOG": "file:/tmp"}, "`/tmp`; name a file"),
+        ({"AUTHZ_MAX_MESSAGE_BYTES": str(2**31)}, "AUTHZ_MAX_MESSAGE_BYTES"),
         ({"AUTHZ_DECISION_LOG": "file:a,file:b"}, "names `file` twice"),
         ({"AUTHZ_DECISION_LOG_SAMPLE_RATE": "1.5"}, "AUTHZ_DECISION_LOG_SAMPLE_RATE"),
     ],

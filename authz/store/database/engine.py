@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -143,8 +144,13 @@ def _require_file(database: str | None) -> None:
             "names no file, and a database in memory would lose every write (for tests: `authz serve"
             " --memory`)"
         )
-    if not Path(database).absolute().parent.is_dir():
-        raise malformed_url(f"names a file in `{Path(database).parent}`, where there is no such folder")
+    if not os.access(Path(database).absolute().parent, os.X_OK):
+        raise malformed_url(
+            f"names a file in `{Path(database).parent}`, where there is no such folder, or none that this"
+            " user may enter"
+        )
+    if Path(database).is_dir():
+        raise malformed_url(f"names `{database}`, which is a folder; name a file in it")
 
 
 def _create_engine(url: URL, **options: Any) -> Engine:

@@ -1,0 +1,41 @@
+"""What ends a start, looked at before the start makes a database or a replica. `authz doctor` looks, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from authz.runtime.api import open_limiter
+from authz.runtime.audit import open_otlp_sink, open_signer
+from authz.runtime.authentication import require_authentication
+from authz.runtime.compose import open_trace_exporters, require_replica
+from authz.runtime.settings import OTLP, Settings
+from authz.runtime.tls_files import CertificateFiles
+
+
+def require_startable(settings: Settings) -> None:
+    """Raise `InvalidArgumentError` for the first setting, file or package with which no server can start."""
+    for check in CHECKS:
+        check(settings)
+
+
+def _require_certificates(settings: Settings) -> None:
+    if settings.tls_key_file:
+        CertificateFiles(settings).load()
+
+
+def _require_exporters(settings: Settings) -> None:
+    if settings.traces:
+        open_trace_exporters()
+    if OTLP in settings.decision_sinks:
+        open_otlp_sink()
+
+
+CHECKS: tuple[Callable[[Settings], object], ...] = (
+    require_authentication,
+    open_limiter,
+    open_signer,
+    _require_certificates,
+    _require_exporters,
+    require_replica,
+)
+"""Each raises `InvalidArgumentError` that names the setting, and makes nothing."""
