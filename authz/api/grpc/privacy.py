@@ -11,7 +11,7 @@ from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.permissions import require_of_person
 from authz.domain.erasures import RenameRequest
-from authz.domain.errors import malformed
+from authz.domain.errors import PermissionDeniedError, malformed
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
@@ -80,10 +80,11 @@ class PrivacyServicer:
         """Begin the erasure of a subject; any running server continues it.
 
         A caller that may not grant roles erases no service: without its account and tokens, a service could
-        call nothing. A person ends only roles on the platform below the own rank.
+        call nothing. A person ends only roles on the platform below the own rank, and inherits nothing.
         """
         await require_of_person(call, self.rights)
         erasure = parse_erasure(request, call.origin(parse_given_reason(request.reason)))
+        _require_for_somebody_else(call, "resources_to", erasure.resources_to)
         person = call.principal.on_behalf_of
         if erasure.subject != person:  # who ends their own roles gives nobody any
             await self._require_over(erasure.subject, call)
@@ -126,7 +127,7 @@ class PrivacyServicer:
         """Move all records of a subject to another id, or none.
 
         A caller that may not grant roles moves none on the platform: the new holder could be the caller. A
-        person moves only those below the own rank, and so not the own role.
+        person moves only those below the own rank, and so not the own role, and nothing to the own id.
         """
         await require_of_person(call, self.rights)
         person = call.principal.on_behalf_of
@@ -135,6 +136,7 @@ class PrivacyServicer:
         )
         subject = parse_subject(request, "subject", field="subject")
         to = parse_subject(request, "to", field="to")
+        _require_for_somebody_else(call, "to", to)
         if grants:
             # The tokens of a service would give the roles of the other one, too.
             gains = [subject, to] if subject.type is SubjectType.SERVICE else [subject]
@@ -233,3 +235,15 @@ class PrivacyServicer:
         origin = call.origin(parse_given_reason(request.reason))
         state = await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)
         return token_message(self.gate, state), await self.gate.wait_until_replicated(state)
+
+
+def _require_for_somebody_else(call: Call, field: str, receiver: Subject | None) -> None:
+    """Raise `PermissionDeniedError` if a person would get what somebody else has: whoever renames and erases
+    reads no content, nor makes somebody the owner of a course."""
+    if receiver is not None and receiver == call.principal.on_behalf_of:
+        raise PermissionDeniedError(
+            f"{field} is {receiver}, for whom the call is made, and nobody takes over what somebody else has;"
+            " name another subject, or ask a colleague",
+            permission=call.method.permission,
+            method=call.method.name,
+        )
