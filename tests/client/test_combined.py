@@ -99,10 +99,36 @@ def test_a_change_that_concerns_somebody_present_is_told(client: Client) -> None
         ("other", "user:maya", False),
         ("monday", "user:omar", False),
     ]
-    # A course may be that of any session.
+    # The course of a session is known only from somebody who may join it.
     assert {(session, subject) for session, subject, _ in told[3:]} == {
         (session, subject) for session, subjects in present.items() for subject in subjects
     }
+
+
+def test_a_change_of_another_course_concerns_nobody_whose_course_is_known(client: Client) -> None:
+    follow: Any = async_access_changes if isinstance(client, Blocking) else access_changes
+    alone = Session(id="alone", state=SessionState.LIVE)
+    host = Membership(subject=OMAR, scope=session_scope("alone"), role="host")
+    client.write([Mutation(Operation.CREATE, each) for each in (alone, host)])
+    token = client.current_token()
+    poetry = Course(id="poetry", state=CourseState.ACTIVE)
+    client.write([Mutation(Operation.CREATE, poetry)])
+    client.write([update(poetry.key, ai_enabled=True)])
+    client.write([Mutation(Operation.CREATE, Account(subject=GITA, status=AccountStatus.SUSPENDED))])
+    present = {"monday": ["user:maya", "user:gita"], "alone": ["user:omar"]}
+    if isinstance(client, Blocking):
+        changes = client.items(follow(client.wrapped, lambda: present, after=token))
+    else:
+        changes = follow(client, lambda: present, after=token)
+    with closing(changes):
+        told = [(each.session_id, each.subject, bool(each)) for each in islice(changes, 4)]
+    # The first change of the course asks about everybody, the second about nobody.
+    assert told == [
+        ("monday", "user:maya", True),
+        ("monday", "user:gita", False),
+        ("alone", "user:omar", True),
+        ("monday", "user:gita", False),
+    ]
 
 
 def test_who_is_present_is_named_with_a_type_or_parsed(client: Client) -> None:

@@ -9,7 +9,15 @@ from authz.client.aio.client import AsyncClient
 from authz.client.arguments import as_subject
 from authz.client.cache import DECIDING_KINDS
 from authz.client.combined import SessionAccess
-from authz.domain.entities import AccountKey, Key, MembershipKey, RestrictionKey, SessionKey, ShareKey
+from authz.domain.entities import (
+    AccountKey,
+    CourseKey,
+    Key,
+    MembershipKey,
+    RestrictionKey,
+    SessionKey,
+    ShareKey,
+)
 from authz.domain.ids import ResourceRef, ScopeKind, Subject
 
 Present = Mapping[str, Collection[str | Subject]]
@@ -32,34 +40,45 @@ async def access_changes(
     without a type, such as the `user_id` of a meeting token.
     """
     keys: list[Key] = []
+    courses: dict[str, str] = {}
+    """By session, as far as it is known: else each change of any course would ask about everybody."""
     async with aclosing(client.watch(after=after, kinds=DECIDING_KINDS)) as changes:
         async for change in changes:
             keys += [mutation.key for mutation in change.mutations]
             if not change.is_last:
                 continue
-            for session_id, subject in _concerned(present(), keys):
-                yield await client.authorize_session(subject, session_id, at_least_as_fresh=change.token)
+            now = present()
+            courses = {session_id: courses[session_id] for session_id in now if session_id in courses}
+            for session_id, subject in _concerned(now, keys, courses):
+                access = await client.authorize_session(subject, session_id, at_least_as_fresh=change.token)
+                if access:
+                    courses[session_id] = access.course_id
+                yield access
             keys = []
 
 
-def _concerned(present: Present, keys: Collection[Key]) -> list[tuple[str, Subject]]:
+def _concerned(
+    present: Present, keys: Collection[Key], courses: Mapping[str, str]
+) -> list[tuple[str, Subject]]:
     return [
         (session_id, subject)
         for session_id, subjects in present.items()
         for subject in [as_subject(each, field="present") for each in subjects]
-        if any(_may_concern(key, session_id, subject) for key in keys)
+        if any(_may_concern(key, session_id, subject, courses.get(session_id)) for key in keys)
     ]
 
 
-def _may_concern(key: Key, session_id: str, subject: Subject) -> bool:
+def _may_concern(key: Key, session_id: str, subject: Subject, course_id: str | None) -> bool:
     match key:
         case SessionKey(id=id_):
             return id_ == session_id
+        case CourseKey(id=id_):
+            return course_id is None or course_id == id_
         case MembershipKey(subject=whose, scope=scope):
             return whose == subject and (scope.kind is not ScopeKind.SESSION or scope.id == session_id)
         case AccountKey(subject=whose) | RestrictionKey(subject=whose):
             return whose == subject
         case ResourceRef() | ShareKey():
             return False
-        case _:  # a course, whose sessions are not known here; a policy
+        case _:  # a policy
             return True
