@@ -75,7 +75,7 @@ class MembershipPlan:
             self._remove(held, (ENROLLMENTS, row.line), row.modified_at)
         elif row is not None and row.state is RowState.FAULTY:
             self._keep(held, row)
-        elif row is not None and (row.scope != entity.scope or row.key in self._resolved.wanted):
+        elif row is not None and row.key != entity.key:
             self._moved.setdefault(ref, []).append(held)
         elif row is None and faulty is not None:
             self._keep(held, faulty)

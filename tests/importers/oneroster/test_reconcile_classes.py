@@ -41,6 +41,24 @@ def test_a_class_that_an_earlier_import_has_concluded_takes_in_nobody(campus: Ca
     assert campus.roles("omar") == {"student in alg"}
 
 
+@pytest.mark.parametrize("status", ["tobedeleted", "odd"])
+def test_an_enrollment_that_names_somebody_else_leaves_nobody_in_a_class_that_ends(
+    campus: Campus, status: str
+) -> None:
+    campus.take_in(
+        [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "nora"), enrolled("e3", "alg", "gita")]
+    )
+    renamed = [
+        enrolled("e1", "alg", "omar"),
+        enrolled("e2", "alg", "nora", "aide"),
+        enrolled("e3", "alg", "gita"),
+    ]
+    plan = campus.take_in(renamed, classes=[klass("alg", status)])
+    assert [campus.of(each) for each in ("maya", "omar", "nora")] == [[], [], []]
+    assert campus.roles("gita") == {"student in alg"}
+    assert plan.ended == 3
+
+
 @pytest.mark.parametrize("state", [CourseState.DRAFT, CourseState.ARCHIVED])
 def test_a_class_that_is_to_be_deleted_leaves_another_state_as_it_is(
     campus: Campus, state: CourseState
