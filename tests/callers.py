@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from authz.domain.entities import Membership, MembershipKey
+from authz.domain.entities import Account, AccountStatus, Membership, MembershipKey
 from authz.domain.ids import PLATFORM, parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
@@ -37,6 +37,12 @@ def grant(url: str, roles: Mapping[str, str]) -> None:
 def revoke(url: str, caller: str, role: str) -> None:
     """Take a role away."""
     _write(url, [Mutation(Operation.DELETE, MembershipKey(parse_subject(caller), PLATFORM, role))])
+
+
+def suspend(url: str, caller: str) -> None:
+    """Suspend the account of a caller."""
+    account = Account(subject=parse_subject(caller), status=AccountStatus.SUSPENDED)
+    _write(url, [Mutation(Operation.TOUCH, account)])
 
 
 def _write(url: str, mutations: list[Mutation]) -> None:

@@ -32,16 +32,28 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
         """Whether the principal has a permission."""
         return self.permissions is None or permission in self.permissions
 
-    def include(self, others: CallerRights) -> bool:
-        """Whether the principal has every permission of `others`."""
-        if self.permissions is None or others.permissions is None:
-            return self.permissions is None
-        return others.permissions <= self.permissions
-
     def require(self, permission: str, method: str) -> None:
         """Raise `PermissionDeniedError`, which names the permission, unless the principal has it."""
         if not self.has(permission):
             raise self._denied(permission, method)
+
+    def require_kept(self, before: CallerRights, method: str) -> None:
+        """Raise `PermissionDeniedError`, which names what was lost, unless the principal has every permission
+        that it had before."""
+        if self.permissions is None:
+            return
+        had = frozenset("*") if before.permissions is None else before.permissions
+        lost = sorted(had - self.permissions)
+        if lost and self.suspended:
+            raise self._denied(lost[0], method)
+        if lost:
+            names = ", ".join(f"`{each}`" for each in lost)
+            raise PermissionDeniedError(
+                f"`{self.holder}` lost {names} during the call; call again for what it may still do",
+                method=method,
+                type=API_TYPE,
+                permission=lost[0],
+            )
 
     def require_any(self, prefix: str, method: str) -> None:
         """Likewise for any permission whose name begins so."""

@@ -161,12 +161,7 @@ class Pipeline:
 
     async def _require_kept(self, call: Call) -> None:
         now = await self._permit(self._authenticate(call))
-        if not now.rights.include(call.rights):
-            raise PermissionDeniedError(
-                f"`{call.principal.actor}` lost a permission during the call; call again",
-                permission=call.method.permission,
-                method=call.method.name,
-            )
+        now.rights.require_kept(call.rights, call.method.name)
         await _require_of_person(call)
 
     def _admit(self, call: Call) -> None:

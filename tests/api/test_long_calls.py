@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from authz.v1 import policy_pb2 as plpb
 from authz.v1 import privacy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
 from tests.api.test_policies import messages
-from tests.callers import grant, revoke
+from tests.callers import grant, revoke, suspend
 from tests.issuer import Issuer, bearer
 from tests.policies import with_rows
 from tests.service import Service, in_process, info_of, reason_of, serve
@@ -99,23 +99,49 @@ async def test_calls_go_on_when_their_caller_gains_a_role(secured: Service, sqli
             pass
 
 
-async def test_an_import_ends_when_its_caller_is_no_longer_known(
-    secured: Service, sqlite_url: str, tmp_path: Path
-) -> None:
+async def import_until(secured: Service, url: str, end: Callable[[], object]) -> grpc.aio.AioRpcError:
+    """The error of an import whose caller loses its right after the first message."""
+
     async def messages() -> AsyncIterator[dpb.ImportRequest]:
         course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id="algebra"))
         yield dpb.ImportRequest(mutations=[course])
         async with asyncio.timeout(20):
             # The client asks for the next message before the server has the first one.
-            while not has_course(sqlite_url, "algebra"):  # noqa: ASYNC110  another connection tells
+            while not has_course(url, "algebra"):  # noqa: ASYNC110  another connection tells
                 await asyncio.sleep(0.05)
-        (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+        end()
         await asyncio.Event().wait()
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await secured.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")), timeout=20)
-    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert info_of(caught.value).metadata["written"] == "1"
+    return caught.value
+
+
+async def test_an_import_ends_when_its_caller_is_no_longer_known(
+    secured: Service, sqlite_url: str, tmp_path: Path
+) -> None:
+    ended = await import_until(
+        secured, sqlite_url, lambda: (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+    )
+    assert ended.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_an_import_ends_and_says_why_when_its_caller_loses_a_role_or_is_suspended(
+    secured: Service, sqlite_url: str
+) -> None:
+    ended = await import_until(secured, sqlite_url, lambda: revoke(sqlite_url, "service:sync", "watcher"))
+    assert ended.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "lost `read_accounts`, `read_resources`, `read_shares`, `watch` during the call" in str(
+        ended.details()
+    )
+    delete = dpb.Mutation(operation=dpb.OPERATION_DELETE, course=pb.Course(id="algebra"))
+    await secured.directory.Write(
+        dpb.WriteRequest(mutations=[delete]), metadata=bearer(ISSUER.jwt("sync")), timeout=20
+    )
+    ended = await import_until(secured, sqlite_url, lambda: suspend(sqlite_url, "service:sync"))
+    assert ended.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "authz account restore service:sync" in str(ended.details())
 
 
 @in_process
