@@ -63,13 +63,10 @@ def is_answered(path: str) -> bool:
 def reserve(address: str, *, exclusive: bool = True) -> tuple[socket.socket, str]:
     """Bind a port for workers that share it; return the socket that keeps it, and the address with that port.
 
-    Raises `InvalidArgumentError` for an address that cannot be shared, or is in use: with `exclusive`, also
-    by servers that share it.
+    Raises `InvalidArgumentError` for an address that is in use: with `exclusive`, also by servers that share
+    it.
     """
     host, _, port = address.rpartition(":")
-    if address.startswith("unix:"):
-        problem = "processes cannot share a Unix socket; set AUTHZ_WORKERS=1, or AUTHZ_ADDRESS to host:port"
-        raise cannot_listen(address, problem)
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -22,7 +22,7 @@ from authz.domain.ports import Directory
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.publish import first_version
-from authz.policy.load import load_policy, policy_directory, read_folder
+from authz.policy.load import policy_directory, read_folder
 from authz.replica.folder import make_private_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import STATE_FILE, SharedState
@@ -186,9 +186,6 @@ def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock
     def prepare() -> None:
         file = sqlite_file(settings.database_url)
         is_new = migrate and file is not None and not file.exists()
-        if is_new and settings.inline_type_names:
-            # It begins with the shipped policy.
-            require_inline_types(settings, load_policy(policy_directory()).vocabulary)
         prepare_store(
             settings.database_url,
             password_file=settings.database_password_file,

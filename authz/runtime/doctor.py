@@ -40,7 +40,7 @@ from authz.engine.policies import CompiledPolicies
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.runtime.audit import checkpoint_destinations
 from authz.runtime.authentication import authenticates
-from authz.runtime.compose import replica_folder, system_clock
+from authz.runtime.compose import replica_folder, require_inline_types, system_clock
 from authz.runtime.envoy import why_not_envoy
 from authz.runtime.preflight import CHECKS
 from authz.runtime.settings import Settings
@@ -223,6 +223,10 @@ def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Itera
     active = activations[0]
     (version,) = _all(directory, PolicyVersionFilter(scope=PLATFORM, number=active.number))
     vocabulary = CompiledPolicies().vocabulary(active, lambda: version)
+    try:
+        require_inline_types(settings, vocabulary)
+    except AuthzError as error:
+        yield _wrong(f"{error.message}; the server does not start with it")
     held = [
         each
         for each in _all(directory, MembershipFilter(scope=PLATFORM, statuses=(MembershipStatus.ACTIVE,)))

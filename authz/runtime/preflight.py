@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from authz.policy.load import load_policy, policy_directory
 from authz.runtime.api import open_limiter
 from authz.runtime.audit import open_otlp_sink, open_signer
 from authz.runtime.authentication import require_authentication
-from authz.runtime.compose import open_trace_exporters, require_replica
+from authz.runtime.compose import open_trace_exporters, require_inline_types, require_replica
 from authz.runtime.settings import OTLP, Settings
 from authz.runtime.tls_files import CertificateFiles
+from authz.store import sqlite_file
 
 
 def require_startable(settings: Settings) -> None:
@@ -23,11 +25,21 @@ def _require_certificates(settings: Settings) -> None:
         CertificateFiles(settings).load()
 
 
-def _require_exporters(settings: Settings) -> None:
+def _require_trace_exporters(settings: Settings) -> None:
     if settings.traces:
         open_trace_exporters()
+
+
+def _require_otlp(settings: Settings) -> None:
     if OTLP in settings.decision_sinks:
         open_otlp_sink()
+
+
+def _require_inline_types(settings: Settings) -> None:
+    """For a SQLite database that the start would make, which begins with the shipped policy."""
+    file = sqlite_file(settings.database_url)
+    if settings.inline_type_names and file is not None and not file.exists():
+        require_inline_types(settings, load_policy(policy_directory()).vocabulary)
 
 
 CHECKS: tuple[Callable[[Settings], object], ...] = (
@@ -35,7 +47,9 @@ CHECKS: tuple[Callable[[Settings], object], ...] = (
     open_limiter,
     open_signer,
     _require_certificates,
-    _require_exporters,
+    _require_trace_exporters,
+    _require_otlp,
     require_replica,
+    _require_inline_types,
 )
 """Each raises `InvalidArgumentError` that names the setting, and makes nothing."""

@@ -305,6 +305,12 @@ def _validate(settings: Settings) -> None:
             f"AUTHZ_ADDRESS is `{settings.address}`, and the path of a Unix socket has at most"
             f" {MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one",
         )
+    if settings.address.startswith("unix:") and settings.workers > 1:
+        raise invalid_setting(
+            "AUTHZ_WORKERS",
+            f"AUTHZ_WORKERS is `{settings.workers}`, and processes cannot share the Unix socket of"
+            " AUTHZ_ADDRESS; set AUTHZ_WORKERS=1, or AUTHZ_ADDRESS to host:port",
+        )
     if settings.metrics_address:
         _require_address("metrics_address", settings.metrics_address)
     if bool(settings.tls_certificate_file) is not bool(settings.tls_key_file):

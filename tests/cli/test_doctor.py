@@ -106,6 +106,10 @@ def keyless(folder: Path) -> dict[str, str]:
     return ISSUER.settings(folder) | {"jwt_keys_file": str(file)}
 
 
+def unknown_type(_folder: Path) -> dict[str, str]:
+    return {"inline_types": "mesage"}
+
+
 def misspelt(folder: Path) -> dict[str, str]:
     file = folder / "limits.toml"
     file.write_text("[each.chekcs]\nper_second = 1\n")
@@ -116,6 +120,7 @@ def misspelt(folder: Path) -> dict[str, str]:
     ("spoil", "found"),
     [
         (keyless, "AUTHZ_JWT_KEYS_FILE names"),
+        (unknown_type, "did you mean `message`?"),
         (misspelt, "each.chekcs is no kind of call; write one of checks"),
         (readable, "unsafe: other users may use"),
         (writable, "unsafe: other users may write"),
