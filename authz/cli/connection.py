@@ -153,6 +153,9 @@ def _folder_for_sockets() -> str | None:
 
 def _with_address(error: CallError, address: str) -> CallError:
     """The error; that of a call which no server answered in time names the address."""
+    if error.reason == ErrorReason.CREDENTIAL_MISSING:
+        flags = "set `--token-file`, or `--tls-certificate-file` and `--tls-key-file`"
+        return CallError(error.code, error.reason, f"{error.message}; {flags}")
     if error.reason or error.is_misconfigured:
         return error
     messages = {

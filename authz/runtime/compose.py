@@ -156,6 +156,8 @@ def prepare_database(settings: Settings, clock: Callable[[], Instant] = system_c
         _preparation(settings, clock)()
     except UnavailableError as error:
         if error.reason is ErrorReason.STORE_MISCONFIGURED or not has_replica(settings):
+            if error.reason is ErrorReason.STORE_UNAVAILABLE:
+                error.add_note("if the database is elsewhere, correct AUTHZ_DATABASE_URL")
             raise
         log.warning("starting without the database", error=error.message, notes=error.notes)
         return False

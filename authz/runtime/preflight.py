@@ -9,7 +9,7 @@ from authz.runtime.api import open_limiter
 from authz.runtime.audit import open_otlp_sink, open_signer
 from authz.runtime.authentication import require_authentication
 from authz.runtime.compose import open_trace_exporters, require_inline_types, require_replica
-from authz.runtime.settings import OTLP, Settings
+from authz.runtime.settings import OTLP, Settings, invalid_setting
 from authz.runtime.tls_files import CertificateFiles
 from authz.store import sqlite_file
 
@@ -18,6 +18,14 @@ def require_startable(settings: Settings) -> None:
     """Raise `InvalidArgumentError` for the first setting, file or package with which no server can start."""
     for check in CHECKS:
         check(settings)
+
+
+def _require_two_addresses(settings: Settings) -> None:
+    if settings.metrics_address == settings.address and not settings.address.endswith(":0"):
+        raise invalid_setting(
+            "AUTHZ_METRICS_ADDRESS",
+            f"AUTHZ_METRICS_ADDRESS is `{settings.metrics_address}`, as is AUTHZ_ADDRESS; give another",
+        )
 
 
 def _require_certificates(settings: Settings) -> None:
@@ -43,6 +51,7 @@ def _require_inline_types(settings: Settings) -> None:
 
 
 CHECKS: tuple[Callable[[Settings], object], ...] = (
+    _require_two_addresses,
     require_authentication,
     open_limiter,
     open_signer,

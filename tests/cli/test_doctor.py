@@ -106,6 +106,10 @@ def keyless(folder: Path) -> dict[str, str]:
     return ISSUER.settings(folder) | {"jwt_keys_file": str(file)}
 
 
+def one_address(_folder: Path) -> dict[str, str]:
+    return {"address": "127.0.0.1:1", "metrics_address": "127.0.0.1:1"}
+
+
 def unknown_type(_folder: Path) -> dict[str, str]:
     return {"inline_types": "mesage"}
 
@@ -120,6 +124,7 @@ def misspelt(folder: Path) -> dict[str, str]:
     ("spoil", "found"),
     [
         (keyless, "AUTHZ_JWT_KEYS_FILE names"),
+        (one_address, "AUTHZ_METRICS_ADDRESS is `127.0.0.1:1`, as is AUTHZ_ADDRESS"),
         (unknown_type, "did you mean `message`?"),
         (misspelt, "each.chekcs is no kind of call; write one of checks"),
         (readable, "unsafe: other users may use"),

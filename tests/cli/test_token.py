@@ -24,7 +24,9 @@ def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: P
     with served(sqlite_url, access_tokens="true") as address:
         there = ("courses", "--address", address, "--token-file", file)
         assert run(*there).returncode == 0
-        assert "carries no credential" in run("courses", "--address", address).stderr
+        refused = run("courses", "--address", address).stderr
+        assert "carries no credential" in refused
+        assert "set `--token-file`" in refused
     listed = run("token", "list", *here).stdout
     assert id_ in listed and "service:notebooks" in listed
     assert token.rpartition("_")[2] not in listed

@@ -198,6 +198,7 @@ def test_a_follower_ends_at_a_signal_and_says_why_it_cannot_start(machine: Machi
     nobody = machine.start("follow", "--database", "postgresql://nobody@127.0.0.1:1/none")
     assert nobody.wait(60) == 2
     assert "the database does not answer" in machine.log(nobody)
+    assert "correct AUTHZ_DATABASE_URL" in machine.log(nobody)
     assert not machine.replica.exists() or not list(machine.replica.glob("[0-9]*"))
     follower = machine.start("follow")
     machine.await_log(follower, "replica built")
