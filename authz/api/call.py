@@ -16,7 +16,7 @@ from authz.access.permission import NO_RIGHTS, CallerRights
 from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency, Freshness
 from authz.domain.decisions import Decision, Question
-from authz.domain.errors import AuthzError
+from authz.domain.errors import AuthzError, PermissionDeniedError
 from authz.domain.origin import Origin
 
 
@@ -106,6 +106,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     log; None without one. `require_permitted`, of a call that changes something, raises once the caller may
     no longer make it, or the person on whose behalf it is made; None for another. `person_requirements` are
     those that the person has met. `failure_details` add to the error of a call that fails what it has done.
+    `refusal` has the first error for a record that the person may not write, of an import, which goes on.
     """
 
     method: Method
@@ -119,6 +120,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     require_permitted: Callable[[], Awaitable[None]] | None = None
     person_requirements: list[Callable[[], Awaitable[object]]] = []
     failure_details: list[Callable[[AuthzError], None]] = []
+    refusal: list[PermissionDeniedError] = []
 
     @property
     def may_wait_for_database(self) -> bool:

@@ -37,10 +37,19 @@ class DecisionRecorder:
         self._second = self._unauthenticated = 0
 
     def record(
-        self, call: Call, request: object, *, code: str, reason: str, duration_s: float, is_ended: bool
+        self,
+        call: Call,
+        request: object,
+        *,
+        code: str,
+        reason: str,
+        duration_s: float,
+        is_ended: bool,
+        is_refused: bool,
     ) -> None:
         """Log the decisions of a call that is over, or the call itself. For `is_ended` see
-        `AuthzError.ended_call`: the entry says that such a call was allowed."""
+        `AuthzError.ended_call`: the entry says that such a call was allowed. `is_refused` says that a part of
+        it was not."""
         method, decided = call.method, call.decided
         if decided:
             keeps_all = method.is_privileged or self._log.samples_all
@@ -50,7 +59,7 @@ class DecisionRecorder:
                     self._log.put(partial(_decision_entry, logged, each, each.id or next(self._ids)))
                 return
         is_unauthenticated = call.principal.caller is None and call.rights is NO_RIGHTS
-        is_refused = is_unauthenticated or (code in REFUSED_CODES and not is_ended)
+        is_refused = is_refused or is_unauthenticated or (code in REFUSED_CODES and not is_ended)
         if not (is_refused or (self._keeps_call(method, is_ended=is_ended) and not decided)):
             return
         at = self._now()

@@ -19,7 +19,7 @@ from authz.api.decisions import DecisionRecorder
 from authz.api.hang import before_deadline
 from authz.api.limits import Limiter
 from authz.api.recheck import Recheck
-from authz.api.record import CANCELLED, OK, Recorder, outcome_of
+from authz.api.record import CANCELLED, OK, Recorder, outcome_of, refused
 from authz.domain.errors import (
     AuthzError,
     ErrorReason,
@@ -115,6 +115,9 @@ class Pipeline:
         else:
             return answer
         finally:
+            for refusal in call.refusal:
+                self._recorder.warn_of_refusal(call, refusal)
+                outcome = refused(outcome, refusal)
             self._recorder.record(call, request, outcome, started)
 
     def _authenticate(self, call: Call) -> Call:

@@ -10,7 +10,7 @@ import structlog
 
 from authz.api.call import Call, new_ids
 from authz.api.decisions import DecisionRecorder
-from authz.domain.errors import AuthzError, ErrorReason
+from authz.domain.errors import AuthzError, ErrorReason, PermissionDeniedError
 from authz.domain.ids import is_id, parse_id
 from authz.telemetry.metrics import CALL_DURATION
 from authz.wire.errors import code_name
@@ -50,6 +50,11 @@ def outcome_of(error: Exception) -> Outcome:
     if isinstance(error, AuthzError):
         return Outcome(code_name(error), error.reason.value, "; ".join(error.notes), error.ended_call)
     return Outcome("INTERNAL", ErrorReason.INTERNAL.value)
+
+
+def refused(outcome: Outcome, error: PermissionDeniedError) -> Outcome:
+    """How a call ended of which a part was refused."""
+    return Outcome(outcome.code, outcome.reason or error.reason.value, outcome.cause)
 
 
 class Recorder:
@@ -95,6 +100,7 @@ class Recorder:
                 reason=outcome.reason,
                 duration_s=duration_s,
                 is_ended=outcome.ended_call,
+                is_refused=bool(call.refusal),
             )
         if _threshold.level > logging.INFO or _is_silent(call, outcome):
             return

@@ -339,3 +339,16 @@ async def test_the_person_that_a_call_is_made_for_is_kept(secured: SecuredServer
         )
     (entry,) = entries
     assert (entry["caller"], entry["person"]) == ("service:platform_admin", "user:ada")
+
+
+async def test_an_import_for_a_person_that_refuses_a_record_is_kept_as_refused(
+    secured: SecuredServer,
+) -> None:
+    taken = touch(membership=pb.Membership(subject=MAYA, scope=ALGEBRA, role="owner"))
+    requests = [dpb.ImportRequest(mutations=[each, each]) for each in (taken, COURSE, taken)]
+    async with secured.logged() as entries:
+        answer = await secured.call("Import", iter(requests), **{"authz-acting-for": "user:maya"})
+    assert answer.failed == 6
+    (entry,) = entries
+    assert (entry["code"], entry["allowed"], entry["reason"]) == ("OK", False, "PERMISSION_MISSING")
+    assert (entry["caller"], entry["person"]) == ("service:platform_admin", "user:maya")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -137,8 +138,10 @@ class DirectoryServicer:
             reason = reason or parse_reason(request.reason)
             mutations = await self.turns.collect(parse_import(request))
             _require_right(call, (each.key for each in mutations if isinstance(each, Mutation)))
-            person = call.principal.on_behalf_of
-            yield ImportPart(await self.rights.permitted(person, mutations), call.origin(reason))
+            permitted = await self.rights.permitted(call.principal.on_behalf_of, mutations)
+            if not call.refusal:
+                call.refusal.extend(islice((e for e in permitted if isinstance(e, PermissionDeniedError)), 1))
+            yield ImportPart(permitted, call.origin(reason))
 
 
 def _require_right(call: Call, keys: Iterable[Key]) -> None:
