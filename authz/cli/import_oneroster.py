@@ -63,7 +63,7 @@ def oneroster(
     """Import classes as courses and enrollments as memberships. A repeated import changes nothing.
 
     The roster changes only memberships that it wrote itself. It lifts no suspension that a person gave.
-    Exit code: 0 imported, 1 some rows are at fault, 2 nothing was imported.
+    Exit code: 0 imported, 1 some rows are at fault, 2 an error: nothing was imported, or what it says.
     """
     from authz.importers.oneroster.read import read_oneroster
     from authz.importers.oneroster.reconcile import plan_import

@@ -44,11 +44,12 @@ class Archive:
         self._names = sorted(name.removeprefix(self._prefix) for name in names)
 
     def has(self, name: str) -> bool:
-        """Whether the export has this file. Raises `InvalidArgumentError` if it has the name in another case.
+        """Whether the export has this file. Raises `InvalidArgumentError` if it has it elsewhere only: in
+        another case, or in a folder.
 
         Else `Users.csv` would be overlooked, and with it who is disabled.
         """
-        if name not in self._names and name.lower() in map(str.lower, self._names):
+        if name not in self._names and self._elsewhere(name) is not None:
             self.require(name)
         return name in self._names
 
@@ -59,10 +60,15 @@ class Archive:
             raise unreadable(self._path, f"has two files `{name}`; remove one")
         if found:
             return
-        meant = next((each for each in self._names if each.lower() == name.lower()), None)
+        meant = self._elsewhere(name)
         advice = f"; rename {quoted(meant)} to `{name}`" if meant else ""
+        if meant and "/" in meant:
+            advice = f"; unpack it and name the folder of {quoted(meant)}"
         names = join_names([*map(quoted, self._names)], _MAX_LISTED) or "no files"
         raise unreadable(self._path, f"has no `{name}`; it has {names}{advice}")
+
+    def _elsewhere(self, name: str) -> str | None:
+        return next((each for each in self._names if PurePath(each).name.lower() == name.lower()), None)
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:

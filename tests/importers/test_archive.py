@@ -49,7 +49,10 @@ def test_the_files_of_a_zip_may_all_be_in_one_folder(tmp_path: Path, names: tupl
             ("Classes.csv",),
             "has no `classes.csv`; it has `Classes.csv`; rename `Classes.csv` to `classes.csv`",
         ),
-        (("a/classes.csv", "b/users.csv"), "has no `classes.csv`; it has `a/classes.csv`, `b/users.csv`"),
+        (
+            ("a/classes.csv", "b/users.csv"),
+            "it has `a/classes.csv`, `b/users.csv`; unpack it and name the folder of `a/classes.csv`",
+        ),
         ((), "has no `classes.csv`; it has no files"),
         (("\x1b[2J.csv",), "it has `\\x1b[2J.csv`"),
         (tuple(f"{n:02}.csv" for n in range(30)), "`19.csv` and 10 more"),
@@ -68,6 +71,14 @@ def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
         path = zipped(tmp_path / "export.zip", "classes.csv", "classes.csv")
     with pytest.raises(InvalidArgumentError, match=r"has two files `classes\.csv`"):
         content(path, "classes.csv")
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "users.csv"])
+def test_a_file_in_another_folder_is_not_overlooked(tmp_path: Path, name: str) -> None:
+    archive = Archive(zipped(tmp_path / "export.zip", "classes.csv", f"more/{name}"))
+    assert archive.has("classes.csv")
+    with pytest.raises(InvalidArgumentError, match=f"unpack it and name the folder of `more/{name}`"):
+        archive.has(name)
 
 
 def test_a_file_in_another_case_is_not_overlooked(tmp_path: Path) -> None:
