@@ -5,8 +5,8 @@ TOML, as the invariants are: it has a parser in the standard library, strict typ
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -16,13 +16,15 @@ from authz.domain.entities import CourseKey, Entity, Key, SessionKey
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
-from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.policy.campus import campus_data, parse_campus
 from authz.policy.counterexample import Counterexample
+from authz.policy.rows import Faults
+from authz.policy.toml_tables import convert_table, line_of, read_tables
 
 TESTS_FOLDER = "tests"
 _SUFFIX = ".toml"
+_CASES = "cases"
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ class CaseFile(msgspec.Struct, frozen=True):
     cases: tuple[Case, ...]
 
 
-class _CaseTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class _CaseTable(msgspec.Struct, kw_only=True):
     ask: str
     allowed: bool
     reason: str | None = None
@@ -52,13 +54,13 @@ class _CaseTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_
     course: str | None = None
     session: str | None = None
     purpose: str = ""
-    now: str | None = None
+    now: Any = None
 
 
-class _FileTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    now: str
+class _FileTable(msgspec.Struct, kw_only=True):
+    now: Any
     directory: dict[str, Any]
-    cases: dict[str, _CaseTable]
+    cases: dict[str, Any]
 
 
 def is_case_file(path: str) -> bool:
@@ -89,44 +91,51 @@ def fault_of_case(files: Mapping[str, str], file: str, case: str, problem: str) 
     """The fault of a case that fails, at its line."""
     path = f"{TESTS_FOLDER}/{file}"
     text = f"the test `{case}` fails: {problem}; change the rule, or the test if that is what you mean"
-    return PolicyFault(path, _line_of(files[path], case), 1, text)
-
-
-def _line_of(text: str, case: str) -> int:
-    names = "|".join(map(re.escape, (case, f"'{case}'", msgspec.json.encode(case).decode())))
-    found = re.search(rf"^[ \t]*(?:{names})[ \t]*=", text, re.MULTILINE)
-    return text.count("\n", 0, found.start()) + 1 if found else 1
+    return PolicyFault(path, line_of(files[path], _CASES, case), 1, text)
 
 
 def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
     """The cases of one file. Raises `PolicyError` with the faults of the directory, which name their records,
     and the fault of each case, at its line."""
+    faults = Faults()
+    tables = read_tables(path, text, faults)
+    faults.require_none()
+    file, problems = convert_table(tables, _FileTable)
+    for problem in problems:
+        faults.add(path, 1, 1, problem)
+    faults.require_none()
+    assert file is not None  # noqa: S101  else there were faults
+    now = 0
     try:
-        table = msgspec.convert(parse_toml(text), _FileTable, str_keys=True)
-        now = parse_instant(table.now, field="now")
-    except ValueError as error:
-        problem = f"cannot be read: {error}; see docs/policies.md"
-        raise PolicyError((PolicyFault(path, 1, 1, problem),)) from None
+        now = _instant(file.now)
     except AuthzError as error:
-        raise PolicyError((PolicyFault(path, 1, 1, error.message),)) from None
-    entities, in_directory = parse_campus(table.directory, vocabulary)
+        faults.add(path, 1, 1, error.message)
+    entities, in_directory = parse_campus(file.directory, vocabulary)
+    for problem in in_directory:
+        faults.add(path, 1, 1, problem)
     # Of a directory with faults nobody knows what is in it.
     keys = None if in_directory else {entity.key for entity in entities}
     cases: list[Case] = []
-    faults = [PolicyFault(path, 1, 1, each) for each in in_directory]
-    for name, each in table.cases.items():
+    for name, table in file.cases.items():
         try:
-            cases.append(_case(name, each, now, vocabulary))
+            cases.append(_case(name, table, now, vocabulary))
             if keys is not None:
                 _require_registered(cases[-1], keys)
         except AuthzError as error:
-            faults.append(PolicyFault(path, _line_of(text, name), 1, f"`{name}`: {error.message}"))
-    if faults:
-        raise PolicyError(tuple(sorted(faults)))
+            faults.add(path, line_of(text, _CASES, name), 1, f"`{name}`: {error.message}")
+    faults.require_none()
     return CaseFile(path.rpartition("/")[2], entities, tuple(cases))
 
 
-def _case(name: str, table: _CaseTable, now: Instant, vocabulary: Vocabulary) -> Case:
+def _instant(value: object) -> Instant:
+    """A time, as text or as TOML has it."""
+    return parse_instant(value.isoformat() if isinstance(value, date) else str(value), field="now")
+
+
+def _case(name: str, data: object, now: Instant, vocabulary: Vocabulary) -> Case:
+    table, problems = convert_table(data, _CaseTable)
+    if table is None:
+        raise _malformed("; ".join(problems))
     words = table.ask.split()
     if len(words) != 3:  # noqa: PLR2004  the three of the message
         raise _malformed(f"ask is `{table.ask}`; write `user:<id> <action> <type>:<id>`")
@@ -149,7 +158,7 @@ def _case(name: str, table: _CaseTable, now: Instant, vocabulary: Vocabulary) ->
     return Case(
         name,
         question,
-        now if table.now is None else parse_instant(table.now, field="now"),
+        now if table.now is None else _instant(table.now),
         table.allowed,
         None if table.reason is None else Reason(table.reason),
         table.rule,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
@@ -10,12 +9,13 @@ import msgspec
 
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import ScopeKind
-from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.rows import Faults
+from authz.policy.rules import unknown_fact
 from authz.policy.situations import closure
 from authz.policy.size import MAX_INVARIANTS
+from authz.policy.toml_tables import convert_table, line_of, read_tables
 
 INVARIANTS_FILE = "invariants.toml"
 
@@ -44,7 +44,7 @@ class Gaining(msgspec.Struct, frozen=True, tag="gaining"):
 Invariant: TypeAlias = Never | Gaining
 
 
-class _Selection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Selection(msgspec.Struct, kw_only=True):
     """One table of the file. What is left out selects everything."""
 
     says: str
@@ -54,17 +54,16 @@ class _Selection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     except_actions: list[str] = []
 
 
-class _NeverTable(_Selection, forbid_unknown_fields=True, kw_only=True):
+class _NeverTable(_Selection, kw_only=True):
     roles: list[str] | None = None
     except_roles: list[str] = []
     rank_below: int | None = None
-    kind: ScopeKind | None = None
+    kind: str | None = None
     when: str = ""
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    never: dict[str, _NeverTable] = {}
-    gaining: dict[str, _Selection] = {}
+_TABLES: dict[str, type[_Selection]] = {"never": _NeverTable, "gaining": _Selection}
+"""The kinds of tables, in the order in which invariants are read."""
 
 
 def read_invariants(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[Invariant, ...]:
@@ -80,31 +79,23 @@ def read_invariants(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[I
 
 
 def _resolve(text: str, vocabulary: Vocabulary, faults: Faults) -> tuple[Invariant, ...]:
-    try:
-        tables = msgspec.convert(parse_toml(text), _File)
-    except ValueError as error:
-        faults.add(INVARIANTS_FILE, 1, 1, f"cannot be read: {str(error).lower()}; see docs/policies.md")
-        return ()
-    if len(tables.never) + len(tables.gaining) > MAX_INVARIANTS:
+    tables = read_tables(INVARIANTS_FILE, text, faults)
+    count = sum(len(named) for named in tables.values() if isinstance(named, dict))
+    if count > MAX_INVARIANTS:
         faults.add(INVARIANTS_FILE, 1, 1, f"has more than {MAX_INVARIANTS} invariants; write fewer")
         return ()
-    found: list[Invariant] = []
-    for kind, name, table in (
-        *(("never", name, table) for name, table in tables.never.items()),
-        *(("gaining", name, table) for name, table in tables.gaining.items()),
-    ):
-        reader = _Reader(vocabulary, faults, _line_of(text, kind, name))
-        cells = reader.cells(table)
-        if isinstance(table, _NeverTable):
-            found.append(Never(name, table.says, cells, reader.roles(table), reader.condition(table.when)))
-        else:
-            found.append(Gaining(name, table.says, cells))
-    return tuple(found)
-
-
-def _line_of(text: str, kind: str, name: str) -> int:
-    header = re.search(rf"^[ \t]*\[\s*{kind}\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*\]", text, re.MULTILINE)
-    return text.count("\n", 0, header.start()) + 1 if header else 1
+    for kind, named in tables.items():
+        if kind not in _TABLES or not isinstance(named, dict):
+            where = line_of(text, kind, next(iter(named), "") if isinstance(named, dict) else "")
+            problem = f"`{kind}` is no kind of invariant; write `[never.NAME]` or `[gaining.NAME]`"
+            faults.add(INVARIANTS_FILE, where, 1, problem)
+            tables = {**tables, kind: {}}
+    found = [
+        _Reader(vocabulary, faults, line_of(text, kind, name)).invariant(name, table, _TABLES[kind])
+        for kind in _TABLES
+        for name, table in tables.get(kind, {}).items()
+    ]
+    return tuple(each for each in found if each is not None)
 
 
 class _Reader:
@@ -113,10 +104,24 @@ class _Reader:
     def __init__(self, vocabulary: Vocabulary, faults: Faults, line: int) -> None:
         self._vocabulary, self._faults, self._line = vocabulary, faults, line
 
-    def cells(self, table: _Selection) -> Cells:
+    def invariant(self, name: str, table: object, kind: type[_Selection]) -> Invariant | None:
+        selection, problems = convert_table(table, kind)
+        for problem in problems:
+            self._fault(f"`{name}`: {problem}")
+        if selection is None:
+            return None
+        cells = self._cells(selection)
+        if not isinstance(selection, _NeverTable):
+            return Gaining(name, selection.says, cells)
+        roles, when = self._roles(selection), self._condition(selection.when)
+        return Never(name, selection.says, cells, roles, when)
+
+    def _cells(self, table: _Selection) -> Cells:
         actions = {action for _, action in self._vocabulary.actions}
-        self._known("type", (*(table.types or ()), *table.except_types), self._vocabulary.types)
-        self._known("action", (*(table.actions or ()), *table.except_actions), actions)
+        known = (
+            self._known("type", (*(table.types or ()), *table.except_types), self._vocabulary.types),
+            self._known("action", (*(table.actions or ()), *table.except_actions), actions),
+        )
         found = frozenset(
             (name, action)
             for name, action in self._vocabulary.actions
@@ -125,25 +130,34 @@ class _Reader:
             and (table.actions is None or action in table.actions)
             and action not in table.except_actions
         )
-        if not found:
+        if not found and all(known):
             self._fault("selects no action of any type; widen `types` or `actions`")
         return found
 
-    def roles(self, table: _NeverTable) -> frozenset[str]:
+    def _roles(self, table: _NeverTable) -> frozenset[str]:
         declared = self._vocabulary.roles
-        self._known("role", (*(table.roles or ()), *table.except_roles), declared)
-        return frozenset(
+        kinds = () if table.kind is None else (table.kind,)
+        known = (
+            self._known("role", (*(table.roles or ()), *table.except_roles), declared),
+            self._known("kind of scope", kinds, list(ScopeKind)),
+        )
+        found = frozenset(
             role.name
             for role in declared.values()
             if (table.roles is None or role.name in table.roles)
             and role.name not in table.except_roles
             and (table.rank_below is None or role.rank < table.rank_below)
-            and (table.kind is None or role.scope_kind is table.kind)
+            and (table.kind is None or role.scope_kind == table.kind)
         )
+        if not found and all(known):
+            self._fault("selects no role; widen `roles`, `rank_below` or `kind`")
+        return found
 
-    def condition(self, text: str) -> Condition:
-        names = [name for name, _ in condition_terms(text)]
-        if not self._known("fact", names, FACTS_BY_NAME):
+    def _condition(self, text: str) -> Condition:
+        unknown = [name for name, _ in condition_terms(text) if name not in FACTS_BY_NAME]
+        for name in unknown:
+            self._fault(unknown_fact(name, 'for "or", write two invariants'))
+        if unknown:
             return Condition()
         condition = parse_condition(text)
         if closure(condition) is None:

@@ -19,7 +19,10 @@ _COMMENTS = ("#", '"#')
 _KIND = rf"(?:{'|'.join(WIDTHS)})"
 _DELIMITER = re.compile(rf'^ *"?{_KIND}"? *([,;\t])', re.MULTILINE)
 _QUOTED = re.compile(rf'^ *"{_KIND}"', re.MULTILINE)
+BYTE_ORDER_MARK = "\ufeff"
 _FORMAT = "run `authz policy format --write` on the file"
+_MAX_END = 1000
+"""Of the text of a fault: what is kept of its beginning and of its end."""
 _UNREADABLE = re.compile(r"[\[\]()\"']")
 
 
@@ -58,7 +61,9 @@ class Faults:
         """Names of which the declaration has a fault."""
 
     def add(self, file: str, line: int, column: int, text: str) -> None:
-        """Record a fault."""
+        """Record a fault. Of a text that quotes a very long field, the middle is left out."""
+        if len(text) > 2 * _MAX_END:
+            text = f"{text[:_MAX_END]} … {text[-_MAX_END:]}"
         self._faults.append(PolicyFault(file, line, column, text))
 
     def at(self, row: Row, index: int, text: str) -> None:
@@ -100,7 +105,7 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     what an editor shows as the row after a comment would be a part of the comment. A file with other
     separators or with every field in quotes, as spreadsheets write them, has one fault and no rows.
     """
-    if text.startswith("\ufeff"):
+    if text.startswith(BYTE_ORDER_MARK):
         faults.add(file, 1, 1, f"starts with a byte order mark; {_FORMAT}")
         return
     if delimiter_of(text) != ",":

@@ -142,9 +142,9 @@ async def test_an_edit_tells_the_faults_of_each_file(sqlite_service: Service) ->
         ),
         (ppb.PolicyEdit(delete_file="invariants.toml"), "invariants.toml", "is missing"),
         (put("invariants.toml", invariants), "", ""),
-        (put("tests/course.toml", "now = 3"), "tests/course.toml", "cannot be read"),
-        (put("tests/course.toml", "cases." + "a." * 5000 + "a = 1"), "tests/course.toml", "cannot be read"),
-        (put("tests/course.toml", "now = " + "[" * 5000), "tests/course.toml", "cannot be read"),
+        (put("tests/course.toml", "now = 3\n[directory]\n[cases]"), "tests/course.toml", "is not a time"),
+        (put("tests/course.toml", "cases." + "a." * 5000 + "a = 1"), "tests/course.toml", "is no TOML"),
+        (put("tests/course.toml", "now = " + "[" * 5000), "tests/course.toml", "is no TOML"),
         (WITHOUT_TESTS, "", ""),
     ):
         outcome = await edited(sqlite_service, draft, edit)

@@ -96,7 +96,12 @@ def test_a_report_names_the_rules_that_no_case_matched_and_the_cells_that_none_a
         (("courses =", "curses ="), "unknown table `curses`; did you mean `courses`?"),
         (('scope = "course:algebra", published', "published"), "resource 1: needs `scope`"),
         (("{ id = \"algebra\"", "{ id = \"poetry\""), "which is not in the directory; add it"),
-        (("allowed = true", "alowed = true"), "cannot be read"),
+        (("allowed = true", "alowed = true"), "`reads`: unknown key `alowed`; did you mean `allowed`?"),
+        (("allowed = true", "allowed = 1"), "`reads`: `allowed`: expected `bool`, got `int`"),
+        ((", allowed = true", ""), "`reads`: needs `allowed`"),
+        (("[cases]", "[casse]"), "needs `cases`"),
+        (("[cases]", "[cases"), "is no TOML: expected ']' at the end of a table declaration"),
+        (("now", "\ufeffnow"), "starts with a byte order mark; save it as UTF-8 without one"),
         (("now = \"2026-03-01T12", "now = \"2026-13-01T12"), "is not a time"),
     ],
 )  # fmt: skip

@@ -71,5 +71,7 @@ def test_another_model_is_refused(old: str, new: str, tmp_path: Path) -> None:
 
 
 def test_a_rank_of_thousands_of_digits_is_a_fault_like_another() -> None:
-    with pytest.raises(PolicyError, match=r"default\.csv:1:24: rank `9+` is not a number from 0 to 1000"):
+    with pytest.raises(
+        PolicyError, match=r"default\.csv:1:24: rank `9+ … 9+` is not a number from 0 to 1000"
+    ):
         compiled(f"role, student, course, {'9' * 5000}, no,\ntype, quiz, read\n")

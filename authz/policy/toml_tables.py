@@ -1,0 +1,55 @@
+"""The TOML files of a policy, table by table: what is wrong with each, at its line, and the remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from authz.domain.toml import parse_toml
+from authz.domain.vocabulary import suggest
+from authz.policy.rows import BYTE_ORDER_MARK, Faults
+
+T = TypeVar("T", bound=msgspec.Struct)
+_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+
+
+def read_tables(file: str, text: str, faults: Faults) -> dict[str, Any]:
+    """The tables of a file; none, with a fault at its place, for a text that is no TOML."""
+    if text.startswith(BYTE_ORDER_MARK):
+        faults.add(file, 1, 1, "starts with a byte order mark; save it as UTF-8 without one")
+        return {}
+    try:
+        return parse_toml(text)
+    except ValueError as error:
+        problem = str(error)
+        place = _PLACE.search(problem)
+        line, column = (int(place[1]), int(place[2])) if place else (1, 1)
+        problem = problem[0].lower() + _PLACE.sub("", problem)[1:]
+        faults.add(file, line, column, f"is no TOML: {problem}; see docs/policies.md")
+        return {}
+
+
+def convert_table(table: object, kind: type[T]) -> tuple[T | None, list[str]]:
+    """A table as a struct, or else None and what is wrong with it."""
+    if not isinstance(table, dict):
+        return None, ["is not a table; write `key = value` lines below a header, or `{ key = value, … }`"]
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    problems = [f"unknown key `{key}`; {suggest(key, fields)}" for key in table if key not in fields]
+    problems += [f"needs `{name}`" for name, field in fields.items() if field.required and name not in table]
+    if problems:
+        return None, problems
+    try:
+        return msgspec.convert(table, kind), []
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$.")
+        return None, [f"`{place.rstrip('`')}`: {problem.replace(' | null', '').lower()}"]
+
+
+def line_of(text: str, parent: str, name: str) -> int:
+    """Where a table begins: at its header, or at its key in the table of its parent. 1 if it is not found."""
+    names = "|".join(map(re.escape, (name, f"'{name}'", msgspec.json.encode(name).decode())))
+    begins = rf"^[ \t]*(?:\[\s*{parent}\s*\.\s*(?:{names})\s*\]|(?:{names})[ \t]*=)"
+    found = re.search(begins, text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
