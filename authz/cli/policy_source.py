@@ -10,7 +10,7 @@ from authz.cli.command import Context
 from authz.cli.options import DRAFT
 from authz.client import Client
 from authz.domain.errors import PolicyError, PolicyWarning
-from authz.domain.files import files_digest, files_text
+from authz.domain.files import files_digest, files_text, require_files
 from authz.domain.kinds.fields import MAX_NUMBER
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def read_source(path: Path, course: str | None = None) -> dict[str, str]:
                 f"`{path}` is a file; name the folder of the policy, or the course that the file is of by"
                 " `--course`"
             )
-        return read_folder(path)
+        files = read_folder(path)
+        require_files(files, field=f"`{path}`")
+        return files
     if path.is_dir():
         raise ValueError(f"`{path}` is a folder; the policy of a course is one file: name that")
     return {COURSE_FILE: read_text(path)}

@@ -74,7 +74,11 @@ def require_files(files: Mapping[str, str], *, field: str) -> None:
             raise malformed(field, f"has `{name}` and a file with the name of its folder; rename one")
         size_bytes += len(text.encode())
     if size_bytes > MAX_FILES_BYTES:
-        raise malformed(field, f"has {size_bytes} bytes; at most {MAX_FILES_BYTES} are kept")
+        largest = max(files, key=lambda name: len(files[name].encode()))
+        text = (
+            f"has {size_bytes} bytes; at most {MAX_FILES_BYTES} are kept, and the largest file is `{largest}`"
+        )
+        raise malformed(field, text)
 
 
 def _folders_of(name: str) -> list[str]:

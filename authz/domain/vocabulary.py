@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -66,8 +67,14 @@ def suggest(word: str, words: Iterable[str]) -> str:
         return "none is known"
     near = difflib.get_close_matches(word, alike, n=1)
     if near:
-        return f"did you mean `{near[0]}`?"
+        return f"{_unlike_ascii(word)}did you mean `{near[0]}`?"
     return f"known are {join_names([f'`{name}`' for name in known], _MAX_NAMED)}"
+
+
+def _unlike_ascii(word: str) -> str:
+    """Which character of a word is none of ASCII: it may be invisible, or look like one."""
+    other = next((each for each in word if not each.isascii()), "")
+    return f"it has U+{ord(other):04X} ({unicodedata.name(other, 'a character')}); " if other else ""
 
 
 class Vocabulary(msgspec.Struct, frozen=True):

@@ -122,6 +122,11 @@ def _check_becomes(
         faults.unknown(row, 5, "role", known)
     elif after.scope_kind is not role.scope_kind:
         faults.at(row, 5, f"`{role.name}` cannot become `{after.name}`: their kinds of scope differ")
+    elif after.rank > role.rank:
+        problem = f"`{role.name}` cannot become `{after.name}`, whose rank is higher"
+        faults.at(
+            row, 5, f"{problem}: who may give it would give both; name a role of no higher rank, or none"
+        )
     elif after.becomes:
         faults.at(row, 5, f"`{role.name}` becomes `{after.name}`, which becomes another; name the last one")
 

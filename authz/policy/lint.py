@@ -164,11 +164,12 @@ def _exceptions(policy: CompiledPolicy) -> Iterator[PolicyWarning]:
     for rule in policy.rules:
         if rule.scope != ANY and rule.source.startswith(POLICY_FILE):
             first.setdefault(rule.scope, rule)
-    for scope, rule in first.items():
+    for rule in first.values():
         yield PolicyWarning(
             rule.source,
-            f"is an exception that {scope} cannot change, and that a new course with this id has, too; what a"
-            " course decides for itself is in a policy of its own: `authz policy apply --course`",
+            "is an exception for one course, which that course cannot change, and which a new course with its"
+            " id has, too; what a course decides for itself is in a policy of its own:"
+            " `authz policy apply --course`",
         )
 
 
@@ -187,12 +188,6 @@ def _ranks(policy: CompiledPolicy) -> Iterator[PolicyWarning]:
                 f"role `{role.name}`",
                 f"has every right of `{above[0]}`, whose rank is higher; "
                 "raise its rank, or inherit another role",
-            )
-        if role.becomes and roles[role.becomes].rank > role.rank:
-            yield PolicyWarning(
-                f"role `{role.name}`",
-                f"becomes `{role.becomes}`, whose rank is higher, so whoever may give `{role.name}` gives"
-                " that, too; let it become another role, or nothing",
             )
         if role.scope_kind is ScopeKind.PLATFORM or role.name in managers:
             continue

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import casbin
@@ -38,6 +39,8 @@ _MODEL = {
         "&& has_role(r.roles, p.role) && holds(r.facts, p.condition)",
     ),
 }
+_READ = re.compile(r"default\.csv|invariants\.toml|tests/[^/]+\.toml")
+_SEEM_READ = (".csv", ".toml", ".yaml", ".yml")
 _NO_DECLARATIONS = (
     "declares no role and no type, as a file that Casbin has saved; add the `role`, `type` and `lock` rows of"
     " the active version, which `authz policy export` writes"
@@ -86,18 +89,18 @@ def load_policy(directory: Path) -> CompiledPolicy:
 def compile_files(files: Mapping[str, str], *, is_published: bool = False) -> CompiledPolicy:
     """Validate and compile `model.conf` and `default.csv` of some files, by name.
 
-    Raises `PolicyError` with every fault, also for another CSV file, which nothing would read. The version
-    is a digest of both files. If it `is_published`, its size, and that Casbin reads it alike, was validated
-    then, and all calls wait while a worker compiles the version that has just become active.
+    Raises `PolicyError` with every fault, also for another CSV, TOML or YAML file, which nothing would read.
+    The version is a digest of both files. If it `is_published`, the names of its files, its size, and that
+    Casbin reads it alike, were validated then, and all calls wait while a worker compiles the version that
+    has just become active.
     """
     faults = Faults()
     model_text, text = files.get(MODEL_FILE), files.get(POLICY_FILE)
     for name in (MODEL_FILE, POLICY_FILE):
         if name not in files:
             faults.add(name, 1, 1, "is missing; add it to the files of the policy")
-    for name in files:
-        if name != POLICY_FILE and "/" not in name and name.lower().endswith(".csv"):
-            faults.add(name, 1, 1, f"is not read; move its lines to {POLICY_FILE} or delete it")
+    if not is_published:
+        _check_names(files, faults)
     if model_text is not None:
         _check_model(model_text, faults)
     rows = [] if text is None else trim_padding(list(read_rows(POLICY_FILE, text, faults)), faults)
@@ -120,6 +123,14 @@ def compile_files(files: Mapping[str, str], *, is_published: bool = False) -> Co
         require_same_as_casbin(text, rules, file=POLICY_FILE)
     version = hashlib.sha256(f"{model_text}\0{text}".encode()).hexdigest()[:12]
     return CompiledPolicy(version, vocabulary, inherited, rules, locks)
+
+
+def _check_names(names: Iterable[str], faults: Faults) -> None:
+    """Record a fault for each file that seems to state rules, invariants or tests, and that nothing reads."""
+    for name in names:
+        if name.lower().endswith(_SEEM_READ) and not _READ.fullmatch(name):
+            where = "rules are in `default.csv`, invariants in `invariants.toml`, tests in `tests/NAME.toml`"
+            faults.add(name, 1, 1, f"is not read: {where}; move or delete it")
 
 
 def _check_kinds(rows: Sequence[Row], faults: Faults) -> None:

@@ -48,10 +48,11 @@ def load_files(
     names the others are read, or else with those of the invariants and the tests together."""
     policy = compile_files(files)
     faults: list[PolicyFault] = []
-    if INVARIANTS_FILE not in files:
-        text = "is missing, so nothing would be proved; copy the one of the active version"
-        faults.append(PolicyFault(INVARIANTS_FILE, 1, 1, text))
     invariants = _read(read_invariants, files, policy, faults)
+    if not (invariants or faults):
+        what = "has no invariant" if INVARIANTS_FILE in files else "is missing"
+        text = f"{what}, so nothing would be proved; copy the one of the active version"
+        faults.append(PolicyFault(INVARIANTS_FILE, 1, 1, text))
     tests = _read(read_tests, files, policy, faults)
     if faults:
         raise PolicyError(tuple(faults))

@@ -83,7 +83,7 @@ async def test_a_policy_that_fails_its_own_tests_is_refused_with_each_case(sqlit
 async def test_a_test_file_that_cannot_be_read_is_refused_with_its_name(sqlite_service: Service) -> None:
     files = SHIPPED | {"tests/mine.toml": "now = ", "tests/other.toml": SAYS % "maybe"}
     error = await refused(applied(sqlite_service, files))
-    assert [each.field for each in violations_of(error)] == ["tests/mine.toml:1:1", "tests/other.toml:1:1"]
+    assert [each.field for each in violations_of(error)] == ["tests/mine.toml:1:1", "tests/other.toml:9:78"]
 
 
 async def test_the_faults_of_the_invariants_and_of_the_tests_are_told_together(

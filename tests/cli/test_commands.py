@@ -224,10 +224,12 @@ def test_policy_commands_say_which_policy_they_look_at(tmp_path: Path) -> None:
     shutil.copytree(policy_directory(), folder)
     validated = run("policy", "validate", folder)
     assert (validated.returncode, validated.stderr) == (0, f"read the policy in `{folder}`\n")
-    (folder / "more.csv").write_text("p, *, *, material, read, , deny\n")
+    for name in ("more.csv", "tests/sub/mine.toml", "tests/mine.yaml", "test/mine.toml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("p, *, *, material, read, , deny\n")
     refused = run("policy", "validate", folder)
     assert refused.returncode == 2
-    assert "more.csv:1:1: is not read; move its lines to default.csv or delete it" in refused.stderr
+    assert refused.stderr.count(":1:1: is not read: rules are in `default.csv`, invariants in") == 4
     assert f"`{folder}`" in refused.stderr
 
 

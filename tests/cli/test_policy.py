@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -231,3 +232,27 @@ def test_a_folder_that_is_none_of_a_policy_is_not_read(command: str, sqlite_url:
     assert refused.returncode == 2
     assert f"default.csv:1:1: is not in `{tmp_path}`; name a policy folder" in refused.stderr
     assert "photo" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda folder: (folder / "big.txt").write_text("x" * (1 << 20)),
+            "and the largest file is `big.txt`",
+        ),
+        (lambda folder: (folder / "é.txt").touch(), "has a file named `\\xe9.txt`; use letters"),
+        (
+            lambda folder: (folder / "invariants.toml").write_text("# none\n"),
+            "has no invariant, so nothing would",
+        ),
+    ],
+    ids=["size", "name", "invariants"],
+)
+def test_validate_refuses_what_apply_would_refuse(
+    folder: Path, change: Callable[[Path], object], says: str
+) -> None:
+    change(folder)
+    found = run("policy", "validate", folder)
+    assert found.returncode == 2
+    assert says in found.stderr

@@ -72,6 +72,14 @@ def test_a_suggestion_is_one_word_or_all_there_are() -> None:
     assert suggest("xyz", []) == "none is known"
 
 
+@pytest.mark.parametrize(
+    ("word", "character"),
+    [("rеad", "U+0435 (CYRILLIC SMALL LETTER IE)"), ("read\u200b", "U+200B (ZERO WIDTH SPACE)")],  # noqa: RUF001  the point
+)
+def test_a_suggestion_names_a_character_that_the_eye_does_not_tell_apart(word: str, character: str) -> None:
+    assert suggest(word, ["read", "create"]) == f"it has {character}; did you mean `read`?"
+
+
 @pytest.mark.parametrize("name", ["a", "teaching_assistant", "quiz2", "a" * 64])
 def test_a_name_is_lower_case(name: str) -> None:
     assert is_name(name)

@@ -84,7 +84,7 @@ def test_a_role_may_become_what_its_author_has_and_nothing_else() -> None:
     """Also one that is new."""
 
     def found(becomes: str, *author: str) -> list[str]:
-        after = compile_files(with_rows(f"role, visitor, course, 5, no, {becomes}"))
+        after = compile_files(with_rows(f"role, visitor, course, 10, no, {becomes}"))
         return [*excesses(POLICY, after, roles=author, rank=100, course_id=None)]
 
     assert found("alumni", "alumni") == found("", "support_agent") == []

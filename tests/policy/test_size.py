@@ -15,11 +15,12 @@ from authz.policy.versions import prove_files
 
 MODEL = (policy_directory() / MODEL_FILE).read_text()
 BEGIN = "role, student, course, 20, no,\ntype, note, read\n"
+ANY_INVARIANT = "[gaining.any]\nsays = 'a policy needs an invariant'\n"
 FACTS = ("own", "published", "attending", "locked", "ai_enabled", "course_archived", "session_live")
 CONDITIONS = [" & ".join(names) for count in (1, 2, 3) for names in combinations(FACTS, count)]
 
 
-def faults_of(text: str, invariants: str = "") -> list[str]:
+def faults_of(text: str, invariants: str = ANY_INVARIANT) -> list[str]:
     """The faults of a policy; none if it is proved."""
     try:
         prove_files({MODEL_FILE: MODEL, POLICY_FILE: text, INVARIANTS_FILE: invariants})
