@@ -145,7 +145,7 @@ class Server:
         self._tracing = wanted_tracing(settings)
         if self._tracing is not None:
             parts.push_async_callback(_close_traces, self._tracing)
-        authenticators, close = await asyncio.to_thread(open_authentication, settings, self._newest)
+        authenticators, close = await run_abandonable(open_authentication, settings, self._newest)
         parts.callback(close)
         store = await asyncio.to_thread(
             open_store,

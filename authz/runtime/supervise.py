@@ -151,6 +151,7 @@ async def supervise(settings: Settings) -> None:
     require_startable(settings)
     with multiprocess_counts(wanted=bool(settings.metrics_address)) as counts_folder:
         await _supervise(settings, stopped, counts_folder)
+    log.info("stopped")
 
 
 async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: str) -> None:

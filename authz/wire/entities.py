@@ -96,7 +96,7 @@ def parse_mutation(m: dpb.Mutation) -> Mutation:
     operation = OPERATIONS.parse(m.operation, field="mutation.operation")
     form, body = _form_of(m)
     if form.kind.service:
-        problem = f"is a {form.kind.name}; only {form.kind.service} writes those, so call it instead"
+        problem = f"is of the kind {form.kind.name}, which only {form.kind.service} writes; call that instead"
         raise malformed("mutation.entity", problem)
     if operation is Operation.UPDATE:
         return form.parse_update(body, m.update_mask)

@@ -205,6 +205,22 @@ def test_sigterm_during_the_start_ends_it(
     assert "Traceback" not in started.stderr.read()
 
 
+@pytest.mark.parametrize("transport", ["auto", "grpc"])
+def test_sigterm_ends_a_start_that_waits_for_the_keys_of_jwts(
+    silent_database: socket.socket, sqlite_url: str, starting: dict[str, str], transport: str
+) -> None:
+    issuer = f"https://127.0.0.1:{silent_database.getsockname()[1]}/keys"
+    jwts = {"AUTHZ_JWT_ISSUER": "x", "AUTHZ_JWT_AUDIENCE": "authz", "AUTHZ_JWT_JWKS_URL": issuer}
+    given = {"AUTHZ_DATABASE_URL": sqlite_url, "AUTHZ_TRANSPORT": transport}
+    started = Process("serve", environ=starting | jwts | given, stderr=subprocess.PIPE)
+    connection, _ = silent_database.accept()
+    started.send_signal(signal.SIGTERM)
+    with connection:
+        assert started.wait(60) == 0
+    assert started.stderr is not None
+    assert "keys of JWTs not refreshed" not in started.stderr.read()  # it did not wait for an answer
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_sigterm_during_the_start_ends_process_1_of_a_container(
     silent_database: socket.socket, starting: dict[str, str], command: list[str]

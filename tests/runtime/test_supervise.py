@@ -104,6 +104,8 @@ def test_a_hangup_ends_nothing_and_sigterm_all_of_them(sqlite_url: str, workers:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert not alive(family)
+        assert process.stderr is not None
+        assert '"event":"stopped"' in process.stderr.readlines()[-1]
 
 
 def test_the_end_of_the_supervisor_is_the_end_of_all(sqlite_url: str) -> None:
