@@ -21,6 +21,8 @@ _SERVICE_LINK = re.compile(
     r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR))"
 )
 MAX_SOCKET_PATH_BYTES = 107
+_MAX_NAME_LENGTH = 4096
+"""As `ForgetReplica` accepts."""
 Positive = Annotated[int, Meta(ge=1)]
 Bound = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 """The transports count in 31 bits."""
@@ -321,6 +323,12 @@ def _validate(settings: Settings) -> None:
         raise invalid_setting(
             "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key"
         )
+    name = settings.replica_name
+    if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+        problem = (
+            f"AUTHZ_REPLICA_NAME is {name[:100]!r}; give at most {_MAX_NAME_LENGTH} printable characters"
+        )
+        raise invalid_setting("AUTHZ_REPLICA_NAME", problem)
     _validate_files(settings)
     _validate_decision_log(settings)
     _validate_checkpoints(settings)

@@ -36,6 +36,8 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
         ({"AUTHZ_TLS_CERTIFICATE_FILE": "/none"}, "AUTHZ_TLS_KEY_FILE"),
         ({"AUTHZ_TLS_CLIENT_CA_FILE": "/none"}, "AUTHZ_TLS_CLIENT_CA_FILE"),
         ({"AUTHZ_": "x"}, "AUTHZ_"),
+        ({"AUTHZ_REPLICA_NAME": "a\nb"}, "AUTHZ_REPLICA_NAME"),
+        ({"AUTHZ_REPLICA_NAME": "x" * 4097}, "AUTHZ_REPLICA_NAME"),
         ({"AUTHZ_ADDRESS": "unix:/s", "AUTHZ_WORKERS": "2"}, "cannot share the Unix socket"),
         (
             {"AUTHZ_DECISION_LOG": "stdout, syslog"},
