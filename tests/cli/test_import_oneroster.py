@@ -23,9 +23,11 @@ from authz.domain.entities import (
 )
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import POLICY_FILE
+from tests.callers import grant
 from tests.cli.commands import run
 from tests.importers.exports import Row, by_hand, enrolled, export, klass, user
 from tests.policies import SHIPPED
+from tests.serving import served
 
 ROSTER = {"classes": "bulk", "enrollments": "bulk"}
 MANY = 1100
@@ -171,6 +173,36 @@ def test_a_deleted_and_a_disabled_user_may_nothing(folder: Path, sqlite_url: str
     with connect(database=sqlite_url) as client:
         accounts = {str(each.entity.subject): each.entity.status for each in client.read(AccountFilter())}
     assert accounts == dict.fromkeys(("user:maya", "user:omar"), AccountStatus.SUSPENDED)
+
+
+def test_a_caller_with_the_role_for_it_imports_whatever_a_roster_says(
+    folder: Path, sqlite_url: str, tmp_path: Path
+) -> None:
+    grant(sqlite_url, {"service:roster": "roster_importer"})
+    token = tmp_path / "token"
+    token.write_text(run("token", "create", "service:roster", "--database", sqlite_url).stdout)
+    rows = [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar", primary="true", role="teacher")]
+    users = [user("maya"), user("omar")]
+    with served(sqlite_url, access_tokens="true") as address:
+        reach = ("--address", address, "--token-file", token, "--role-map", "aide=auditor")
+        modes = ROSTER | {"users": "bulk"}
+        first = run("import", "oneroster", export(folder, rows, users=users, modes=modes), *reach)
+        assert (first.returncode, first.stdout) == (0, "written 3, unchanged 0, failed 0\n"), first.stderr
+        export(
+            folder,
+            [*rows[:1], enrolled("e3", "alg", "nora", "aide")],
+            users=[user("maya", enabledUser="false"), user("nora")],
+            modes=modes,
+        )
+        assert run("import", "oneroster", folder, *reach, "--allow-removals").returncode == 0
+        export(folder, [], classes=[klass("alg", "tobedeleted")], users=[], modes=modes)
+        assert (
+            run("import", "oneroster", folder, *reach, "--allow-removals", "--delete-classes").returncode == 0
+        )
+    assert run("accounts", "--database", sqlite_url).stdout.split() == [
+        "subject", "status", "suspended_until", "user:maya", "SUSPENDED", "-"
+    ]  # fmt: skip
+    assert run("courses", "--database", sqlite_url).stdout.split() == ["id", "state", "ai_enabled"]
 
 
 def test_a_class_that_returns_gets_its_content_back(folder: Path, sqlite_url: str, tmp_path: Path) -> None:
