@@ -10,6 +10,11 @@ from authz.domain.kinds.access_token import TOKEN_PREFIX
 
 HEADER = "authorization"
 _SCHEME = "bearer "
+_NO_TOKENS = "this server accepts no access tokens; an operator can change that with AUTHZ_ACCESS_TOKENS"
+_NO_JWTS = (
+    f"the credential does not begin with `{TOKEN_PREFIX}`, as access tokens do, and this server accepts no"
+    " JWTs; an operator can change that with AUTHZ_JWT_ISSUER"
+)
 
 
 class Verifier(Protocol):
@@ -42,8 +47,5 @@ class BearerAuthenticator(Authenticator):
         is_token = credential.startswith(TOKEN_PREFIX)  # a JWT never begins so
         verifier = self._tokens if is_token else self._jwts
         if verifier is None:
-            form, setting = (
-                ("access tokens", "AUTHZ_ACCESS_TOKENS") if is_token else ("JWTs", "AUTHZ_JWT_ISSUER")
-            )
-            raise invalid(f"this server accepts no {form}; an operator can change that with {setting}")
+            raise invalid(_NO_TOKENS if is_token else _NO_JWTS)
         return verifier.verify(credential, transport)
