@@ -35,7 +35,7 @@ def excesses(
         if old != new and max(role.rank for role in (old, new) if role is not None) >= rank:
             yield f"changes the role `{name}`, whose rank is not below {rank}"
         elif new is not None:
-            yield from _given_by_declaration(before, after, old, new, roles, rank)
+            yield from _given_by_declaration(before, after, old, new, roles)
     beyond = None if platform is None else {_cell(each) for each in _giving(platform, after)}
     for change in _giving(before, after):
         given = [*change.gains, *change.unblocks]
@@ -50,13 +50,12 @@ def excesses(
             yield f"{what}, when {' or when '.join(each or 'always' for each in lacking)}"
 
 
-def _given_by_declaration(  # noqa: PLR0917  what changes, then who changes it
+def _given_by_declaration(
     before: CompiledPolicy,
     after: CompiledPolicy,
     old: RoleDeclaration | None,
     new: RoleDeclaration,
     roles: Collection[str],
-    rank: int,
 ) -> Iterator[str]:
     """What a role gives only since it is declared so: what it becomes gives, and in drafts what it gives."""
     found = []
@@ -65,9 +64,6 @@ def _given_by_declaration(  # noqa: PLR0917  what changes, then who changes it
     if new.works_in_drafts and old is not None and not old.works_in_drafts:
         found.append((new.name, f"lets `{new.name}` work in drafts"))
     for gained, what in found:
-        if after.vocabulary.roles[gained].rank >= rank:
-            yield f"{what}, whose rank is not below {rank}"
-            continue
         for each in given_by(after, gained):
             if not all(_have(before, roles, each, when, None) for when in each.gains):
                 yield f"{what}, which gives {each.action} on {each.type}"

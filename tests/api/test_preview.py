@@ -270,7 +270,7 @@ async def test_a_removed_role_that_people_hold_and_a_course_that_is_not_there_ar
     assert not any("`algebra`" in each.message for each in found.warnings)
     fine = await sqlite_service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(SHIPPED)))
     assert [warning.where for warning in fine.warnings] == ["role `grader`"]
-    unproved = messages({**SHIPPED, "invariants.toml": ""})
+    unproved = messages({**SHIPPED, "invariants.toml": "[gaining.mine]\nsays = 'mine'\n"})
     found = await sqlite_service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=unproved))
     assert any("the invariant `private-content` of the active" in each.message for each in found.warnings)
     published = await applied(sqlite_service, SHIPPED)

@@ -233,12 +233,8 @@ async def test_the_policy_is_edited_by_who_may_and_gives_nothing_that_its_author
 @pytest.mark.parametrize(
     ("declared", "says"),
     [
-        ("role, auditor, course, 15, no, owner", "lets `auditor` become `owner`, which gives"),
+        ("role, auditor, course, 50, no, owner", "lets `auditor` become `owner`, which gives"),
         ("role, auditor, course, 15, yes,", "lets `auditor` work in drafts, which gives"),
-        (
-            "role, support_agent, platform, 80, no, platform_admin",
-            "`platform_admin`, whose rank is not below 100",
-        ),
     ],
 )
 async def test_no_role_gets_by_its_declaration_what_its_author_lacks(

@@ -36,7 +36,7 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     validated = run("policy", "validate", file, *HERE, *database)
     assert validated.stdout.startswith("valid: 1 rule, 0 warnings; digest ")
     assert validated.stderr == f"read course `algebra-1` in `{file}`\n"
-    assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 21 invariants")
+    assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 23 invariants")
     tried = run("policy", "apply", file, "--validate-only", *HERE, *database)
     assert (tried.returncode, tried.stdout) == (0, f"valid\n{changes.stdout}")
     applied = run("policy", "apply", file, "--reason", "apart", *HERE, *database)
@@ -96,7 +96,7 @@ def test_its_certificate_convinces_the_checker(tmp_path: Path, database: tuple[s
     assert run("policy", "prove", "--certificate", mine, *HERE, *database).returncode == 0
     for how in (("--check", str(mine)), ("--version", "active", "--served")):
         checked = run("policy", "prove", *how, *HERE, *database)
-        assert checked.stdout.startswith("the certificate holds: 21 invariants"), checked.stderr
+        assert checked.stdout.startswith("the certificate holds: 23 invariants"), checked.stderr
     other = file_of(tmp_path, APART.replace("!own & !shared_view", "!own"))
     refused = run("policy", "prove", other, "--check", mine, *HERE, *database)
     assert "is of another policy" in refused.stderr
@@ -170,7 +170,7 @@ def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[s
     assert edited.stdout.endswith("the changes are those to the platform's policy alone\n")
     named = ("--version", "draft:apart", *HERE, *database)
     assert "1 rule, 0 warnings" in run("policy", "validate", *named).stdout
-    assert run("policy", "prove", *named).stdout.startswith("proved: 21 invariants")
+    assert run("policy", "prove", *named).stdout.startswith("proved: 23 invariants")
     assert "!own & !shared_view" in run("policy", "show", *named).stdout
     assert run("policy", "diff", "--new", "draft:apart", *HERE, *database).returncode == 1
     assert run("policy", "preview", *named).stdout.startswith("nobody gains or loses anything")

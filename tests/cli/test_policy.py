@@ -131,7 +131,7 @@ def test_prove_tells_a_leak_by_its_exit_code_and_as_a_test(folder: Path, tmp_pat
     proved = run("policy", "prove", folder, "--certificate", certificate)
     assert (proved.returncode, proved.stdout.split(":")[0]) == (0, "proved")
     kept = json.loads(run("policy", "prove", folder, "--check", certificate, "--json").stdout)
-    assert (kept["holds"], kept["invariants"]) == (True, 21)
+    assert (kept["holds"], kept["invariants"]) == (True, 23)
     line = add(folder, "p, student, course:algebra, material, read, , allow")
     checked = run("policy", "prove", folder, "--check", certificate)
     assert (checked.returncode, checked.stderr) == (
@@ -154,7 +154,7 @@ def test_prove_groups_many_broken_rows_by_invariant(folder: Path) -> None:
     assert [f"default.csv:{line}: " in grouped.stdout for line in lines] == [True] * 3 + [False] * 2
     assert "  and 2 more rows of `attendee` 1, `guest` 1\n" in grouped.stdout
     assert grouped.stdout.count("a test that fails until it is mended") == 1
-    assert grouped.stdout.endswith("1 of 21 invariants do not hold because of 5 rows; --verbose prints all\n")
+    assert grouped.stdout.endswith("1 of 23 invariants do not hold because of 5 rows; --verbose prints all\n")
     every = run("policy", "prove", folder, "--verbose").stdout
     assert all(f"default.csv:{line}: " in every for line in lines)
     assert every.count("a test that fails until it is mended") == len(roles)

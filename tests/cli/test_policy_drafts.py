@@ -21,7 +21,7 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     found = run("policy", "diff", "--new", "draft:wider", *here)
     assert (found.returncode, found.stdout) == (1, gains)
     assert run("policy", "prove", "--version", "draft:wider", *here).stdout.startswith(
-        "proved: 21 invariants"
+        "proved: 23 invariants"
     )
     tested = run("policy", "test", "--version", "draft:wider", *here)
     assert (tested.returncode, "an assistant does not publish" in tested.stdout) == (1, True)

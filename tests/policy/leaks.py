@@ -34,6 +34,15 @@ LEAKS = {
         "p, checker, *, course, archive, , allow",
         ("callers-open-nothing-but-the-api", "courses-are-closed-by-their-owners"),
     ),
+    "a session that is entered by who does not attend it": Leak(
+        "p, student, *, session, join, , allow", ("closed-sessions",)
+    ),
+    "content of a session for who does not attend it": Leak(
+        "p, auditor, *, session_note, read, session_visible, allow", ("session-content",)
+    ),
+    "a new type that is open to a course": Leak(
+        "type, quiz, create|read\np, student, *, quiz, read, , allow", ("private-content", "session-content")
+    ),
     "a type wildcard": Leak("p, student, *, *, read, own, allow", ("unpublished-materials",)),
     "a missing `published`": Leak(
         "",

@@ -249,7 +249,7 @@ def test_a_course_with_an_exception_of_the_platform_is_looked_at_on_its_own() ->
     """The same rule passes in a course without the exception, and takes an access away in the one with it."""
     text = (policy_directory() / POLICY_FILE).read_text()
     text += "type, quiz, grade\np, *, *, quiz, grade, for_ai_response, deny\n"
-    text += "p, teacher, course:b, quiz, grade, , allow\n"
+    text += "p, teacher, course:b, quiz, grade, own, allow\n"
     platform = compiled(text)
     review = CourseReview(platform, read_invariants(SHIPPED, platform.vocabulary))
     for course_id in "ab":

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from authz.policy.load import POLICY_FILE
-from tests.policies import POLICY, SHIPPED, compiled
+import pytest
+
+from authz.domain.errors import PolicyError
+from authz.policy.invariants import INVARIANTS_FILE
+from authz.policy.versions import prove_files
+from tests.policies import POLICY, with_rows
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs/policies.md"
@@ -20,11 +24,15 @@ def test_the_tables_are_those_of_the_policy() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_examples_load_beside_the_default_policy() -> None:
+def test_the_examples_are_proved_once_the_invariants_name_the_new_type() -> None:
     section = PAGE.read_text().partition("## Examples")[2].partition("\n## ")[0]
     fences = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    examples = [text for language, text in fences if not language]
-    assert examples
-    rows = sum(line.startswith("p,") for line in "".join(examples).splitlines())
-    both = compiled(SHIPPED[POLICY_FILE] + "".join(examples))
-    assert len(both.rules) == len(POLICY.rules) + rows
+    rows = [line for language, text in fences if not language for line in text.splitlines()]
+    files = with_rows(*rows)
+    with pytest.raises(PolicyError, match="breaks the invariant `private-content`"):
+        prove_files(files)
+    named = files[INVARIANTS_FILE].replace('"material", "api"]', '"material", "quiz", "api"]')
+    materials = 'types = ["material"]\nexcept_actions'
+    named = named.replace(materials, materials.replace('"]', '", "quiz"]'))
+    both = prove_files(files | {INVARIANTS_FILE: named}).policy
+    assert len(both.rules) == len(POLICY.rules) + sum(line.startswith("p,") for line in rows)

@@ -25,12 +25,12 @@ def warnings_of(file: str, old: str, new: str) -> list[str]:
     ("old", "new", "lost"),
     [
         (
-            'types = ["notebook", "message", "session_note"]',
-            'types = ["notebook", "message"]',
+            'except_types = ["course", "session", "material", "api"]\nexcept_actions = ["create"]\nwhen',
+            'types = ["notebook", "message"]\nexcept_actions = ["create"]\nwhen',
             "`delete` on session_note",
         ),
         ('when = "!published"', 'when = "!published & locked"', "every case when `!published`"),
-        ("rank_below = 30\nwhen", "rank_below = 20\nwhen", "`student`"),
+        ('rank_below = 30\nwhen = "!pub', 'rank_below = 20\nwhen = "!pub', "`student`"),
         (
             "[never.private-content]",
             "[never.other-content]",
