@@ -336,4 +336,4 @@ async def test_only_this_service_writes_the_policy_of_a_course(sqlite_service: S
     activation = pb.PolicyActivation(scope=ALGEBRA, number=1, digest="x")
     mutation = touch(policy_activation=activation)
     error = await refused(sqlite_service.directory.Write(dpb.WriteRequest(mutations=[mutation])))
-    assert "only PolicyService writes those" in str(error.details())
+    assert "which only PolicyService writes; call that instead" in str(error.details())

@@ -217,7 +217,7 @@ async def test_only_this_service_writes_versions(sqlite_service: Service) -> Non
     for mutation in (touch(policy_version=version), touch(policy_activation=activation)):
         error = await refused(sqlite_service.directory.Write(dpb.WriteRequest(mutations=[mutation])))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "only PolicyService writes those" in str(error.details())
+        assert "which only PolicyService writes; call that instead" in str(error.details())
         report = await sqlite_service.directory.Import(iter([dpb.ImportRequest(mutations=[mutation])]))
         assert (report.written, report.failed) == (0, 1)
     assert (await active(sqlite_service)).active_number == 1
