@@ -156,9 +156,9 @@ def _declarations(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[str
     old_roles, new_roles = before.vocabulary.roles, after.vocabulary.roles
     for name in dict.fromkeys([*old_roles, *new_roles]):
         yield from _declared("role", name, old_roles.get(name), new_roles.get(name))
-        was, now = (" ".join(sorted(p.inherited.get(name, frozenset()) - {name})) for p in (before, after))
+        was, now = (tuple(sorted(p.inherited.get(name, frozenset()) - {name})) for p in (before, after))
         if was != now and name in new_roles:
-            yield f"role `{name}` inherits `{now or 'nothing'}`; before, `{was or 'nothing'}`"
+            yield f"role `{name}`: inherits {_stated(now)}; before, {_stated(was)}"
     old_types, new_types = before.vocabulary.types, after.vocabulary.types
     for name in dict.fromkeys([*old_types, *new_types]):
         yield from _declared("type", name, old_types.get(name), new_types.get(name))
@@ -179,7 +179,17 @@ def _declared(
         return
     for field in old.__struct_fields__:
         was, now = getattr(old, field), getattr(new, field)
-        if isinstance(was, tuple):
-            was, now = (" ".join(sorted(names)) for names in (was, now))
-        if was != now:
-            yield f"{field.replace('_', ' ')} of {what} `{name}`: `{was}` becomes `{now}`"
+        if field == "actions":
+            yield from (f"{what} `{name}` has the new action `{each}`" for each in now if each not in was)
+            yield from (f"{what} `{name}` has no action `{each}` any more" for each in was if each not in now)
+        elif was != now:
+            yield f"{what} `{name}`: {field.replace('_', ' ')} {_stated(now)}; before, {_stated(was)}"
+
+
+def _stated(value: object) -> str:
+    """A field of a declaration, as its row states it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{each}`" for each in value) or "nothing"
+    return f"`{value}`" if value != "" else "nothing"

@@ -92,16 +92,23 @@ def test_two_rows_for_two_cases_are_the_row_for_both() -> None:
         (
             "",
             ("role, auditor, course, 15, no,", "role, auditor, course, 12, no,"),
-            ["rank of role `auditor`: `15` becomes `12`"],
+            ["role `auditor`: rank `12`; before, `15`"],
         ),
         (
             "",
-            ("type, course, create|read", "type, course, browse|create|read"),
+            ("role, student, course, 20, no, alumni", "role, student, course, 20, yes,"),
             [
-                "actions of type `course`: `archive create delete edit_policy manage_members read"
-                " read_members update` becomes `archive browse create delete edit_policy manage_members"
-                " read read_members update`"
+                "role `student`: works in drafts yes; before, no",
+                "role `student`: becomes nothing; before, `alumni`",
             ],
+        ),
+        (
+            "",
+            (
+                "type, message, create|read|update|delete|moderate",
+                "type, message, moderate|browse|read|create|update|delete",
+            ),
+            ["type `message` has the new action `browse`"],
         ),
     ],
 )
@@ -111,6 +118,11 @@ def test_a_change_is_told_by_role_action_and_condition(
     found = diff(POLICY, edited(rows, replace=replace))
     lines = [*found.declarations, *(line for cell in found.cells for line in sentences(cell))]
     assert lines == told
+
+
+def test_an_action_that_a_type_no_longer_has_is_told() -> None:
+    wider = edited(replace=("type, course, create|read", "type, course, browse|create|read"))
+    assert [*diff(wider, POLICY).declarations] == ["type `course` has no action `browse` any more"]
 
 
 def test_a_course_that_keeps_what_changes_everywhere_else_is_told() -> None:

@@ -69,11 +69,11 @@ EDITS = {
     "a file of another kind": (SHIPPED | {"README.md": "read me"}, ["file `README.md` is new"]),
     "an inherited role": (
         replaced(POLICY_FILE, "\ng, owner, teacher\n", "\n"),
-        ["role `owner` inherits `nothing`; before, `teacher`"],
+        ["role `owner`: inherits nothing; before, `teacher`"],
     ),
     "a rank": (
         replaced(POLICY_FILE, "role, alumni, course, 10,", "role, alumni, course, 11,"),
-        ["rank of role `alumni`: `10` becomes `11`"],
+        ["role `alumni`: rank `11`; before, `10`"],
     ),
     "a type": (
         replaced(POLICY_FILE, "type, course,", "type, quiz, read\ntype, course,"),
