@@ -354,7 +354,7 @@ async def test_who_may_do_everything_is_told_that_the_policy_lacks_the_permissio
     root = bearer(ISSUER.jwt("root"))
     quiz = touch(resource=pb.Resource(type="quiz", id="q", scope=ALGEBRA))
     async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as secured:
-        rows = with_rows("type, quiz, create|read", "p, student, *, quiz, read, , allow")
+        rows = with_rows("type, quiz, create|read", "p, student, *, quiz, read, own, allow")
         await secured.policy.ApplyPolicy(ppb.ApplyPolicyRequest(files=messages(rows)), metadata=root)
         with pytest.raises(grpc.aio.AioRpcError, match="add it to the actions of the type `api`") as caught:
             await secured.directory.Write(dpb.WriteRequest(mutations=[quiz]), metadata=root)

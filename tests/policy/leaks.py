@@ -22,7 +22,12 @@ class Leak(NamedTuple):
 LEAKS = {
     "a role wildcard": Leak(
         "p, *, *, notebook, read, , allow",
-        ("private-content", "platform-roles-open-no-content", "callers-open-nothing-but-the-api"),
+        (
+            "private-content",
+            "session-content",
+            "platform-roles-open-no-content",
+            "callers-open-nothing-but-the-api",
+        ),
     ),
     "an AI gateway that asks anything": Leak(
         "p, ai_gateway, *, api, check, , allow", ("ai-gateways-ask-about-ai-only",)
@@ -69,6 +74,8 @@ LEAKS = {
         "role, helper, course, 25, no,\ng, helper, owner",
         (
             "unpublished-materials",
+            "session-content",
+            "closed-sessions",
             "students-create-no-materials",
             "courses-are-closed-by-their-owners",
             "members-are-managed-by-staff",
