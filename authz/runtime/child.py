@@ -44,6 +44,8 @@ def start_forkserver() -> None:
     """Start the process that forks children, wherever TMPDIR is."""
     if len(os.fsencode(tempfile.gettempdir())) > _MAX_TEMPORARY_FOLDER_BYTES:
         tempfile.tempdir = "/tmp"  # noqa: S108  multiprocessing makes a folder of its own in it
+    # These processes run `python -c`, which imports from the working folder first, where others may write.
+    os.environ["PYTHONSAFEPATH"] = "1"
     # Ctrl-C reaches every process of a terminal; these end with the supervisor, which lets calls finish. The
     # tracker is started first because its start unblocks the signal.
     resource_tracker.ensure_running()

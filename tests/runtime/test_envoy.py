@@ -27,7 +27,7 @@ from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 from tests.access.certificates import channel_credentials
 from tests.callers import grant
 from tests.databases import create_sqlite
-from tests.forkserver import AUTHZ, Process
+from tests.forkserver import AUTHZ, Process, without_settings
 from tests.runtime.test_mutual_tls import certify
 from tests.serving import drain, run, serving
 
@@ -107,19 +107,25 @@ def test_large_answers_arrive_whole(address: str) -> None:
 
 @pytest.mark.parametrize(("workers", "listens_at"), [("1", "unix:here.sock"), ("2", "127.0.0.1:0")])
 def test_nothing_is_imported_from_the_folder_that_a_server_is_started_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, listens_at: str
+    tmp_path: Path, workers: str, listens_at: str
 ) -> None:
     marker = tmp_path / "imported"
     planted = f"from pathlib import Path\nPath({str(marker)!r}).touch()\n"
-    for name in ("authz", "lmdb", "pyvoy", "uvloop", "grpc", "json"):
+    for name in ("authz", "lmdb", "pyvoy", "uvloop", "grpc", "json", "signal", "selectors"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(planted)
-    monkeypatch.chdir(tmp_path)
     variables = {"AUTHZ_WORKERS": workers, "AUTHZ_ADDRESS": listens_at, **ENVOY}
-    with serving("sqlite:///here.db", **variables) as (process, found):
-        drain(process)
-        with Client(found) as client:
-            assert not client.check("user:maya", "read", "course:algebra").allowed
+    variables |= {"AUTHZ_DATABASE_URL": "sqlite:///here.db"}
+    # The installed script: `Process` would fork it, and its workers, from a process that has imported all.
+    with subprocess.Popen(
+        [AUTHZ, "serve"], env=without_settings() | variables, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        started = next(line for line in process.stderr if '"event":"serving"' in line or "Traceback" in line)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert "Traceback" not in started + log
+    assert process.returncode == 0
     assert not marker.exists()
     assert (tmp_path / "here.db").exists(), (
         "a path of a setting is of the folder that the server is started in"
