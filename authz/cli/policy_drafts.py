@@ -65,8 +65,11 @@ def _cell_of(value: object, name: str) -> str:
 def cancel(context: Context, name: DraftName, course: PolicyCourse = None) -> None:
     """Cancel a publication that `publish --at` has scheduled. The draft stays."""
     drafts = context.client.policies.drafts
-    drafts.cancel(drafts.read(name, course_id=course))
-    print(f"draft `{name}` is not published")
+    draft = drafts.read(name, course_id=course)
+    if draft.publication is None:
+        raise ValueError(f"no publication of draft `{name}` is scheduled, so there is nothing to cancel")
+    drafts.cancel(draft)
+    print(f"the publication of draft `{name}` at {format_instant(draft.publication.at)} is cancelled")
 
 
 @on_server(app, prints_json=False)

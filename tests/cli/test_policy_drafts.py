@@ -52,7 +52,9 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     assert (first["number"], first["active"]) == (1, True)
     assert "draft:wider" in run("policy", "history", *here).stdout
     cancelled = run("policy", "draft", "cancel", "wider", *here)
-    assert cancelled.stdout == "draft `wider` is not published\n"
+    assert cancelled.stdout == "the publication of draft `wider` at 2999-05-01T06:00:00Z is cancelled\n"
+    again = run("policy", "draft", "cancel", "wider", *here)
+    assert (again.returncode, "nothing to cancel" in again.stderr) == (2, True)
     assert "2999" not in run("policy", "history", *here).stdout
     for bad, says in (("tomorrow", "--at"), ("2001-01-01T00:00:00Z", "is in the past")):
         refused = run("policy", "publish", "wider", "--at", bad, *here)
