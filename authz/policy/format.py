@@ -15,21 +15,23 @@ def format_policy(data: bytes, *, file: str) -> str:
     """The same rows and comments in the same order: commas, one space after each, no padding, no BOM.
 
     It validates nothing. A field that Casbin cannot read, such as one with a comma, stays as it is, for
-    validation to name. Raises `InvalidArgumentError` for what is not text.
+    validation to name. Raises `InvalidArgumentError` for what is not text, and for a file without any row
+    of a policy, such as `invariants.toml`, which it would damage.
     """
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        raise _not_utf8(file) from None
+        raise _refusal(f"`{file}` is not UTF-8; save it as UTF-8") from None
     if "\0" in text:
-        raise _not_utf8(file)
-    delimiter = delimiter_of(text)
-    return "".join(f"{line}\n" for line in _lines(text, delimiter)).rstrip("\n") + "\n"
+        raise _refusal(f"`{file}` is not UTF-8; save it as UTF-8")
+    lines = list(_lines(text, delimiter_of(text)))
+    if not any(line.partition(",")[0] in WIDTHS for line in lines):
+        raise _refusal(f"`{file}` has no row of a policy; name a file of Casbin CSV, such as `default.csv`")
+    return "".join(f"{line}\n" for line in lines).rstrip("\n") + "\n"
 
 
-def _not_utf8(file: str) -> InvalidArgumentError:
-    text = f"`{file}` is not UTF-8; save it as UTF-8"
+def _refusal(text: str) -> InvalidArgumentError:
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, text, field="file")
 
 

@@ -97,3 +97,9 @@ def test_bytes_that_are_no_text_are_refused_by_name(data: bytes) -> None:
 def test_a_row_behind_a_line_break_that_casbin_does_not_see_is_a_row_again(line_break: str) -> None:
     hidden = f"# nobody reads{line_break}p, *, *, quiz, read, , deny\n"
     assert format_policy(hidden.encode(), file="quiz.csv") == "# nobody reads\np, *, *, quiz, read, , deny\n"
+
+
+@pytest.mark.parametrize("name", ["invariants.toml", MODEL_FILE])
+def test_a_file_of_another_kind_is_refused_rather_than_damaged(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"`{name}` has no row of a policy; name"):
+        format_policy((policy_directory() / name).read_bytes(), file=name)
