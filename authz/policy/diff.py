@@ -158,7 +158,8 @@ def _declarations(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[str
         yield from _declared("role", name, old_roles.get(name), new_roles.get(name))
         was, now = (tuple(sorted(p.inherited.get(name, frozenset()) - {name})) for p in (before, after))
         if was != now and name in new_roles:
-            yield f"role `{name}`: inherits {_stated(now)}; before, {_stated(was)}"
+            before_that = f"; before, {_stated(was)}" if name in old_roles else ""
+            yield f"role `{name}`: inherits {_stated(now)}{before_that}"
     old_types, new_types = before.vocabulary.types, after.vocabulary.types
     for name in dict.fromkeys([*old_types, *new_types]):
         yield from _declared("type", name, old_types.get(name), new_types.get(name))

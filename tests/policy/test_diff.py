@@ -90,6 +90,11 @@ def test_two_rows_for_two_cases_are_the_row_for_both() -> None:
             ],
         ),
         (
+            "role, helper, platform, 5, no,\ng, helper, watched\n",
+            ("role, watcher,", "role, watched, platform, 5, no,\nrole, watcher,"),
+            ["role `watched` is new", "role `helper` is new", "role `helper`: inherits `watched`"],
+        ),
+        (
             "",
             ("role, auditor, course, 15, no,", "role, auditor, course, 12, no,"),
             ["role `auditor`: rank `12`; before, `15`"],
