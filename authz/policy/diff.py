@@ -14,7 +14,7 @@ from authz.policy.condition import Condition, conjunction
 from authz.policy.file_changes import file_changes
 from authz.policy.regions import regions, simplest
 from authz.policy.rules import ANY
-from authz.policy.situations import closure, situations_of
+from authz.policy.situations import closure, situations_with
 
 Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
 """The conditions of the denies and of the allows of a cell."""
@@ -138,9 +138,9 @@ class _Reachable:
     """Keeps what can be so for who holds a role, and puts it into words."""
 
     def __init__(self, role: RoleDeclaration, pair: Sequence[str]) -> None:
-        situations = situations_of(pair[0], pair[1])
         self._demands = [
-            situation.demands([role]) or Condition(forbidden=situation.impossible) for situation in situations
+            situation.demands([role]) or Condition(forbidden=situation.impossible)
+            for situation in situations_with(role, pair[0], pair[1])
         ]
 
     def words(self, found: Iterable[Condition]) -> tuple[str, ...]:

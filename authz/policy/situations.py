@@ -75,6 +75,15 @@ def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
     )
 
 
+def situations_with(role: RoleDeclaration, type_name: str, action: str) -> tuple[Situation, ...]:
+    """Those in which somebody can have the role, perhaps besides others."""
+    return tuple(
+        each
+        for each in situations_of(type_name, action)
+        if role.scope_kind is ScopeKind.PLATFORM or role.scope_kind in each.kinds
+    )
+
+
 def closure(*conditions: Condition) -> Condition | None:
     """The conjunction of the conditions, with all facts that follow from it; None if it never holds."""
     start = conjunction(*conditions)

@@ -125,6 +125,13 @@ def test_a_change_is_told_by_role_action_and_condition(
     assert lines == told
 
 
+@pytest.mark.parametrize("effect", ["allow", "deny"])
+def test_a_row_for_a_role_that_nobody_can_have_there_changes_nothing(effect: str) -> None:
+    """A role in a session gives nothing in its course, and a course is created on the platform."""
+    rows = f"p, host, *, course, read, , {effect}\np, student, *, course, create, , {effect}\n"
+    assert not diff(POLICY, edited(rows))
+
+
 def test_an_action_that_a_type_no_longer_has_is_told() -> None:
     wider = edited(replace=("type, course, create|read", "type, course, browse|create|read"))
     assert [*diff(wider, POLICY).declarations] == ["type `course` has no action `browse` any more"]
