@@ -26,7 +26,7 @@ from authz.domain.entities import (
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Change, Mutation, Operation
 from authz.store import Store
-from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
+from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc, policy_pb2_grpc
 from authz.wire.entities import mutation_message
 from tests.faults.history import Cell, Check, Consistency, Event, History, Logged, Outcome, Write
 from tests.faults.processes import CHANNEL_OPTIONS, Node
@@ -54,6 +54,7 @@ class Stubs:
         self.channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
         self.authorization: Any = authorization_pb2_grpc.AuthorizationServiceStub(self.channel)
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(self.channel)
+        self.policy: Any = policy_pb2_grpc.PolicyServiceStub(self.channel)
 
 
 class Load:

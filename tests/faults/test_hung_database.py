@@ -11,7 +11,7 @@ import pytest
 
 from authz.client import Client, check_request
 from authz.client.errors import CallError, error_of
-from authz.v1 import authorization_pb2, common_pb2, directory_pb2
+from authz.v1 import authorization_pb2, common_pb2, directory_pb2, policy_pb2
 from authz.wire.entities import mutation_message
 from tests.cli.commands import run
 from tests.faults.postgresql import Clusters
@@ -84,6 +84,7 @@ def test_calls_that_need_a_database_that_hangs_use_up_no_limit_of_checks_that_do
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         request = fully_consistent()
+        preview = policy_pb2.PreviewPolicyRequest(number=1)
         with database.frozen():
             held = [stubs.authorization.Check.future(request, timeout=600) for _ in range(3)]
             # The query that they wait for has then been without an answer for longer than it may be.
@@ -92,9 +93,13 @@ def test_calls_that_need_a_database_that_hangs_use_up_no_limit_of_checks_that_do
                 subject=request.subject, action=request.action, resource=request.resource
             )
             past.as_of.GetCurrentTime()
-            for method, asked in ((stubs.authorization.Check, request), (stubs.authorization.Explain, past)):
+            for call in (
+                lambda: stubs.authorization.Check(request, timeout=600),
+                lambda: stubs.authorization.Explain(past, timeout=600),
+                lambda: list(stubs.policy.PreviewPolicy(preview, timeout=600)),
+            ):
                 for _ in range(10):
-                    failure = refused(lambda method=method, asked=asked: method(asked, timeout=600))  # type: ignore[misc]  # bound now
+                    failure = refused(call)
                     assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
             assert allowed(stubs, 1)
             assert not any(each.done() for each in held)

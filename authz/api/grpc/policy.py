@@ -166,6 +166,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         max_examples, max_largest = parse_preview_limits(request)
         scope = parse_policy_scope(request.course_id)
         await require_policy_edit(call, self.rights, scope)
+        await self.gate.require_answer()  # else it takes a place of lists, which need no database
         await self.previewer.preview(
             source,
             scope,
