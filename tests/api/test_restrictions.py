@@ -179,9 +179,9 @@ def test_it_is_listed_with_its_reason_and_no_ordinary_write_makes_or_ends_one(pe
         if each.restriction.entity.subject == person.maya
     ]
     assert (found.reason, found.actor) == (REASON, "unauthenticated")
-    with pytest.raises(CallError, match="only PrivacyService writes those"):
+    with pytest.raises(CallError, match="which only PrivacyService writes"):
         person.client.write([Mutation(Operation.DELETE, found.restriction.entity.key)])
-    with pytest.raises(CallError, match="only PrivacyService writes those"):
+    with pytest.raises(CallError, match="which only PrivacyService writes"):
         person.client.write([Mutation(Operation.TOUCH, Restriction(person.user("omar"), 1))])
 
 

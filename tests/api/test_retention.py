@@ -114,7 +114,7 @@ def test_only_a_privacy_officer_sets_a_period(client: Client) -> None:
 
 
 def test_no_write_sets_a_rule_around_the_call(client: Client) -> None:
-    with pytest.raises(CallError, match="only PrivacyService writes those"):
+    with pytest.raises(CallError, match="which only PrivacyService writes"):
         client.write([Mutation(Operation.TOUCH, RetentionRule(DECISIONS, 1))])
 
 
