@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from authz.policy.load import load_policy, policy_directory
 from authz.runtime.api import open_limiter
 from authz.runtime.audit import open_otlp_sink, open_signer
 from authz.runtime.authentication import require_authentication
 from authz.runtime.compose import open_trace_exporters, require_inline_types, require_replica
-from authz.runtime.settings import OTLP, Settings, invalid_setting
+from authz.runtime.settings import FILE_PREFIX, OTLP, Settings, invalid_setting
 from authz.runtime.tls_files import CertificateFiles
 from authz.store import sqlite_file
+
+_LINE_BEGINS, _SIGNATURE_BEGINS = b"{", "\n\u2014 ".encode()
+_NOTE_BYTES = 4096
+"""Far more than a checkpoint has."""
 
 
 def require_startable(settings: Settings) -> None:
@@ -50,6 +56,45 @@ def _require_inline_types(settings: Settings) -> None:
         require_inline_types(settings, load_policy(policy_directory()).vocabulary)
 
 
+def _require_own_files(settings: Settings) -> None:
+    """The decision log would be appended to any file, such as the database, and a checkpoint would replace
+    it."""
+    database = sqlite_file(settings.database_url)
+    for variable, names, holds in (
+        ("AUTHZ_DECISION_LOG", settings.decision_sinks, _holds_decisions),
+        ("AUTHZ_CHECKPOINT_PUBLISH", settings.checkpoint_destinations, _holds_checkpoint),
+    ):
+        for name in names:
+            path = Path(name.removeprefix(FILE_PREFIX)).absolute()
+            if not name.startswith(FILE_PREFIX):
+                continue
+            if (database is not None and path == database.absolute()) or (
+                (begin := _begin_of(path)) and not holds(begin)
+            ):
+                raise invalid_setting(
+                    variable,
+                    f"{variable} names the file `{path}`, which holds something else, or is to be the"
+                    " database; name a file that is empty or does not exist",
+                )
+
+
+def _holds_decisions(begin: bytes) -> bool:
+    return begin.startswith(_LINE_BEGINS)
+
+
+def _holds_checkpoint(begin: bytes) -> bool:
+    return _SIGNATURE_BEGINS in begin
+
+
+def _begin_of(path: Path) -> bytes:
+    """What a file begins with; nothing, if it is a device or a pipe, or not to be read."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(_NOTE_BYTES)
+    return b""
+
+
 CHECKS: tuple[Callable[[Settings], object], ...] = (
     _require_two_addresses,
     require_authentication,
@@ -58,6 +103,7 @@ CHECKS: tuple[Callable[[Settings], object], ...] = (
     _require_certificates,
     _require_trace_exporters,
     _require_otlp,
+    _require_own_files,
     require_replica,
     _require_inline_types,
 )

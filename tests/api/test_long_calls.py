@@ -132,9 +132,7 @@ async def test_an_import_ends_and_says_why_when_its_caller_loses_a_role_or_is_su
 ) -> None:
     ended = await import_until(secured, sqlite_url, lambda: revoke(sqlite_url, "service:sync", "watcher"))
     assert ended.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert "lost `read_accounts`, `read_resources`, `read_shares`, `watch` during the call" in str(
-        ended.details()
-    )
+    assert "lost `read_resources`, `read_shares`, `watch` during the call" in str(ended.details())
     delete = dpb.Mutation(operation=dpb.OPERATION_DELETE, course=pb.Course(id="algebra"))
     await secured.directory.Write(
         dpb.WriteRequest(mutations=[delete]), metadata=bearer(ISSUER.jwt("sync")), timeout=20

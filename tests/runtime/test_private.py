@@ -88,3 +88,26 @@ def test_what_the_server_may_not_use_ends_the_start_with_the_setting(
     shut.chmod(0o700)
     assert variable in caught.value.message
     assert str(shut) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "own"),
+    [
+        ("AUTHZ_DECISION_LOG", '{"id":"1"}\n'),
+        ("AUTHZ_CHECKPOINT_PUBLISH", "example.org/authz\n1\nAAAA\n\n\u2014 example.org/authz BBBB\n"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_never_written_to(
+    tmp_path: Path, variable: str, own: str
+) -> None:
+    database, other, key = tmp_path / "authz.db", tmp_path / "other", tmp_path / "key"
+    run("audit", "keygen", "example.org/authz", key)
+    given = {"AUTHZ_DATABASE_URL": f"sqlite:///{database}", "AUTHZ_CHECKPOINT_KEY_FILE": str(key)}
+    other.write_text("the notes of somebody")
+    for path in (database, other, key):
+        with pytest.raises(InvalidArgumentError) as caught:
+            require_startable(load_settings(environ={**given, variable: f"file:{path}"}))
+        assert f"{variable} names the file `{path}`, which holds something else" in caught.value.message
+    for content in ("", own):
+        other.write_text(content)
+        require_startable(load_settings(environ={**given, variable: f"file:{other}"}))
