@@ -57,8 +57,7 @@ def _require_inline_types(settings: Settings) -> None:
 
 
 def _require_own_files(settings: Settings) -> None:
-    """The decision log would be appended to any file, such as the database, and a checkpoint would replace
-    it."""
+    """Whatever the named file held, the server would append to it, or replace it by a checkpoint."""
     database = sqlite_file(settings.database_url)
     for variable, names, holds in (
         ("AUTHZ_DECISION_LOG", settings.decision_sinks, _holds_decisions),

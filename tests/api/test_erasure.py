@@ -301,7 +301,9 @@ def test_a_person_erases_nobody_whose_role_on_the_platform_the_person_may_not_ta
     roles = [each.entity for each in everybody.read(MembershipFilter(subject=maya.subject, scope=PLATFORM))]
     everybody.write([Mutation(Operation.DELETE, each.key) for each in roles])
     by_officer = everybody.with_options(acting_for=str(officer)).privacy
-    with pytest.raises(CallError, match="nobody takes over what somebody else has") as refused:
+    with pytest.raises(
+        CallError, match="nobody may give themselves the records of another person"
+    ) as refused:
         by_officer.erase(maya.subject, reason=REASON, resources_to=officer)
     assert refused.value.reason == ErrorReason.PERMISSION_MISSING
     by_officer.erase(maya.subject, reason=REASON, orphan_resources=True)

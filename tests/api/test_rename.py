@@ -172,7 +172,9 @@ def test_a_privacy_officer_does_not_become_the_holder_of_a_role_on_the_platform(
     old, new = names()
     enrol(client, old)
     assert by_officer.privacy.rename(old, new, reason=REASON)["membership"] == 1
-    with pytest.raises(CallError, match="nobody takes over what somebody else has") as refused:
+    with pytest.raises(
+        CallError, match="nobody may give themselves the records of another person"
+    ) as refused:
         by_officer.privacy.rename(new, officer, reason=REASON, merge=True)
     assert refused.value.reason == ErrorReason.PERMISSION_MISSING
     with pytest.raises(CallError, match="only a caller with `grant_roles` may") as refused:

@@ -1,4 +1,4 @@
-"""Whoever uses the client imports from `authz.client` alone."""
+"""All types that the calls of a client take are exported by `authz.client`."""
 
 from __future__ import annotations
 

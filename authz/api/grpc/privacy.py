@@ -84,7 +84,7 @@ class PrivacyServicer:
         """
         await require_of_person(call, self.rights)
         erasure = parse_erasure(request, call.origin(parse_given_reason(request.reason)))
-        _require_for_somebody_else(call, "resources_to", erasure.resources_to)
+        _require_other_receiver(call, "resources_to", erasure.resources_to)
         person = call.principal.on_behalf_of
         if erasure.subject != person:  # who ends their own roles gives nobody any
             await self._require_over(erasure.subject, call)
@@ -136,7 +136,7 @@ class PrivacyServicer:
         )
         subject = parse_subject(request, "subject", field="subject")
         to = parse_subject(request, "to", field="to")
-        _require_for_somebody_else(call, "to", to)
+        _require_other_receiver(call, "to", to)
         if grants:
             # The tokens of a service would give the roles of the other one, too.
             gains = [subject, to] if subject.type is SubjectType.SERVICE else [subject]
@@ -237,13 +237,13 @@ class PrivacyServicer:
         return token_message(self.gate, state), await self.gate.wait_until_replicated(state)
 
 
-def _require_for_somebody_else(call: Call, field: str, receiver: Subject | None) -> None:
-    """Raise `PermissionDeniedError` if a person would get what somebody else has: whoever renames and erases
-    reads no content, nor makes somebody the owner of a course."""
+def _require_other_receiver(call: Call, field: str, receiver: Subject | None) -> None:
+    """Raise `PermissionDeniedError` if the person for whom the call is made would receive the records of
+    somebody else. A permission to rename or erase is no permission to read content or to own a course."""
     if receiver is not None and receiver == call.principal.on_behalf_of:
         raise PermissionDeniedError(
-            f"{field} is {receiver}, for whom the call is made, and nobody takes over what somebody else has;"
-            " name another subject, or ask a colleague",
+            f"{field} is {receiver}, for whom the call is made: nobody may give themselves the records of"
+            " another person; name another subject, or ask a colleague",
             permission=call.method.permission,
             method=call.method.name,
         )
