@@ -107,6 +107,12 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything, however much there is.")]
 
 Author = Annotated[str, typer.Option("--author", help="Who makes the change. Default: the caller.")]
+WeakenInvariants = Annotated[
+    bool,
+    typer.Option(
+        "--weaken-invariants", help="Publish also if invariants cover less than those of the active version."
+    ),
+]
 PolicyCourse = Annotated[
     str | None,
     parsed_option(

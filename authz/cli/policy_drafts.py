@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.options import TIME, Author, DraftName, PolicyCourse, Verbose, parsed_option
+from authz.cli.options import TIME, Author, DraftName, PolicyCourse, Verbose, WeakenInvariants, parsed_option
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
 from authz.cli.policy_source import read_text, validated
@@ -179,6 +179,7 @@ def publish(
         Instant | None,
         parsed_option("--at", "TIME", parse_instant, f"Let the servers publish it at this time, {TIME}."),
     ] = None,
+    weaken_invariants: WeakenInvariants = False,
     course: PolicyCourse = None,
     verbose: Verbose = False,
 ) -> None:
@@ -186,15 +187,19 @@ def publish(
 
     Exit code: 0 published, to be published or unchanged, 2 refused, with every fault.
     """
-    policies, reason = context.client.policies, context.reason
+    policies = context.client.policies
     draft = _at(policies.drafts.read(name, course_id=course), etag)
     warnings = validated(context.client, draft.files, course)
     changes = changes_from_active(context.client, draft.files, course)
     if at is None:
-        published = policies.publish(draft, author=author, reason=reason)
+        published = policies.publish(
+            draft, author=author, reason=context.reason, weaken_invariants=weaken_invariants
+        )
         print_published(context, published, changes, verbose=verbose)
     else:
-        planned = policies.drafts.schedule(draft, at, author=author, reason=reason)
+        planned = policies.drafts.schedule(
+            draft, at, author=author, reason=context.reason, weaken_invariants=weaken_invariants
+        )
         _print_planned(planned, warnings, changes, verbose=verbose, as_json=context.as_json)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.options import DRAFT, Author, PolicyCourse, Verbose, Version
+from authz.cli.options import DRAFT, Author, PolicyCourse, Verbose, Version, WeakenInvariants
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_base import has_base, require_base, write_base
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
@@ -50,6 +50,7 @@ def apply(
     author: Author = "",
     expected_active: Expected = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Change nothing.")] = False,
+    weaken_invariants: WeakenInvariants = False,
     verbose: Verbose = False,
 ) -> None:
     """Make a folder the next version of the policy, active on every server. Equal files change nothing.
@@ -74,6 +75,7 @@ def apply(
         expected_active=expected_active,
         validate_only=validate_only,
         course_id=course,
+        weaken_invariants=weaken_invariants,
     )
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
     if is_exported and not validate_only:
@@ -107,12 +109,18 @@ def rollback(
     course: PolicyCourse = None,
     author: Author = "",
     expected_active: Expected = None,
+    weaken_invariants: WeakenInvariants = False,
     verbose: Verbose = False,
 ) -> None:
     """Make the next version from the files of an earlier one, and activate it."""
     changes = changes_from_active(context.client, number, course)
     published = context.client.policies.roll_back(
-        number, author=author, reason=context.reason, expected_active=expected_active, course_id=course
+        number,
+        author=author,
+        reason=context.reason,
+        expected_active=expected_active,
+        course_id=course,
+        weaken_invariants=weaken_invariants,
     )
     print_published(context, published, changes, verbose=verbose)
 

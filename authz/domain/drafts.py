@@ -23,9 +23,13 @@ MAX_CONDITIONS = 100
 
 
 class Authorship(Origin, frozen=True, kw_only=True):
-    """Who publishes a policy, and why. Without an `author`, the actor is the author."""
+    """Who publishes a policy, and why. Without an `author`, the actor is the author.
+
+    With `weaken_invariants`, its invariants may cover less than those of the active version.
+    """
 
     author: str = ""
+    weaken_invariants: bool = False
 
 
 class Publication(Authorship, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
-from authz.policy.invariants import Invariant, read_invariants
+from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
 from authz.policy.lint import lint
 from authz.policy.weakened import weakened
 
@@ -40,7 +40,10 @@ class PolicyWarnings:
             why = f"was not compared with the policy: {error}; validate the policy again later"
             return (*found, PolicyWarning("directory", why))
         before = await self._gate.compute(_invariants_in, snapshot, active.policy)
-        found += weakened(before, invariants, policy.vocabulary)
+        found += [
+            PolicyWarning(INVARIANTS_FILE, f"{text}; it is published only with `--weaken-invariants`")
+            for text in weakened(before, invariants, policy.vocabulary)
+        ]
         async for part in self._turns.parts(directory_warnings(snapshot, active.policy, policy)):
             found += [warning for warning in part if warning is not None]
         return tuple(found)

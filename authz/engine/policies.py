@@ -12,7 +12,8 @@ import structlog
 from authz.domain.consistency import Consistency
 from authz.domain.context import ScopeContext
 from authz.domain.entities import PolicyActivation, PolicyVersion
-from authz.domain.errors import UnusablePolicyError
+from authz.domain.errors import PolicyError, UnusablePolicyError
+from authz.domain.files import read_files
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.vocabulary import Vocabulary
@@ -20,6 +21,7 @@ from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.policy.compile import CompiledPolicy
+from authz.policy.invariants import Invariant, read_invariants
 from authz.policy.versions import compile_version
 
 log = structlog.get_logger()
@@ -54,6 +56,14 @@ class CompiledPolicies:
         if isinstance(found, UnusablePolicyError):
             raise found.with_traceback(None)
         return found
+
+    def invariants(self, version: PolicyVersion) -> tuple[Invariant, ...]:
+        """The invariants of a version of the platform. Raises as `compiled`."""
+        vocabulary = self.compiled(version).vocabulary
+        try:
+            return read_invariants(read_files(version.files), vocabulary)
+        except PolicyError as error:
+            raise UnusablePolicyError(f"{version.key} has invariants that this server cannot read") from error
 
     def vocabulary(self, active: PolicyActivation | None, read: Callable[[], PolicyVersion]) -> Vocabulary:
         """The vocabulary of a version, as `Vocabularies`."""

@@ -24,6 +24,7 @@ from authz.domain.errors import (
     FailedPreconditionError,
     NotFoundError,
     PolicyWarning,
+    UnusablePolicyError,
     precondition_failed,
 )
 from authz.domain.files import FORMAT, files_digest, read_files
@@ -47,6 +48,7 @@ from authz.policy.invariants import read_invariants
 from authz.policy.lint import lint_course
 from authz.policy.prove import prove
 from authz.policy.versions import ProvedPolicy, prove_files, require_certificate
+from authz.policy.weakened import invariants_weakened, require_not_weakened
 
 _MAX_LOST_RACES = 3
 """After which a publish is tried a last time."""
@@ -83,6 +85,7 @@ class Validated(msgspec.Struct, frozen=True):
     that of a course, the platform's version.
     """
 
+    proved: ProvedPolicy | None = None
     tests: Report | None = None
     warnings: tuple[PolicyWarning, ...] = ()
     review: CoursePolicyReview | None = None
@@ -126,7 +129,21 @@ class Publisher:
         proved, report = prove_and_test(read_files(files), self.snapshot_of)
         review = CoursePolicyReview(self.directory, proved.policy, proved.invariants)
         review.advance()
-        return Validated(report, review=review), proved
+        return Validated(proved, report, review=review), proved
+
+    async def _require_not_weakened(
+        self, active: _Active | None, proved: ProvedPolicy | None, origin: Authorship
+    ) -> None:
+        """Raise `FailedPreconditionError` if its invariants cover less than those of the active version, and
+        `origin` does not say that they may. A course has no invariants of its own."""
+        if active is None or proved is None or origin.weaken_invariants:
+            return
+        try:
+            before = await self.gate.compute(self.policies.invariants, active.version)
+        except UnusablePolicyError as error:
+            problem = "cannot be compared with those of the active version"
+            raise invariants_weakened(problem, error.message) from None
+        require_not_weakened(before, proved.invariants, proved.policy.vocabulary)
 
     async def platform(self) -> CompiledPolicy:
         """The active policy of the platform."""
@@ -166,9 +183,9 @@ class Publisher:
 
         `expected` is the number that must be active, 0 for none, None for any. What is activated at the same
         time counts as activated before. Raises `PolicyError`, `FailedPreconditionError` if another version is
-        active or there is no such course, `ConflictError` if others were always faster, `NotFoundError` if
-        `draft`, whose files these are, was deleted meanwhile, and what `require_permitted` does before the
-        version is written.
+        active, its invariants cover more, or there is no such course, `ConflictError` if others were always
+        faster, `NotFoundError` if `draft`, whose files these are, was deleted meanwhile, and what
+        `require_permitted` does before the version is written.
         """
         lost = 0
         while True:
@@ -177,6 +194,7 @@ class Publisher:
                 validated = await self.validate(files, scope)
                 before, read_at = await self._active_as_expected(scope, expected)
                 changed = before is None or files_digest(files) != before.version.digest
+                await self._require_not_weakened(before, validated.proved, origin)
                 if validate_only or not changed:
                     kept = None if before is None else before.version
                     # What another call has just activated is in effect here only once the replica has it.

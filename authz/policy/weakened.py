@@ -1,45 +1,76 @@
-"""Warnings for invariants that prove less than those of the active version: a leak may follow unseen."""
+"""What the invariants of a new version cover less than those of the active one: a leak may follow unseen."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from authz.domain.errors import PolicyWarning
+from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.condition import conjunction
-from authz.policy.invariants import INVARIANTS_FILE, Invariant, Never
+from authz.policy.invariants import Invariant, Never
 
 
-def weakened(
-    before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary
-) -> Iterator[PolicyWarning]:
-    """One warning for each invariant that is gone, or that covers less.
+def weakened(before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary) -> list[str]:
+    """A sentence for each invariant of `before` that none of `after` covers whole, with what it lost.
 
     `vocabulary` is the new one: what it no longer declares is not missed.
     """
-    kept = {(type(each), each.name): each for each in after}
+    return list(_weakened(before, after, vocabulary))
+
+
+_MAX_SHOWN_BYTES = 2000
+"""Of the sentences in an error: gRPC drops a status of over 8 KiB."""
+
+
+def require_not_weakened(
+    before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary
+) -> None:
+    """Raise `FailedPreconditionError` (INVARIANTS_WEAKENED) with what `weakened` finds, as far as it fits."""
+    found = weakened(before, after, vocabulary)
+    if not found:
+        return
+    shown = [found[0][:_MAX_SHOWN_BYTES]]
+    for text in found[1:]:
+        if len("\n".join((*shown, text)).encode()) > _MAX_SHOWN_BYTES:
+            shown.append(f"… and {len(found) - len(shown)} more; `ValidatePolicy` warns of each")
+            break
+        shown.append(text)
+    raise invariants_weakened("cover less than those of the active version", *shown)
+
+
+def invariants_weakened(problem: str, *details: str) -> FailedPreconditionError:
+    """The error for invariants that may prove less than before; `problem` continues their name."""
+    text = (
+        f"the invariants of the policy {problem}; restore what is lost, or publish the policy all the same"
+        " with `--weaken-invariants` (`weaken_invariants` in the API):"
+    )
+    return FailedPreconditionError(ErrorReason.INVARIANTS_WEAKENED, "\n".join((text, *details)))
+
+
+def _weakened(
+    before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary
+) -> Iterator[str]:
     for each in before:
-        now = kept.get((type(each), each.name))
+        named = f"the invariant `{each.name}` of the active version ({each.says})"
+        same_kind = [other for other in after if type(other) is type(each)]
+        if any(not any(_uncovered(each, other, vocabulary)) for other in same_kind):
+            continue  # under another name, perhaps
+        now = next((other for other in same_kind if other.name == each.name), None)
         if now is None:
-            text = (
-                f"the invariant `{each.name}` of the active version is gone, so nothing proves any more that"
-                f" {each.says}; put it back, or replace it"
-            )
-            yield PolicyWarning(INVARIANTS_FILE, text)
-        elif lost := ", ".join(_uncovered(each, now, vocabulary)):
-            text = (
-                f"the invariant `{each.name}` ({each.says}) no longer covers {lost}, as in the active"
-                " version; undo that, or add an invariant that does"
-            )
-            yield PolicyWarning(INVARIANTS_FILE, text)
+            yield f"{named} is gone"
+        else:
+            yield f"{named} no longer covers {', '.join(_uncovered(each, now, vocabulary))}"
 
 
 def _uncovered(before: Invariant, after: Invariant, vocabulary: Vocabulary) -> Iterator[str]:
     """What the earlier invariant covers and the later does not."""
     types = vocabulary.types
+    lost: dict[str, list[str]] = defaultdict(list)
     for type_name, action in sorted(before.cells - after.cells):
         if type_name in types and action in types[type_name].actions:
-            yield f"`{action}` on {type_name}"
+            lost[type_name].append(f"`{action}`")
+    yield from (f"{', '.join(actions)} on {type_name}" for type_name, actions in lost.items())
     if isinstance(before, Never) and isinstance(after, Never):
         # A role leaves an invariant also by a rank that is no longer below the one it names.
         yield from (f"`{role}`" for role in sorted(before.roles - after.roles) if role in vocabulary.roles)

@@ -221,6 +221,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The server is stopping, and did nothing. Try again: another server may answer.
     {"reason":"SERVER_STOPPING","metadata":{}}
     """
+    ERROR_REASON_INVARIANTS_WEAKENED: _ErrorReason.ValueType  # 47
+    """FAILED_PRECONDITION. The invariants of the policy cover less than those of the active version, and the call does
+    not set `weaken_invariants`. The message says which invariants, and what each one no longer covers.
+    {"reason":"INVARIANTS_WEAKENED","metadata":{}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -425,5 +430,10 @@ reason of it.
 ERROR_REASON_SERVER_STOPPING: ErrorReason.ValueType  # 46
 """UNAVAILABLE. The server is stopping, and did nothing. Try again: another server may answer.
 {"reason":"SERVER_STOPPING","metadata":{}}
+"""
+ERROR_REASON_INVARIANTS_WEAKENED: ErrorReason.ValueType  # 47
+"""FAILED_PRECONDITION. The invariants of the policy cover less than those of the active version, and the call does
+not set `weaken_invariants`. The message says which invariants, and what each one no longer covers.
+{"reason":"INVARIANTS_WEAKENED","metadata":{}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

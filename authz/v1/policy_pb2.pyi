@@ -67,6 +67,7 @@ class ApplyPolicyRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
+    WEAKEN_INVARIANTS_FIELD_NUMBER: _builtins.int
     expected_active_number: _builtins.int
     """The number of the version that the change was made from; 0 if none is active, before the first policy of a course.
     If another version is active, the call fails with PRECONDITION_FAILED. Absent: whatever is active is replaced.
@@ -81,6 +82,10 @@ class ApplyPolicyRequest(_message.Message):
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
     """The course whose own policy it is. Empty for the platform's. The course must be registered."""
+    weaken_invariants: _builtins.bool
+    """Whether the invariants may cover less than those of the active version: an invariant is gone, or covers fewer
+    actions, roles or cases, perhaps by the new rank of a role. Otherwise the call fails with INVARIANTS_WEAKENED.
+    """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
         """The files of the policy: 1 to 256, of 1 MiB together. `model.conf`, `default.csv` and
@@ -98,10 +103,11 @@ class ApplyPolicyRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         course_id: _builtins.str = ...,
+        weaken_invariants: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "expected_active_number", b"expected_active_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "files", b"files", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "files", b"files", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only", "weaken_invariants", b"weaken_invariants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_active_number: _TypeAlias = _typing.Literal["expected_active_number"]  # noqa: Y015
     _WhichOneofArgType__expected_active_number: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number"]  # noqa: Y015
@@ -253,6 +259,7 @@ class RollBackPolicyRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
+    WEAKEN_INVARIANTS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The number of an earlier version."""
     expected_active_number: _builtins.int
@@ -265,6 +272,8 @@ class RollBackPolicyRequest(_message.Message):
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
     """As in `ApplyPolicyRequest`."""
+    weaken_invariants: _builtins.bool
+    """As in `ApplyPolicyRequest`."""
     def __init__(
         self,
         *,
@@ -274,10 +283,11 @@ class RollBackPolicyRequest(_message.Message):
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         course_id: _builtins.str = ...,
+        weaken_invariants: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "expected_active_number", b"expected_active_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "number", b"number", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number", "author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "number", b"number", "reason", b"reason", "request_id", b"request_id", "weaken_invariants", b"weaken_invariants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_active_number: _TypeAlias = _typing.Literal["expected_active_number"]  # noqa: Y015
     _WhichOneofArgType__expected_active_number: _TypeAlias = _typing.Literal["_expected_active_number", b"_expected_active_number"]  # noqa: Y015
@@ -1659,6 +1669,7 @@ class PublishPolicyDraftRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
+    WEAKEN_INVARIANTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id of the draft."""
     etag: _builtins.str
@@ -1671,6 +1682,8 @@ class PublishPolicyDraftRequest(_message.Message):
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
     """The course whose draft it is. Empty for one of the platform's policy."""
+    weaken_invariants: _builtins.bool
+    """As in `ApplyPolicyRequest`."""
     def __init__(
         self,
         *,
@@ -1680,10 +1693,11 @@ class PublishPolicyDraftRequest(_message.Message):
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         course_id: _builtins.str = ...,
+        weaken_invariants: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "etag", b"etag", "id", b"id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "etag", b"etag", "id", b"id", "reason", b"reason", "request_id", b"request_id", "weaken_invariants", b"weaken_invariants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1752,6 +1766,7 @@ class SchedulePolicyDraftRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
+    WEAKEN_INVARIANTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id of the draft."""
     etag: _builtins.str
@@ -1764,6 +1779,8 @@ class SchedulePolicyDraftRequest(_message.Message):
     """The caller's id of this call, for logs."""
     course_id: _builtins.str
     """The course whose draft it is. Empty for one of the platform's policy."""
+    weaken_invariants: _builtins.bool
+    """As in `ApplyPolicyRequest`, now and when the draft is published."""
     @_builtins.property
     def publish_at(self) -> _timestamp_pb2.Timestamp:
         """When to publish the draft: a time in the future. Absent to cancel the publication."""
@@ -1778,10 +1795,11 @@ class SchedulePolicyDraftRequest(_message.Message):
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         course_id: _builtins.str = ...,
+        weaken_invariants: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["publish_at", b"publish_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "etag", b"etag", "id", b"id", "publish_at", b"publish_at", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "etag", b"etag", "id", b"id", "publish_at", b"publish_at", "reason", b"reason", "request_id", b"request_id", "weaken_invariants", b"weaken_invariants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

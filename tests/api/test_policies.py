@@ -265,8 +265,11 @@ async def test_a_version_of_a_later_release_stops_the_decisions(
     async for status in stub.Watch(health_pb2.HealthCheckRequest(service="")):
         if status.status == health_pb2.HealthCheckResponse.NOT_SERVING:
             break
-    # A version that this release can read ends it.
-    await applied(service, SHIPPED)
+    # A version that this release can read ends it. Nothing says what the invariants of the other cover.
+    error = await refused(applied(service, SHIPPED))
+    assert reason_of(error) == "INVARIANTS_WEAKENED"
+    assert "has format 99" in str(error.details())
+    await applied(service, SHIPPED, weaken_invariants=True)
     answer = await service.authorization.Check(question(consistency=latest))
     assert (answer.allowed, answer.policy_version) == (True, "3")
 

@@ -252,11 +252,16 @@ def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, empty_s
     narrowed = folder_of(SHIPPED | {INVARIANTS_FILE: text}, tmp_path / "narrowed")
     told = '`when` of invariant `unpublished-materials`: `"!published"` becomes `"!published & locked"`\n'
     run("migrate", *here)
+    for apply in (("apply", narrowed), ("apply", narrowed, "--validate-only")):
+        refused = run("policy", *apply, *here)
+        assert refused.returncode == 2
+        assert "`unpublished-materials`" in refused.stderr
+        assert "no longer covers every case when `!published`" in refused.stderr
     for command in (
         ("diff", narrowed),
         ("preview", narrowed),
-        ("apply", narrowed, "--validate-only"),
-        ("apply", narrowed),
+        ("apply", narrowed, "--validate-only", "--weaken-invariants"),
+        ("apply", narrowed, "--weaken-invariants"),
         ("diff", "--old", "1", "--new", "2"),
     ):
         assert told in run("policy", *command, *here).stdout, command

@@ -118,6 +118,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             person=principal.on_behalf_of,
             actor=principal.actor,
             request_id=call.request_id,
+            weaken_invariants=request.weaken_invariants,
         )
         draft, found = await self.draft_editor.schedule(draft, publication)
         return pb.SchedulePolicyDraftResponse(
@@ -253,6 +254,7 @@ def _origin(
         reason=parse_reason(request.reason),
         actor=call.principal.actor,
         request_id=call.request_id,
+        weaken_invariants=request.weaken_invariants,
     )
 
 

@@ -54,11 +54,13 @@ class AsyncPolicyClient:
         expected_active: int | None = None,
         validate_only: bool = False,
         course_id: str | None = None,
+        weaken_invariants: bool = False,
     ) -> PublishedPolicy:
         """Make files (name to text) the next version, and activate it. Equal files change nothing.
 
         `expected_active` is the number that must be active, 0 if none may be, as before the first policy of a
-        course. By default, whatever is active is replaced.
+        course. By default, whatever is active is replaced. Fails with INVARIANTS_WEAKENED if its invariants
+        cover less than those of the active version, unless `weaken_invariants` is set.
         """
         request = message_of(
             policy_pb2.ApplyPolicyRequest,
@@ -68,6 +70,7 @@ class AsyncPolicyClient:
             reason=reason,
             validate_only=validate_only,
             course_id=sent_course(course_id),
+            weaken_invariants=weaken_invariants,
         )
         return published_of(await self._calls.call(self._stub.ApplyPolicy, request))
 
@@ -79,9 +82,10 @@ class AsyncPolicyClient:
         reason: str = "",
         expected_active: int | None = None,
         course_id: str | None = None,
+        weaken_invariants: bool = False,
     ) -> PublishedPolicy:
-        """Make the next version from the files of an earlier one, and activate it. `expected_active` as in
-        `apply`."""
+        """Make the next version from the files of an earlier one, and activate it. `expected_active` and
+        `weaken_invariants` as in `apply`."""
         request = message_of(
             policy_pb2.RollBackPolicyRequest,
             number=number,
@@ -89,17 +93,21 @@ class AsyncPolicyClient:
             author=author,
             reason=reason,
             course_id=sent_course(course_id),
+            weaken_invariants=weaken_invariants,
         )
         return published_of(await self._calls.call(self._stub.RollBackPolicy, request))
 
-    async def publish(self, draft: Draft, *, author: str = "", reason: str = "") -> PublishedPolicy:
+    async def publish(
+        self, draft: Draft, *, author: str = "", reason: str = "", weaken_invariants: bool = False
+    ) -> PublishedPolicy:
         """Make a draft the next version, activate it, and delete the draft. It must have been made from, or
-        rebased onto, the active version."""
+        rebased onto, the active version. `weaken_invariants` as in `apply`."""
         request = message_of(
             policy_pb2.PublishPolicyDraftRequest,
             **draft_fields(draft),
             author=author,
             reason=reason,
+            weaken_invariants=weaken_invariants,
         )
         return published_of(await self._calls.call(self._stub.PublishPolicyDraft, request))
 

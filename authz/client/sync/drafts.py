@@ -68,15 +68,23 @@ class DraftClient:
         return msgspec.structs.replace(draft_of(response.draft), faults=faults_of(response))
 
     def schedule(
-        self, draft: Draft, at: dt.datetime | Instant, *, author: str = "", reason: str = ""
+        self,
+        draft: Draft,
+        at: dt.datetime | Instant,
+        *,
+        author: str = "",
+        reason: str = "",
+        weaken_invariants: bool = False,
     ) -> Draft:
-        """Schedule its publication, if it could be published now. Until then, nobody can edit it."""
+        """Schedule its publication, if it could be published now. Until then, nobody can edit it.
+        `weaken_invariants` as in `policies.publish`."""
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
             **draft_fields(draft),
             publish_at=sent_time(at, field="at"),
             author=author,
             reason=reason,
+            weaken_invariants=weaken_invariants,
         )
         return draft_of((self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 

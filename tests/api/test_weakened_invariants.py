@@ -1,0 +1,81 @@
+"""A version whose invariants cover less than those of the active one is published only by word."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.policy.invariants import INVARIANTS_FILE
+from authz.policy.load import POLICY_FILE
+from authz.v1 import common_pb2 as pb
+from authz.v1 import policy_pb2 as ppb
+from tests.api.test_drafts import created, edited, published
+from tests.api.test_policies import active, applied, messages, refused
+from tests.api.test_scheduled import HOUR_US, frequent_looks, is_gone, scheduled, until
+from tests.policies import SHIPPED
+from tests.service import START, Service, reason_of
+
+__all__ = ["frequent_looks"]
+
+RAISED = SHIPPED | {
+    POLICY_FILE: SHIPPED[POLICY_FILE].replace("role, auditor, course, 15,", "role, auditor, course, 35,")
+}
+"""Auditors have a rank above that of assistants, and so are in fewer invariants."""
+NARROWED = SHIPPED | {
+    INVARIANTS_FILE: SHIPPED[INVARIANTS_FILE].replace('when = "!published"', 'when = "!published & locked"')
+}
+
+
+def is_refusal(error: grpc.aio.AioRpcError, lost: str) -> bool:
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "INVARIANTS_WEAKENED")
+    says = ("`unpublished-materials`", lost, "--weaken-invariants")
+    return all(each in str(error.details()) for each in says)
+
+
+@pytest.mark.parametrize(
+    ("files", "lost"), [(RAISED, "`auditor`"), (NARROWED, "every case when `!published`")]
+)
+async def test_weaker_invariants_are_applied_only_by_word(
+    sqlite_service: Service, files: dict[str, str], lost: str
+) -> None:
+    service = sqlite_service
+    for fields in ({}, {"validate_only": True}):
+        assert is_refusal(await refused(applied(service, files, **fields)), lost)
+    assert (await active(service)).active_number == 1
+    found = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(files)))
+    assert not found.faults
+    assert any(lost in each.message and "--weaken-invariants" in each.message for each in found.warnings)
+    assert (await applied(service, files, weaken_invariants=True)).active.number == 2
+    assert (await applied(service, SHIPPED)).active.number == 3  # which cover more
+
+    back = partial(ppb.RollBackPolicyRequest, number=2)
+    assert is_refusal(await refused(service.policy.RollBackPolicy(back())), lost)
+    returned = await service.policy.RollBackPolicy(back(weaken_invariants=True))
+    assert returned.active.number == 4
+
+
+async def draft_of(service: Service, files: dict[str, str]) -> ppb.PolicyDraft:
+    file = pb.PolicyFile(name=POLICY_FILE, text=files[POLICY_FILE])
+    draft: ppb.PolicyDraft = (
+        await edited(service, await created(service), ppb.PolicyEdit(put_file=file))
+    ).draft
+    return draft
+
+
+async def test_a_draft_with_weaker_invariants_is_published_only_by_word(sqlite_service: Service) -> None:
+    draft = await draft_of(sqlite_service, RAISED)
+    assert is_refusal(await refused(published(sqlite_service, draft)), "`auditor`")
+    assert (await published(sqlite_service, draft, weaken_invariants=True)).active.number == 2
+
+
+async def test_a_draft_with_weaker_invariants_is_published_later_only_by_word(service: Service) -> None:
+    draft = await draft_of(service, RAISED)
+    later: dict[str, Any] = {"at": START + HOUR_US}
+    assert is_refusal(await refused(scheduled(service, draft, **later)), "`auditor`")
+    await scheduled(service, draft, **later, weaken_invariants=True)
+    service.now += HOUR_US
+    await until(partial(is_gone, service))
+    assert (await active(service)).active_number == 2
