@@ -22,7 +22,8 @@ from authz.domain.predicates import Comparison, Operator, Predicate, ResourceFie
 CREATED_AHEAD_US = 5 * US_PER_S
 """A resource created up to so much later than now counts as created now: clocks differ."""
 PURPOSE_AI_RESPONSE = "ai_response"
-"""The one purpose besides plain use (the empty string) that the service knows."""
+PURPOSES = ("", PURPOSE_AI_RESPONSE)
+"""The purposes that the service knows: plain use, and an AI response. Every other one is denied."""
 
 
 class Times(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -32,15 +32,7 @@ from authz.domain.effective_roles import (
 )
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.domain.facts import (
-    ALL_FACTS,
-    ATTENDING,
-    FOR_AI_RESPONSE,
-    PURPOSE_AI_RESPONSE,
-    SHARED,
-    TIMED,
-    share_facts,
-)
+from authz.domain.facts import ALL_FACTS, ATTENDING, FOR_AI_RESPONSE, PURPOSES, SHARED, TIMED, share_facts
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
@@ -53,7 +45,6 @@ T = TypeVar("T")
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 _MAX_CACHED = 4096
-_PURPOSES = ("", PURPOSE_AI_RESPONSE)
 
 _NOT_A_MEMBER = Verdict(False, Reason.NOT_A_MEMBER)
 _NOT_EFFECTIVE = {
@@ -333,7 +324,7 @@ class Checker:
     @staticmethod
     def permits(purpose: str) -> bool:
         """Whether anything may be allowed for a purpose."""
-        return purpose in _PURPOSES
+        return purpose in PURPOSES
 
     def given_by(
         self, access: Access, scope: ScopeContext, now: Instant

@@ -21,7 +21,7 @@ from authz.domain.effective_roles import (
 )
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
-from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED
+from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSES, SHARED
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
@@ -173,7 +173,7 @@ class _Explainer:
         if self._checker.permits(question.purpose):
             yield question, located, changes
             return
-        for purpose in ("", PURPOSE_AI_RESPONSE):
+        for purpose in PURPOSES:
             asked = msgspec.structs.replace(question, purpose=purpose)
             yield asked, located, (*changes, Change(kind=ChangeKind.PURPOSE, purpose=purpose))
 

@@ -14,6 +14,7 @@ import msgspec
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, Question, Reason
 from authz.domain.entities import CourseKey, Entity, Key, SessionKey
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
+from authz.domain.facts import PURPOSE_AI_RESPONSE, PURPOSES
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
@@ -119,6 +120,7 @@ def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
     for name, table in file.cases.items():
         try:
             cases.append(_case(name, table, now, vocabulary))
+            _require_known_purpose(cases[-1])
             if keys is not None:
                 _require_registered(cases[-1], keys)
         except AuthzError as error:
@@ -165,9 +167,26 @@ def _case(name: str, data: object, now: Instant, vocabulary: Vocabulary) -> Case
     )
 
 
+def _require_known_purpose(case: Case) -> None:
+    """Refuse a purpose that is denied whatever the policy says, unless the case expects that."""
+    purpose = case.question.purpose
+    if purpose not in PURPOSES and case.reason is not Reason.PURPOSE_NOT_PERMITTED:
+        raise _malformed(
+            f"unknown purpose `{purpose}`; write `{PURPOSE_AI_RESPONSE}`, or none for ordinary use, or expect"
+            " PURPOSE_NOT_PERMITTED"
+        )
+
+
 def _require_registered(case: Case, keys: Collection[Key]) -> None:
-    """Refuse a question about a resource that is not there: it is denied whatever the policy says."""
-    ref = case.question.resource
+    """Refuse a question about what is not there: it is denied whatever the policy says."""
+    ref, question = case.question.resource, case.question
+    if case.reason not in (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH):
+        for named, key in (
+            (question.stated_course_id, CourseKey(question.stated_course_id or "")),
+            (question.stated_session_id, SessionKey(question.stated_session_id or "")),
+        ):
+            if named is not None and key not in keys:
+                raise _malformed(f"`{key}` is not in the directory; add it, or correct the name")
     scopes: dict[str, Key] = {COURSE_TYPE: CourseKey(ref.id), SESSION_TYPE: SessionKey(ref.id)}
     if not ref.id or ref.type == API_TYPE or case.reason is Reason.RESOURCE_UNKNOWN:
         return

@@ -75,16 +75,27 @@ def _check_link(row: Row, vocabulary: Vocabulary, parents: dict[str, set[str]], 
     return True
 
 
+_MAY_BE_EMPTY = ("condition", "becomes")
+
+
 def has_fields(row: Row, names: tuple[str, ...], faults: Faults) -> bool:
-    """Whether a row has exactly these fields after its kind. Records a fault if not."""
-    if len(row.texts) == len(names):
-        return True
-    faults.at(
-        row,
-        len(names) + 1,
-        f"`{row.kind}` has {len(row.texts)} fields; it needs {len(names)}: {', '.join(names)}",
-    )
-    return False
+    """Whether a row has exactly these fields after its kind, none empty that needs a value; if not, records
+    each fault."""
+    if len(row.texts) != len(names):
+        faults.at(
+            row,
+            len(names) + 1,
+            f"`{row.kind}` has {len(row.texts)} fields; it needs {len(names)}: {', '.join(names)}",
+        )
+        return False
+    empty = [
+        place
+        for place, (name, text) in enumerate(zip(names, row.texts, strict=True), 1)
+        if not text and name not in _MAY_BE_EMPTY
+    ]
+    for place in empty:
+        faults.at(row, place, f"the field `{names[place - 1]}` is empty; fill it in")
+    return not empty
 
 
 def _is_new(name: str, known: object, row: Row, faults: Faults) -> bool:
@@ -140,6 +151,9 @@ def _read_type(row: Row, faults: Faults) -> TypeDeclaration | None:
         faults.at(row, 1, f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
         return None
     for action in actions:
+        if not action:
+            faults.at(row, 2, f"`{joined}` has an empty action; remove a `|` too many")
+            return None
         if not is_name(action):
             faults.at(row, 2, f"`{action}` is not the name of an action; join names by `|`")
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from authz.domain.decisions import Rule
@@ -16,7 +16,7 @@ from authz.domain.errors import (
 )
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import course_scope
-from authz.domain.vocabulary import suggest
+from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.compile import Clause, CompiledPolicy
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.course import COURSE_FILE, load_course_policy
@@ -25,6 +25,8 @@ from authz.policy.rules import ALLOW, ANY, unknown_fact
 from authz.policy.situations import closure
 
 _ROW_FILES = (POLICY_FILE, COURSE_FILE)
+_MAX_PROBLEMS = 5
+"""Named in one error, which has a limit in gRPC."""
 _ROLE, _TYPE, _ACTION = 1, 3, 4
 """The places of these fields in a `p` row."""
 
@@ -39,25 +41,37 @@ class Course(NamedTuple):
 def edit_files(files: Files, edits: Iterable[Edit], course: Course | None = None) -> dict[str, str]:
     """The files after the edits, made in order: of the platform's policy, or of that of a course.
 
-    Raises `InvalidArgumentError` for an edit that names what is not there, `FailedPreconditionError` for a
+    Raises `InvalidArgumentError` for edits that name what is not there, `FailedPreconditionError` for a
     cell that its rows cannot express, and `PolicyError` if a cell is set while the rows have faults.
     """
     edited, rows = dict(files), _file_of(course)
+    problems: list[str] = []
     for edit in edits:
         lines = edited.get(rows, "").split("\n")
-        match edit:
-            case SetCell():
-                edited[rows] = _set_cell(edited, edit, lines, course)
-            case AddRow():
-                edited[rows] = _joined(_added(lines, [_one_line(edit.row)]))
-            case RemoveRow():
-                edited[rows] = _joined(_removed(lines, edit.row))
-            case PutFile():
-                edited[edit.name] = edit.text
-            case DeleteFile():
-                if edited.pop(edit.name, None) is None:
-                    raise _invalid(f"there is no file `{edit.name}`; {suggest(edit.name, edited)}")
+        try:
+            match edit:
+                case SetCell():
+                    edited[rows] = _set_cell(edited, edit, lines, course)
+                case AddRow():
+                    edited[rows] = _joined(_added(lines, [_one_line(edit.row)]))
+                case RemoveRow():
+                    edited[rows] = _joined(_removed(lines, edit.row))
+                case PutFile():
+                    edited[edit.name] = edit.text
+                case DeleteFile():
+                    if edited.pop(edit.name, None) is None:
+                        raise _invalid(f"there is no file `{edit.name}`; {suggest(edit.name, edited)}")
+        except InvalidArgumentError as error:
+            problems.append(error.message)
+    _require_none(problems)
     return edited
+
+
+def _require_none(problems: Sequence[str]) -> None:
+    """Raise `InvalidArgumentError` with the first of the problems and how many there are beyond."""
+    if problems:
+        more = f"; and {len(problems) - _MAX_PROBLEMS} more problems" if len(problems) > _MAX_PROBLEMS else ""
+        raise _invalid("; also, ".join(problems[:_MAX_PROBLEMS]) + more)
 
 
 def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
@@ -104,11 +118,8 @@ def _file_of(course: Course | None) -> str:
 
 def _set_cell(files: Files, cell: SetCell, lines: list[str], course: Course | None) -> str:
     policy = compile_files(files) if course is None else load_course_policy(course.platform, course.id, files)
-    vocabulary = policy.vocabulary
-    if cell.role not in vocabulary.roles:
-        raise _invalid(f"unknown role `{cell.role}`; {suggest(cell.role, vocabulary.roles)}")
-    vocabulary.require_action(cell.type, cell.action)
-    wanted = _minimal([_condition(text) for text in cell.when])
+    _require_none([*_unknown_names(cell, policy.vocabulary)])
+    wanted = _minimal([parse_condition(text.strip()) for text in cell.when])
     denies, allows = policy.clauses(course and course.id, cell.role, cell.type, cell.action)
     others = [clause for clause in allows if not _is_of_cell(clause.rule, cell, course)]
     for clause in others:
@@ -131,17 +142,28 @@ def _set_cell(files: Files, cell: SetCell, lines: list[str], course: Course | No
     return _joined([line for line in _added(lines, rows) if line not in texts])
 
 
-def _condition(text: str) -> Condition:
+def _unknown_names(cell: SetCell, vocabulary: Vocabulary) -> Iterator[str]:
+    """Everything that is wrong with what an edit of a cell names."""
+    if cell.role not in vocabulary.roles:
+        yield f"unknown role `{cell.role}`; {suggest(cell.role, vocabulary.roles)}"
+    try:
+        vocabulary.require_action(cell.type, cell.action)
+    except InvalidArgumentError as error:
+        yield error.message
+    for text in cell.when:
+        problems = [*_wrong_facts(text)]
+        yield from problems
+        if not problems and closure(parse_condition(text.strip())) is None:
+            yield f"`{text}` never holds; leave out a fact"
+
+
+def _wrong_facts(text: str) -> Iterator[str]:
     for name, negated in condition_terms(text.strip()):
         if name not in FACTS_BY_NAME:
             problem = unknown_fact(name, 'for "or", write `;` between alternatives')
-            raise _invalid(f"{problem}; for no condition, write `always` or `never`")
-        if negated:
-            raise _invalid(f"negates `{name}`, which only a deny row may; add such a row for `{name}`")
-    condition = parse_condition(text.strip())
-    if closure(condition) is None:
-        raise _invalid(f"`{text}` never holds; leave out a fact")
-    return condition
+            yield f"{problem}; for no condition, write `always` or `never`"
+        elif negated:
+            yield f"negates `{name}`, which only a deny row may; add such a row for `{name}`"
 
 
 def _minimal(conditions: Sequence[Condition]) -> list[Condition]:

@@ -13,7 +13,7 @@ from authz.policy.condition import Condition, conjunction
 from authz.policy.load import POLICY_FILE
 from authz.policy.rules import ANY, DENY, inheritors_of, targets_of
 from authz.policy.search import find_facts
-from authz.policy.situations import closure, situations_of, situations_with
+from authz.policy.situations import closure, situations_of
 
 _READ = "read"
 _WORK_ON_WHAT_IS_SEEN = ("moderate", "update", "delete", "share", "publish", "export")
@@ -46,10 +46,6 @@ def _problems(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[str
         for type_name, action in targets_of(rule.type, rule.action, policy.vocabulary)
         for role in inheritors
     ]
-    if not any(situations_with(cell.role, cell.type_name, cell.action) for cell in cells):
-        where = f"where `{rule.action}` on {rule.type} is asked"
-        yield f"decides nothing: nobody can have the role `{rule.role}` {where}; name another role"
-        return
     wider = {cell.wider_than(position, rule.effect) for cell in cells}
     first = next(iter(wider))
     if first is not None and None not in wider:

@@ -11,11 +11,11 @@ from itertools import combinations
 from authz.domain.decisions import Rule
 from authz.domain.facts import COURSE_ARCHIVED, FACTS_BY_NAME
 from authz.domain.ids import MAX_ID_LENGTH, ScopeKind
-from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
+from authz.domain.vocabulary import API_TYPE, RoleDeclaration, Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.declarations import has_fields
 from authz.policy.rows import Faults, Row
-from authz.policy.situations import closure, situations_of
+from authz.policy.situations import closure, situations_of, situations_with
 
 ANY = "*"
 ALLOW, DENY = "allow", "deny"
@@ -153,14 +153,28 @@ def _check_can_match(
     if not any(_can_hold(condition, *target) for target in targets):
         faults.at(row, 5, f"`{rule.condition}` never holds for such a type and action; remove the row")
         return
-    role = vocabulary.roles.get(rule.role)  # None for every role
-    if (
-        role is not None
-        and condition.required & COURSE_ARCHIVED
-        and not any(vocabulary.roles[inheritor].is_kept for inheritor in inheritors_of(rule.role, inherited))
-    ):
-        after = role.becomes
-        faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
+    if rule.role != ANY:
+        names = (rule.role, *inheritors_of(rule.role, inherited))
+        holders = [vocabulary.roles[name] for name in dict.fromkeys(names)]
+        _check_role_can_match(row, rule, faults, holders=holders, targets=targets)
+
+
+def _check_role_can_match(
+    row: Row, rule: Rule, faults: Faults, *, holders: list[RoleDeclaration], targets: list[tuple[str, str]]
+) -> None:
+    """`holders` are the role of the rule, and then those that inherit it."""
+    role, condition = holders[0], parse_condition(rule.condition)
+    if condition.required & COURSE_ARCHIVED and not any(holder.is_kept for holder in holders):
+        problem = f"`{rule.role}` is `{role.becomes}` once the course is archived"
+        faults.at(row, 1, f"{problem}; name `{role.becomes}`")
+        return
+    pairs = [(holder, target) for holder in holders for target in targets]
+    where = f"`{rule.action}` on {'any type' if rule.type == ANY else rule.type}"
+    if not any(situations_with(holder, *target) for holder, target in pairs):
+        faults.at(row, 1, f"nobody can have the role `{rule.role}` where {where} is asked; name another role")
+    elif not any(_can_hold_for(holder, condition, *target) for holder, target in pairs):
+        problem = f"`{rule.condition}` never holds for `{rule.role}` and {where}"
+        faults.at(row, 5, f"{problem}; remove a fact, or the row")
 
 
 def _check_caller_rule(row: Row, rule: Rule, vocabulary: Vocabulary, faults: Faults) -> bool:
@@ -182,3 +196,9 @@ def _can_hold(condition: Condition, type_name: str, action: str) -> bool:
         closure(condition, Condition(forbidden=situation.impossible)) is not None
         for situation in situations_of(type_name, action)
     )
+
+
+@cache
+def _can_hold_for(role: RoleDeclaration, condition: Condition, type_name: str, action: str) -> bool:
+    known = (situation.always_with(role) for situation in situations_of(type_name, action))
+    return any(each is not None and closure(condition, each) is not None for each in known)

@@ -48,6 +48,13 @@ class Situation(msgspec.Struct, frozen=True):
             forbidden |= COURSE_ARCHIVED
         return Condition(required, forbidden)
 
+    def always_with(self, role: RoleDeclaration) -> Condition | None:
+        """What holds and what does not for whoever has this role there, perhaps besides others; None if
+        nobody can have it."""
+        if role.scope_kind is ScopeKind.PLATFORM:
+            return Condition(forbidden=self.impossible)  # a role in a course or session may go with it
+        return self.demands([role])
+
 
 @cache
 def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
@@ -77,11 +84,7 @@ def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
 
 def situations_with(role: RoleDeclaration, type_name: str, action: str) -> tuple[Situation, ...]:
     """Those in which somebody can have the role, perhaps besides others."""
-    return tuple(
-        each
-        for each in situations_of(type_name, action)
-        if role.scope_kind is ScopeKind.PLATFORM or role.scope_kind in each.kinds
-    )
+    return tuple(each for each in situations_of(type_name, action) if each.always_with(role) is not None)
 
 
 def closure(*conditions: Condition) -> Condition | None:

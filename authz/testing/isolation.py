@@ -8,7 +8,7 @@ import msgspec
 
 from authz.client import Client, ItemFault
 from authz.domain.decisions import AI_PROCESS, COURSE_TYPE, CREATE_ACTION, JOIN, SESSION_TYPE
-from authz.domain.facts import PURPOSE_AI_RESPONSE
+from authz.domain.facts import PURPOSE_AI_RESPONSE, PURPOSES
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.lists import PlanKind
 from authz.domain.vocabulary import API_TYPE, Vocabulary
@@ -55,7 +55,7 @@ class LeakSearch:
     def leaks(self) -> Iterator[Leak]:
         """Every leak, once for each call that tells of it."""
         for stranger in sorted(self.strangers, key=str):
-            for purpose in ("", PURPOSE_AI_RESPONSE):
+            for purpose in PURPOSES:
                 yield from self._told_by_actions(stranger, purpose)
                 yield from self._told_by_resources(stranger, purpose)
                 yield from self._told_by_plans(stranger, purpose)

@@ -61,8 +61,8 @@ def test_a_case_passes_when_the_answer_is_the_one_it_expects(case: str) -> None:
         (READS + "allowed = false }", "is allowed (ROLE_GRANT by default.csv:"),
         (READS + 'allowed = true, rule = "teacher" }', "not by a row of `teacher`"),
         (
-            READS + 'allowed = false, purpose = "training", reason = "NO_RULE" }',
-            "is denied (PURPOSE_NOT_PERMITTED), not for NO_RULE",
+            READS + 'allowed = true, purpose = "training", reason = "PURPOSE_NOT_PERMITTED" }',
+            "is denied (PURPOSE_NOT_PERMITTED), not allowed",
         ),
     ],
 )
@@ -96,6 +96,9 @@ def test_a_report_names_the_rules_that_no_case_matched_and_the_cells_that_none_a
         (("courses =", "curses ="), "unknown table `curses`; did you mean `courses`?"),
         (('scope = "course:algebra", published', "published"), "resource 1: needs `scope`"),
         (("{ id = \"algebra\"", "{ id = \"poetry\""), "which is not in the directory; add it"),
+        (("allowed", "purpose = \"ai_reply\", allowed"), "`reads`: unknown purpose `ai_reply`; write"),
+        (("allowed", "course = \"algbra\", allowed"), "`reads`: `course:algbra` is not in the dir"),
+        (("allowed", "session = \"live\", allowed"), "`reads`: `session:live` is not in the dir"),
         (("allowed = true", "alowed = true"), "`reads`: unknown key `alowed`; did you mean `allowed`?"),
         (("allowed = true", "allowed = 1"), "`reads`: `allowed`: expected `bool`, got `int`"),
         ((", allowed = true", ""), "`reads`: needs `allowed`"),

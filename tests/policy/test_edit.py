@@ -126,6 +126,17 @@ def test_an_edit_of_what_is_not_there_says_what_there_is(edit: Edit, says: str) 
     assert says in str(caught.value)
 
 
+def test_everything_that_edits_name_and_is_not_there_is_told_at_once() -> None:
+    cell = SetCell("studnt", "material", "raed", ("publishd & !locked", "own & sharedview"))
+    with pytest.raises(InvalidArgumentError) as caught:
+        edited(cell, RemoveRow("p, nobody, *, quiz, read, , allow"), DeleteFile("curse.toml"))
+    text = str(caught.value)
+    for each in ("`studnt`", "`raed`", "`publishd`", "negates `locked`", "`sharedview`", "no row", "curse"):
+        assert each in text
+    with pytest.raises(InvalidArgumentError, match=r"; and 2 more problems$"):
+        edited(SetCell("student", "material", "read", tuple("abcdefg")))
+
+
 def test_a_cell_of_a_policy_with_faults_is_not_set() -> None:
     with pytest.raises(PolicyError):
         edited(AddRow("p, nobody, *, material, read, , allow"), SetCell("student", "material", "read", ()))

@@ -56,16 +56,6 @@ def warnings_of(rows: str) -> list[str]:
             " add `& !shared_view` to keep it",
         ),
         (
-            "p, guest, *, course, read, , allow",
-            "decides nothing: nobody can have the role `guest` where `read` on course is asked;"
-            " name another role",
-        ),
-        (
-            "p, guest, *, course, manage_members, , deny",
-            "decides nothing: nobody can have the role `guest` where `manage_members` on course is asked;"
-            " name another role",
-        ),
-        (
             "role, boss, course, 60, yes,",
             "role `boss`: no role with `manage_members` has a rank above 60, so nobody can give it;"
             " lower its rank",
