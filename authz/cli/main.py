@@ -143,8 +143,10 @@ def whole_command() -> TyperGroup:
 
 @cache
 def command_line(name: str) -> TyperGroup:
-    """The command line with the one command or group of this name, or with all if there is none: making all of
-    them takes a seventh of the time of a command."""
+    """The command line with the one command or group of this name, or with all if there is none.
+
+    Making all of them takes a seventh of the time of a command.
+    """
     part = copy(app)
     part.registered_commands = [
         each
