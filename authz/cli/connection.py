@@ -17,6 +17,8 @@ from authz.client import CallError, Client
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+_EMBEDDED_TIMEOUT_S = 15.0
+"""Longer than a write waits for the lock of SQLite, so that the error says that another program holds it."""
 
 
 def server_options(
@@ -103,7 +105,10 @@ def connect(
     file = sqlite_file_of(database, must_exist=not creates)
     with tempfile.TemporaryDirectory(prefix="authz-", dir=_folder_for_sockets()) as folder:
         settings = load_settings(_settings(database, folder, is_file=file is not None))
-        with embedded(settings) as target, Client(target, acting_for=acting_for) as client:
+        with (
+            embedded(settings) as target,
+            Client(target, acting_for=acting_for, timeout_s=_EMBEDDED_TIMEOUT_S) as client,
+        ):
             yield client
 
 
@@ -159,8 +164,8 @@ def _with_address(error: CallError, address: str) -> CallError:
     if error.reason or error.is_misconfigured:
         return error
     messages = {
-        grpc.StatusCode.DEADLINE_EXCEEDED: f"the server at `{address}` did not answer in time; try again,"
-        " or set another `--address`",
+        grpc.StatusCode.DEADLINE_EXCEEDED: f"the server at `{address}` did not answer in time: it is"
+        " slow, or another program holds a lock of its database; try again, or set another `--address`",
         grpc.StatusCode.UNAVAILABLE: f"no server answers at `{address}`; run `authz serve`, or set"
         f" `--address` or `--database` ({error.message})",
     }

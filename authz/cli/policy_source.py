@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from authz.cli.command import Context
 from authz.cli.options import DRAFT
-from authz.client import Client
-from authz.domain.errors import PolicyError, PolicyWarning
+from authz.client import CallError, Client
+from authz.domain.errors import ErrorReason, PolicyError, PolicyWarning
 from authz.domain.files import files_digest, files_text, require_files
 from authz.domain.kinds.fields import MAX_NUMBER
 
@@ -122,15 +122,26 @@ class CoursePolicy(NamedTuple):
 
 
 def load_in_course(context: Context, course: str, source: PolicySource) -> CoursePolicy:
-    """The policy of a course under what is active on the platform. Raises `PolicyError` with every fault."""
+    """The policy of a course under what is active on the platform. Raises `PolicyError` with every fault, and
+    `CallError` if there is no such course."""
     from authz.policy.course import load_course_policy
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
+    _require_course(context.client, course)
     of_platform = context.client.policies.files()
     platform = compile_files(of_platform)
     policy = load_course_policy(platform, course, source.files)
     return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))
+
+
+def _require_course(client: Client, course: str) -> None:
+    """Raise `CallError` if there is no such course: a file says nothing of it."""
+    try:
+        client.policies.active_number(course_id=course)
+    except CallError as error:
+        if error.reason != ErrorReason.VERSION_NOT_FOUND:  # it has no policy of its own yet
+            raise
 
 
 def version_files(client: Client, text: str, course: str | None) -> dict[str, str]:

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.options import TIME, OnlySubject, Who, future_time
+from authz.cli.options import TIME, OnlySubject, future_time
 from authz.cli.output import print_json
 from authz.domain.entities import AccessTokenFilter
+from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import US_PER_S, format_instant
 from authz.domain.kinds.access_token import token_id
 
@@ -19,11 +20,19 @@ app = typer.Typer(help="Create, list or revoke tokens of callers.", no_args_is_h
 
 _DEFAULT_LIFE_S = 90 * 86_400
 Expires = Annotated[str, typer.Option("--expires", metavar="TIME", help=f"End, {TIME}. Default: in 90 days.")]
+Caller = Annotated[
+    Subject,
+    typer.Argument(
+        metavar="SERVICE",
+        parser=lambda text: parse_subject(text, form="service:notebooks"),
+        help="service:<id>, the program that the token is for.",
+    ),
+]
 Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token, or the token itself.")]
 
 
 @on_server(app, writes=True, creates=True)
-def create(context: Context, who: Who, expires: Expires = "") -> None:
+def create(context: Context, who: Caller, expires: Expires = "") -> None:
     """Create a token for service:<id>, and print it. It cannot be shown again."""
     default = (int(time.time()) + _DEFAULT_LIFE_S) * US_PER_S
     ends_at = future_time(expires, option="--expires") if expires else default

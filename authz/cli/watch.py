@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Context, on_server
+from authz.cli.known_subjects import note_unknown
 from authz.cli.options import OnlyKinds, OnlyWithinAny
 from authz.cli.output import print_json
 from authz.client import WatchedChange
@@ -24,6 +25,8 @@ def watch(
     count: Annotated[int, typer.Option(min=0, help="Stop after this many changes; 0: do not stop.")] = 0,
 ) -> None:
     """Print changes until Ctrl-C: time, operation, kind, key, caller, and the token to resume from."""
+    for each in scope or ():
+        note_unknown(context.client, None, each)
     shown = 0
     with (
         suppress(KeyboardInterrupt),

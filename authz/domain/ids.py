@@ -119,13 +119,14 @@ def _require_type(text: str, *, field: str, form: str) -> None:
         raise refused_id(field, f"`{text}` has no type; write it like `{form}`")
 
 
-def parse_subject(text: str, *, field: str = "subject") -> Subject:
-    """Parse `user:<id>` or `service:<id>`. Raises `InvalidArgumentError` (MALFORMED_ID)."""
+def parse_subject(text: str, *, field: str = "subject", form: str = "user:maya") -> Subject:
+    """Parse `user:<id>` or `service:<id>`. Raises `InvalidArgumentError` (MALFORMED_ID), with `form` as an
+    example of what can be named there."""
     head, _, tail = text.partition(":")
     kind = _SUBJECT_TYPES.get(head)
     if kind is not None and is_id(tail):
         return Subject(kind, tail)
-    _require_type(text, field=field, form="user:maya")
+    _require_type(text, field=field, form=form)
     if kind is None:
         raise refused_id(field, f"`{text}` has the type `{head}`; it must be `user` or `service`")
     raise malformed_id(tail, field=f"{field} id")

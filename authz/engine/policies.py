@@ -134,12 +134,13 @@ class ActiveChecker:
     async def _switch_to(self, version: PolicyVersion) -> None:
         loop = asyncio.get_running_loop()
         policy = await loop.run_in_executor(self._pool, self._policies.compiled, version)
-        if self._checker is not None and self._checker.decides_by(version):
+        before = self._checker
+        if before is not None and before.decides_by(version):
             return  # another call has switched
         self._checker = self.checker(policy, version)
         log.info("policy active", policy_version=self._checker.version, digest=version.digest)
         unknown = sorted(self._inline_types - set(policy.vocabulary.resource_types))
-        if unknown:
+        if unknown and before is not None:  # at the start, they end it
             log.warning(
                 "AUTHZ_INLINE_TYPES names types that the active policy does not declare; remove them",
                 types=unknown,

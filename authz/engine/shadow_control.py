@@ -78,7 +78,11 @@ class ShadowControl:
         return (await self.publisher.read(request.number, request.scope)).version.files
 
     async def read(self, scope: Scope = PLATFORM) -> ShadowReport | None:
-        """The last shadow of a scope with its results so far; None if there is none."""
+        """The last shadow of a scope with its results so far; None if there is none.
+
+        Raises `FailedPreconditionError` if there is no such course.
+        """
+        await self._require_course(scope)
         found = await self.gate.run(self.shadows.read, scope)
         if found is None:
             return None
@@ -98,8 +102,14 @@ class ShadowControl:
         return scope == PLATFORM or await self.publisher.active_number(scope) == shadow.against_course_number
 
     async def stop(self, scope: Scope = PLATFORM) -> ShadowReport:
-        """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""
+        """End the shadow of a scope. Raises `FailedPreconditionError` if none is running, or there is no such
+        course."""
+        await self._require_course(scope)
         await self.gate.run(self.shadows.stop, self.clock.at(0), scope)
         found = await self.read(scope)
         assert found is not None  # noqa: S101  it was just stopped; narrows the type
         return found
+
+    async def _require_course(self, scope: Scope) -> None:
+        if scope != PLATFORM:
+            await self.publisher.require_course(scope)

@@ -73,12 +73,14 @@ _wrong, _unsafe, _note = (partial(Finding, level) for level in Level)
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Everything that is found, the settings first."""
+    """Everything that is found, the settings first. What ends one section does not end the others."""
     now = system_clock()
+    told: list[str] = []
     for section in (
         _of_start(settings),
         _of_transport(settings),
         _of_access(settings),
+        _of_database_files(settings),
         _of_files(settings),
         _of_limits(settings),
         _of_certificates(settings, now),
@@ -86,10 +88,20 @@ def findings(settings: Settings) -> Iterator[Finding]:
         _of_replica(settings),
         _of_server(settings),
     ):
-        try:
-            yield from section
-        except OSError as error:
-            yield _wrong(f"cannot use `{error.filename}`: {error.strerror}")
+        for found in _until_it_fails(section):
+            # A setting with which nothing can be opened is met by several sections.
+            if not any(found.text in text for text in told):
+                yield found
+            told.append(found.text)
+
+
+def _until_it_fails(section: Iterator[Finding]) -> Iterator[Finding]:
+    try:
+        yield from section
+    except OSError as error:
+        yield _wrong(f"cannot use `{error.filename}`: {error.strerror}")
+    except AuthzError as error:
+        yield _wrong(error.with_notes())
 
 
 def _of_start(settings: Settings) -> Iterator[Finding]:
@@ -128,18 +140,21 @@ def _of_access(settings: Settings) -> Iterator[Finding]:
         yield _note(f"let only your monitoring reach {settings.metrics_address}; it asks for no credential")
 
 
-def _of_files(settings: Settings) -> Iterator[Finding]:
+def _of_database_files(settings: Settings) -> Iterator[Finding]:
     if has_password(settings.database_url):
         yield _unsafe(
             "AUTHZ_DATABASE_URL has the password, which `ps` and child processes may show;"
             " set AUTHZ_DATABASE_PASSWORD_FILE"
         )
-    for name in ("tls_key_file", "database_password_file", "checkpoint_key_file"):
-        if getattr(settings, name):
-            yield from _of_secret(Path(getattr(settings, name)), stat.S_IRWXO)
     for path in (sqlite_file(settings.database_url), replica_folder(settings)):
         if path is not None:
             yield from _of_secret(path, stat.S_IRWXG | stat.S_IRWXO)
+
+
+def _of_files(settings: Settings) -> Iterator[Finding]:
+    for name in ("tls_key_file", "database_password_file", "checkpoint_key_file"):
+        if getattr(settings, name):
+            yield from _of_secret(Path(getattr(settings, name)), stat.S_IRWXO)
     for name in ("callers_file", "jwt_keys_file", "tls_client_ca_file", "limits_file"):
         path = Path(getattr(settings, name) or ".")
         if getattr(settings, name) and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -10,10 +10,10 @@ from authz.policy.load import load_policy, policy_directory
 from authz.runtime.api import open_limiter
 from authz.runtime.audit import open_otlp_sink, open_signer
 from authz.runtime.authentication import require_authentication
-from authz.runtime.compose import open_trace_exporters, require_inline_types, require_replica
+from authz.runtime.compose import open_trace_exporters, replica_folder, require_inline_types, require_replica
 from authz.runtime.settings import FILE_PREFIX, OTLP, Settings, invalid_setting
 from authz.runtime.tls_files import CertificateFiles
-from authz.store import sqlite_file
+from authz.store import sqlite_file, sqlite_files
 
 _LINE_BEGINS, _SIGNATURE_BEGINS = b"{", "\n\u2014 ".encode()
 _NOTE_BYTES = 4096
@@ -58,23 +58,26 @@ def _require_inline_types(settings: Settings) -> None:
 
 def _require_own_files(settings: Settings) -> None:
     """Whatever the named file held, the server would append to it, or replace it by a checkpoint."""
-    database = sqlite_file(settings.database_url)
+    taken = {path.resolve(): "the database" for path in sqlite_files(settings.database_url)}
+    taken[replica_folder(settings).resolve()] = "the replica"
     for variable, names, holds in (
         ("AUTHZ_DECISION_LOG", settings.decision_sinks, _holds_decisions),
         ("AUTHZ_CHECKPOINT_PUBLISH", settings.checkpoint_destinations, _holds_checkpoint),
     ):
         for name in names:
-            path = Path(name.removeprefix(FILE_PREFIX)).absolute()
             if not name.startswith(FILE_PREFIX):
                 continue
-            if (database is not None and path == database.absolute()) or (
-                (begin := _begin_of(path)) and not holds(begin)
-            ):
-                raise invalid_setting(
-                    variable,
-                    f"{variable} names the file `{path}`, which holds something else, or is to be the"
-                    " database; name a file that is empty or does not exist",
-                )
+            path = Path(name.removeprefix(FILE_PREFIX)).absolute()
+            found = path.resolve()
+            owner = next((taken[each] for each in (found, *found.parents) if each in taken), "")
+            problem = f"is for {owner}" if owner else ""
+            if not owner and (begin := _begin_of(path)) and not holds(begin):
+                problem = "holds something else"
+            if problem:
+                text = f"{variable} names the file `{path}`, which {problem}"
+                raise invalid_setting(variable, f"{text}; name a file of its own, empty or not there yet")
+            if path.is_file() or not path.exists():  # no device, to which several may write
+                taken[found] = variable
 
 
 def _holds_decisions(begin: bytes) -> bool:

@@ -17,6 +17,7 @@ from authz.store.database.engine import (
     open_engine,
     opened,
     sqlite_file,
+    sqlite_files,
 )
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import Drafts
@@ -40,6 +41,7 @@ __all__ = [
     "open_store",
     "prepare_store",
     "sqlite_file",
+    "sqlite_files",
 ]
 
 

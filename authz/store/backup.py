@@ -22,7 +22,8 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed, pr
 from authz.domain.instants import Instant
 from authz.store import open_store
 from authz.store.database.connections import expecting_long_statements
-from authz.store.database.engine import opened, read_transaction, stream, write_transaction
+from authz.store.database.engine import opened, read_transaction, sqlite_files, stream, write_transaction
+from authz.store.database.file import SIDE_FILES
 from authz.store.log.reader import read_head
 from authz.store.privacy.restored_erasures import begin_missing
 from authz.store.schema import current_schema, migrate, newest_schema, nothing_is_active, require_current
@@ -41,6 +42,8 @@ def back_up(url: str, file: Path, *, password_file: str = "") -> int:
     """
     if file.exists():
         raise malformed("FILE", f"`{file}` is there; name another, or move it away")
+    if file.resolve() in {path.resolve() for path in sqlite_files(url)}:
+        raise malformed("FILE", f"`{file}` is for the database itself; name another")
     partial = file.with_name(f"{file.name}.partial")
     try:
         with opened(url, password_file) as engine:
@@ -50,7 +53,7 @@ def back_up(url: str, file: Path, *, password_file: str = "") -> int:
             revision = _copy_all(engine, partial)
         partial.rename(file)
     finally:
-        for left in ("", "-wal", "-shm", "-queue"):
+        for left in ("", *SIDE_FILES):
             Path(f"{partial}{left}").unlink(missing_ok=True)
     return revision
 

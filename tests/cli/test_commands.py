@@ -245,7 +245,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         failed = run("courses", "--address", address)
     assert failed.returncode == 2
-    assert failed.stderr.startswith(f"error: the server at `{address}` did not answer in time; try again")
+    assert failed.stderr.startswith(f"error: the server at `{address}` did not answer in time: it is slow")
 
 
 def test_a_file_without_certificates_is_one_line_that_names_the_options(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from authz.cli import connection
 from authz.cli.connection import connect
 from authz.runtime.settings import PREFIX
+from authz.store.database import engine, file
 from tests.access.certificates import server_certificate
 from tests.cli.commands import run
 from tests.databases import create_sqlite
@@ -90,3 +94,16 @@ def listening() -> list[Any]:
     process = psutil.Process()
     tcp = [each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
     return tcp + [each for each in process.net_connections("unix") if each.laddr]
+
+
+def test_a_command_waits_for_longer_than_its_server_does_for_a_lock() -> None:
+    """Else it would say that no answer came, and not that another program holds the lock."""
+    assert connection._EMBEDDED_TIMEOUT_S > engine._LOCK_TIMEOUT_S + file._TURN_TIMEOUT_S
+
+
+def test_a_lock_that_another_program_holds_is_told(tmp_path: Path) -> None:
+    url = create_sqlite(tmp_path / "authz.db")
+    with closing(sqlite3.connect(tmp_path / "authz.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = run("course", "create", "algebra", "--database", f"{url}?timeout=0.1")
+    assert (refused.returncode, "another write holds the lock; try again" in refused.stderr) == (2, True)

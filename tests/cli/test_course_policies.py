@@ -181,3 +181,29 @@ def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[s
     assert published.stdout.startswith("version 1 is active\n`student` loses read on notebook")
     run("policy", "draft", "create", "other", *HERE, *database)
     assert run("policy", "draft", "delete", "other", *HERE, *database).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "validate FILE",
+        "validate",
+        "show FILE",
+        "prove FILE",
+        "diff FILE FILE",
+        "preview FILE",
+        "apply FILE",
+        "history",
+        "export new.csv",
+        "draft create mine",
+        "draft list",
+        "shadow show",
+        "shadow stop",
+    ],
+)
+def test_a_course_that_is_not_there_is_named(tmp_path: Path, database: tuple[str, str], command: str) -> None:
+    file = file_of(tmp_path, APART.replace("algebra-1", "algebr-1"))
+    words = [str(file) if word == "FILE" else word for word in command.split()]
+    refused = run("policy", *words, "--course", "algebr-1", *database)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "course:algebr-1 does not exist" in refused.stderr

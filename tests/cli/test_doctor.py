@@ -26,6 +26,7 @@ from tests.callers import directory_of, grant
 from tests.cli.commands import run
 from tests.issuer import Issuer
 from tests.runtime.test_mutual_tls import certify
+from tests.runtime.test_private import without_privileges
 from tests.serving import find_free_port, over_grpc, serving
 from tests.store.directory import open_with
 from tests.waiting import until
@@ -259,3 +260,20 @@ def test_data_that_is_older_than_its_period_is_found(private_url: str) -> None:
         connection.execute(update(tables.revisions).values(committed_at=0))
     engine.dispose()
     assert "note: some data is older than its retention period" in doctor(private_url)[1]
+
+
+def test_a_database_that_nobody_can_open_is_a_finding_among_the_others(tmp_path: Path) -> None:
+    shut, limits = tmp_path / "shut", tmp_path / "limits.toml"
+    shut.mkdir(mode=0)
+    limits.touch()
+    limits.chmod(0o666)
+    with without_privileges():
+        told = [doctor(f"sqlite:///{shut}/authz.db", address="0.0.0.0:1")]
+    shut.chmod(0o700)
+    for url in (f"sqlite:///{tmp_path}/none/authz.db", "mysql://there/authz"):
+        told.append(doctor(url, address="0.0.0.0:1", limits_file=str(limits)))
+        assert f"unsafe: other users may write {limits}" in told[-1][1]
+    for code, text in told:
+        assert (code, text.count("wrong: the database URL ")) == (1, 1)
+        assert "unsafe: questions cross the network" in text
+        assert "no running server was asked" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from authz.domain.kinds.access_token import token_id
@@ -62,3 +63,10 @@ def test_a_token_ends_in_90_days_unless_it_is_said_when(sqlite_url: str) -> None
     for end in ("soon", "2020-01-01"):
         bad = run("token", "create", "service:x", "--expires", end, "--database", sqlite_url)
         assert bad.returncode == 2 and f"--expires `{end}` is" in bad.stderr
+
+
+def test_what_is_suggested_for_a_name_without_a_type_is_a_caller(empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    refused = run("token", "create", "notebooks", *here).stderr
+    (suggested,) = re.findall(r"write it like `(.*)`", refused)
+    assert run("token", "create", suggested, *here).returncode == 0

@@ -42,7 +42,9 @@ def test_changes_are_printed_as_lines_with_the_token_to_go_on_from(address: str)
         ["DELETE", "course", "course:alg", "unauthenticated", third],
     ]
     chosen = ("--scope", "course:alg", "--kind", "membership", "--json", "--count", "2")
-    told = [json.loads(line) for line in run(*asked, *chosen).stdout.splitlines()]
+    watched = run(*asked, *chosen, "--scope", "course:agl")
+    assert watched.stderr.splitlines()[-1] == "note: there is no course:agl; compare the id"
+    told = [json.loads(line) for line in watched.stdout.splitlines()]
     assert [each["mutations"][0]["operation"] for each in told] == ["CREATE", "DELETE"]
     assert [each["token"] for each in told] == [second, third]
 

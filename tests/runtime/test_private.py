@@ -104,10 +104,36 @@ def test_a_file_that_holds_something_else_is_never_written_to(
     run("audit", "keygen", "example.org/authz", key)
     given = {"AUTHZ_DATABASE_URL": f"sqlite:///{database}", "AUTHZ_CHECKPOINT_KEY_FILE": str(key)}
     other.write_text("the notes of somebody")
-    for path in (database, other, key):
+    for path in (other, key):
         with pytest.raises(InvalidArgumentError) as caught:
             require_startable(load_settings(environ={**given, variable: f"file:{path}"}))
         assert f"{variable} names the file `{path}`, which holds something else" in caught.value.message
     for content in ("", own):
         other.write_text(content)
         require_startable(load_settings(environ={**given, variable: f"file:{other}"}))
+
+
+@pytest.mark.parametrize("variable", ["AUTHZ_DECISION_LOG", "AUTHZ_CHECKPOINT_PUBLISH"])
+def test_a_file_that_the_server_makes_for_something_else_is_refused_before_it_is_there(
+    tmp_path: Path, variable: str
+) -> None:
+    database, key, link = tmp_path / "authz.db", tmp_path / "key", tmp_path / "link"
+    run("audit", "keygen", "example.org/authz", key)
+    given = {"AUTHZ_DATABASE_URL": f"sqlite:///{database}", "AUTHZ_CHECKPOINT_KEY_FILE": str(key)}
+    link.symlink_to(f"{database}-wal")
+    made = (database, *(Path(f"{database}-{each}") for each in ("wal", "shm", "journal", "queue")))
+    for path in (*made, link, Path(f"{database}.replica")):
+        with pytest.raises(InvalidArgumentError) as caught:
+            require_startable(load_settings(environ={**given, variable: f"file:{path}"}))
+        assert f"{variable} names the file `{path}`, which is for the " in caught.value.message
+    (tmp_path / "elsewhere").mkdir()
+    in_replica = {
+        "AUTHZ_REPLICA_DIR": str(tmp_path / "elsewhere"),
+        variable: f"file:{tmp_path}/elsewhere/state",
+    }
+    with pytest.raises(InvalidArgumentError, match="which is for the replica"):
+        require_startable(load_settings(environ=given | in_replica))
+    both = dict.fromkeys(("AUTHZ_DECISION_LOG", "AUTHZ_CHECKPOINT_PUBLISH"), f"file:{tmp_path}/both")
+    with pytest.raises(InvalidArgumentError, match="which is for AUTHZ_DECISION_LOG"):
+        require_startable(load_settings(environ=given | both))
+    require_startable(load_settings(environ=given | {variable: f"file:{database}.log"}))

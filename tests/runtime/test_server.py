@@ -185,6 +185,14 @@ def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:
             client.check("user:maya", "read", "material:m1")
 
 
+@over_grpc
+def test_an_inline_type_that_an_existing_database_does_not_know_is_told_once(sqlite_url: str) -> None:
+    ended = run("serve", "--address", "127.0.0.1:0", "--database", sqlite_url, "--inline-types", "mesage")
+    assert ended.returncode == 2
+    (line,) = [line for line in ended.stderr.splitlines() if "AUTHZ_INLINE_TYPES" in line]
+    assert "did you mean `message`?" in json.loads(line)["error"]
+
+
 def refused(*arguments: str) -> str:
     """The reason that `authz serve` logs when it does not start."""
     ended = run("serve", "--address", "127.0.0.1:0", *arguments)

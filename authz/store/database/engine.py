@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from authz.domain.errors import OverloadedError
 from authz.store.database.failures import malformed_url, translated, unreadable_password, was_cancelled
-from authz.store.database.file import DatabaseFile
+from authz.store.database.file import SIDE_FILES, DatabaseFile
 
 _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
@@ -76,6 +76,12 @@ def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite database, which need not exist; None for PostgreSQL. Raises as `open_engine`."""
     parsed = _parse(url)
     return None if _is_postgresql(parsed) else Path(parsed.database or "")
+
+
+def sqlite_files(url: str) -> tuple[Path, ...]:
+    """As `sqlite_file`, with the files that are kept next to it while it is open; none for PostgreSQL."""
+    file = sqlite_file(url)
+    return () if file is None else (file, *(file.with_name(file.name + each) for each in SIDE_FILES))
 
 
 def has_password(url: str) -> bool:

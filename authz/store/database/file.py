@@ -20,6 +20,8 @@ from authz.store.database.failures import missing_file, require_unmoved
 _MODE = 0o600
 _WAL_SUFFIX = "-wal"
 _QUEUE_SUFFIX = "-queue"
+SIDE_FILES = (_WAL_SUFFIX, "-shm", "-journal", _QUEUE_SUFFIX)
+"""What is added to the name of a database for the files that SQLite and this module keep next to it."""
 _TURN_TIMEOUT_S = 2.0
 _TURN_POLL_S = 0.001
 
