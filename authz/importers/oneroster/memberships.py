@@ -145,14 +145,17 @@ class MembershipPlan:
         ref, known, newest = held.ref.sourced_id, held.ref.modified_at, self._resolved.newest
         if ref == row.ref:
             return True
-        if not held.is_live:
+        entity = _ending_at(held.entity, self._term_end(held)[0])  # as it would be kept
+        # What only this roster suspends has not ended.
+        if not is_live(entity, self._now) and (not held.ref.is_suspended or entity.has_ended(self._now)):
             if known is None or newest is None or newest >= known:
                 return True
-            self._roster.note(row, f"{held.entity.key} ended after this export was made; skipped")
+            self._roster.note(row, f"{entity.key} ended after this export was made; skipped")
             return False
+        if ref in self._resolved.stale:
+            return False  # else the next import would not know that it is
         if not ref or ref in self._resolved.by_ref or self._roster.modes[ENROLLMENTS] is Mode.BULK:
             return True
-        entity = held.entity
         other = msgspec.structs.replace(
             row, modified_at=known, starts_at=entity.starts_at, ends_at=entity.ends_at
         )

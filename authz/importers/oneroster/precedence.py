@@ -93,6 +93,9 @@ class _Resolution:
             return row
         if row.starts_at is None or row.starts_at < end:
             return msgspec.structs.replace(row, ends_at=end, ends_with_term=True)
+        class_row = self._roster.classes.get(row.scope.id)
+        if class_row is None or not class_row.has_terms:
+            return row  # its class has other terms than when an earlier import recorded this end
         self._roster.note(row, "never in effect: begins after the terms of its class end; skipped")
         return msgspec.structs.replace(row, state=RowState.ENDED)
 
@@ -106,9 +109,16 @@ class _Resolution:
         elif row.state is RowState.ENDED:
             if not row.ref:
                 self._found.ended[key] = row
-        elif self._is_in_open_class(row):
+        elif self._is_of_held(row, key) or self._is_in_open_class(row):
             other = self._found.wanted.get(key)
             self._found.wanted[key] = row if other is None else self._preferred(key, row, other)
+
+    def _is_of_held(self, row: Enrollment, key: MembershipKey) -> bool:
+        """Whether the enrollment gives this membership already. A class that is over gives no new one."""
+        held = self._held.memberships.get(key)
+        if held is None or not row.ref or held.ref.sourced_id != row.ref:
+            return False
+        return held.is_live or held.ref.is_suspended
 
     def _is_in_open_class(self, row: Enrollment) -> bool:
         assert row.scope is not None  # noqa: S101  its key is whole

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from authz.domain.entities import Membership, MembershipKey, MembershipStatus
 from authz.importers.oneroster.directory import is_live
 from authz.importers.oneroster.source_ref import parse_source_ref
-from tests.importers.exports import Campus, Row, by_hand, enrolled, klass, user
+from tests.importers.exports import BULK, Campus, Row, at, by_hand, enrolled, klass, user
 from tests.properties import examples
 
 USERS, CLASSES = ("maya", "omar", "nora"), ("alg", "bio")
@@ -154,3 +156,72 @@ def _assert_closed(campus: Campus, export: Export) -> None:
             spoken_of = (row["userSourcedId"], row["classSourcedId"])
             if spoken_of not in given:
                 assert spoken_of not in {(each.subject.id, each.scope.id) for each in live}
+
+
+MORE_DATES = st.sampled_from(("", "", "2026-09-01", "2026-09-02", "2026-09-03", "2027-01-01"))
+STATUSES = st.sampled_from(("active", "active", "active", "", "tobedeleted", "odd"))
+
+
+def row_of(person: str) -> st.SearchStrategy[Row]:
+    """An enrollment of a person. Two of one person would be one membership, which records one sourcedId."""
+    return st.builds(
+        lambda ref, **fields: enrolled(ref, "alg", person, **fields),
+        st.sampled_from((f"e-{person}", f"e-{person}", "")),
+        status=STATUSES,
+        modified=MORE_DATES,
+        begin=st.sampled_from(("", "", "2026-08-01", "2027-02-01")),
+        end=st.sampled_from(("", "", "2026-09-15", "2026-12-20", "2027-05-05")),
+    )
+
+
+def rows_of(row: Callable[..., Row], refs: tuple[str, ...], **fields: st.SearchStrategy[str]) -> Any:
+    some = st.builds(row, st.sampled_from(refs), status=STATUSES, dateLastModified=MORE_DATES, **fields)
+    return st.lists(some, max_size=3)
+
+
+whole_exports = st.fixed_dictionaries(
+    {
+        "enrollments": st.tuples(*(st.none() | row_of(person) for person in USERS)).map(
+            lambda rows: [row for row in rows if row is not None]
+        ),
+        "classes": rows_of(
+            klass, ("alg",), termSourcedIds=st.sampled_from(("", "t1", "t1,t2", "unknown", "t1,unknown"))
+        ),
+        "users": st.none() | rows_of(user, USERS, enabledUser=st.sampled_from(("", "true", "false"))),
+        "terms": st.none()
+        | st.dictionaries(
+            st.sampled_from(("t1", "t2")), st.sampled_from(("2026-09-30", "2026-12-31", "odd"))
+        ),
+        "modes": st.sampled_from((None, "bulk", "delta")),
+    }
+)
+
+
+@given(st.lists(whole_exports, min_size=2, max_size=4))
+@examples(300)
+def test_a_repeated_import_changes_nothing_and_a_stated_end_is_the_end(history: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        campus = Campus(Path(folder))
+        for export in history:
+            names = (
+                name for name in BULK if export["terms" if name == "academicSessions" else name] is not None
+            )
+            modes = None if export["modes"] is None else dict.fromkeys(names, export["modes"])
+            before = {parse_source_ref(each.source_ref).sourced_id: each for each in _live(campus)}
+            plan = campus.take_in(**{**export, "modes": modes})  # which imports again
+            spoken_of = {each.line for each in (*plan.faults, *plan.notes) if each.file == "enrollments.csv"}
+            for line, row in enumerate(export["enrollments"], 2):
+                held = before.get(row["sourcedId"]) if row["sourcedId"] else None
+                if held is not None and line not in spoken_of and _gives(row, held.key) and row["endDate"]:
+                    after = campus.held[held.key]
+                    assert isinstance(after, Membership)
+                    assert after.ends_at == at(row["endDate"])
+
+
+def _live(campus: Campus) -> list[Membership]:
+    return [each for each in of_roster(campus) if is_live(each, campus.now)]
+
+
+def _gives(row: Row, key: MembershipKey) -> bool:
+    names = (row["userSourcedId"], row["classSourcedId"], ROLES[row["role"]])
+    return row["status"] == "active" and names == (key.subject.id, key.scope.id, key.role)
