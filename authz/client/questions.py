@@ -55,6 +55,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: dt.datetime | None
     decision_id: str
     course_policy_version: str
+    message: str = ""
+    """For a denial: the reason as a sentence that may be shown to the person asked about."""
 
     @property
     def detail(self) -> str:
@@ -206,6 +208,7 @@ def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
         valid_until=time_in(message, "valid_until"),
         decision_id=message.decision_id,
         course_policy_version=message.course_policy_version,
+        message=message.message,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from authz.domain.decisions import Decision, Question, Reason
+from authz.domain.decisions import Decision, Reason, Verdict
 from authz.domain.effective_roles import InactiveReason, Suspension
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import Scope
@@ -107,9 +107,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     allowed_from: Instant | None = None
 
 
-def message_for(question: Question, decision: Decision) -> str:
-    """The reason of a decision, fit to show to the person asked about."""
-    verdict = decision.verdict
+def message_for(action: str, verdict: Verdict) -> str:
+    """The reason of a verdict, fit to show to the person asked about."""
     if verdict.allowed:
         return "You may do this."
     if verdict.inactive_reason is not None:
@@ -118,7 +117,7 @@ def message_for(question: Question, decision: Decision) -> str:
         for fact, message in _DENY_MESSAGES.items():
             if fact in verdict.rule.condition and f"!{fact}" not in verdict.rule.condition:
                 return message
-    if verdict.reason is Reason.CONDITION_NOT_MET and question.action != "read":
+    if verdict.reason is Reason.CONDITION_NOT_MET and action != "read":
         for fact, message in _UNMET_MESSAGES.items():
             if verdict.unmet & FACTS_BY_NAME[fact].bit:
                 return message

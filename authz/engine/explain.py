@@ -69,7 +69,7 @@ class _Explainer:
             decision=self._decision,
             decided_at=self._now,
             trace=self._trace,
-            message=message_for(self._question, self._decision),
+            message=message_for(self._question.action, self._decision.verdict),
             suspension=self._suspension,
             inputs=self._inputs(),
             nearest_grants=() if is_allowed else tuple(self._nearest()),

@@ -442,6 +442,7 @@ class CheckResponse(_message.Message):
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     COURSE_POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the subject may perform the action."""
     reason: Global___Reason.ValueType
@@ -455,6 +456,10 @@ class CheckResponse(_message.Message):
     course_policy_version: _builtins.str
     """The version of the policy that the course of the resource has of its own, whose rules decided together with
     those of `policy_version`. Empty for a course without one.
+    """
+    message: _builtins.str
+    """For a denial: the reason as a sentence to show to the subject, without roles, rules and other people. It does not
+    tell whether a resource exists in which the subject has no part. Empty when allowed.
     """
     @_builtins.property
     def rule(self) -> Global___Rule:
@@ -489,10 +494,11 @@ class CheckResponse(_message.Message):
         valid_until: _timestamp_pb2.Timestamp | None = ...,
         decision_id: _builtins.str = ...,
         course_policy_version: _builtins.str = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "rule", b"rule", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "checked_at", b"checked_at", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "inactive_reason", b"inactive_reason", "policy_version", b"policy_version", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "checked_at", b"checked_at", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "inactive_reason", b"inactive_reason", "message", b"message", "policy_version", b"policy_version", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1656,7 +1662,7 @@ class ExplainResponse(_message.Message):
     ALLOWED_FROM_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
     message: _builtins.str
-    """The reason as a sentence for the subject: without roles, rules, and other people."""
+    """The reason as a sentence for the subject: without roles, rules, and other people. For a denial, that of `answer`."""
     account_suspended: _builtins.bool
     """Whether the subject's account is suspended, which takes every role away."""
     restricted: _builtins.bool

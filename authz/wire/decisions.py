@@ -125,8 +125,8 @@ def inline_message(resource: Resource) -> pb.InlineResource:
 
 
 @lru_cache(maxsize=4096)
-def encode_verdict(verdict: Verdict, policy_version: str) -> bytes:
-    """The part of a CheckResponse that is the same for every question with this verdict.
+def encode_verdict(verdict: Verdict, text: str, policy_version: str) -> bytes:
+    """The part of a CheckResponse that is the same for every question with this verdict and its message.
 
     The key is the value of the verdict, so no revision makes an entry stale. See docs/decisions/0016.
     """
@@ -137,6 +137,7 @@ def encode_verdict(verdict: Verdict, policy_version: str) -> bytes:
         unmet_facts=fact_names(verdict.unmet),
         policy_version=policy_version,
         inactive_reason=INACTIVE_REASONS.number(verdict.inactive_reason),
+        message=text,
     )
     return message.SerializeToString()
 
@@ -148,10 +149,12 @@ def rule_message(rule: Rule) -> pb.Rule:
 
 
 def fill_check_response(
-    message: pb.CheckResponse, decision: Decision, *, checked_at: str, decision_id: str
+    message: pb.CheckResponse, decision: Decision, *, text: str, checked_at: str, decision_id: str
 ) -> None:
-    """Fill an empty message with an answer. `checked_at` is the encoded token of the state."""
-    message.MergeFromString(encode_verdict(decision.verdict, decision.policy_version))
+    """Fill an empty message with an answer. `text` is the reason of a denial for the person asked about;
+    `checked_at` is the encoded token of the state."""
+    told = "" if decision.allowed else text
+    message.MergeFromString(encode_verdict(decision.verdict, told, decision.policy_version))
     message.checked_at.token = checked_at
     message.decision_id = decision_id
     if decision.course_policy_version:

@@ -55,7 +55,13 @@ def explanation_message(explanation: Explanation, *, checked_at: str, decision_i
         allowed_from=time_message(explanation.allowed_from),
         restricted=suspension is not None and suspension.is_restriction,
     )
-    fill_check_response(message.answer, explanation.decision, checked_at=checked_at, decision_id=decision_id)
+    fill_check_response(
+        message.answer,
+        explanation.decision,
+        text=explanation.message,
+        checked_at=checked_at,
+        decision_id=decision_id,
+    )
     return message
 
 

@@ -79,7 +79,9 @@ async def test_explain_and_check_agree_on_every_subject_action_and_resource(sqli
                     subject=user, action=action, resource=apb.ResourceQuery(type=m.type, id=m.id)
                 )
                 answer = await sqlite_service.authorization.Check(check)
-                told = (await sqlite_service.authorization.Explain(explain_request(check))).answer
+                explained = await sqlite_service.authorization.Explain(explain_request(check))
+                told = explained.answer
+                assert answer.message == told.message == ("" if answer.allowed else explained.message)
                 assert (told.allowed, told.reason, told.rule) == (answer.allowed, answer.reason, answer.rule)
                 assert told.valid_until == answer.valid_until
 

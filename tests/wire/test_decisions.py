@@ -24,7 +24,8 @@ EXPECTED_RULE = pb.Rule(
 
 def filled(verdict: Verdict, version: str = "1", checked_at: str = "t") -> pb.CheckResponse:
     response = pb.CheckResponse()
-    fill_check_response(response, Decision(verdict, version, 1), checked_at=checked_at, decision_id="d")
+    decision = Decision(verdict, version, 1)
+    fill_check_response(response, decision, text="No.", checked_at=checked_at, decision_id="d")
     return response
 
 

@@ -12,6 +12,7 @@ from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
 from authz.domain.decision_log import EVERY_ACTION
 from authz.domain.decisions import Decision, Question, Reason, Verdict
+from authz.domain.explanation import message_for
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.telemetry.metrics import DECISIONS
@@ -60,7 +61,9 @@ class Answers:
     ) -> None:
         """Fill an empty answer. `token` is that of the state."""
         decision_id = self.decision_id(call, question, decision)
-        fill_check_response(response, redacted(decision, call), checked_at=token, decision_id=decision_id)
+        told = redacted(decision, call)
+        text = message_for(question.action, told.verdict)
+        fill_check_response(response, told, text=text, checked_at=token, decision_id=decision_id)
 
     def decision_id(self, call: Call, question: Question, decision: Decision) -> str:
         """An id for the decision, which is counted, and logged with it."""
