@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import uvloop
+
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.instants import Instant
 from authz.runtime.audit import SynchronousDecisionLog
@@ -27,7 +29,7 @@ def embedded(
 
     Calls `on_question` with every question, before its answer is sent."""
     configure_logging(settings.log_level)
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="server", daemon=True)
     thread.start()
 
