@@ -10,6 +10,7 @@ import datetime as dt
 import os
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -60,6 +61,12 @@ _MAX_SECONDS = 10**9
 def as_subject(given: str | Subject, *, field: str = "subject") -> Subject:
     """`user:maya`, parsed, or as it is."""
     return _parsed(given, Subject, parse_subject, field, "`user:maya`")
+
+
+def as_caller(given: str | Subject, *, field: str) -> Subject:
+    """`service:notebooks`, parsed, or as it is."""
+    form = "service:notebooks"
+    return _parsed(given, Subject, partial(parse_subject, form=form), field, f"`{form}`")
 
 
 def as_scope(given: str | Scope, *, field: str = "scope") -> Scope:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from authz.client import CallError, Client
+from authz.client import CallError, Client, InvalidArgumentError
 from authz.domain.entities import AccessToken, AccessTokenFilter
 from authz.domain.ids import parse_subject
 from authz.domain.instants import DAY_US, Instant
@@ -180,6 +180,8 @@ async def test_a_token_is_of_a_service_has_a_digest_and_ends(secured: Service) -
         with client_of(secured) as client:
             with pytest.raises(CallError, match="`user:maya`, a person"):
                 client.create_access_token(maya, ends_at=in_a_day())
+            with pytest.raises(InvalidArgumentError, match="write it like `service:notebooks`"):
+                client.create_access_token("notebooks", ends_at=in_a_day())
             for digest in ("", "0" * 63, "A" * 64, "plain text"):
                 record = AccessToken(id="t", subject=SYNC, digest=digest, ends_at=in_a_day())
                 with pytest.raises(CallError, match="no SHA-256"):

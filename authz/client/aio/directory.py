@@ -14,6 +14,7 @@ from authz.client.access_tokens import make_access_token
 from authz.client.aio.calls import Calls
 from authz.client.aio.transport import CLOSED, Method, answer_to
 from authz.client.arguments import (
+    as_caller,
     as_filter,
     as_instant,
     as_iterable,
@@ -21,7 +22,6 @@ from authz.client.arguments import (
     as_mutation,
     as_precondition,
     as_record,
-    as_subject,
     as_text,
     message_of,
     sent_scope,
@@ -140,7 +140,7 @@ class AsyncDirectory:
         A token gives its holder every right of the service. To end it sooner: `revoke_access_token`.
         """
         text, record = make_access_token(
-            as_subject(caller, field="caller"), ends_at=as_instant(ends_at, field="ends_at")
+            as_caller(caller, field="caller"), ends_at=as_instant(ends_at, field="ends_at")
         )
         await self.write([Mutation(Operation.CREATE, record)], reason=reason)
         return text

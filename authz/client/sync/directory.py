@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from authz.client.access_tokens import make_access_token
 from authz.client.arguments import (
+    as_caller,
     as_filter,
     as_instant,
     as_iterable,
@@ -20,7 +21,6 @@ from authz.client.arguments import (
     as_mutation,
     as_precondition,
     as_record,
-    as_subject,
     as_text,
     message_of,
     sent_scope,
@@ -139,7 +139,7 @@ class Directory:
         A token gives its holder every right of the service. To end it sooner: `revoke_access_token`.
         """
         text, record = make_access_token(
-            as_subject(caller, field="caller"), ends_at=as_instant(ends_at, field="ends_at")
+            as_caller(caller, field="caller"), ends_at=as_instant(ends_at, field="ends_at")
         )
         self.write([Mutation(Operation.CREATE, record)], reason=reason)
         return text
