@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,22 @@ async def test_calls_for_a_person_share_the_connection(sqlite_service: Service) 
 def test_outside_an_event_loop_it_says_where_to_make_it() -> None:
     with pytest.raises(RuntimeError, match="in a coroutine"):
         AsyncClient("127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda client: client.check("user:maya", "read", "course:c"),
+        lambda client: client.write([Mutation(Operation.CREATE, Course(id="d"))]),
+        lambda client: client.import_mutations([Mutation(Operation.CREATE, Course(id="d"))]),
+        lambda client: anext(client.list_resources("user:maya", "read")),
+        lambda client: anext(client.watch()),
+    ],
+)
+async def test_in_another_event_loop_it_says_what_to_do(sqlite_service: Service, use: Any) -> None:
+    async def elsewhere() -> None:
+        await use(client)
+
+    async with AsyncClient(sqlite_service.address) as client:
+        with pytest.raises(RuntimeError, match="made in another event loop; make one in each"):
+            await asyncio.to_thread(asyncio.run, elsewhere())

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from authz.client.aio.transport import CLOSED, Method, answered, each_of, sleep
+from authz.client.aio.transport import CLOSED, Method, answered, each_of, require_loop, sleep
 from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
 from authz.client.errors import CallError, closed, error_of
@@ -27,16 +27,26 @@ _NOTHING_DONE = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED, ErrorRea
 
 
 class Calls:
-    """The timeout of a call, on whose behalf it is made, the last write of the client, and the id that calls
-    have in logs; empty for one that the server makes."""
+    """The timeout of a call, on whose behalf it is made, the last write of the client, the event loop that it
+    belongs to, and the id that calls have in logs; empty for one that the server makes."""
 
     def __init__(
-        self, timeout_s: float, identity: Identity, last_write: LastWrite, request_id: str = ""
+        self, timeout_s: float, identity: Identity, last_write: LastWrite, loop: Any, request_id: str = ""
     ) -> None:
         self.timeout_s = as_seconds(timeout_s, field="timeout_s")
         self.identity = identity
         self.last_write = last_write
+        self.loop = loop
         self.request_id = as_text(request_id, field="request_id")
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of the next call.
+
+        Raises `InvalidArgumentError` if there is no token, and `RuntimeError` in another event loop than that
+        of the client.
+        """
+        require_loop(self.loop)
+        return self.identity.metadata()
 
     async def call(self, method: Method[T], request: Message) -> T:
         """Call a method that answers once. Raises `CallError`.
@@ -59,7 +69,7 @@ class Calls:
         end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
         before: CallError | None = None
         while True:
-            metadata = self.identity.metadata()
+            metadata = self.metadata()
             try:
                 left_s = end_at - time.monotonic()
                 return await answered(method(request, timeout=left_s, metadata=metadata))
@@ -85,7 +95,7 @@ class Calls:
 
     def open_stream(self, method: Callable[..., Any], request: object) -> Any:
         """Call a method that answers many times."""
-        metadata = self.identity.metadata()
+        metadata = self.metadata()
         try:
             return method(request, metadata=metadata)
         except CLOSED:

@@ -16,7 +16,7 @@ from authz.client.aio.feed import CacheFeed
 from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
 from authz.client.aio.questions import AsyncQuestions
-from authz.client.aio.transport import Channel, Hedge, open_channel
+from authz.client.aio.transport import Channel, Hedge, current_loop, open_channel
 from authz.client.aio.watch import ResumingWatch
 from authz.client.arguments import as_kinds, as_list, as_seconds, message_of, sent_scope
 from authz.client.cache import DecisionCache
@@ -86,7 +86,7 @@ class AsyncClient(AsyncQuestions, AsyncDirectory):
         identity = identity_of(
             connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
         )
-        last_write = LastWrite()
+        loop, last_write = current_loop(), LastWrite()
         self._feed = None
         if cache is not None:
             if not isinstance(cache, DecisionCache):
@@ -98,7 +98,7 @@ class AsyncClient(AsyncQuestions, AsyncDirectory):
         if hedge_after_s:
             self._hedge = Hedge(connection, as_seconds(hedge_after_s, field="hedge_after_s"))
         channel = open_channel(connection)
-        self._use(channel, Calls(timeout_s, identity, last_write))
+        self._use(channel, Calls(timeout_s, identity, last_write, loop))
 
     def with_options(
         self,
@@ -120,7 +120,7 @@ class AsyncClient(AsyncQuestions, AsyncDirectory):
             identity = msgspec.structs.replace(identity, acting_for=person_of(acting_for))
         limit_s = calls.timeout_s if timeout_s is None else timeout_s
         logged_as = calls.request_id if request_id is None else request_id
-        other._use(self._channel, Calls(limit_s, identity, calls.last_write, logged_as))
+        other._use(self._channel, Calls(limit_s, identity, calls.last_write, calls.loop, logged_as))
         return other
 
     def _use(self, channel: Channel, calls: Calls) -> None:

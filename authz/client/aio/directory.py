@@ -162,7 +162,7 @@ class AsyncDirectory:
         Raises what `mutations` raises: what was sent before may be written.
         """
         messages = import_messages(as_iterable(mutations, field="mutations"), reason, progress)
-        metadata = self._calls.identity.metadata()
+        metadata = self._calls.metadata()
         try:
             response = await answer_to(self._directory.Import, messages, metadata)
         except CLOSED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -14,18 +15,50 @@ from authz.client.connection import Connection
 from authz.client.errors import closed, error_of, silence
 from authz.client.hedging import HedgeBudget
 from authz.v1 import watch_pb2
-from authz.v1.authorization_pb2 import CheckResponse
+from authz.v1.authorization_pb2 import CheckRequest, CheckResponse
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 
 T = TypeVar("T")
 Method = Callable[..., Awaitable[T]]
 """A method of a stub that answers once."""
 Channel = grpc.aio.Channel
+Asked = CheckRequest | Awaitable[CheckRequest]
+"""What an application returns as its question."""
 ServerInterceptor = grpc.aio.ServerInterceptor
 
 sleep = asyncio.sleep
 CLOSED = grpc.aio.UsageError
 """By which gRPC says that a channel is closed."""
+
+
+def current_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that a client belongs to. Raises `RuntimeError` outside one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "make an AsyncClient in a coroutine, for example in the lifespan of the application"
+        ) from None
+
+
+def require_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise `RuntimeError` in another loop, in which a call would fail obscurely or never end."""
+    if asyncio.get_running_loop() is not loop:
+        raise RuntimeError(
+            "this AsyncClient was made in another event loop; make one in each, or use a Client, which may be"
+            " shared between threads"
+        )
+
+
+def require_servable(served: Callable[..., Any]) -> None:
+    """Raise `TypeError` for what grpc.aio would run in a thread: a guard can only await it."""
+    if not inspect.iscoroutinefunction(served) and not inspect.isasyncgenfunction(served):
+        raise TypeError(f"`{served!r}` is no `async def`; a guarded method of grpc.aio has to be one")
+
+
+async def resolved(given: Asked) -> CheckRequest:
+    """What an application asks."""
+    return await given if inspect.isawaitable(given) else given
 
 
 async def answered(call: Awaitable[T]) -> T:
@@ -52,14 +85,7 @@ async def each_of(stream: Any) -> AsyncIterator[Any]:
 
 
 def open_channel(connection: Connection, *, is_separate: bool = False) -> Channel:
-    """A channel, which connects at the first call. Raises `RuntimeError` outside an event loop: the channel
-    would belong to another one than its calls."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "make an AsyncClient in a coroutine, for example in the lifespan of the application"
-        ) from None
+    """A channel, which connects at the first call. Belongs to the running event loop."""
     credentials = connection.credentials()
     options = connection.options(is_separate=is_separate)
     if credentials is None:

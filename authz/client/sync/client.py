@@ -21,7 +21,7 @@ from authz.client.sync.feed import CacheFeed
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
 from authz.client.sync.questions import Questions
-from authz.client.sync.transport import Channel, Hedge, open_channel
+from authz.client.sync.transport import Channel, Hedge, current_loop, open_channel
 from authz.client.sync.watch import ResumingWatch
 from authz.client.watch import WatchedChange
 from authz.domain.entities import EntityKind
@@ -87,7 +87,7 @@ class Client(Questions, Directory):
         identity = identity_of(
             connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
         )
-        last_write = LastWrite()
+        loop, last_write = current_loop(), LastWrite()
         self._feed = None
         if cache is not None:
             if not isinstance(cache, DecisionCache):
@@ -99,7 +99,7 @@ class Client(Questions, Directory):
         if hedge_after_s:
             self._hedge = Hedge(connection, as_seconds(hedge_after_s, field="hedge_after_s"))
         channel = open_channel(connection)
-        self._use(channel, Calls(timeout_s, identity, last_write))
+        self._use(channel, Calls(timeout_s, identity, last_write, loop))
 
     def with_options(
         self,
@@ -121,7 +121,7 @@ class Client(Questions, Directory):
             identity = msgspec.structs.replace(identity, acting_for=person_of(acting_for))
         limit_s = calls.timeout_s if timeout_s is None else timeout_s
         logged_as = calls.request_id if request_id is None else request_id
-        other._use(self._channel, Calls(limit_s, identity, calls.last_write, logged_as))
+        other._use(self._channel, Calls(limit_s, identity, calls.last_write, calls.loop, logged_as))
         return other
 
     def _use(self, channel: Channel, calls: Calls) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,13 +15,15 @@ from authz.client.connection import Connection
 from authz.client.errors import error_of, silence
 from authz.client.hedging import HedgeBudget
 from authz.v1 import watch_pb2
-from authz.v1.authorization_pb2 import CheckResponse
+from authz.v1.authorization_pb2 import CheckRequest, CheckResponse
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 
 T = TypeVar("T")
 Method = Callable[..., T]
 """A method of a stub that answers once."""
 Channel = grpc.Channel
+Asked = CheckRequest
+"""What an application returns as its question."""
 ServerInterceptor = grpc.ServerInterceptor
 
 sleep = time.sleep
@@ -37,6 +40,29 @@ def open_channel(connection: Connection, *, is_separate: bool = False) -> Channe
     if credentials is None:
         return grpc.insecure_channel(connection.target, options)
     return grpc.secure_channel(connection.target, credentials, options)
+
+
+def current_loop() -> Any:
+    """None: a client that blocks belongs to no event loop."""
+    return None
+
+
+def require_loop(loop: Any) -> None:
+    """Nothing: every thread may call."""
+
+
+def require_servable(served: Callable[..., Any]) -> None:
+    """Raise `TypeError` for what a server with threads cannot run."""
+    if inspect.iscoroutinefunction(served) or inspect.isasyncgenfunction(served):
+        raise TypeError(
+            f"`{served!r}` is `async def`; serve it by `grpc.aio.server`, guarded by"
+            " `authz.client.aio.interceptor`"
+        )
+
+
+def resolved(given: Asked) -> CheckRequest:
+    """What an application asks."""
+    return given
 
 
 def answered(answer: T) -> T:
