@@ -25,6 +25,9 @@ from tests.serving import find_free_port
 EXAMPLE = Path(__file__).parents[2] / "examples/grpc_service.py"
 ACTION = "read"
 SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+UNARY_SHAPES = ("unary_unary", "unary_stream")
+"""Of a client that still streams when the refusal arrives, grpc.aio may report INTERNAL instead.
+Source: https://github.com/grpc/grpc/issues/36066"""
 
 
 def question(request: Any, context: Any) -> Any:
@@ -192,6 +195,98 @@ async def test_a_mistake_in_the_application_is_told_to_its_log_alone(
         told = await refusal(call(channel, shape, "maya"))
     assert told == (grpc.StatusCode.INTERNAL, "the check before this method failed")
     assert "did you mean `read`" in caplog.text
+
+
+async def nobody(request: Any, context: Any) -> Any:
+    """As an application on asyncio does that knows nobody."""
+    return await context.abort(grpc.StatusCode.UNAUTHENTICATED, "log in first")
+
+
+def blocking_nobody(request: Any, context: Any) -> Any:
+    return context.abort(grpc.StatusCode.UNAUTHENTICATED, "log in first")
+
+
+@pytest.mark.parametrize(("serving", "asked"), [(serving, nobody), (blocking_serving, blocking_nobody)])
+@pytest.mark.parametrize("shape", UNARY_SHAPES)
+async def test_a_question_may_refuse_the_call_as_it_chooses(
+    campus: Service, shape: str, serving: Any, asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.question", asked)
+    async with serving(campus.address) as channel:
+        told = await refusal(call(channel, shape, "maya"))
+    assert told == (grpc.StatusCode.UNAUTHENTICATED, "log in first")
+
+
+async def question_from_elsewhere(request: Any, context: Any) -> Any:
+    await asyncio.sleep(0)
+    return check_request(dict(context.invocation_metadata())["x-user"], ACTION, "notebook:nb-7")
+
+
+async def test_a_question_may_be_a_coroutine(campus: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.question", question_from_elsewhere)
+    async with serving(campus.address) as channel:
+        assert await call(channel, "unary_unary", "maya") == b"nb-7"
+        code, _ = await refusal(call(channel, "unary_unary", "omar"))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def careless(request: Any, context: Any) -> Any:
+    return check_request(dict(context.invocation_metadata())["x-secret"], ACTION, "notebook:nb-7")
+
+
+@pytest.mark.parametrize("serving", SERVERS)
+@pytest.mark.parametrize("shape", UNARY_SHAPES)
+async def test_an_exception_of_a_question_is_told_to_the_log_alone(
+    campus: Service,
+    shape: str,
+    serving: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"{__name__}.question", careless)
+    async with serving(campus.address) as channel:
+        told = await refusal(call(channel, shape, "maya"))
+    assert told == (grpc.StatusCode.INTERNAL, "the check before this method failed")
+    assert "x-secret" in caplog.text
+
+
+served_by_mistake: list[bytes] = []
+
+
+def blocking_echo(request: bytes, context: Any) -> bytes:
+    served_by_mistake.append(request)
+    return request
+
+
+async def async_same(given: Any, context: Any) -> Any:
+    return given
+
+
+@pytest.mark.parametrize(
+    ("serving", "name", "other", "shape"),
+    [
+        (serving, "echo", blocking_echo, "unary_unary"),
+        (serving, "twice", blocking_twice, "unary_stream"),
+        (blocking_serving, "blocking_twice", twice, "unary_stream"),
+        (blocking_serving, "blocking_joined", async_same, "stream_unary"),
+    ],
+)
+async def test_a_method_of_the_other_kind_of_server_is_not_run(
+    campus: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    serving: Any,
+    name: str,
+    other: Any,
+    shape: str,
+) -> None:
+    monkeypatch.setattr(f"{__name__}.{name}", other)
+    async with serving(campus.address) as channel:
+        told = await refusal(call(channel, shape, "maya"))
+    assert told == (grpc.StatusCode.INTERNAL, "the check before this method failed")
+    assert f"{other!r}` is " in caplog.text
+    assert served_by_mistake == []
 
 
 async def test_the_example_asks_before_it_serves(campus: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import grpc
 
 from authz.client.aio.client import AsyncClient
+from authz.client.aio.transport import Asked, resolved
 from authz.client.errors import CallError, RefusedError
 from authz.client.questions import Answer
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.v1.authorization_pb2 import CheckRequest
 
 _UNDECIDED = {
     grpc.StatusCode.ABORTED,
@@ -21,11 +21,11 @@ _UNDECIDED = {
 """No server can answer now. Any other error is a mistake in the application, such as an unknown action."""
 
 
-async def decide(client: AsyncClient, question: Callable[[], CheckRequest]) -> Answer:
+async def decide(client: AsyncClient, question: Callable[[], Asked]) -> Answer:
     """Ask, and raise `RefusedError` unless it is allowed. The error does not say why, because the sender
     of the request may not be allowed to know. The decision id leads to the reason."""
     try:
-        answer = await client.ask(question())
+        answer = await client.ask(await resolved(question()))
     except InvalidArgumentError as error:
         is_of_subject = error.metadata.get("field", "").startswith("subject")
         if error.reason is not ErrorReason.MALFORMED_ID or is_of_subject:

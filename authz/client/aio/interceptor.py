@@ -11,16 +11,14 @@ import grpc
 
 from authz.client.aio.client import AsyncClient
 from authz.client.aio.decide import decide
-from authz.client.aio.transport import ServerInterceptor
+from authz.client.aio.transport import Asked, ServerInterceptor, require_servable
 from authz.client.errors import RefusedError
-from authz.domain.errors import AuthzError
-from authz.v1 import authorization_pb2
 
 log = logging.getLogger("authz.client")
 
-Question = Callable[[Any, Any], authorization_pb2.CheckRequest]
+Question = Callable[[Any, Any], Asked]
 """Makes the question of a call (`check_request(…)`) from its request and its context. The request is None for
-a method that takes a stream."""
+a method that takes a stream. May refuse the call by `context.abort`, for example as UNAUTHENTICATED."""
 
 _CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -64,14 +62,14 @@ class RequireInterceptor(ServerInterceptor):
         self, method: str, takes_stream: bool, served: Callable[..., Any], request: Any, context: Any
     ) -> Any:
         """A method that answers once."""
-        await self._require(method, None if takes_stream else request, context)
+        await self._require(method, served, None if takes_stream else request, context)
         return await served(request, context)
 
     async def _serve_stream(
         self, method: str, takes_stream: bool, served: Callable[..., Any], request: Any, context: Any
     ) -> AsyncIterator[Any]:
         """A method that answers many times, by yielding or by `context.write`."""
-        await self._require(method, None if takes_stream else request, context)
+        await self._require(method, served, None if takes_stream else request, context)
         answers = served(request, context)
         if isinstance(answers, AsyncIterable):
             async for answer in answers:
@@ -79,7 +77,7 @@ class RequireInterceptor(ServerInterceptor):
         else:
             _ = await answers
 
-    async def _require(self, method: str, request: Any, context: Any) -> None:
+    async def _require(self, method: str, served: Callable[..., Any], request: Any, context: Any) -> None:
         question = self._questions.get(method)
         if question is None:
             await context.abort(
@@ -88,9 +86,12 @@ class RequireInterceptor(ServerInterceptor):
             )
             return
         try:
+            require_servable(served)
             await decide(self._client, partial(question, request, context))
         except RefusedError as refusal:
             await context.abort(_CODES[refusal.status], str(refusal))
-        except AuthzError:  # a mistake in the application; gRPC would send its text to the caller
+        except Exception:  # a mistake in the application; gRPC would send its text to the caller
+            if context.code() is not None:
+                raise  # the question has refused the call by itself
             log.exception("the check before %s failed", method)
             await context.abort(grpc.StatusCode.INTERNAL, "the check before this method failed")

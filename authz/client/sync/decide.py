@@ -10,8 +10,8 @@ import grpc
 from authz.client.errors import CallError, RefusedError
 from authz.client.questions import Answer
 from authz.client.sync.client import Client
+from authz.client.sync.transport import Asked, resolved
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.v1.authorization_pb2 import CheckRequest
 
 _UNDECIDED = {
     grpc.StatusCode.ABORTED,
@@ -22,11 +22,11 @@ _UNDECIDED = {
 """No server can answer now. Any other error is a mistake in the application, such as an unknown action."""
 
 
-def decide(client: Client, question: Callable[[], CheckRequest]) -> Answer:
+def decide(client: Client, question: Callable[[], Asked]) -> Answer:
     """Ask, and raise `RefusedError` unless it is allowed. The error does not say why, because the sender
     of the request may not be allowed to know. The decision id leads to the reason."""
     try:
-        answer = client.ask(question())
+        answer = client.ask(resolved(question()))
     except InvalidArgumentError as error:
         is_of_subject = error.metadata.get("field", "").startswith("subject")
         if error.reason is not ErrorReason.MALFORMED_ID or is_of_subject:

@@ -13,15 +13,13 @@ import grpc
 from authz.client.errors import RefusedError
 from authz.client.sync.client import Client
 from authz.client.sync.decide import decide
-from authz.client.sync.transport import ServerInterceptor
-from authz.domain.errors import AuthzError
-from authz.v1 import authorization_pb2
+from authz.client.sync.transport import Asked, ServerInterceptor, require_servable
 
 log = logging.getLogger("authz.client")
 
-Question = Callable[[Any, Any], authorization_pb2.CheckRequest]
+Question = Callable[[Any, Any], Asked]
 """Makes the question of a call (`check_request(…)`) from its request and its context. The request is None for
-a method that takes a stream."""
+a method that takes a stream. May refuse the call by `context.abort`, for example as UNAUTHENTICATED."""
 
 _CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -65,14 +63,14 @@ class RequireInterceptor(ServerInterceptor):
         self, method: str, takes_stream: bool, served: Callable[..., Any], request: Any, context: Any
     ) -> Any:
         """A method that answers once."""
-        self._require(method, None if takes_stream else request, context)
+        self._require(method, served, None if takes_stream else request, context)
         return served(request, context)
 
     def _serve_stream(
         self, method: str, takes_stream: bool, served: Callable[..., Any], request: Any, context: Any
     ) -> Iterator[Any]:
         """A method that answers many times, by yielding or by `context.write`."""
-        self._require(method, None if takes_stream else request, context)
+        self._require(method, served, None if takes_stream else request, context)
         answers = served(request, context)
         if isinstance(answers, Iterable):
             for answer in answers:
@@ -80,7 +78,7 @@ class RequireInterceptor(ServerInterceptor):
         else:
             _ = answers
 
-    def _require(self, method: str, request: Any, context: Any) -> None:
+    def _require(self, method: str, served: Callable[..., Any], request: Any, context: Any) -> None:
         question = self._questions.get(method)
         if question is None:
             context.abort(
@@ -89,9 +87,12 @@ class RequireInterceptor(ServerInterceptor):
             )
             return
         try:
+            require_servable(served)
             decide(self._client, partial(question, request, context))
         except RefusedError as refusal:
             context.abort(_CODES[refusal.status], str(refusal))
-        except AuthzError:  # a mistake in the application; gRPC would send its text to the caller
+        except Exception:  # a mistake in the application; gRPC would send its text to the caller
+            if context.code() is not None:
+                raise  # the question has refused the call by itself
             log.exception("the check before %s failed", method)
             context.abort(grpc.StatusCode.INTERNAL, "the check before this method failed")
