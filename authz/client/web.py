@@ -122,7 +122,10 @@ class RequireMiddleware:
 def _client(connection: HTTPConnection) -> AsyncClient:
     client = getattr(connection.app.state, "authz", None)
     if client is None:
-        raise RuntimeError("app.state.authz is not set; set it to an AsyncClient in the lifespan of the app")
+        raise RuntimeError(
+            "app.state.authz is not set; set it to an AsyncClient in the lifespan of the app. The lifespan of"
+            " a mounted app never runs: set its state.authz in that of the app around it"
+        )
     return cast(AsyncClient, client)
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from authz.client import AsyncClient, CallError
 from authz.client.web import RequireMiddleware, require
@@ -170,6 +170,18 @@ async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(
             await get(browser, "/raed/nb-7")
     with pytest.raises(InvalidArgumentError, match="note book"):
         require("read", "note book:{notebook_id}", subject=who_asks)
+
+
+async def test_a_mounted_app_without_a_client_says_where_to_set_it(sqlite_service: Service) -> None:
+    inner = starlette_app()
+    app = Starlette(routes=[Mount("/mounted", app=inner)])
+    async with browsing(app, sqlite_service.address) as browser:
+        await app.state.authz.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+        with pytest.raises(RuntimeError, match=r"set its state\.authz in that of the app around it"):
+            await get(browser, "/mounted/algebra/notebooks/nb-7")
+        inner.state.authz = app.state.authz
+        told = [await get(browser, "/mounted/algebra/notebooks/nb-7", user) for user in ("maya", "omar")]
+    assert [answer.status_code for answer in told] == [200, 403]
 
 
 def log_in(connection: HTTPConnection) -> str:
