@@ -226,6 +226,12 @@ def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
         return environment
 
 
+def held_environment(folder: Path) -> Environment | None:
+    """The environment of a folder, if somebody in this process has it open."""
+    with _lock:
+        return _open.get(folder.resolve())
+
+
 def hold_environment(environment: Environment) -> None:
     """Acquire an environment that is open once more."""
     with _lock:

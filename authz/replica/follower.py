@@ -24,6 +24,7 @@ from authz.replica.environment import (
     DAMAGE,
     Environment,
     UnusableError,
+    held_environment,
     not_ready,
     release_environment,
     room_for,
@@ -208,9 +209,10 @@ class Follower:
                 self._pause()
 
     def _reopen_outgrown(self, error: Exception) -> None:
-        """Close a file that is larger than its map here, so that it is opened again with a larger map."""
-        environment = self._environment
-        if environment is None or not environment.is_outgrown():
+        """Close a file that is larger than its map here, so that it is opened again with a larger map, once
+        no snapshot in this process holds it open."""
+        held = held_environment(self._folder / str(self._state.generation))
+        if held is not None and not held.is_outgrown():
             self._withdraw(error)
             return
         # A server with a larger AUTHZ_REPLICA_MAX_BYTES followed before.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from authz.domain.ids import course_scope
 from authz.domain.mutations import LogTail, Mutation
 from authz.domain.origin import Origin
 from authz.replica.environment import Environment, UnusableError, acquire_environment, release_environment
-from authz.replica.follower import Follower
+from authz.replica.follower import _RETRY_S, Follower
 from authz.replica.generations import build_replica, copy_generation
 from authz.replica.layout import FORMAT
 from authz.replica.shared_state import SharedState
@@ -109,6 +110,8 @@ def test_a_file_that_another_server_let_grow_beyond_the_bound_here_is_opened_ane
         first = generation_of(folder)
         subprocess.run([sys.executable, "-c", _GROW, folder / str(first)], check=True)
         write(sqlite_store, create(student("omar", "c")))
+        # Until the view lets go of the file, each attempt of the follower finds it open with the map it had.
+        time.sleep(4 * _RETRY_S)
 
         def caught_up() -> bool:
             view.release_stale_snapshot()
