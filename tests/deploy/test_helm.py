@@ -56,6 +56,9 @@ GOOD: dict[str, dict[str, Any]] = {
         "replica": {"sizeLimit": "1Gi", "medium": "Memory"},
         "settings": {"AUTHZ_MAX_STALENESS_S": 60},
         "limits": "[each.checks]\nper_second = 2000\n",
+        "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}],
+        "extraVolumes": [{"name": "ca", "secret": {"secretName": "ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/secrets/ca"}],
     },
 }
 
@@ -134,11 +137,16 @@ def test_the_schema_of_the_values_knows_each_of_them() -> None:
         ({"callers": CALLERS}, "callers needs tls.secret"),
         ({"jwt": {"issuer": "https://i.test"}}, "jwt.audience"),
         ({"accessTokens": True, "tls": {"clientCertificates": True}}, "needs tls.secret"),
-        ({"accessTokens": True, "tls": {"secert": "tls"}}, "property secert is not allowed"),
-        ({"accessTokens": True, "accesTokens": True}, "property accesTokens is not allowed"),
+        ({"accessTokens": True, "tls": {"secert": "tls"}}, "secert"),
+        ({"accessTokens": True, "accesTokens": True}, "accesTokens"),
         ({"accessTokens": True, "settings": {"max_checks": 3}}, "max_checks"),
-        ({"accessTokens": True, "replicas": "two"}, "replicas: Invalid type"),
+        ({"accessTokens": True, "replicas": "two"}, "replicas"),
         ({"accessTokens": True, "database": {"url": "sqlite:///authz.db"}}, "all pods share one PostgreSQL"),
+        ({"accessTokens": True, "database": {"url": "postgresql://a:b@db/a"}}, "set database.passwordSecret"),
+        ({"accessTokens": True, "settings": {"AUTHZ_WORKERS": 3}}, "settings.AUTHZ_WORKERS"),
+        ({"accessTokens": True, "extraEnv": [{"name": "AUTHZ_WORKERS", "value": "3"}]}, "under settings"),
+        ({"accessTokens": True, "settings": {"AUTHZ_STOP_GRACE_S": 30}}, "terminationGracePeriodSeconds"),
+        ({"accessTokens": True, "podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
     ],
 )
 def test_values_that_would_not_do_are_refused(values: dict[str, Any], told: str) -> None:
