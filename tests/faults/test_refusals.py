@@ -147,6 +147,8 @@ def test_a_role_that_is_shut_out_while_a_server_runs_is_named_as_the_cause(
         ("53100", ErrorReason.STORE_FULL),
         ("25006", ErrorReason.STORE_READ_ONLY),
         ("42501", ErrorReason.STORE_MISCONFIGURED),
+        ("26000", ErrorReason.STORE_MISCONFIGURED),
+        ("42P05", ErrorReason.STORE_MISCONFIGURED),
     ],
 )
 def test_a_write_that_the_database_refuses_is_told_by_its_cause(

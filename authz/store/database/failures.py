@@ -98,6 +98,11 @@ _POOL_MODE = (
     "the pooler in front of the database allows no transactions; set PgBouncer's `pool_mode` to `transaction`"
     " or `session`",
 )
+_LOST_STATEMENTS = (
+    ErrorReason.STORE_MISCONFIGURED,
+    "the pooler in front of the database mixes up prepared statements; set PgBouncer's `pool_mode` to"
+    " `session`, or its `max_prepared_statements`, which 1.21 and later have, above 0",
+)
 _NO_PASSWORD = (
     ErrorReason.STORE_MISCONFIGURED,
     "the file of the database's password cannot be read; set AUTHZ_DATABASE_PASSWORD_FILE to a text file that"
@@ -133,12 +138,14 @@ _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 _BY_SQLSTATE = {
     "25006": _READ_ONLY,
+    "26000": _LOST_STATEMENTS,
     "3D000": _NO_DATABASE,
     "3F000": _NO_RIGHT,
     "42501": _NO_RIGHT,
     "53100": _FULL,
     "53300": _TOO_MANY,
     "42P01": _NO_TABLES,
+    "42P05": _LOST_STATEMENTS,
 }
 """Source: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _QUERY_CANCELED = "57014"
