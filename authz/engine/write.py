@@ -138,9 +138,13 @@ class DirectoryWriter:
         """The parts, each within its time limit. A client keeps an import in flight only while it sends."""
         left, clock = aiter(parts), asyncio.get_running_loop().time
         end_at = clock() + self.max_import_s
+        is_silent = False
         while not self._stopping.is_set():
+            left_s = end_at - clock()
+            # Not told from the time at the end: a timer of the event loop may be a millisecond early.
+            is_silent = self.idle_timeout_s < left_s
             try:
-                async with asyncio.timeout(min(self.idle_timeout_s, end_at - clock())) as wait:
+                async with asyncio.timeout(min(self.idle_timeout_s, left_s)) as wait:
                     self._waits.add(wait)
                     part = await anext(left)
             except StopAsyncIteration:
@@ -150,7 +154,7 @@ class DirectoryWriter:
             finally:
                 self._waits.discard(wait)
             yield part
-        raise self._ended(is_silent=clock() < end_at)
+        raise self._ended(is_silent=is_silent)
 
     def _ended(self, *, is_silent: bool) -> ImportEndedError:
         if self._stopping.is_set():

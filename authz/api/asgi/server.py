@@ -65,14 +65,14 @@ class AsgiServer:
             serve = _refuse if scope["query_string"] else self._serving.get(scope["raw_path"], _refuse)
             left_s = context.begin()
             if left_s is not None:
-                timer = _cancel_in(left_s)
+                timer = _at_deadline(left_s, context.expire)
             await serve(context)
         except StatusError as error:
             await context.fail(error)
         except asyncio.CancelledError:
             # Without a failure, the client has left.
-            if (failure := context.failure_now()) is not None:
-                await context.fail(failure)
+            if context.failure is not None:
+                await context.fail(context.failure)
         except Exception as error:
             log.error("call failed", method=scope["path"], exc_info=error)  # noqa: TRY400  a line as any other
             await context.fail(StatusError(grpc.StatusCode.INTERNAL, "the call failed; try again"))
@@ -156,11 +156,11 @@ def _is_open(handler: Any) -> bool:
     return handler.request_deserializer is not None
 
 
-def _cancel_in(left_s: float) -> asyncio.TimerHandle:
-    """Cancel this task after so many seconds. `asyncio.timeout` would take as long as to decide."""
+def _at_deadline(left_s: float, expire: Callable[[asyncio.Task[Any]], None]) -> asyncio.TimerHandle:
+    """End this task after so many seconds. `asyncio.timeout` would take as long as to decide."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  the server runs each call in one
-    return asyncio.get_running_loop().call_later(left_s, task.cancel)
+    return asyncio.get_running_loop().call_later(left_s, expire, task)
 
 
 async def _refuse(_: AsgiContext) -> NoReturn:
