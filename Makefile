@@ -1,5 +1,8 @@
 # Everything runs in .venv, which the first target that needs it makes.
-PYTHON ?= python3.11
+# The Python of the distribution, where there is one that can, since it is built with optimizations.
+ifndef PYTHON
+PYTHON := $(shell /usr/bin/python3.11 -c 'import ensurepip, sys; print(sys.executable)' 2>/dev/null || echo python3.11)
+endif
 BIN := .venv/bin
 # A second run reads what the first one compiled, the asserts of the tests among it.
 unexport PYTHONDONTWRITEBYTECODE
