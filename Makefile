@@ -12,7 +12,7 @@ WORKERS = $(shell $(PYTHON) -c 'import os; print(min(5 * os.cpu_count() // 2, 12
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
-.PHONY: demo compiled test test-fast test-long test-envoy test-grpc test-lowest lint bench serve protos client docs format clean
+.PHONY: demo test test-fast test-long test-envoy test-grpc test-lowest lint bench serve protos client docs format clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -23,11 +23,13 @@ PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importe
 demo: .venv/.ready
 	$(BIN)/authz demo
 
-# Rewrites the asserts of the tests once, which else each of the processes that run them does at the same time.
-compiled: .venv/.ready
-	$(BIN)/pytest --collect-only --quiet --quiet > /dev/null
+# Rewrites the asserts of the tests once, which else each of the processes that run them does at the same time. The
+# tests themselves report what cannot be imported.
+.venv/.compiled: .venv/.ready $(shell find tests -name '*.py')
+	-@$(BIN)/pytest --collect-only --quiet --quiet > /dev/null
+	@touch $@
 
-test: .venv/.ready
+test: .venv/.compiled
 	$(BIN)/pytest $(PARALLEL)
 
 test-fast: .venv/.ready
