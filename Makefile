@@ -1,5 +1,5 @@
 # Everything runs in .venv, which the first target that needs it makes.
-# The Python of the distribution, where there is one that can, since it is built with optimizations.
+# The distribution's Python, if it can make an environment: it is built with optimizations.
 ifndef PYTHON
 PYTHON := $(shell /usr/bin/python3.11 -c 'import ensurepip, sys; print(sys.executable)' 2>/dev/null || echo python3.11)
 endif

@@ -49,8 +49,8 @@ class Situation(msgspec.Struct, frozen=True):
         return Condition(required, forbidden)
 
     def always_with(self, role: RoleDeclaration) -> Condition | None:
-        """What holds and what does not for whoever has this role there, perhaps besides others; None if
-        nobody can have it."""
+        """The facts that always hold, and those that never hold, for a holder of this role, who may have
+        other roles too; None if nobody can have the role there."""
         if role.scope_kind is ScopeKind.PLATFORM:
             return Condition(forbidden=self.impossible)  # a role in a course or session may go with it
         return self.demands([role])

@@ -10,24 +10,34 @@ from authz.domain.vocabulary import Vocabulary
 from authz.policy.condition import conjunction
 from authz.policy.invariants import Invariant, Never
 
+_MAX_SHOWN_BYTES = 2000
+"""Of the sentences in an error: gRPC drops a status of over 8 KiB."""
 
-def weakened(before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary) -> list[str]:
-    """A sentence for each invariant of `before` that none of `after` covers whole, with what it lost.
+
+def weakened(
+    before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary
+) -> Iterator[str]:
+    """A sentence for each invariant of `before` that no single one of `after` covers, with what it lost.
 
     `vocabulary` is the new one: what it no longer declares is not missed.
     """
-    return list(_weakened(before, after, vocabulary))
-
-
-_MAX_SHOWN_BYTES = 2000
-"""Of the sentences in an error: gRPC drops a status of over 8 KiB."""
+    for each in before:
+        named = f"the invariant `{each.name}` of the active version ({each.says})"
+        same_kind = [other for other in after if type(other) is type(each)]
+        if any(not any(_uncovered(each, other, vocabulary)) for other in same_kind):
+            continue  # under another name, perhaps
+        now = next((other for other in same_kind if other.name == each.name), None)
+        if now is None:
+            yield f"{named} is gone"
+        else:
+            yield f"{named} no longer covers {', '.join(_uncovered(each, now, vocabulary))}"
 
 
 def require_not_weakened(
     before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary
 ) -> None:
     """Raise `FailedPreconditionError` (INVARIANTS_WEAKENED) with what `weakened` finds, as far as it fits."""
-    found = weakened(before, after, vocabulary)
+    found = [*weakened(before, after, vocabulary)]
     if not found:
         return
     shown = [found[0][:_MAX_SHOWN_BYTES]]
@@ -46,21 +56,6 @@ def invariants_weakened(problem: str, *details: str) -> FailedPreconditionError:
         " with `--weaken-invariants` (`weaken_invariants` in the API):"
     )
     return FailedPreconditionError(ErrorReason.INVARIANTS_WEAKENED, "\n".join((text, *details)))
-
-
-def _weakened(
-    before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary
-) -> Iterator[str]:
-    for each in before:
-        named = f"the invariant `{each.name}` of the active version ({each.says})"
-        same_kind = [other for other in after if type(other) is type(each)]
-        if any(not any(_uncovered(each, other, vocabulary)) for other in same_kind):
-            continue  # under another name, perhaps
-        now = next((other for other in same_kind if other.name == each.name), None)
-        if now is None:
-            yield f"{named} is gone"
-        else:
-            yield f"{named} no longer covers {', '.join(_uncovered(each, now, vocabulary))}"
 
 
 def _uncovered(before: Invariant, after: Invariant, vocabulary: Vocabulary) -> Iterator[str]:

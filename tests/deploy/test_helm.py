@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -137,10 +138,10 @@ def test_the_schema_of_the_values_knows_each_of_them() -> None:
         ({"callers": CALLERS}, "callers needs tls.secret"),
         ({"jwt": {"issuer": "https://i.test"}}, "jwt.audience"),
         ({"accessTokens": True, "tls": {"clientCertificates": True}}, "needs tls.secret"),
-        ({"accessTokens": True, "tls": {"secert": "tls"}}, "secert"),
-        ({"accessTokens": True, "accesTokens": True}, "accesTokens"),
+        ({"accessTokens": True, "tls": {"secert": "tls"}}, "secert.* not allowed"),
+        ({"accessTokens": True, "accesTokens": True}, "accesTokens.* not allowed"),
         ({"accessTokens": True, "settings": {"max_checks": 3}}, "max_checks"),
-        ({"accessTokens": True, "replicas": "two"}, "replicas"),
+        ({"accessTokens": True, "replicas": "two"}, "replicas.*integer"),
         ({"accessTokens": True, "database": {"url": "sqlite:///authz.db"}}, "all pods share one PostgreSQL"),
         ({"accessTokens": True, "database": {"url": "postgresql://a:b@db/a"}}, "set database.passwordSecret"),
         ({"accessTokens": True, "settings": {"AUTHZ_WORKERS": 3}}, "settings.AUTHZ_WORKERS"),
@@ -151,7 +152,8 @@ def test_the_schema_of_the_values_knows_each_of_them() -> None:
 )
 def test_values_that_would_not_do_are_refused(values: dict[str, Any], told: str) -> None:
     done = template(values)
-    assert done.returncode == 1 and told.lower() in done.stderr.lower(), done.stderr
+    # The versions of Helm word what the schema refuses differently.
+    assert done.returncode == 1 and re.search(told, done.stderr, re.IGNORECASE), done.stderr
 
 
 def test_helm_finds_no_fault_in_the_chart() -> None:

@@ -8,7 +8,7 @@ from tests.faults.honest import calm_and_greedy, show_figures
 from tests.properties import LONG
 from tests.serving import drain, serving
 
-SECONDS = 20 if LONG else 1.0
+SECONDS = 20 if LONG else 1.5
 MAX_GROWTH_BYTES = 300 << 20
 """Far below what the greedy clients send."""
 UNWANTED = ("CANCELLED", "INTERNAL", "UNKNOWN", "answered")

@@ -21,7 +21,7 @@ def lost_by(file: str, old: str, new: str) -> list[str]:
     """What is lost when the shipped policy is replaced by one with another text in a file."""
     assert old in FILES[file]
     after = prove_files(FILES | {file: FILES[file].replace(old, new)})
-    return weakened(BEFORE.invariants, after.invariants, after.policy.vocabulary)
+    return [*weakened(BEFORE.invariants, after.invariants, after.policy.vocabulary)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_role_that_leaves_an_invariant_by_its_rank_is_named() -> None:
 
 def test_a_policy_with_another_invariant_alone_loses_each() -> None:
     after = prove_files(FILES | {INVARIANTS_FILE: "[gaining.mine]\nsays = 'mine'\n"})
-    found = weakened(BEFORE.invariants, after.invariants, after.policy.vocabulary)
+    found = [*weakened(BEFORE.invariants, after.invariants, after.policy.vocabulary)]
     # `mine` covers what the shipped one of its kind does.
     assert len(found) == sum(isinstance(each, Never) for each in BEFORE.invariants) > 0
 
@@ -90,4 +90,4 @@ def test_an_error_names_what_is_lost_and_the_remedy_and_fits_a_status() -> None:
 )
 def test_an_invariant_that_covers_as_much_or_more_is_not(after: dict[str, str]) -> None:
     proved = prove_files(after)
-    assert weakened(BEFORE.invariants, proved.invariants, proved.policy.vocabulary) == []
+    assert [*weakened(BEFORE.invariants, proved.invariants, proved.policy.vocabulary)] == []

@@ -20,7 +20,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.v1.authorization_pb2 import CheckRequest
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import over_grpc, serving
+from tests.serving import serving
 from tests.waiting import until
 
 AT_ONCE = 25
@@ -73,7 +73,6 @@ def test_a_reader_that_does_not_read_holds_nothing_up_and_is_told_what_it_missed
     assert logged + lost == calls
 
 
-@over_grpc
 def test_a_reader_that_does_not_read_does_not_hold_up_a_stop(sqlite_url: str) -> None:
     with serving(sqlite_url) as (process, address):
         assert process.stderr is not None
@@ -84,7 +83,6 @@ def test_a_reader_that_does_not_read_does_not_hold_up_a_stop(sqlite_url: str) ->
         assert process.wait(30) == 0
 
 
-@over_grpc
 def test_a_reader_that_goes_away_does_not_end_the_server(sqlite_url: str) -> None:
     with serving(sqlite_url) as (process, address):
         assert process.stderr is not None
@@ -95,7 +93,6 @@ def test_a_reader_that_goes_away_does_not_end_the_server(sqlite_url: str) -> Non
         assert process.wait(30) == 0
 
 
-@over_grpc
 def test_no_line_names_a_person_above_level_debug(sqlite_url: str) -> None:
     lines = {}
     for level in ("info", "debug"):
