@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from copy import copy
 from functools import cache
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command_name, get_group
+from typer.main import get_group
 
 import authz
 from authz.cli import (
@@ -137,35 +136,18 @@ _UsageError: Any = typer.BadParameter.__base__
 
 @cache
 def whole_command() -> TyperGroup:
-    """The command line with all its commands."""
+    """The command line with all its commands. Making it takes longer than most commands do."""
     return get_group(app)
-
-
-@cache
-def command_line(name: str) -> TyperGroup:
-    """The command line with the one command or group of this name, or with all if there is none.
-
-    Making all of them takes a seventh of the time of a command.
-    """
-    part = copy(app)
-    part.registered_commands = [
-        each
-        for each in app.registered_commands
-        if each.callback is not None and get_command_name(each.callback.__name__) == name
-    ]
-    part.registered_groups = [each for each in app.registered_groups if each.name == name]
-    return get_group(part) if part.registered_commands or part.registered_groups else whole_command()
 
 
 def main() -> None:
     """Run a command. An error is one message on standard error and exit code 2."""
-    command = command_line(sys.argv[1] if len(sys.argv) > 1 else "")
     try:
         if not is_json_asked():
-            command()
+            whole_command()()
             return
         try:
-            sys.exit(command(standalone_mode=False) or 0)
+            sys.exit(whole_command()(standalone_mode=False) or 0)
         except _UsageError as error:
             print_fault("INVALID_ARGUMENT", error.format_message(), {})
         except typer.Abort:
