@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import msgspec
+
 from authz.domain.entities import (
     Course,
     CourseState,
@@ -82,6 +84,15 @@ def crowded(chance: random.Random) -> list[Entity]:
     shares = [
         Share(resource=each.key, subject=chance.choice(PEOPLE), level=chance.choice(list(ShareLevel)))
         for each in chance.sample(found, 10)
+    ]
+    # In all but the share like another resource: what decides about one must not decide about the other.
+    by_key = {each.key: each for each in found}
+    alike = [
+        msgspec.structs.replace(by_key[each.resource], id=f"{each.resource.id}-alike") for each in shares
+    ]
+    found += alike
+    shares += [
+        Share(resource=each.key, subject=chance.choice(PEOPLE), level=ShareLevel.VIEWER) for each in alike
     ]
     own = own_policy(COURSES[0], *chance.sample(OWN_ROWS, 2)) if chance.random() < 0.5 else []
     return [*made, *found, *shares, *own]
