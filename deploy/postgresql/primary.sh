@@ -7,7 +7,7 @@ AUTHZ_PASSWORD=$(cat "$AUTHZ_PASSWORD_FILE") REPLICATOR_PASSWORD=$(cat "$REPLICA
 \getenv authz AUTHZ_PASSWORD
 \getenv replicator REPLICATOR_PASSWORD
 CREATE ROLE authz LOGIN PASSWORD :'authz';
-CREATE DATABASE authz OWNER authz;
+CREATE DATABASE authz OWNER authz ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0;
 CREATE ROLE replicator LOGIN REPLICATION PASSWORD :'replicator';
 SQL
 echo "include '${CONFIG:-/config}/replicated.conf'" >> "$PGDATA/postgresql.conf"

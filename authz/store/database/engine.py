@@ -33,6 +33,8 @@ _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
     # A standby may be behind: the head that is read there may be an old one.
     "target_session_attrs": "read-write",
+    # Also for a database of another encoding, such as one that was made without a locale.
+    "client_encoding": "utf8",
     # Notice within seconds that a host has vanished; by default that takes a quarter of an hour.
     "keepalives_idle": 5,
     "keepalives_interval": 5,
@@ -40,9 +42,12 @@ _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """Defaults for what the URL leaves out. Source: https://www.postgresql.org/docs/current/libpq-connect.html"""
-_BY_INDEX = "SET LOCAL enable_seqscan = off"
+_BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 """Reads a table as a whole only where no index serves. A connection keeps the plan of a statement, and one
 made while a table was small reads all of it for each write, until PostgreSQL analyzes the table again.
+
+Before version 18, PostgreSQL gives such a whole read a cost for which it compiles the statement (JIT), which
+takes 0.2 s and more.
 
 Not a start-up option, which PgBouncer refuses, and not of the connection, which PgBouncer may share."""
 _WRITES, _FILE = "authz_writes", "authz_file"

@@ -252,7 +252,8 @@ def _translate_wrapped(error: DBAPIError) -> AuthzError | None:
     if isinstance(error, sa.exc.DataError):
         return InvalidArgumentError(
             ErrorReason.MALFORMED_FIELD,
-            "a field holds text that no database can store; remove NUL characters",
+            "a field holds text that the database cannot store; remove NUL characters, and those that the"
+            " encoding of the database lacks",
         )
     return None
 

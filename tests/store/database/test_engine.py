@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from authz.domain.entities import Course, Membership, MembershipFilter
 from authz.domain.errors import ConflictError, InvalidArgumentError, OverloadedError, UnavailableError
@@ -22,7 +23,14 @@ from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import companion_path, prepare_store
 from authz.store.database import engine
-from authz.store.database.engine import bounded_read_transaction, open_engine, write_transaction
+from authz.store.database.connections import expecting_long_statements
+from authz.store.database.engine import (
+    bounded_read_transaction,
+    open_engine,
+    opened,
+    read_transaction,
+    write_transaction,
+)
 from tests.store.directory import create, open_with, remove, student, write
 
 
@@ -175,6 +183,40 @@ def test_rows_are_found_by_index_although_the_plan_is_of_a_small_table(postgresq
         while other.execute(_OTHERS).fetchone() != (0,):  # each tells what it read when it ends
             time.sleep(0.01)
         assert other.execute(_READ_AS_A_WHOLE, {"most": 10 * _GROWN}).fetchall() == []
+
+
+def test_no_statement_is_compiled(postgresql_url: str) -> None:
+    with opened(postgresql_url) as engine:
+        with write_transaction(engine) as connection:
+            name = connection.scalar(text("SELECT current_database()"))
+            connection.execute(text(f'ALTER DATABASE "{name}" SET jit = on'))
+        engine.dispose()
+        for transaction in (read_transaction, write_transaction, bounded_read_transaction):
+            with transaction(engine) as connection:
+                assert connection.scalar(text("SHOW jit")) == "off"
+                with expecting_long_statements(connection):
+                    assert connection.scalar(text("SHOW jit")) == "off"
+
+
+@pytest.mark.parametrize(("encoding", "lacks"), [("SQL_ASCII", ""), ("LATIN1", "→")])
+def test_a_database_of_another_encoding_keeps_what_it_can_store(
+    empty_postgresql_url: str, encoding: str, lacks: str
+) -> None:
+    with psycopg.connect(empty_postgresql_url, autocommit=True) as other:
+        name = f"{other.info.dbname}_{encoding.lower()}"
+        url = empty_postgresql_url.replace(f"/{other.info.dbname}", f"/{name}")
+        made = f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        other.execute(made.encode())
+        store = open_with(url)
+        try:
+            write(store, create(Course(id="c")), reason="Zoë")
+            assert store.directory.follow(0, 10).changes[0].reason == "Zoë"
+            if lacks:
+                with pytest.raises(InvalidArgumentError, match="the encoding of the database lacks"):
+                    write(store, create(Course(id="d")), reason=lacks)
+        finally:
+            store.close()
+            other.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 _GROWN = 4000
