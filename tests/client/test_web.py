@@ -93,6 +93,23 @@ async def get(browser: httpx.AsyncClient, path: str, user: str = "maya") -> http
     return await browser.get(path, headers={"x-user": user})
 
 
+async def test_the_guard_and_the_handler_get_the_same_converted_id(service: Service) -> None:
+    app, served = FastAPI(), []
+    guard = require("read", "notebook:{notebook_id}", subject=who_asks)
+
+    @app.get("/notebooks/{notebook_id:int}", dependencies=[guard])
+    async def read(notebook_id: int) -> None:
+        served.append(notebook_id)
+
+    notebook = Resource(type="notebook", id="7", scope=ALGEBRA, owner=MAYA)
+    async with AsyncClient(service.address) as client:
+        await client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, notebook)])
+    async with browsing(app, service.address) as browser:
+        assert (await get(browser, "/notebooks/07")).status_code == 200
+        assert (await get(browser, "/notebooks/08")).status_code == 403
+    assert served == [7]
+
+
 async def test_a_route_is_served_only_if_the_check_is_allowed(browser: httpx.AsyncClient) -> None:
     allowed = await get(browser, "/algebra/notebooks/nb-7")
     assert (allowed.status_code, allowed.text.strip('"')) == (200, "the proof")
