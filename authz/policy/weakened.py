@@ -10,6 +10,8 @@ from authz.domain.vocabulary import Vocabulary
 from authz.policy.condition import conjunction
 from authz.policy.invariants import Invariant, Never
 
+_ANYBODY = "*"
+"""In place of the roles of an invariant that names none."""
 _MAX_SHOWN_BYTES = 2000
 """Of the sentences in an error: gRPC drops a status of over 8 KiB."""
 
@@ -17,15 +19,15 @@ _MAX_SHOWN_BYTES = 2000
 def weakened(
     before: Sequence[Invariant], after: Sequence[Invariant], vocabulary: Vocabulary
 ) -> Iterator[str]:
-    """A sentence for each invariant of `before` that no single one of `after` covers, with what it lost.
+    """A sentence for each invariant of `before` that those of `after` together do not cover: what it lost.
 
     `vocabulary` is the new one: what it no longer declares is not missed.
     """
     for each in before:
         named = f"the invariant `{each.name}` of the active version ({each.says})"
         same_kind = [other for other in after if type(other) is type(each)]
-        if any(not any(_uncovered(each, other, vocabulary)) for other in same_kind):
-            continue  # under another name, perhaps
+        if _is_covered(each, same_kind, vocabulary):
+            continue  # under other names, perhaps
         now = next((other for other in same_kind if other.name == each.name), None)
         if now is None:
             yield f"{named} is gone"
@@ -58,6 +60,28 @@ def invariants_weakened(problem: str, *details: str) -> FailedPreconditionError:
     return FailedPreconditionError(ErrorReason.INVARIANTS_WEAKENED, "\n".join((text, *details)))
 
 
+def _is_covered(before: Invariant, after: Sequence[Invariant], vocabulary: Vocabulary) -> bool:
+    """Whether each role of the earlier invariant is, with each action, in a later one that has every case."""
+    as_wide = [each for each in after if _has_every_case(before, each)]
+    for type_name, action in before.cells:
+        if type_name in vocabulary.types and action in vocabulary.types[type_name].actions:
+            covered = (_roles(each) for each in as_wide if (type_name, action) in each.cells)
+            lost = _roles(before).difference(*covered)
+            if not lost.isdisjoint((_ANYBODY, *vocabulary.roles)):
+                return False
+    return True
+
+
+def _roles(invariant: Invariant) -> frozenset[str]:
+    return invariant.roles if isinstance(invariant, Never) else frozenset((_ANYBODY,))
+
+
+def _has_every_case(before: Invariant, after: Invariant) -> bool:
+    if not (isinstance(before, Never) and isinstance(after, Never)):
+        return True
+    return conjunction(before.when, after.when) == before.when
+
+
 def _uncovered(before: Invariant, after: Invariant, vocabulary: Vocabulary) -> Iterator[str]:
     """What the earlier invariant covers and the later does not."""
     types = vocabulary.types
@@ -69,5 +93,5 @@ def _uncovered(before: Invariant, after: Invariant, vocabulary: Vocabulary) -> I
     if isinstance(before, Never) and isinstance(after, Never):
         # A role leaves an invariant also by a rank that is no longer below the one it names.
         yield from (f"`{role}`" for role in sorted(before.roles - after.roles) if role in vocabulary.roles)
-        if conjunction(before.when, after.when) != before.when:
+        if not _has_every_case(before, after):
             yield f"every case when `{before.when}`" if before.when.named else "every case"

@@ -49,6 +49,23 @@ def test_an_invariant_that_is_gone_is_named_and_not_one_that_another_name_covers
     assert text.endswith("is gone")
 
 
+def test_invariants_may_share_what_one_covered() -> None:
+    head, found, tail = FILES[INVARIANTS_FILE].partition("[never.private-content]")
+    assert found
+    table, _, rest = tail.partition("\n\n")
+    kept = 'except_types = ["course", "session", "material", "api"]\nexcept_actions = ["create"]\n'
+    assert kept in table
+
+    def part(name: str, selection: str) -> str:
+        return f"[never.{name}]" + table.replace(kept, f'{selection}\nexcept_actions = ["create"]\n')
+
+    notebooks = part("notebooks", 'types = ["notebook"]')
+    others = part("others", 'except_types = ["course", "session", "material", "api", "notebook"]')
+    for text, lost in (("\n\n".join((notebooks, others)), 0), (others, 1)):
+        after = prove_files(FILES | {INVARIANTS_FILE: f"{head}{text}\n\n{rest}"})
+        assert len([*weakened(BEFORE.invariants, after.invariants, after.policy.vocabulary)]) == lost
+
+
 def test_a_role_that_leaves_an_invariant_by_its_rank_is_named() -> None:
     found = lost_by(POLICY_FILE, "role, auditor, course, 15,", "role, auditor, course, 35,")
     assert any("`unpublished-materials`" in each and "no longer covers `auditor`" in each for each in found)
