@@ -44,7 +44,7 @@ from authz.runtime.compose import replica_folder, require_inline_types, system_c
 from authz.runtime.envoy import why_not_envoy
 from authz.runtime.preflight import CHECKS
 from authz.runtime.settings import Settings
-from authz.store import Store, database_name, has_password, open_store, prepare_store, sqlite_file
+from authz.store import Store, database_name, has_password, open_store, prepare_store, primaries, sqlite_file
 
 _SOON_US = 14 * DAY_US
 _PROBE_TIMEOUT_S = 5
@@ -84,6 +84,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
         _of_files(settings),
         _of_limits(settings),
         _of_certificates(settings, now),
+        _of_primaries(settings),
         _of_database(settings, now),
         _of_replica(settings),
         _of_server(settings),
@@ -218,6 +219,16 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
             yield from _of_retention(store)
     except AuthzError as error:
         yield _wrong(error.with_notes())
+
+
+def _of_primaries(settings: Settings) -> Iterator[Finding]:
+    found = primaries(settings.database_url, settings.database_password_file)
+    if len(found) > 1:
+        each = ", ".join(f"`{primary.host}` on timeline {primary.timeline}" for primary in found)
+        yield _wrong(
+            f"several hosts in AUTHZ_DATABASE_URL take writes: {each}; stop each but that of the highest"
+            " timeline, and make standbys of them"
+        )
 
 
 def _of_clock(directory: Directory) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from authz.store.database.engine import (
     has_password,
     open_engine,
     opened,
+    primaries,
     sqlite_file,
     sqlite_files,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "has_password",
     "open_store",
     "prepare_store",
+    "primaries",
     "sqlite_file",
     "sqlite_files",
 ]

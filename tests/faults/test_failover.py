@@ -11,7 +11,12 @@ import pytest
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.runtime.compose import system_clock
+from authz.runtime.doctor import Level, findings
+from authz.runtime.settings import Settings
 from authz.store import Store, open_store
+from authz.store.database.engine import opened as engine_for
+from authz.store.database.engine import read_transaction
+from authz.store.log.reader import read_head
 from tests.faults.agreement import require_right
 from tests.faults.history import Check, Consistency, Event, Outcome
 from tests.faults.load import Load
@@ -115,6 +120,36 @@ def test_a_standby_that_was_behind_takes_the_replica_out_of_the_history_that_it_
         until(lambda: once_served(lambda: members(view, "maya", "eve") == []), "they are still members")
         assert view.revision() == after.directory.head().revision == 3
         after.close()
+    store.close()
+
+
+def test_an_old_primary_that_comes_back_is_not_used(clusters: Clusters, tmp_path: Path) -> None:
+    old, new = clusters.with_standby()
+    url, folder = url_of(old, new), tmp_path / "r"
+    store = opened(url)
+    with following(store, folder), viewing(folder) as view:
+        write(store, create(Course(id="c")), create(student("maya", "c")))
+        old.stop("immediate")
+        new.promote()
+        until(lambda: once_served(lambda: write(store, remove(student("maya", "c").key)) == 2), "no primary")
+        until(lambda: view.revision() == 2, "the follower does not find the primary")
+        old.start()
+        old.configure("synchronous_standby_names", "")
+        new.stop("immediate")
+        with pytest.raises(UnavailableError, match="only an old primary takes writes"):
+            store.directory.head()
+        assert members(view, "maya") == []
+        new.start()
+        # Not even by those that begin now, although the URL names it first.
+        restarted = opened(url)
+        assert restarted.directory.head().revision == 2
+        assert write(restarted, create(Course(id="d"))) == 3
+        until(lambda: once_served(lambda: view.revision() == 3), "the follower does not come back")
+        with engine_for(url) as engine, read_transaction(engine) as connection:
+            assert read_head(connection).revision == 3
+        wrong = [each.text for each in findings(Settings(database_url=url)) if each.level is Level.WRONG]
+        assert any(f"`{old.host}` on timeline 1, `{new.host}` on timeline 2" in text for text in wrong)
+        restarted.close()
     store.close()
 
 

@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import Connection, Dialect, Engine, event
 
 if TYPE_CHECKING:
+    from authz.store.database.primary import NewestPrimary
     from authz.store.database.timed_connection import TimedConnection
 
 log = structlog.get_logger()
@@ -52,6 +53,7 @@ class OpenConnections:
         self._aborted = False
         self._closed = threading.Event()
         self._watchdog: threading.Thread | None = None
+        self._primary: NewestPrimary[TimedConnection] | None = None
         if engine.dialect.name == "postgresql":
             event.listen(engine, "do_connect", self._connect)
 
@@ -80,7 +82,8 @@ class OpenConnections:
                     log.warning("database gives no answer; connection aborted")
                     connection.shut_down()
 
-    def _connect(self, _dialect: Dialect, _record: object, given: list[Any], options: dict[str, Any]) -> Any:
+    def _connect(self, _dialect: Dialect, _record: object, _given: object, options: dict[str, Any]) -> Any:
+        from authz.store.database.primary import NewestPrimary
         from authz.store.database.timed_connection import TimedConnection
 
         # A thread of its own connects, which the end of the process does not wait for: there is no socket yet
@@ -91,11 +94,13 @@ class OpenConnections:
             if self._aborted:
                 raise _stopping()
             self._connecting.add(connecting)
+            if self._primary is None:
+                self._primary = NewestPrimary(TimedConnection.connect)
             if self._watchdog is None:
                 self._watchdog = threading.Thread(target=self._watch, name="database-watchdog", daemon=True)
                 self._watchdog.start()
         try:
-            connect = partial(TimedConnection.connect, *given, **options)
+            connect = partial(self._primary.connect, options, self._watch_over)
             threading.Thread(
                 target=self._make, args=(connecting, connect), name="connect", daemon=True
             ).start()
@@ -103,6 +108,10 @@ class OpenConnections:
         finally:
             with self._lock:
                 self._connecting.discard(connecting)
+
+    def _watch_over(self, made: TimedConnection) -> None:
+        with self._lock:
+            self._open.add(made)
 
     def _make(self, connecting: Future[TimedConnection], connect: Callable[[], TimedConnection]) -> None:
         try:
@@ -114,7 +123,6 @@ class OpenConnections:
             return
         with self._lock:
             if not connecting.done():
-                self._open.add(made)
                 connecting.set_result(made)
                 return
         made.close()

@@ -6,10 +6,10 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, CursorResult, Engine, Select, event
@@ -19,6 +19,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from authz.domain.errors import OverloadedError
 from authz.store.database.failures import malformed_url, translated, unreadable_password, was_cancelled
 from authz.store.database.file import SIDE_FILES, DatabaseFile
+
+if TYPE_CHECKING:
+    from authz.store.database.primary import Primary
 
 _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
@@ -71,6 +74,8 @@ def open_engine(url: str, password_file: str = "", *, create: bool = False) -> E
 def opened(url: str, password_file: str = "", *, create: bool = False) -> Iterator[Engine]:
     """As `open_engine`; closes all connections when the block ends."""
     engine = open_engine(url, password_file, create=create)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "do_connect", _connect_to_newest())
     try:
         yield engine
     finally:
@@ -93,6 +98,21 @@ def has_password(url: str) -> bool:
     """Whether the URL itself has the password of the database. Raises as `open_engine`."""
     parsed = _parse(url)
     return bool(parsed.password or parsed.query.get("password"))
+
+
+def primaries(url: str, password_file: str = "") -> list[Primary]:
+    """The hosts that take writes, of a URL that names several; else none. Raises as `open_engine`."""
+    parsed = _parse(url)
+    if not _is_postgresql(parsed):
+        return []
+    from authz.store.database.primary import find_primaries
+
+    with opened(url, password_file) as engine:
+        _, options = engine.dialect.create_connect_args(parsed)
+    given = {**options, **_without_url_options(parsed, _POSTGRESQL_DEFAULTS)}
+    if password_file:
+        given["password"] = _read_password(password_file)
+    return list(find_primaries(given))
 
 
 def database_name(url: str) -> str:
@@ -243,6 +263,16 @@ def _open_postgresql(url: URL, password_file: str) -> Engine:
             lambda _dialect, _record, _given, options: options.update(password=_read_password(password_file)),
         )
     return engine
+
+
+def _connect_to_newest() -> Callable[..., Any]:
+    """What connects in place of the driver."""
+    from psycopg import Connection as DriverConnection
+
+    from authz.store.database.primary import NewestPrimary
+
+    primary = NewestPrimary(DriverConnection.connect)
+    return lambda _dialect, _record, _given, options: primary.connect(options)
 
 
 def _read_password(file: str) -> str:

@@ -103,6 +103,11 @@ _LOST_STATEMENTS = (
     "the pooler in front of the database mixes up prepared statements; set PgBouncer's `pool_mode` to"
     " `session`, or its `max_prepared_statements`, which 1.21 and later have, above 0",
 )
+_OLD_PRIMARY = (
+    ErrorReason.STORE_UNAVAILABLE,
+    "only an old primary takes writes, which lacks what was written since the failover; stop it, and start"
+    " its successor, or restart the server to use the old one",
+)
 _NO_PASSWORD = (
     ErrorReason.STORE_MISCONFIGURED,
     "the file of the database's password cannot be read; set AUTHZ_DATABASE_PASSWORD_FILE to a text file that"
@@ -183,6 +188,7 @@ _BY_TEXT = (
     ("too many c", _TOO_MANY),
     ("connection slots are reserved", _TOO_MANY),
     ("session is read-only", _READ_ONLY),
+    ("only an old primary takes writes", _OLD_PRIMARY),
 )
 """For connections that fail: libpq gives no SQLSTATE for them, and PgBouncer the same for all. A server that
 speaks another language than English gets the general message. PgBouncer writes `no such database`."""
