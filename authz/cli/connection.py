@@ -161,7 +161,7 @@ def _with_address(error: CallError, address: str) -> CallError:
     if error.reason == ErrorReason.CREDENTIAL_MISSING:
         flags = "set `--token-file`, or `--tls-certificate-file` and `--tls-key-file`"
         return CallError(error.code, error.reason, f"{error.message}; {flags}")
-    if error.reason or error.is_misconfigured:
+    if error.reason or error.tls_remedy:
         return error
     messages = {
         grpc.StatusCode.DEADLINE_EXCEEDED: f"the server at `{address}` did not answer in time: it is"

@@ -30,6 +30,8 @@ _RETRIED = [
 ]
 _SERVICE_CONFIG = json.dumps(
     {
+        # A retry goes to the next server. By default it would go to the one that refused.
+        "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": _RETRIED,
@@ -41,10 +43,10 @@ _SERVICE_CONFIG = json.dumps(
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
             }
-        ]
+        ],
     }
 )
-"""Source: https://grpc.io/docs/guides/retry"""
+"""Source: https://grpc.io/docs/guides/retry, https://grpc.io/docs/guides/custom-load-balancing"""
 _MAX_RECONNECT_BACKOFF_MS = 1_000
 """gRPC's default of two minutes would go on refusing calls for as long after an outage is over."""
 _PORT = re.compile(r"^(?!unix|vsock).*:([0-9]+)$")

@@ -19,7 +19,7 @@ from authz.wire.errors import code_name as code_of_tree
 
 MessageT = TypeVar("MessageT", bound=Message)
 
-_NOT_CONNECTED = "failed to connect"
+_NOT_CONNECTED = "connections to all backends failing"
 _CLOSED_MEANWHILE = "Channel closed!"
 """By which gRPC says of a call with threads that its channel was closed before the answer."""
 _REMEDIES = {
@@ -40,19 +40,23 @@ _REMEDIES = {
     " `tls_certificate_file` and `tls_key_file` to one from an authority that it trusts",
 }
 """What to do about a connection that cannot be made, by what gRPC says of it; the last that fits counts."""
+_ALSO_OF_A_STOP = "Socket closed"
+"""A server that stops closes connections, too, so this does not tell that client and server differ."""
 
 
 class CallError(AuthzError):
     """A call that failed. `str(error)` names the input and the remedy if the server knew them.
 
     `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
-    no server gave one, and `metadata` the fields of its `ErrorInfo`. `is_misconfigured` says
-    that trying again does not help: client and server differ about TLS. `retry_after_s` is how long the
-    server asks to wait before the call is made again; 0 if it does not say.
+    no server gave one, and `metadata` the fields of its `ErrorInfo`. `is_misconfigured` says that trying
+    again does not help: client and server differ about TLS. `tls_remedy` is what to change if they may
+    differ, and else empty. `retry_after_s` is how long the server asks to wait before the call is made
+    again; 0 if it does not say.
     """
 
     reason: str  # type: ignore[assignment]  # a server of a later release may name one that is not known here
     is_misconfigured = False
+    tls_remedy = ""
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(reason, message)  # type: ignore[arg-type]  # as above
@@ -85,7 +89,7 @@ def error_of(failure: Any) -> CallError:
     for cause, remedy in _REMEDIES.items():
         if details.startswith(_NOT_CONNECTED) and cause in details:
             error = CallError(code, reason, f"{remedy} ({details})")
-            error.is_misconfigured = True
+            error.tls_remedy, error.is_misconfigured = remedy, _ALSO_OF_A_STOP not in cause
     error.metadata = dict(info.metadata)
     retry = _detail(status, error_details_pb2.RetryInfo())
     error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1000

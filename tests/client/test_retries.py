@@ -23,6 +23,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.v1 import directory_pb2
 from authz.wire.errors import status_of
 from tests.client.conftest import Connect
+from tests.runtime.test_mutual_tls import certify
 from tests.serving import find_free_port, over_grpc, served
 from tests.waiting import until
 
@@ -185,10 +186,27 @@ def test_a_write_that_times_out_says_why_it_was_refused_before(
 def test_a_write_waits_for_a_server_that_is_not_there_yet(sqlite_url: str, connect: Connect) -> None:
     address = f"127.0.0.1:{find_free_port()}"
     with connect(address, timeout_s=60) as client, ThreadPoolExecutor(1) as pool:
-        with pytest.raises(CallError, match="failed to connect"):
+        with pytest.raises(CallError, match="all backends failing"):
             client.with_options(timeout_s=0.3).write(CREATES)
         token = pool.submit(client.write, CREATES)
         with served(sqlite_url, address=address):
+            assert token.result()
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "TLS"])
+def test_a_connection_that_a_stopping_server_closes_is_made_again(
+    sqlite_url: str, tmp_path: Path, connect: Connect, *, secured: bool
+) -> None:
+    files = certify(tmp_path, "localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    certificate, key = map(str, files)
+    tls = {"tls_certificate_file": certificate, "tls_key_file": key} if secured else {}
+    address, options = f"127.0.0.1:{find_free_port()}", {"tls_ca_file": certificate} if secured else {}
+    with connect(address, timeout_s=60, **options) as client, ThreadPoolExecutor(1) as pool:
+        with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))) as stopping:
+            token = pool.submit(client.write, CREATES)
+            with stopping.accept()[0] as connection:
+                connection.recv(65_536)  # or the client would be told that its connection was reset
+        with served(sqlite_url, address=address, **tls):
             assert token.result()
 
 

@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/client.py; see `make client`.
-"""The client: a connection to one server, and all of its calls."""
+"""The client: its connections, and all of its calls."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from authz.wire.changes import ENTITY_KINDS
 
 
 class Client(Questions, Directory):
-    """A connection to one server. A context manager; one is enough for a process, and all of it may share it.
+    """Calls the servers of one target. A context manager; one is enough for a process to share.
 
         with Client("127.0.0.1:50051") as client:
             if client.check("user:maya", "read", "material:m-1"):
                 ...
 
-    The client reads its own writes.
+    The client connects to every address of its target, and calls them in turn. It reads its own writes.
 
     Ids are text or parsed, times datetimes with a time zone or `Instant`s. Every call raises `CallError` if
     it fails or is not answered within `timeout_s`, and `InvalidArgumentError` for an argument that cannot be
