@@ -28,7 +28,7 @@ from authz.store.log.proofs import SqlCheckpoints, SqlProofs
 from authz.store.privacy.personal_data import PersonalData
 from authz.store.privacy.recipients import Recipients
 from authz.store.privacy.retention import Retention
-from authz.store.schema import FirstWrite, require_current
+from authz.store.schema import FirstWrite, require_current, require_tables
 from authz.store.schema import migrate as migrate_database
 from authz.store.shadows import Shadows
 from authz.store.write import MAX_CONTENTS_AT_ONCE
@@ -112,12 +112,15 @@ def prepare_store(
 ) -> None:
     """Require the schema of this version and, with `migrate`, bring the database to it first.
 
-    With `migrate`, also makes `first` in a database without an active policy and, with `create`, a SQLite
-    file that is missing. Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when the database
-    does not answer, `FailedPreconditionError` for another schema. A migration may take as long as it needs:
+    With `migrate`, also makes `first` in a database without an active policy and, with `create`, the tables
+    of an empty database and a SQLite file that is missing. Raises `InvalidArgumentError` for a bad URL,
+    `UnavailableError` when the database does not answer, or is empty and not to be created,
+    `FailedPreconditionError` for another schema. A migration may take as long as it needs:
     its connections have no watchdog.
     """
     with opened(url, password_file, create=migrate and create) as engine:
         if migrate:
+            if not create:
+                require_tables(engine)
             migrate_database(engine, first)
         require_current(engine)

@@ -18,7 +18,13 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, select
 
 from authz.domain.erasures import ErasureList
-from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed, precondition_failed
+from authz.domain.errors import (
+    ErrorReason,
+    InvalidArgumentError,
+    UnavailableError,
+    malformed,
+    precondition_failed,
+)
 from authz.domain.instants import Instant
 from authz.store import open_store
 from authz.store.database.connections import expecting_long_statements
@@ -26,7 +32,14 @@ from authz.store.database.engine import opened, read_transaction, sqlite_files, 
 from authz.store.database.file import SIDE_FILES
 from authz.store.log.reader import read_head
 from authz.store.privacy.restored_erasures import begin_missing
-from authz.store.schema import current_schema, migrate, newest_schema, nothing_is_active, require_current
+from authz.store.schema import (
+    current_schema,
+    migrate,
+    migrate_within,
+    newest_schema,
+    nothing_is_active,
+    require_current,
+)
 from authz.store.tables import metadata
 from authz.store.write import Transaction
 
@@ -50,7 +63,8 @@ def back_up(url: str, file: Path, *, password_file: str = "") -> int:
             require_current(engine)
             partial.unlink(missing_ok=True)
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
-            revision = _copy_all(engine, partial)
+            with _written_next_to(file):
+                revision = _copy_all(engine, partial)
         partial.rename(file)
     finally:
         for left in ("", *SIDE_FILES):
@@ -73,17 +87,23 @@ def restore(
     backup and for erasures of another database, and `FailedPreconditionError` for a backup of a newer release
     and for a database that is not empty.
     """
-    with _readable(file) as source, opened(url, password_file, create=True) as engine:
-        migrate(engine)
-        with read_transaction(source) as given, write_transaction(engine) as taken:
-            if read_head(taken).revision:
-                raise precondition_failed(
-                    "the database is not empty; restore into a new one, and let the servers use that"
-                )
-            _copy(given, taken)
-            if erasures is not None:
-                _begin_erasures(taken, erasures, clock)
-            revision = read_head(taken).revision
+    with (
+        _readable(file) as source,
+        opened(url, password_file, create=True) as engine,
+        read_transaction(source) as given,
+        write_transaction(engine) as taken,
+    ):
+        # In the same transaction: a server that runs would register its replica in an empty database, and
+        # one that starts would write the first policy.
+        migrate_within(taken)
+        if read_head(taken).revision:
+            raise precondition_failed(
+                "the database is not empty; restore into a new one, and let the servers use that"
+            )
+        _copy(given, taken)
+        if erasures is not None:
+            _begin_erasures(taken, erasures, clock)
+        revision = read_head(taken).revision
     return revision if erasures is None else _finish_erasures(url, password_file, clock)
 
 
@@ -105,6 +125,21 @@ def _finish_erasures(url: str, password_file: str, clock: Callable[[], Instant])
         while store.personal_data.erasure_progress() is not None:
             store.personal_data.advance_erasure()
         return store.directory.head().revision
+
+
+@contextmanager
+def _written_next_to(file: Path) -> Iterator[None]:
+    """Name the folder whose disk is full: it is not that of the database."""
+    try:
+        yield
+    except UnavailableError as error:
+        if error.reason is not ErrorReason.STORE_FULL:
+            raise
+        raise UnavailableError(
+            error.reason,
+            f"the disk of `{file.absolute().parent}` stores no more: it is full, at a limit or failing; free"
+            " space on it, or use another folder",
+        ) from error
 
 
 def _copy_all(engine: Engine, partial: Path) -> int:
@@ -152,7 +187,7 @@ def _readable(file: Path) -> Iterator[Engine]:
                 engine.dispose()
                 copy = Path(folder) / "migrated.db"
                 shutil.copyfile(file, copy)
-                with opened(f"sqlite:///{copy}") as old:
+                with _written_next_to(file), opened(f"sqlite:///{copy}") as old:
                     migrate(old)
                 _close_log(copy)
                 engine = _open_backup(copy)
@@ -174,8 +209,8 @@ def _open_backup(file: Path) -> Engine:
     if is_sqlite:
         with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(uri, uri=True)) as connection:
             is_whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
-            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")
-            if is_whole and tables.fetchone() == (1,):
+            counts = "(SELECT count(*) FROM alembic_version), (SELECT count(*) FROM counter)"
+            if is_whole and connection.execute(f"SELECT {counts}").fetchone() == (1, 1):
                 return create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
     raise InvalidArgumentError(
         ErrorReason.MALFORMED_FIELD,

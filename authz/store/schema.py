@@ -32,6 +32,7 @@ from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.bulk import select_by_key
 from authz.store.database.engine import read_transaction, write_transaction
+from authz.store.database.failures import missing_tables
 from authz.store.privacy.holds import read_holds
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
@@ -84,16 +85,25 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
         if current == newest_schema() and (first is None or _has_policy(connection)):
             return
     with write_transaction(engine) as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
-        schema = _schema_in(connection)
-        if schema is None:
-            _create(connection)
-        elif schema != newest_schema():
-            _upgrade(connection)
-            _log_holds(connection)
+        migrate_within(connection)
         if first is not None and not _has_policy(connection):
             _write_first(connection, first)
+
+
+def migrate_within(connection: Connection) -> None:
+    """Run the missing migrations in a transaction that writes: nobody sees them before it is committed.
+
+    Raises as `migrate`.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+    schema = _schema_in(connection)
+    _require_known(schema)
+    if schema is None:
+        _create(connection)
+    elif schema != newest_schema():
+        _upgrade(connection)
+        _log_holds(connection)
 
 
 def _create(connection: Connection) -> None:
@@ -143,6 +153,12 @@ def _has_policy(connection: Connection) -> bool:
     stored = ENTITY_ROWS["policy_activation"]
     key = stored.key_values(PLATFORM_ACTIVATION)
     return bool(select_by_key(connection, stored.table, [key]))
+
+
+def require_tables(engine: Engine) -> None:
+    """Raises `UnavailableError` for a database that was never migrated, or has lost everything."""
+    if current_schema(engine) is None:
+        raise missing_tables()
 
 
 def require_current(engine: Engine) -> None:

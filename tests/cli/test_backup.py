@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,8 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseState, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.store.database.engine import open_engine
+from authz.store.database.engine import open_engine, opened
+from authz.store.schema import current_schema
 from tests.callers import directory_of
 from tests.cli.commands import run
 from tests.databases import create_sqlite
@@ -105,7 +108,9 @@ def test_what_is_no_backup_or_would_be_overwritten_is_refused(sqlite_url: str, t
     other = tmp_path / "other.db"
     sqlite3.connect(other).execute("CREATE TABLE t (x)").connection.close()
     (tmp_path / "text").write_text("hello")
-    for bad in (damaged, other, tmp_path / "text"):
+    unused = tmp_path / "unused.db"
+    sqlite3.connect(unused).execute("CREATE TABLE alembic_version (version_num)").connection.close()
+    for bad in (damaged, other, unused, tmp_path / "text"):
         refused = run("restore", bad, "--database", new)
         assert refused.returncode == 2 and "is no whole backup" in refused.stderr, bad
     gone = run("restore", tmp_path / "gone", "--database", new)
@@ -147,3 +152,34 @@ def test_a_failed_backup_leaves_nothing(tmp_path: Path) -> None:
     failed = run("backup", file, "--database", f"sqlite:///{tmp_path / 'none' / 'authz.db'}")
     assert failed.returncode == 2
     assert not [*tmp_path.glob("backup*")]
+
+
+@pytest.mark.parametrize("target", ["sqlite", "postgresql"])
+def test_a_failed_restore_leaves_the_database_without_tables(
+    request: pytest.FixtureRequest, sqlite_url: str, target: str, tmp_path: Path
+) -> None:
+    file, erasures = tmp_path / "backup.db", tmp_path / "erasures.json"
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    assert run("migrate", "--database", other).returncode == 0
+    assert run("privacy", "erasures", "--export", erasures, "--database", other).returncode == 0
+    with directory_of(sqlite_url):
+        pass
+    assert run("backup", file, "--database", sqlite_url).returncode == 0
+    url = restored_into(request, target, tmp_path)
+    failed = run("restore", file, "--erasures", erasures, "--database", url)
+    assert failed.returncode == 2 and "name the file that" in failed.stderr
+    with opened(url) as engine:
+        assert current_schema(engine) is None
+    assert run("restore", file, "--database", url).returncode == 0
+
+
+def test_a_full_disk_is_that_of_the_backup(sqlite_url: str, tmp_path: Path) -> None:
+    with directory_of(sqlite_url):
+        pass
+    folder = tmp_path / "small"
+    folder.mkdir()
+    limited = f"ulimit -f 64; exec {sys.executable} -m authz.cli backup {folder}/b --database {sqlite_url}"
+    failed = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=120, check=False)
+    assert failed.returncode == 2
+    assert f"the disk of `{folder}` stores no more" in failed.stderr
+    assert not [*folder.iterdir()]

@@ -17,7 +17,7 @@ from authz.domain.entities import Hold, Versioned
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.store import prepare_store, schema
 from authz.store.backup import back_up
-from authz.store.database.engine import open_engine, read_transaction, write_transaction
+from authz.store.database.engine import open_engine, opened, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
 from authz.store.tables import ENTITY_TABLES, metadata
 from tests.databases import read_tree
@@ -206,6 +206,13 @@ def test_a_database_that_is_away_is_unavailable_and_says_nothing_of_the_driver()
     assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
     assert "secret" not in caught.value.message
     assert "127.0.0.1" not in caught.value.message
+
+
+def test_an_empty_database_is_left_as_it_is_where_there_was_another(empty_url: str) -> None:
+    with pytest.raises(UnavailableError, match="restore"):
+        prepare_store(empty_url, create=False)
+    with opened(empty_url, create=True) as engine:
+        assert current_schema(engine) is None
 
 
 @pytest.mark.parametrize("url", ["", "mysql://host/name", "sqlite://", "sqlite:///:memory:", "nonsense"])

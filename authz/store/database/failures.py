@@ -233,6 +233,11 @@ def missing_file() -> UnavailableError:
     return UnavailableError(*_MISSING_FILE)
 
 
+def missing_tables() -> UnavailableError:
+    """The error for a database that has no tables."""
+    return UnavailableError(*_NO_TABLES)
+
+
 def unreadable_password(error: Exception) -> UnavailableError:
     """The error for a file of the password that cannot be read."""
     return _unavailable(_NO_PASSWORD, error)
