@@ -20,6 +20,7 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from authz import https
+from authz.access.algorithms import ALGORITHMS, OF_CURVES, OF_ED25519, OF_RSA
 from authz.access.authentication import unverifiable
 from authz.access.watched_file import WatchedFile
 from authz.domain.errors import InvalidArgumentError, malformed
@@ -27,11 +28,6 @@ from authz.telemetry.metrics import RELOAD_FAILURES
 
 log = structlog.get_logger()
 
-_OF_CURVES = {"secp256r1": {"ES256"}, "secp384r1": {"ES384"}, "secp521r1": {"ES512"}}
-_OF_RSA = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
-_OF_ED25519 = {"EdDSA"}
-ALGORITHMS = frozenset().union(_OF_RSA, *_OF_CURVES.values(), _OF_ED25519)
-"""All that a server may be set to accept. None of them is symmetric: a public key can never be a secret."""
 _MIN_RSA_BITS = 2048
 _BEGIN, _END = b"-----BEGIN ", b"-----END "
 _MIN_INTERVAL_S = 5.0
@@ -192,21 +188,9 @@ def _algorithms_for(key: object) -> frozenset[str]:
     found: set[str] = set()
     match key:
         case RSAPublicKey(key_size=bits) if bits >= _MIN_RSA_BITS:
-            found = _OF_RSA
+            found = OF_RSA
         case EllipticCurvePublicKey(curve=curve):
-            found = _OF_CURVES.get(curve.name, found)
+            found = OF_CURVES.get(curve.name, found)
         case Ed25519PublicKey():
-            found = _OF_ED25519
+            found = OF_ED25519
     return frozenset(found)
-
-
-def accepted_algorithms(names: Iterable[str]) -> frozenset[str]:
-    """The algorithms of a setting. Raises `InvalidArgumentError` for one that no server accepts."""
-    found = frozenset(names)
-    for name in sorted(found - ALGORITHMS):
-        raise malformed(
-            "AUTHZ_JWT_ALGORITHMS", f"names `{name}`; it may name {', '.join(sorted(ALGORITHMS))}"
-        )
-    if not found:
-        raise malformed("AUTHZ_JWT_ALGORITHMS", "names no algorithm; name one, such as ES256")
-    return found

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from authz.audit import destinations
 from authz.audit.decision_log import DecisionLog, DecisionSink
 from authz.audit.erased_names import ErasedNames
 from authz.audit.lines import LinesFile, StandardOutput
-from authz.audit.notes import NoteSigner
-from authz.audit.publisher import CheckpointPublisher
 from authz.audit.table import TableSink
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.instants import US_PER_S, Instant
@@ -20,6 +18,10 @@ from authz.engine.polling import poll
 from authz.runtime.lifecycle import run_abandonable
 from authz.runtime.settings import FILE_PREFIX, OTLP, STDOUT, TABLE, Settings, invalid_setting
 from authz.store import Store
+
+if TYPE_CHECKING:
+    from authz.audit.notes import NoteSigner
+    from authz.audit.publisher import CheckpointPublisher
 
 _POLL_S = 1.0
 """How often a process looks whether a checkpoint is due."""
@@ -90,6 +92,8 @@ def open_checkpoints(
     signer = open_signer(settings)
     if signer is None:
         return ()
+    from authz.audit.publisher import CheckpointPublisher
+
     publisher = CheckpointPublisher(
         signer,
         store.proofs,
@@ -106,6 +110,8 @@ def open_signer(settings: Settings) -> NoteSigner | None:
     file = settings.checkpoint_key_file
     if not file:
         return None
+    from authz.audit.notes import NoteSigner
+
     field = f"AUTHZ_CHECKPOINT_KEY_FILE names `{file}`, which"
     return NoteSigner.parse(Path(file).read_text("utf-8", "replace"), field=field)
 

@@ -1,4 +1,7 @@
-"""The authenticators that the settings name, and the refusal to serve other machines without one."""
+"""The authenticators that the settings name, and the refusal to serve other machines without one.
+
+What reads certificates and JWTs is imported where the settings name it: that takes a twentieth of a start.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ from collections.abc import Callable
 import structlog
 
 from authz.access.access_tokens import AccessTokenVerifier
+from authz.access.algorithms import accepted_algorithms
 from authz.access.authentication import Authenticator
-from authz.access.bearer import BearerAuthenticator
-from authz.access.certificates import CertificateAuthenticator
-from authz.access.json_web_tokens import JwtRules, JwtVerifier
-from authz.access.keys import AddressKeys, FileKeys, Keys, accepted_algorithms
+from authz.access.bearer import BearerAuthenticator, Verifier
 from authz.domain.addresses import is_local
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
@@ -32,17 +33,13 @@ def open_authentication(
     """
     require_authentication(settings)
     found: list[Authenticator] = []
-    keys: Keys | None = None
-    jwts: JwtVerifier | None = None
-    if settings.jwt_issuer:
-        keys = _keys(settings)
-        jwts = JwtVerifier(_jwt_rules(settings), keys)
+    jwts, close = _jwts(settings) if settings.jwt_issuer else (None, lambda: None)
     if jwts or settings.access_tokens:
-        verifier = AccessTokenVerifier(newest) if settings.access_tokens else None
-        found.append(BearerAuthenticator(tokens=verifier, jwts=jwts))
+        tokens = AccessTokenVerifier(newest) if settings.access_tokens else None
+        found.append(BearerAuthenticator(tokens=tokens, jwts=jwts))
     if settings.callers_file:
-        found.append(CertificateAuthenticator(settings.callers_file))
-    return tuple(found), keys.close if isinstance(keys, AddressKeys) else lambda: None
+        found.append(_certificates(settings))
+    return tuple(found), close
 
 
 def require_authentication(settings: Settings) -> None:
@@ -84,8 +81,9 @@ def _require_complete(settings: Settings) -> None:
     if settings.callers_file and not settings.tls_client_ca_file:
         raise _needs("AUTHZ_CALLERS_FILE", "AUTHZ_TLS_CLIENT_CA_FILE, the authority of the certificates")
     if settings.callers_file:
-        CertificateAuthenticator(settings.callers_file)
-    _jwt_rules(settings)
+        _certificates(settings)
+    _jwt_types(settings)
+    accepted_algorithms(split_names(settings.jwt_algorithms))
     keys = (settings.jwt_keys_file, settings.jwt_jwks_url)
     if not settings.jwt_issuer:
         for name in ("jwt_audience", "jwt_keys_file", "jwt_jwks_url"):
@@ -101,28 +99,41 @@ def _require_complete(settings: Settings) -> None:
             "AUTHZ_JWT_JWKS_URL", f"AUTHZ_JWT_JWKS_URL is `{keys[1]}`; it must begin with `https://`"
         )
     if keys[0]:
+        from authz.access.keys import FileKeys
+
         FileKeys(keys[0])
 
 
-def _jwt_rules(settings: Settings) -> JwtRules:
+def _jwt_types(settings: Settings) -> frozenset[str]:
     types = frozenset(name.lower() for name in split_names(settings.jwt_types))
     if not types:
         raise invalid_setting("AUTHZ_JWT_TYPES", "AUTHZ_JWT_TYPES names no type; name one, such as JWT")
-    return JwtRules(
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        algorithms=accepted_algorithms(split_names(settings.jwt_algorithms)),
-        types=types,
-    )
+    return types
 
 
 def _needs(name: str, what: str) -> InvalidArgumentError:
     return invalid_setting(name, f"{name} needs {what}")
 
 
-def _keys(settings: Settings) -> Keys:
+def _certificates(settings: Settings) -> Authenticator:
+    from authz.access.certificates import CertificateAuthenticator
+
+    return CertificateAuthenticator(settings.callers_file)
+
+
+def _jwts(settings: Settings) -> tuple[Verifier, Callable[[], None]]:
+    """What verifies JWTs, and what ends it."""
+    from authz.access.json_web_tokens import JwtRules, JwtVerifier
+    from authz.access.keys import AddressKeys, FileKeys
+
+    rules = JwtRules(
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        algorithms=accepted_algorithms(split_names(settings.jwt_algorithms)),
+        types=_jwt_types(settings),
+    )
     if settings.jwt_keys_file:
-        return FileKeys(settings.jwt_keys_file)
+        return JwtVerifier(rules, FileKeys(settings.jwt_keys_file)), lambda: None
     keys = AddressKeys(settings.jwt_jwks_url)
     keys.start()
-    return keys
+    return JwtVerifier(rules, keys), keys.close

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Connection,
     Float,
     ForeignKey,
     FromClause,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    event,
     or_,
     text,
 )
@@ -116,11 +118,12 @@ def _entity_table(kind: Kind) -> Table:
 ENDS = text("ends_at IS NOT NULL AND suspended_until IS NULL AND status IN ('ACTIVE', 'INVITED')")
 """Which memberships say nothing after their end: a completed one gives what its role becomes, and a suspended
 one takes roles away. A query that has this text finds them by their index."""
+_BY_END = "memberships_by_end"
 
 
 def _indexes(kind: Kind) -> Iterator[Index]:
     if kind is KINDS["membership"]:
-        yield Index("memberships_by_end", "ends_at", sqlite_where=ENDS, postgresql_where=ENDS)
+        yield Index(_BY_END, "ends_at")
     for name in kind.lookups:
         yield Index(f"{kind.plural}_by_{name.removesuffix('_id')}", *columns_of(kind.order_by(name)))
 
@@ -130,6 +133,15 @@ ENTITY_TABLES = {kind.name: _entity_table(kind) for kind in KINDS.values()}
 
 No foreign keys: what is in a large course outlives its row until it is removed.
 """
+
+
+@event.listens_for(ENTITY_TABLES["membership"], "before_create")
+def _limit_index(table: Table, connection: Connection, **_: object) -> None:
+    """Limit the index to what `ENDS` says. Here, since a condition in the declaration names both databases,
+    and SQLAlchemy then imports its parts for both at every start."""
+    [index] = [each for each in table.indexes if each.name == _BY_END]
+    index.dialect_kwargs[f"{connection.dialect.name}_where"] = ENDS
+
 
 removals = Table(
     "removals",

@@ -130,6 +130,14 @@ def test_a_new_database_is_as_the_migrations_make_it(store_url: str) -> None:
     engine.dispose()
 
 
+def test_the_index_by_end_has_only_memberships_whose_end_means_something(store_url: str) -> None:
+    engine = open_engine(store_url)
+    [index] = [each for each in inspect(engine).get_indexes("memberships") if "end" in str(each["name"])]
+    condition = str(index["dialect_options"][f"{engine.dialect.name}_where"])
+    assert all(column in condition for column in ("ends_at", "suspended_until", "status"))
+    engine.dispose()
+
+
 def test_the_holds_of_a_database_from_before_they_were_logged_are_logged(store_url: str) -> None:
     engine = open_engine(store_url)
     make_older(engine)
