@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
+import structlog
 from sqlalchemy import (
     Column,
     Connection,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 )
 
 from authz.domain.entities import PLATFORM_ACTIVATION
-from authz.domain.errors import AuthzError, UnusablePolicyError, precondition_failed
+from authz.domain.errors import AuthzError, ConflictError, UnusablePolicyError, precondition_failed
 from authz.domain.instants import Instant
 from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
@@ -41,9 +42,12 @@ if TYPE_CHECKING:
     # Importing it takes a fifth of a start, and a database whose schema is current needs none of it.
     from alembic.config import Config
 
+log = structlog.get_logger()
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK_KEY = 0x61757468_7A000001
 """The advisory lock under which one process migrates at a time: "authz", 1."""
+_TURN_INTERVAL_S = 0.2
 _ID_BYTES = 16
 _KEY_BYTES = 32
 _HOLDS_FOUND = Origin("authz migrate", "these holds were there before the change log had holds")
@@ -77,17 +81,23 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
     """Run the missing migrations and, unless a policy is active, make the first write, in one transaction.
 
     Does nothing if neither is missing. Raises `FailedPreconditionError` for a database of a newer release, or
-    of one that is too old.
+    of one that is too old, and `ConflictError` if somebody else's transaction holds a table for ten seconds.
     """
     with read_transaction(engine) as connection:
         current = _schema_in(connection)
         _require_known(current)
         if current == newest_schema() and (first is None or _has_policy(connection)):
             return
-    with write_transaction(engine) as connection:
-        migrate_within(connection)
-        if first is not None and not _has_policy(connection):
-            _write_first(connection, first)
+    try:
+        with write_transaction(engine) as connection:
+            migrate_within(connection)
+            if first is not None and not _has_policy(connection):
+                _write_first(connection, first)
+    except ConflictError as error:
+        raise ConflictError(
+            "another transaction, such as that of a backup, holds what the migration changes; nothing is"
+            " migrated: try again when it has ended"
+        ) from error
 
 
 def migrate_within(connection: Connection) -> None:
@@ -96,7 +106,7 @@ def migrate_within(connection: Connection) -> None:
     Raises as `migrate`.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+        _await_turn(connection)
     schema = _schema_in(connection)
     _require_known(schema)
     if schema is None:
@@ -104,6 +114,17 @@ def migrate_within(connection: Connection) -> None:
     elif schema != newest_schema():
         _upgrade(connection)
         _log_holds(connection)
+
+
+def _await_turn(connection: Connection) -> None:
+    """Wait, without the timeout that other locks have: another process may migrate, or restore, for long."""
+    turn = select(func.pg_try_advisory_xact_lock(_LOCK_KEY))
+    is_told = False
+    while not connection.scalar(turn):
+        if not is_told:
+            log.warning("another process migrates or restores this database; waiting until it is done")
+        is_told = True
+        time.sleep(_TURN_INTERVAL_S)
 
 
 def _create(connection: Connection) -> None:

@@ -14,11 +14,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from authz.domain.entities import Hold, Versioned
-from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
+from authz.domain.errors import AuthzError, ConflictError, ErrorReason, UnavailableError
 from authz.store import prepare_store, schema
 from authz.store.backup import back_up
+from authz.store.database import engine as engine_module
 from authz.store.database.engine import open_engine, opened, read_transaction, write_transaction
-from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
+from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, migrate_within, newest_schema
 from authz.store.tables import ENTITY_TABLES, metadata
 from tests.databases import read_tree
 from tests.store.directory import open_with, user
@@ -52,6 +53,34 @@ def test_processes_that_migrate_at_once_make_one_database(empty_url: str) -> Non
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(prepare_store, [empty_url] * 4))
     open_with(empty_url).close()
+
+
+def test_a_migration_waits_for_one_that_takes_longer_than_other_locks_may(
+    empty_postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_LOCK_TIMEOUT_S", 0.1)
+    with opened(empty_postgresql_url) as engine, ThreadPoolExecutor(1) as pool:
+        with write_transaction(engine) as first:
+            migrate_within(first)
+            second = pool.submit(prepare_store, empty_postgresql_url)
+            with pytest.raises(TimeoutError):
+                second.result(1)
+        second.result(60)
+
+
+def test_a_migration_next_to_a_backup_says_what_it_waits_for(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_LOCK_TIMEOUT_S", 0.1)
+    with opened(store_url) as engine, opened(store_url) as other:
+        make_older(engine)
+        begin = read_transaction if engine.dialect.name == "postgresql" else write_transaction
+        with begin(other) as backup:
+            backup.execute(text("SELECT * FROM checkpoints")).all()
+            with pytest.raises(ConflictError, match="such as that of a backup"):
+                migrate(engine)
+        migrate(engine)
+        assert current_schema(engine) == newest_schema()
 
 
 def test_connections_that_find_a_new_file_at_once_all_open_it(tmp_path: Path) -> None:
