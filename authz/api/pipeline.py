@@ -60,9 +60,8 @@ class Pipeline:
         decides. A call that waits for the database while it does not answer ends before its deadline."""
         self._authenticators = authenticators
         self._permissions = permissions
-        self._concurrency = {
-            kind: ConcurrencyLimit(limit, f"{kind} in flight") for kind, limit in concurrency_limits.items()
-        }
+        self._concurrency_limits = concurrency_limits
+        self._concurrency = self._new_limits()
         self._limiter = limiter
         for kind in concurrency_limits:
             SHED_CALLS.labels(kind, _CONCURRENCY)
@@ -75,10 +74,19 @@ class Pipeline:
         """Refuse every call that comes from now on; those in flight continue."""
         self._stopping = True
 
-    @property
-    def calls_in_flight(self) -> int:
-        """How many calls have not been sent their answer, without watches, which never end by themselves."""
-        return sum(each.in_flight for kind, each in self._concurrency.items() if kind is not CallKind.WATCH)
+    def calls_so_far(self) -> Callable[[], int]:
+        """A function that counts which of the calls in flight now have not been sent their answer yet.
+
+        Without watches, which never end by themselves. Later calls count against limits of their own.
+        """
+        before = [each for kind, each in self._concurrency.items() if kind is not CallKind.WATCH]
+        watches = self._concurrency[CallKind.WATCH]
+        self._concurrency = self._new_limits() | {CallKind.WATCH: watches}
+        return lambda: sum(each.in_flight for each in before)
+
+    def _new_limits(self) -> dict[CallKind, ConcurrencyLimit]:
+        limits = self._concurrency_limits
+        return {kind: ConcurrencyLimit(limit, f"{kind} in flight") for kind, limit in limits.items()}
 
     def require_credential(self, transport: Transport) -> None:
         """Raise as `authenticate` unless a call with this transport has a credential, if it needs one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,10 +99,12 @@ def connect(
                 raise _with_address(error, address) from None
         return
     from authz.runtime.embedded import embedded
+    from authz.runtime.folder_lock import parent_of_sockets
     from authz.runtime.settings import load_settings
 
     file = sqlite_file_of(database, must_exist=not creates)
-    with tempfile.TemporaryDirectory(prefix="authz-", dir=_folder_for_sockets()) as folder:
+    parent = parent_of_sockets("/authz-12345678/" + _SOCKET)
+    with tempfile.TemporaryDirectory(prefix="authz-", dir=parent) as folder:
         settings = load_settings(_settings(database, folder, is_file=file is not None))
         with (
             embedded(settings) as target,
@@ -146,14 +147,6 @@ def _settings(database: str, folder: str, *, is_file: bool) -> dict[str, str | b
         "log_level": "error",
         **_WITHOUT_CREDENTIALS,
     }
-
-
-def _folder_for_sockets() -> str | None:
-    """Where to make a folder in which the path of a socket is not too long; None for the usual place."""
-    from authz.runtime.settings import MAX_SOCKET_PATH_BYTES
-
-    longest = len(os.fsencode(tempfile.gettempdir())) + len("/authz-12345678/" + _SOCKET)
-    return None if longest <= MAX_SOCKET_PATH_BYTES else "/tmp"  # noqa: S108  the folder gets a random name
 
 
 def _with_address(error: CallError, address: str) -> CallError:

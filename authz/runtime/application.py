@@ -20,7 +20,8 @@ from authz.domain.instants import Instant
 from authz.runtime.bind import is_answered, socket_path
 from authz.runtime.child import FAILED_START, SupervisorPipe, beating, exit_code
 from authz.runtime.compose import system_clock
-from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
+from authz.runtime.envoy import FOLDER, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
+from authz.runtime.envoy_admin import EnvoyAdmin, remove_envoy_folder
 from authz.runtime.faces import AsgiFace
 from authz.runtime.handshakes import report_refused
 from authz.runtime.lifecycle import finishes_before, in_background
@@ -71,14 +72,24 @@ class Application:
         await started
 
     async def _serve(self, link: SupervisorPipe | None, on_start: Callable[[], None]) -> None:
+        folder = Path(os.environ.pop(FOLDER))
+        try:
+            await self._serve_from(folder, link, on_start)
+        finally:
+            remove_envoy_folder(folder)
+        log.info("stopped")
+
+    async def _serve_from(
+        self, folder: Path, link: SupervisorPipe | None, on_start: Callable[[], None]
+    ) -> None:
         stopped = _stop_event()
         settings = load_settings()
         configure_logging(settings.log_level)
-        face = AsgiFace(settings)
+        face = AsgiFace(settings, EnvoyAdmin(folder))
         self._answer = face.server
         on_health = (lambda _: None) if link is None else link.report_health
         server = Server(settings, clock=self._clock, face=face, on_health=on_health)
-        secrets = Secrets(Path(folder)) if (folder := os.environ.pop(SECRETS, "")) else None
+        secrets = Secrets(folder) if settings.tls_key_file else None
         if secrets is not None:
             report_refused(secrets.handshakes)
         if await finishes_before(stopped, server.start()):
@@ -92,9 +103,6 @@ class Application:
                         await run_worker(server, stopped, link)
             finally:
                 await server.stop(grace_s=settings.stop_grace_s)
-        if secrets is not None:
-            secrets.remove()
-        log.info("stopped")
 
 
 def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

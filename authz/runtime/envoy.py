@@ -21,10 +21,12 @@ import msgspec
 import structlog
 
 from authz.runtime.bind import cannot_listen, reserve, socket_path
+from authz.runtime.envoy_admin import HTTP_STATISTICS, EnvoyAdmin, create_envoy_folder
 from authz.runtime.handshakes import access_log
 from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings, invalid_setting
+from authz.runtime.tls_files import CertificateFiles
 from authz.runtime.tuning import connection_limit, schedule
 
 log = structlog.get_logger()
@@ -32,8 +34,8 @@ log = structlog.get_logger()
 APPLICATION = "authz.runtime.envoy_app:application"
 SUPERVISOR = "_AUTHZ_SUPERVISOR"
 """The variable that tells a worker the descriptor of the pipe to its supervisor."""
-SECRETS = "_AUTHZ_SECRETS"
-"""The variable that tells the application the folder of `Secrets`."""
+FOLDER = "_AUTHZ_ENVOY_FOLDER"
+"""The variable that tells the application the folder of `create_envoy_folder`."""
 WORKING_FOLDER = "_AUTHZ_WORKING_FOLDER"
 """The variable that tells the application in which folder to work."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -68,6 +70,7 @@ def envoy_command(
     """The command that serves these settings, whose address has no port 0.
 
     `supervisor` is the descriptor of the pipe to the supervisor of a worker. `why_not_envoy` must be empty.
+    Raises `InvalidArgumentError` for a certificate that cannot be used.
     """
     given = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     given |= {PREFIX + name.upper(): str(value) for name, value in msgspec.structs.asdict(settings).items()}
@@ -75,11 +78,11 @@ def envoy_command(
         os.set_inheritable(supervisor, True)
         given[SUPERVISOR] = str(supervisor)
     given[WORKING_FOLDER] = str(Path.cwd())
-    secrets = None
-    if settings.tls_key_file:
-        secrets = Secrets.create(settings)
-        given[SECRETS] = str(secrets.folder)
-    bootstrap = envoy_config(settings, _template(application), secrets)
+    certificates = CertificateFiles(settings).load() if settings.tls_key_file else None
+    folder = create_envoy_folder()
+    given[FOLDER] = str(folder)
+    secrets = None if certificates is None else Secrets.create(folder, certificates)
+    bootstrap = envoy_config(settings, _template(application), folder, secrets)
     arguments = ["--config-yaml", json.dumps(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
     logging = ["--log-level", "warning", "--file-flush-interval-msec", "1000"]
     path = str(envoy_program())
@@ -98,9 +101,11 @@ def _python_environ() -> dict[str, str]:
 
 
 def shown_config(settings: Settings) -> str:
-    """The configuration as JSON, for people. Each start has its own folder for the certificates."""
-    secrets = Secrets(Path("/tmp/authz-envoy-…")) if settings.tls_key_file else None  # noqa: S108  not used
-    return json.dumps(envoy_config(settings, _template(APPLICATION), secrets), indent=2, ensure_ascii=False)
+    """The configuration as JSON, for people. Each start has its own folder."""
+    folder = Path("/tmp/authz-envoy-…")  # noqa: S108  not used
+    secrets = Secrets(folder) if settings.tls_key_file else None
+    config = envoy_config(settings, _template(APPLICATION), folder, secrets)
+    return json.dumps(config, indent=2, ensure_ascii=False)
 
 
 def _template(application: str) -> Any:
@@ -128,12 +133,15 @@ def reserve_address(settings: Settings) -> tuple[socket.socket | None, Settings]
     return reserved, msgspec.structs.replace(settings, address=address)
 
 
-def envoy_config(settings: Settings, template: Mapping[str, Any], secrets: Secrets | None) -> dict[str, Any]:
+def envoy_config(
+    settings: Settings, template: Mapping[str, Any], folder: Path, secrets: Secrets | None
+) -> dict[str, Any]:
     """Envoy's bootstrap for these settings. `template` is pyvoy's, which has the filter that runs Python."""
     listener = template["static_resources"]["listeners"][0]
     python = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
     return {
         "node": {"id": "authz", "cluster": "authz"},
+        "admin": EnvoyAdmin(folder).config(),
         "static_resources": {"listeners": [_listener(settings, python, secrets)]},
         "layered_runtime": {
             "layers": [
@@ -219,7 +227,7 @@ def _tls(settings: Settings, secrets: Secrets) -> dict[str, Any]:
 def _http(settings: Settings, python: Any) -> dict[str, Any]:
     return {
         "@type": f"{_TYPES}filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "grpc",
+        "stat_prefix": HTTP_STATISTICS,
         "codec_type": "HTTP2",
         "route_config": {"virtual_hosts": [{"name": "grpc", "domains": ["*"]}]},
         "http_filters": python,

@@ -8,6 +8,7 @@ import grpc
 
 from authz.api.asgi.server import AsgiServer
 from authz.runtime.bind import abort_connections, cannot_listen, lock_socket
+from authz.runtime.envoy_admin import EnvoyAdmin
 from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles, Certificates
 from authz.runtime.tuning import connection_limit
@@ -24,6 +25,10 @@ class Face(Protocol):
 
         Raises `InvalidArgumentError` that names the setting.
         """
+
+    async def drain(self, limit_s: float) -> None:
+        """Ask clients to reconnect to another server, and go on answering those that have not. Return once
+        all have, and after `limit_s` at the latest."""
 
     async def stop(self) -> None:
         """Close every connection. Idempotent."""
@@ -46,6 +51,10 @@ class GrpcFace(Face):
         await self.server.start()
         return self._address
 
+    async def drain(self, limit_s: float) -> None:
+        """As `Face.drain`, but asks nobody: gRPC sends GOAWAY only when it stops, and then cancels calls that
+        it has not begun."""
+
     async def stop(self) -> None:
         abort_connections(self._address)
         await self.server.stop(0)
@@ -58,14 +67,19 @@ class GrpcFace(Face):
 class AsgiFace(Face):
     """The application in an Envoy, which listens once the application has started, and ends with it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, admin: EnvoyAdmin | None = None) -> None:
         self._address = settings.address
+        self._admin = admin
         self._lock: BinaryIO | None = None
         self.server = AsgiServer(max_message_bytes=settings.max_message_bytes)
 
     async def start(self) -> str:
         self._lock = lock_socket(self._address)
         return self._address
+
+    async def drain(self, limit_s: float) -> None:
+        if self._admin is not None:
+            await self._admin.drain(limit_s)
 
     async def stop(self) -> None:
         """As `Face.stop`: the process ends next, and with it the lock."""

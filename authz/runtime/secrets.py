@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from authz.runtime.folder_lock import lock_temporary_folder
 from authz.runtime.handshakes import create_pipe
 from authz.runtime.settings import Settings
 from authz.runtime.tls_files import CertificateFiles, Certificates
@@ -32,20 +29,18 @@ _TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
 
 class Secrets:
-    """The folder in which Envoy finds where its certificates are, and the pipe for refused handshakes."""
+    """Where Envoy finds its certificates, in its folder, and the pipe for refused handshakes."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._folder = folder
         self._shown: list[int] = []
         """The descriptors that the files name."""
 
     @classmethod
-    def create(cls, settings: Settings) -> Secrets:
-        """A new folder, with the certificates of the settings. Raises `InvalidArgumentError`."""
-        found = CertificateFiles(settings).load()
-        created = cls(Path(tempfile.mkdtemp(prefix="authz-envoy-")))
-        lock_temporary_folder(created.folder)
-        created._show(found)
+    def create(cls, folder: Path, certificates: Certificates) -> Secrets:
+        """These certificates, in an empty folder."""
+        created = cls(folder)
+        created._show(certificates)
         create_pipe(created.handshakes)
         return created
 
@@ -60,7 +55,7 @@ class Secrets:
     @property
     def handshakes(self) -> Path:
         """The pipe into which Envoy writes refused handshakes."""
-        return self.folder / "handshakes"
+        return self._folder / "handshakes"
 
     async def renew_forever(self, settings: Settings) -> None:
         """Show new certificates to Envoy whenever their files have changed."""
@@ -83,9 +78,6 @@ class Secrets:
                 "certificate not renewed; restart the server",
                 error=f"the folder by which Envoy knows its certificates cannot be written: {error}",
             )
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _show(self, found: Certificates) -> None:
         before, self._shown = self._shown, []
@@ -111,4 +103,4 @@ class Secrets:
         new.rename(path)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.json"
+        return self._folder / f"{name}.json"

@@ -51,6 +51,8 @@ _DATABASE_GRACE_S = 2.0
 """How long a stop waits for the database after the last call has ended."""
 _TRACES_GRACE_S = 2.0
 """How long a stop waits for the collector to accept the last spans."""
+_RECONNECT_S = 1.0
+"""How long a stop waits for clients that make no call to reconnect elsewhere."""
 _DRAIN_POLL_S = 0.01
 _SEND_GRACE_S = 0.1
 """How long a stop waits after the last answer: gRPC sends it in threads of its own."""
@@ -113,35 +115,20 @@ class Server:
             raise
 
     async def stop(self, *, grace_s: float) -> None:
-        """Refuse new calls, end watches, let calls in flight finish for `grace_s`, close the store.
+        """End watches, send clients elsewhere, let calls in flight finish for `grace_s`, close the store.
 
         Then waits for the database for two seconds at most. Idempotent.
         """
         await self.health.drain()
-        if self._api is not None and grace_s:
-            await self._drain(self._api, grace_s)
+        if self._api is not None and self._face is not None and grace_s:
+            await _drain(self._api, self._face, grace_s)
         self._api = None
         await self._parts.aclose()
-
-    @staticmethod
-    async def _drain(api: Api, grace_s: float) -> None:
-        """Refuse new calls, end watches, and wait for the calls in flight, `grace_s` at most."""
-        api.pipeline.stop()
-        # A watch never ends by itself.
-        api.watches.stop()
-        # An import may last for an hour. Cut off at the end, it would not learn what it has written.
-        ending = asyncio.get_running_loop().call_later(grace_s / 2, api.writer.end_imports)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                while api.pipeline.calls_in_flight:  # noqa: ASYNC110  each call would set the event
-                    await asyncio.sleep(_DRAIN_POLL_S)
-                await asyncio.sleep(_SEND_GRACE_S)
-        ending.cancel()
 
     async def _start(self) -> None:
         settings, keys, parts = self._settings, TokenKeys(), self._parts
         require_startable(settings)
-        face = self._face or GrpcFace(settings)
+        face = self._face = self._face or GrpcFace(settings)
         self._tracing = wanted_tracing(settings)
         if self._tracing is not None:
             parts.push_async_callback(_close_traces, self._tracing)
@@ -256,6 +243,33 @@ class Server:
         self._of_database.callback(follower.stop)
         store.directory.subscribe(follower.apply_local_commit)
         await run_abandonable(follower.initialized.wait)
+
+
+async def _drain(api: Api, face: Face, grace_s: float) -> None:
+    """End watches, send clients elsewhere, and wait for the calls in flight, `grace_s` at most.
+
+    While calls that began before are in flight, new ones are answered: their clients may not have been asked
+    to reconnect. Those that come after are refused.
+    """
+    # A watch never ends by itself.
+    api.watches.stop()
+    # An import may last for an hour. Cut off at the end, it would not learn what it has written.
+    ending = asyncio.get_running_loop().call_later(grace_s / 2, api.writer.end_imports)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await face.drain(min(_RECONNECT_S, grace_s / 4))
+            await _ended(api.pipeline.calls_so_far())
+            api.pipeline.stop()
+            await _ended(api.pipeline.calls_so_far())
+            await asyncio.sleep(_SEND_GRACE_S)
+    ending.cancel()
+    api.pipeline.stop()
+
+
+async def _ended(calls: Callable[[], int]) -> None:
+    """Return once there are no more of these calls."""
+    while calls():  # noqa: ASYNC110  each call would set the event
+        await asyncio.sleep(_DRAIN_POLL_S)
 
 
 def _lacks_replica(error: Exception) -> bool:

@@ -1,17 +1,29 @@
-"""A client with several servers behind its target: one that refuses calls does not fail them."""
+"""A client with several servers behind its target: one that refuses calls, or stops, does not fail them."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import itertools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
-from authz.client import CallError, Client, CourseFilter
+from authz.client import CallError, Client, CourseFilter, check_request
+from authz.client.errors import error_of
 from authz.domain.entities import Course, CourseState
 from authz.domain.mutations import Mutation, Operation
+from authz.v1 import directory_pb2
+from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
+from authz.v1.directory_pb2_grpc import DirectoryServiceStub
+from authz.wire.entities import mutation_message
 from tests.client.conftest import Connect
-from tests.serving import served
+from tests.forkserver import Process
+from tests.serving import both_transports, served, serving
 from tests.waiting import until
 
 QUESTION = ("user:maya", "read", "course:algebra")
@@ -57,3 +69,109 @@ def test_a_machine_that_is_too_stale_fails_no_call(
                 assert not list(client.list_resources("user:maya", "read"))
                 assert len(list(client.read(CourseFilter()))) == 1
         assert reason_at(stale) == "TOO_STALE"
+
+
+class Load:
+    """Threads that make calls without a pause, and what the calls that failed were told."""
+
+    def __init__(self, *calls: Callable[[], object]) -> None:
+        self.failed: list[Exception] = []
+        self._made = [0 for _ in calls]
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._repeat, args=each) for each in enumerate(calls)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def await_calls(self) -> None:
+        """Return once each thread has made some more."""
+        before = [*self._made]
+        until(lambda: all(made > begun + CALLS for made, begun in zip(self._made, before, strict=True)))
+
+    def _repeat(self, number: int, call: Callable[[], object]) -> None:
+        while not self._ended.is_set():
+            try:
+                call()
+            except (CallError, grpc.RpcError) as error:
+                self.failed.append(error)
+            self._made[number] += 1
+
+
+@contextmanager
+def importing(address: str) -> Iterator[Any]:
+    """An import that is in flight at a server, and silent."""
+    ended = threading.Event()
+    course = mutation_message(Mutation(Operation.TOUCH, Course(id="imported")))
+
+    def messages() -> Iterator[directory_pb2.ImportRequest]:
+        yield directory_pb2.ImportRequest(mutations=[course])
+        ended.wait()
+
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        call = DirectoryServiceStub(channel).Import.future(messages())
+        with Client(address) as client:
+            until(lambda: list(client.read(CourseFilter(ids=("imported",)))))
+        try:
+            yield call
+        finally:
+            ended.set()
+
+
+@pytest.fixture
+def two(sqlite_url: str, tmp_path: Path) -> Iterator[tuple[Process, str, str]]:
+    """A server that a test may stop, its address, and that of another one."""
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                serving(sqlite_url, AUTHZ_REPLICA_DIR=str(tmp_path / name), AUTHZ_STOP_GRACE_S="4")
+            )
+            for name in ("stops", "stays")
+        ]
+        (process, stops), (_, stays) = running
+        yield process, stops, stays
+
+
+@both_transports
+def test_a_server_that_stops_with_an_import_in_flight_fails_no_call(
+    two: tuple[Process, str, str], connect: Connect
+) -> None:
+    process, *addresses = two
+    target, numbers = f"ipv4:{','.join(addresses)}", itertools.count()
+    with connect(target) as checker, connect(target) as writer, importing(addresses[0]) as imported:
+        calls = (
+            lambda: checker.check(*QUESTION),
+            lambda: writer.write([Mutation(Operation.CREATE, Course(id=f"c{next(numbers)}"))]),
+        )
+        with Load(*calls) as load:
+            load.await_calls()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            load.await_calls()
+        assert error_of(imported.exception()).reason == "IMPORT_ENDED"
+    assert load.failed == []
+
+
+def test_a_server_that_stops_sends_clients_that_never_retry_to_another_one(
+    two: tuple[Process, str, str],
+) -> None:
+    process, *addresses = two
+    without_retries = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with (
+        grpc.insecure_channel(f"ipv4:{','.join(addresses)}", without_retries) as channel,
+        importing(addresses[0]) as imported,
+    ):
+        check = AuthorizationServiceStub(channel).Check
+        with Load(lambda: check(check_request(*QUESTION), timeout=30)) as load:
+            load.await_calls()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            load.await_calls()
+        assert error_of(imported.exception()).reason == "IMPORT_ENDED"
+    assert load.failed == []

@@ -183,6 +183,32 @@ def test_the_configuration_of_envoy_is_shown_and_serves_nothing() -> None:
     assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 4444}
 
 
+def test_a_stop_whose_folder_was_deleted_says_so_and_ends(sqlite_url: str, tmp_path: Path) -> None:
+    with serving(sqlite_url, TMPDIR=str(tmp_path), **ENVOY) as (process, address), Client(address) as client:
+        client.check("user:maya", "read", "course:algebra")
+        (folder,) = tmp_path.glob("authz-envoy-*")
+        shutil.rmtree(folder)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert any("clients not asked to reconnect elsewhere" in line for line in process.stderr)
+        assert process.wait(30) == 0
+
+
+def test_a_server_with_a_long_folder_for_temporary_files_starts_and_leaves_nothing_there(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    temporary = tmp_path / ("x" * 120)
+    temporary.mkdir()
+    with serving(sqlite_url, TMPDIR=str(temporary), **ENVOY) as (process, address):
+        with Client(address) as client:
+            assert not client.check("user:maya", "read", "course:algebra").allowed
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert not any("clients not asked" in line for line in process.stderr)
+        assert process.wait(30) == 0
+    assert not list(temporary.iterdir())
+
+
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="needs openssl to make certificates"
 )
