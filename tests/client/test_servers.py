@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from authz.v1.directory_pb2_grpc import DirectoryServiceStub
 from authz.wire.entities import mutation_message
 from tests.client.conftest import Connect
 from tests.forkserver import Process
-from tests.serving import both_transports, served, serving
+from tests.serving import both_transports, find_free_port, served, serving
 from tests.waiting import until
 
 QUESTION = ("user:maya", "read", "course:algebra")
@@ -175,3 +177,43 @@ def test_a_server_that_stops_sends_clients_that_never_retry_to_another_one(
             load.await_calls()
         assert error_of(imported.exception()).reason == "IMPORT_ENDED"
     assert load.failed == []
+
+
+class Dns:
+    """A server of DNS that answers every name with the same addresses of IPv4."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.hosts = hosts
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._answer_forever, daemon=True).start()
+
+    def _answer_forever(self) -> None:
+        while True:
+            query, peer = self._socket.recvfrom(512)
+            end = query.index(b"\0", 12) + 5
+            hosts = self.hosts if query[end - 4 : end - 2] == b"\0\1" else ()
+            head = query[:2] + b"\x81\x80" + struct.pack(">HHHH", 1, len(hosts), 0, 0)
+            records = (
+                b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 0, 4) + socket.inet_aton(host) for host in hosts
+            )
+            self._socket.sendto(head + query[12:end] + b"".join(records), peer)
+
+
+def test_a_client_finds_the_servers_that_have_replaced_all_that_it_knows(
+    campus: str, tmp_path: Path, connect: Connect
+) -> None:
+    dns, port = Dns("127.0.0.1"), find_free_port()
+    with connect(f"dns://{dns.address}/authz.test:{port}") as client:
+        with machine(campus, tmp_path / "old", address=f"127.0.0.1:{port}"):
+            assert client.check(*QUESTION).reason == "NOT_A_MEMBER"
+        with machine(campus, tmp_path / "new", address=f"127.0.0.2:{port}"):
+            dns.hosts = ("127.0.0.2",)
+
+            def is_answered() -> bool:
+                with suppress(CallError):
+                    return client.check(*QUESTION).reason == "NOT_A_MEMBER"
+                return False
+
+            until(is_answered, timeout_s=15)

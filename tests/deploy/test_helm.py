@@ -88,6 +88,36 @@ def test_a_pod_has_settings_that_a_server_starts_with_and_no_rights(
     assert selector.items() <= made["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
 
 
+def test_pods_of_a_rollout_are_spread_over_nodes_and_replaced_once_clients_know_the_new_ones() -> None:
+    spec = rendered({"accessTokens": True})["Deployment"]["spec"]
+    (constraint,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert constraint == {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": spec["selector"],
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+    assert spec["minReadySeconds"] == 30
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def test_the_values_may_spread_pods_otherwise_or_not_at_all() -> None:
+    by_zone: dict[str, Any] = {
+        "maxSkew": 2,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+    }
+    selected = by_zone | {"labelSelector": {"matchLabels": {"tier": "authz"}}}
+    values = {"accessTokens": True, "topologySpreadConstraints": [by_zone, selected], "minReadySeconds": 0}
+    spec = rendered(values)["Deployment"]["spec"]
+    ours, theirs = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert (ours["labelSelector"], theirs) == (spec["selector"], selected)
+    assert spec["minReadySeconds"] == 0
+    none = rendered({"accessTokens": True, "topologySpreadConstraints": []})["Deployment"]["spec"]
+    assert "topologySpreadConstraints" not in none["template"]["spec"]
+
+
 @pytest.mark.parametrize(("tag", "expected"), [(None, authz.__version__), ("2.0.0", "2.0.0")])
 def test_the_image_is_that_of_the_release_unless_the_values_name_another(
     tag: str | None, expected: str
@@ -148,6 +178,8 @@ def test_the_schema_of_the_values_knows_each_of_them() -> None:
         ({"accessTokens": True, "extraEnv": [{"name": "AUTHZ_WORKERS", "value": "3"}]}, "under settings"),
         ({"accessTokens": True, "settings": {"AUTHZ_STOP_GRACE_S": 30}}, "terminationGracePeriodSeconds"),
         ({"accessTokens": True, "podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
+        ({"accessTokens": True, "minReadySeconds": -1}, "minReadySeconds"),
+        ({"accessTokens": True, "topologySpreadConstraints": [{"maxSkew": 1}]}, "topologyKey"),
     ],
 )
 def test_values_that_would_not_do_are_refused(values: dict[str, Any], told: str) -> None:
