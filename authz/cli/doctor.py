@@ -15,7 +15,8 @@ def doctor(**given: str | bool | None) -> None:
     Takes the flags and AUTHZ_ variables of `authz serve`. Changes nothing. Exit code 0 when nothing is wrong
     or unsafe, 1 when something is, 2 when the settings cannot be read.
     """
-    from authz.runtime.doctor import Level, findings
+    from authz.runtime.doctor import findings
+    from authz.runtime.findings import Level
     from authz.runtime.settings import load_settings
 
     found = [*findings(load_settings(given))]

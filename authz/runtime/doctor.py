@@ -5,19 +5,13 @@ It only reads: no migration, no replica that is built, no call of the API.
 
 from __future__ import annotations
 
-import stat
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
-from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import msgspec
-from cryptography import x509
 
 from authz.api.limits import Limits, parse_limits
 from authz.domain.addresses import is_local
@@ -32,7 +26,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError
 from authz.domain.ids import PLATFORM, Subject, SubjectType
-from authz.domain.instants import DAY_US, US_PER_S, Instant, from_datetime, to_datetime
+from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.engine.clock import TOLERANCE_US
@@ -42,11 +36,12 @@ from authz.runtime.audit import checkpoint_destinations
 from authz.runtime.authentication import authenticates
 from authz.runtime.compose import replica_folder, require_inline_types, system_clock
 from authz.runtime.envoy import why_not_envoy
-from authz.runtime.preflight import CHECKS
+from authz.runtime.file_findings import of_certificates, of_database_files, of_files
+from authz.runtime.findings import SOON_US, Finding, date_of, note, unsafe, wrong
+from authz.runtime.preflight import CHECKS, unreadable_files
 from authz.runtime.settings import Settings
-from authz.store import Store, database_name, has_password, open_store, prepare_store, primaries, sqlite_file
+from authz.store import Store, database_name, open_store, prepare_store, primaries, sqlite_file
 
-_SOON_US = 14 * DAY_US
 _PROBE_TIMEOUT_S = 5
 _LATE_US = 300 * US_PER_S
 """After its interval, a checkpoint is overdue."""
@@ -54,44 +49,28 @@ _PUBLISHING_S = 1.0
 """How long a working destination may take."""
 
 
-class Level(StrEnum):
-    """How bad a finding is. A note needs nothing to be done."""
-
-    WRONG = "wrong"
-    UNSAFE = "unsafe"
-    NOTE = "note"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """What was found, and what to do about it."""
-
-    level: Level
-    text: str
-
-
-_wrong, _unsafe, _note = (partial(Finding, level) for level in Level)
-
-
 def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is found, the settings first. What ends one section does not end the others."""
     now = system_clock()
     told: list[str] = []
+    unreadable = tuple(unreadable_files(settings))
     for section in (
         _of_start(settings),
         _of_transport(settings),
         _of_access(settings),
-        _of_database_files(settings),
-        _of_files(settings),
+        of_database_files(settings),
+        of_files(settings),
         _of_limits(settings),
-        _of_certificates(settings, now),
+        of_certificates(settings, now),
         _of_primaries(settings),
         _of_database(settings, now),
         _of_replica(settings),
         _of_server(settings),
     ):
         for found in _until_it_fails(section):
-            # A setting with which nothing can be opened is met by several sections.
-            if not any(found.text in text for text in told):
+            # A setting with which nothing can be opened, or a file, is met by several sections.
+            names = [found.text, *(f"`{path}`" for path in unreadable if f"`{path}`" in found.text)]
+            if not any(name in text for text in told for name in names):
                 yield found
             told.append(found.text)
 
@@ -100,82 +79,59 @@ def _until_it_fails(section: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from section
     except OSError as error:
-        yield _wrong(f"cannot use `{error.filename}`: {error.strerror}")
+        yield wrong(f"cannot use `{error.filename}`: {error.strerror}")
     except AuthzError as error:
-        yield _wrong(error.with_notes())
+        yield wrong(error.with_notes())
 
 
 def _of_start(settings: Settings) -> Iterator[Finding]:
+    for unreadable in unreadable_files(settings).values():
+        yield wrong(f"{unreadable.message}; the server does not start with it")
     for check in CHECKS:
         try:
             check(settings)
         except AuthzError as error:
-            yield _wrong(f"{error.message}; the server does not start with it")
+            yield wrong(f"{error.message}; the server does not start with it")
+        except OSError as error:
+            yield wrong(f"cannot use `{error.filename}`: {error.strerror}; the server does not start with it")
 
 
 def _of_transport(settings: Settings) -> Iterator[Finding]:
     cause = why_not_envoy(settings) if settings.transport != "grpc" else ""
     if cause and settings.transport == "envoy":
-        yield _wrong(f"AUTHZ_TRANSPORT is `envoy`, but {cause}")
+        yield wrong(f"AUTHZ_TRANSPORT is `envoy`, but {cause}")
     elif cause:
-        yield _note(f"grpc.aio serves in place of Envoy: {cause}")
+        yield note(f"grpc.aio serves in place of Envoy: {cause}")
     if settings.workers == 1 and settings.follow and not is_local(settings.address):
-        yield _note("one process serves, so a caller that floods it delays all others; set AUTHZ_WORKERS")
+        yield note("one process serves, so a caller that floods it delays all others; set AUTHZ_WORKERS")
 
 
 def _of_access(settings: Settings) -> Iterator[Finding]:
     here = is_local(settings.address)
     if not authenticates(settings):
-        found = _note if here else _unsafe
+        found = note if here else unsafe
         yield found(
             f"every caller that reaches {settings.address} may do everything; set AUTHZ_CALLERS_FILE,"
             " AUTHZ_JWT_ISSUER or AUTHZ_ACCESS_TOKENS"
         )
     if not here and not settings.tls_key_file:
         what = "JWTs and access tokens" if settings.jwt_issuer or settings.access_tokens else "questions"
-        yield _unsafe(
+        yield unsafe(
             f"{what} cross the network to {settings.address} for everybody to read; set"
             " AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE, unless a mesh encrypts"
         )
     if settings.metrics_address and not is_local(settings.metrics_address):
-        yield _note(f"let only your monitoring reach {settings.metrics_address}; it asks for no credential")
-
-
-def _of_database_files(settings: Settings) -> Iterator[Finding]:
-    if has_password(settings.database_url):
-        yield _unsafe(
-            "AUTHZ_DATABASE_URL has the password, which `ps` and child processes may show;"
-            " set AUTHZ_DATABASE_PASSWORD_FILE"
-        )
-    for path in (sqlite_file(settings.database_url), replica_folder(settings)):
-        if path is not None:
-            yield from _of_secret(path, stat.S_IRWXG | stat.S_IRWXO)
-
-
-def _of_files(settings: Settings) -> Iterator[Finding]:
-    for name in ("tls_key_file", "database_password_file", "checkpoint_key_file"):
-        if getattr(settings, name):
-            yield from _of_secret(Path(getattr(settings, name)), stat.S_IRWXO)
-    for name in ("callers_file", "jwt_keys_file", "tls_client_ca_file", "limits_file"):
-        path = Path(getattr(settings, name) or ".")
-        if getattr(settings, name) and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            what = "lift every limit" if name == "limits_file" else "let themselves in"
-            yield _unsafe(f"other users may write {path}, and so {what}: chmod go-w")
-
-
-def _of_secret(path: Path, too_much: int) -> Iterator[Finding]:
-    if path.exists() and path.stat().st_mode & too_much:
-        yield _unsafe(f"other users may use {path}: chmod go=")
+        yield note(f"let only your monitoring reach {settings.metrics_address}; it asks for no credential")
 
 
 def _of_limits(settings: Settings) -> Iterator[Finding]:
     file = settings.limits_file
     if not file:
         if not is_local(settings.address):
-            yield _note("a caller may make as many calls as the server can answer; set AUTHZ_LIMITS_FILE")
+            yield note("a caller may make as many calls as the server can answer; set AUTHZ_LIMITS_FILE")
         return
     if settings.workers > 1:
-        yield _note(
+        yield note(
             f"each of the {settings.workers} workers counts for itself what {file} allows, so a caller that"
             f" is connected to all of them may make {settings.workers} times as many calls"
         )
@@ -185,24 +141,10 @@ def _limits(settings: Settings) -> Limits:
     return parse_limits(Path(settings.limits_file).read_bytes())
 
 
-def _of_certificates(settings: Settings, now: Instant) -> Iterator[Finding]:
-    for name in filter(None, (settings.tls_certificate_file, settings.tls_client_ca_file)):
-        try:
-            chain = x509.load_pem_x509_certificates(Path(name).read_bytes())
-        except ValueError:
-            continue  # said already
-        for found in chain:
-            ends_at = from_datetime(found.not_valid_after_utc)
-            if ends_at <= now:
-                yield _wrong(f"a certificate in {name} has ended; renew it")
-            elif ends_at < now + _SOON_US:
-                yield _unsafe(f"a certificate in {name} ends on {_date(ends_at)}; renew it")
-
-
 def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
     file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():
-        yield _note(f"there is no database {file} yet; the first start makes it")
+        yield note(f"there is no database {file} yet; the first start makes it")
         return
     try:
         prepare_store(settings.database_url, password_file=settings.database_password_file, migrate=False)
@@ -218,14 +160,14 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
             yield from _of_checkpoints(settings, store, now)
             yield from _of_retention(store)
     except AuthzError as error:
-        yield _wrong(error.with_notes())
+        yield wrong(error.with_notes())
 
 
 def _of_primaries(settings: Settings) -> Iterator[Finding]:
     found = primaries(settings.database_url, settings.database_password_file)
     if len(found) > 1:
         each = ", ".join(f"`{primary.host}` on timeline {primary.timeline}" for primary in found)
-        yield _wrong(
+        yield wrong(
             f"several hosts in AUTHZ_DATABASE_URL take writes: {each}; stop each but that of the highest"
             " timeline, and make standbys of them"
         )
@@ -234,7 +176,7 @@ def _of_primaries(settings: Settings) -> Iterator[Finding]:
 def _of_clock(directory: Directory) -> Iterator[Finding]:
     behind_us = directory.head().committed_at - system_clock()
     if behind_us > TOLERANCE_US:
-        yield _wrong(
+        yield wrong(
             f"the clock of this machine is {behind_us / US_PER_S:.0f} s behind the newest revision of the"
             " change log, so decisions use the time of that revision; correct the clock, or that of the"
             " machine that wrote it"
@@ -244,7 +186,7 @@ def _of_clock(directory: Directory) -> Iterator[Finding]:
 def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Iterator[Finding]:
     activations = _all(directory, PolicyActivationFilter(scope=PLATFORM))
     if not activations:
-        yield _wrong("no version of the policy is active; run `authz migrate`")
+        yield wrong("no version of the policy is active; run `authz migrate`")
         return
     active = activations[0]
     (version,) = _all(directory, PolicyVersionFilter(scope=PLATFORM, number=active.number))
@@ -252,14 +194,14 @@ def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Itera
     try:
         require_inline_types(settings, vocabulary)
     except AuthzError as error:
-        yield _wrong(f"{error.message}; the server does not start with it")
+        yield wrong(f"{error.message}; the server does not start with it")
     held = [
         each
         for each in _all(directory, MembershipFilter(scope=PLATFORM, statuses=(MembershipStatus.ACTIVE,)))
         if each.ends_at is None or each.ends_at > now
     ]
     if not any(each.role in vocabulary.administrators for each in held):
-        yield _note("nobody may edit the policy; `authz admin grant user:<id> platform_admin`")
+        yield note("nobody may edit the policy; `authz admin grant user:<id> platform_admin`")
     if authenticates(settings):
         yield from _of_authenticated(settings, vocabulary, active.number, held)
     yield from _of_tokens(directory, now)
@@ -271,60 +213,56 @@ def _of_authenticated(
     """The reasons why authenticated callers are refused, from the memberships on the platform."""
     callers = [each for each in held if each.subject.type is SubjectType.SERVICE]
     if API_TYPE not in vocabulary.types:
-        yield _wrong(
+        yield wrong(
             f"version {version} of the policy has no type `{API_TYPE}`, so every call is refused;"
             " add the rows about callers of the shipped policy, and publish it with `authz policy apply`"
         )
     elif not any(each.role in vocabulary.granters for each in callers):
-        yield _note("no caller may let others in; `authz admin grant service:<id> operator`")
+        yield note("no caller may let others in; `authz admin grant service:<id> operator`")
     if settings.limits_file:
         yield from _of_limited(settings, {each.subject for each in callers})
 
 
 def _of_limited(settings: Settings, callers: Collection[Subject]) -> Iterator[Finding]:
     limited: set[Subject] = set()
-    with suppress(AuthzError):  # said already
+    with suppress(AuthzError, OSError):  # said already
         limited = {caller for caller, _ in _limits(settings) if caller is not None}
     for caller in sorted(limited.difference(callers)):
-        yield _note(f"{settings.limits_file} has limits of `{caller}`, which has no role; check the name")
+        yield note(f"{settings.limits_file} has limits of `{caller}`, which has no role; check the name")
 
 
 def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:
     for token in _all(directory, AccessTokenFilter()):
-        if token.ends_at < now + _SOON_US:
-            when = "has ended" if token.ends_at <= now else f"ends on {_date(token.ends_at)}"
-            yield _note(
+        if token.ends_at < now + SOON_US:
+            when = "has ended" if token.ends_at <= now else f"ends on {date_of(token.ends_at)}"
+            yield note(
                 f"access token {token.id} of {token.subject} {when}; create the next, then"
                 f" `authz token revoke {token.id}`"
             )
 
 
-def _date(time: Instant) -> str:
-    return str(to_datetime(time).date())
-
-
 def _of_checkpoints(settings: Settings, store: Store, now: Instant) -> Iterator[Finding]:
     if not settings.checkpoint_key_file:
         if not is_local(settings.address):
-            yield _note(
+            yield note(
                 "nobody can find out whether the change log was rewritten; make a key with `authz audit"
                 " keygen`, and set AUTHZ_CHECKPOINT_KEY_FILE"
             )
         return
     if not settings.checkpoint_destinations:
-        yield _note(
+        yield note(
             "signed checkpoints stay in the database, whose owner can replace them; set"
             " AUTHZ_CHECKPOINT_PUBLISH, or have somebody else fetch them"
         )
     newest, revision = store.checkpoints.newest(), store.directory.head().revision
     if newest.size < revision and newest.next_at + _LATE_US < now:
-        yield _wrong(
+        yield wrong(
             f"the newest checkpoint signs {newest.size} of {revision} revisions; start a server that has"
             " AUTHZ_CHECKPOINT_KEY_FILE, or see in its log why it signs none"
         )
     elif missing := _missing(settings, store):
         names = ", ".join(f"`{name}`" for name in sorted(missing))
-        yield _wrong(
+        yield wrong(
             f"the checkpoint of {newest.size} revisions is not published to {names}; the line `checkpoint not"
             " published` in the log of the server says why, unless it was started without this destination"
         )
@@ -340,7 +278,7 @@ def _missing(settings: Settings, store: Store) -> frozenset[str]:
 
 def _of_retention(store: Store) -> Iterator[Finding]:
     if store.retention.purge_progress() is not None:
-        yield _note(
+        yield note(
             "some data is older than its retention period; a running server purges it in bounded steps, see"
             " `authz privacy retention show`"
         )
@@ -360,21 +298,21 @@ def _all(directory: Directory, wanted: Filter[Any]) -> list[Any]:
 def _of_replica(settings: Settings) -> Iterator[Finding]:
     folder = replica_folder(settings)
     if not folder.exists():
-        yield _note(f"there is no replica {folder} yet; `authz serve` or `authz follow` builds it")
+        yield note(f"there is no replica {folder} yet; `authz serve` or `authz follow` builds it")
         return
     if not (folder / STATE_FILE).exists():
-        yield _wrong(f"{folder} is there and holds no replica; set AUTHZ_REPLICA_DIR")
+        yield wrong(f"{folder} is there and holds no replica; set AUTHZ_REPLICA_DIR")
         return
     with closing(SharedState(folder)) as state:
         if not state.follows(database_name(settings.database_url)):
-            yield _wrong(f"the replica {folder} is not of this database; set AUTHZ_REPLICA_DIR")
+            yield wrong(f"the replica {folder} is not of this database; set AUTHZ_REPLICA_DIR")
         elif state.staleness_s() > settings.max_staleness_s:
-            yield _wrong(f"nothing keeps the replica {folder} current; run `authz follow`")
+            yield wrong(f"nothing keeps the replica {folder} current; run `authz follow`")
 
 
 def _of_server(settings: Settings) -> Iterator[Finding]:
     if not settings.metrics_address:
-        yield _note("no running server was asked; set AUTHZ_METRICS_ADDRESS to have it probed")
+        yield note("no running server was asked; set AUTHZ_METRICS_ADDRESS to have it probed")
         return
     host, _, port = settings.metrics_address.rpartition(":")
     address = f"127.0.0.1:{port}" if host == "0.0.0.0" else settings.metrics_address  # noqa: S104  of all
@@ -382,7 +320,7 @@ def _of_server(settings: Settings) -> Iterator[Finding]:
         try:
             urllib.request.urlopen(f"http://{address}{path}", timeout=_PROBE_TIMEOUT_S).close()
         except urllib.error.HTTPError as error:
-            yield _wrong(f"the server at {address} fails {path}: {error.read().decode().strip()}")
+            yield wrong(f"the server at {address} fails {path}: {error.read().decode().strip()}")
         except OSError as error:
-            yield _wrong(f"no server answers at {address}{path}: {error}")
+            yield wrong(f"no server answers at {address}{path}: {error}")
             return

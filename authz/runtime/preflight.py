@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from authz.domain.errors import InvalidArgumentError
 from authz.policy.load import load_policy, policy_directory
 from authz.runtime.api import open_limiter
 from authz.runtime.audit import open_otlp_sink, open_signer
 from authz.runtime.authentication import require_authentication
 from authz.runtime.compose import open_trace_exporters, replica_folder, require_inline_types, require_replica
-from authz.runtime.settings import FILE_PREFIX, OTLP, Settings, invalid_setting
+from authz.runtime.settings import FILE_PREFIX, OTLP, PREFIX, Settings, invalid_setting
 from authz.runtime.tls_files import CertificateFiles
 from authz.store import sqlite_file, sqlite_files
 
+_FILES = (
+    "tls_certificate_file",
+    "tls_key_file",
+    "tls_client_ca_file",
+    "database_password_file",
+    "callers_file",
+    "jwt_keys_file",
+    "limits_file",
+    "checkpoint_key_file",
+)
 _LINE_BEGINS, _SIGNATURE_BEGINS = b"{", "\n\u2014 ".encode()
 _NOTE_BYTES = 4096
 """Far more than a checkpoint has."""
@@ -24,6 +36,24 @@ def require_startable(settings: Settings) -> None:
     """Raise `InvalidArgumentError` for the first setting, file or package with which no server can start."""
     for check in CHECKS:
         check(settings)
+
+
+def unreadable_files(settings: Settings) -> dict[str, InvalidArgumentError]:
+    """The files that settings name and that this user may not read, each with the error that says so."""
+    found = {}
+    for name in _FILES:
+        path = getattr(settings, name)
+        if path and not (os.access(path, os.R_OK) and Path(path).is_file()):
+            variable = PREFIX + name.upper()
+            hint = "; make one with `authz audit keygen`" if name == "checkpoint_key_file" else ""
+            problem = f"{variable} names `{path}`, which is no file that this user may read{hint}"
+            found[path] = invalid_setting(variable, problem)
+    return found
+
+
+def _require_readable(settings: Settings) -> None:
+    for error in unreadable_files(settings).values():
+        raise error
 
 
 def _require_two_addresses(settings: Settings) -> None:
@@ -98,6 +128,7 @@ def _begin_of(path: Path) -> bytes:
 
 
 CHECKS: tuple[Callable[[Settings], object], ...] = (
+    _require_readable,
     _require_two_addresses,
     require_authentication,
     open_limiter,

@@ -33,16 +33,6 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 STDOUT, TABLE, OTLP, FILE_PREFIX, HTTPS_PREFIX = "stdout", "table", "otlp", "file:", "https://"
 """Destinations of the decision log and of checkpoints; the last two begin with these."""
 
-_FILES = (
-    "tls_certificate_file",
-    "tls_key_file",
-    "tls_client_ca_file",
-    "database_password_file",
-    "callers_file",
-    "jwt_keys_file",
-    "limits_file",
-    "checkpoint_key_file",
-)
 _NAMED = re.compile(r"`(\w+)`")
 _EXPECTED = re.compile(r"Expected `(\w+)`(?:, got `\w+`)?")
 _VALUES = {"int": "a whole number", "float": "a number", "bool": "`true` or `false`"}
@@ -329,20 +319,8 @@ def _validate(settings: Settings) -> None:
             f"AUTHZ_REPLICA_NAME is {name[:100]!r}; give at most {_MAX_NAME_LENGTH} printable characters"
         )
         raise invalid_setting("AUTHZ_REPLICA_NAME", problem)
-    _validate_files(settings)
     _validate_decision_log(settings)
     _validate_checkpoints(settings)
-
-
-def _validate_files(settings: Settings) -> None:
-    for name in _FILES:
-        path = getattr(settings, name)
-        if path and not (os.access(path, os.R_OK) and Path(path).is_file()):
-            variable = PREFIX + name.upper()
-            hint = "; make one with `authz audit keygen`" if name == "checkpoint_key_file" else ""
-            raise invalid_setting(
-                variable, f"{variable} names `{path}`, which is no file that this user may read{hint}"
-            )
 
 
 def _validate_decision_log(settings: Settings) -> None:

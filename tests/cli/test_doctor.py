@@ -14,12 +14,15 @@ from sqlalchemy import update
 
 from authz.audit.publisher import CLAIM_US
 from authz.client.access_tokens import make_access_token
+from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import parse_subject
 from authz.domain.instants import US_PER_S, to_datetime
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.proofs import SignedCheckpoint
 from authz.runtime.compose import system_clock
+from authz.runtime.preflight import require_startable
+from authz.runtime.settings import load_settings
 from authz.store import tables
 from authz.store.database.engine import open_engine, write_transaction
 from tests.callers import directory_of, grant
@@ -277,3 +280,59 @@ def test_a_database_that_nobody_can_open_is_a_finding_among_the_others(tmp_path:
         assert (code, text.count("wrong: the database URL ")) == (1, 1)
         assert "unsafe: questions cross the network" in text
         assert "no running server was asked" in text
+
+
+FILES = [
+    "tls_certificate_file",
+    "tls_key_file",
+    "tls_client_ca_file",
+    "database_password_file",
+    "callers_file",
+    "jwt_keys_file",
+    "limits_file",
+    "checkpoint_key_file",
+]
+
+
+@needs_openssl
+def test_each_file_that_cannot_be_read_is_told_once_and_the_rest_is_looked_at(
+    private_url: str, tmp_path: Path
+) -> None:
+    given = {name: str(tmp_path / name) for name in FILES}
+    given |= {"jwt_issuer": "https://issuer.test", "jwt_audience": "authz", "address": "0.0.0.0:1"}
+    code, told = doctor(private_url, **given)
+    assert code == 1
+    for name in FILES:
+        assert told.count(str(tmp_path / name)) == 1
+        wrong = (
+            f"wrong: AUTHZ_{name.upper()} names `{tmp_path / name}`, which is no file that this user may read"
+        )
+        assert wrong in told
+    shut = tmp_path / "tls_key_file"
+    shut.touch(mode=0)
+    certificate, _ = certify(tmp_path, "server")
+    with without_privileges():
+        code, told = doctor(
+            f"sqlite:///{tmp_path}/none/authz.db",
+            tls_certificate_file=str(certificate),
+            tls_key_file=str(shut),
+            address="0.0.0.0:1",
+        )
+    assert (code, told.count(str(shut))) == (1, 1)
+    assert "wrong: the database URL" in told and "no running server was asked" in told
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_server_does_not_start_without_a_file(name: str, tmp_path: Path) -> None:
+    missing, other = tmp_path / "missing", tmp_path / "other"
+    other.touch()
+    pair = {each: str(other) for each in FILES if each.startswith("tls_")} if name.startswith("tls_") else {}
+    with pytest.raises(InvalidArgumentError, match=f"AUTHZ_{name.upper()} names `{missing}`"):
+        require_startable(load_settings(pair | {name: str(missing)}, environ={}))
+
+
+def test_commands_of_the_database_need_no_file_of_a_server(sqlite_url: str, tmp_path: Path) -> None:
+    missing = {f"AUTHZ_{name.upper()}": "/none" for name in FILES}
+    for command in (("migrate",), ("backup", tmp_path / "b.db")):
+        done = run(*command, "--database", sqlite_url, **missing)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -11,7 +11,8 @@ import pytest
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.runtime.compose import system_clock
-from authz.runtime.doctor import Level, findings
+from authz.runtime.doctor import findings
+from authz.runtime.findings import Level
 from authz.runtime.settings import Settings
 from authz.store import Store, open_store
 from authz.store.database.engine import opened as engine_for

@@ -79,7 +79,6 @@ def test_a_start_without_a_key_that_signs_is_refused_by_name_before_a_database_i
     ("given", "named"),
     [
         ({"checkpoint_publish": "stdout"}, "AUTHZ_CHECKPOINT_KEY_FILE"),
-        ({"checkpoint_key_file": "/none"}, "/none`, which is no file that this user may read; make one with"),
         ({"checkpoint_publish": "http://log.test/"}, "`http://log.test/`"),
         ({"checkpoint_publish": "stdout, syslog"}, "`syslog`"),
         ({"checkpoint_publish": "file:/none/here"}, "/none/here"),

@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 
 from authz.client import Client
 from authz.domain.errors import InvalidArgumentError
-from authz.runtime.doctor import Level, findings
+from authz.runtime.doctor import findings
 from authz.runtime.envoy import choose_transport, python_library
+from authz.runtime.findings import Level
 from authz.runtime.settings import Settings
 from tests.forkserver import AUTHZ, without_settings
 from tests.serving import run
