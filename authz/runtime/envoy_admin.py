@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from authz.runtime.folder_lock import lock_temporary_folder, parent_of_sockets
+from authz.runtime.settings import invalid_setting
 
 log = structlog.get_logger()
 
@@ -32,8 +33,12 @@ _POLL_S = 0.02
 
 
 def create_envoy_folder() -> Path:
-    """A new folder for the sockets and files of one Envoy."""
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent_of_sockets(f"/{_PREFIX}12345678/{_SOCKET}")))
+    """A new folder for the sockets and files of one Envoy. Raises `InvalidArgumentError` if it cannot be."""
+    try:
+        parent = parent_of_sockets(f"/{_PREFIX}12345678/{_SOCKET}")
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    except OSError as error:
+        raise invalid_setting("TMPDIR", f"Envoy needs a folder in TMPDIR, or in /tmp: {error}") from None
     lock_temporary_folder(folder)
     return folder
 

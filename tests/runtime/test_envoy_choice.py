@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from authz.client import Client
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.doctor import findings
-from authz.runtime.envoy import choose_transport, python_library
+from authz.runtime.envoy import choose_transport, envoy_command, python_library
 from authz.runtime.findings import Level
 from authz.runtime.settings import Settings
 from tests.forkserver import AUTHZ, without_settings
@@ -66,6 +66,14 @@ def test_envoy_serves_where_it_can_and_grpc_where_it_is_named() -> None:
         assert choose_transport(Settings(transport="envoy")).transport == "envoy"
         assert choose_transport(Settings(transport="grpc", min_ping_interval_s=1.0)).transport == "grpc"
     assert not logged
+
+
+def test_without_a_folder_for_temporary_files_the_start_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(InvalidArgumentError, match="a folder in TMPDIR"):
+        envoy_command(Settings(address="127.0.0.1:1"))
 
 
 @each_cause
