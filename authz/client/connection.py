@@ -47,8 +47,9 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 """Source: https://grpc.io/docs/guides/retry, https://grpc.io/docs/guides/custom-load-balancing"""
-_MAX_RECONNECT_BACKOFF_MS = 1_000
-"""gRPC's default of two minutes would go on refusing calls for as long after an outage is over."""
+_RECONNECT_BACKOFF_MS = 100
+"""Between attempts to connect, while every call fails. Less than the retries of a check last, so that the
+first check after an outage is answered. gRPC's default grows to two minutes."""
 _MIN_RESOLUTION_INTERVAL_MS = 1_000
 """By gRPC's default of 30 s, a client whose servers were all replaced would find the new ones that late."""
 _PORT = re.compile(r"^(?!unix|vsock).*:([0-9]+)$")
@@ -81,7 +82,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """Arguments of a gRPC channel. One that is separate shares its connections with no other."""
         return [
             ("grpc.service_config", _SERVICE_CONFIG),
-            ("grpc.max_reconnect_backoff_ms", _MAX_RECONNECT_BACKOFF_MS),
+            ("grpc.initial_reconnect_backoff_ms", _RECONNECT_BACKOFF_MS),
+            ("grpc.max_reconnect_backoff_ms", _RECONNECT_BACKOFF_MS),
             ("grpc.dns_min_time_between_resolutions_ms", _MIN_RESOLUTION_INTERVAL_MS),
             ("grpc.enable_http_proxy", int(self.use_proxy)),
             ("grpc.use_local_subchannel_pool", int(is_separate)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -219,7 +220,20 @@ def test_a_connection_that_fails_for_its_tls_settings_is_not_made_again(
         assert failure.value.is_misconfigured
 
 
-def test_a_client_goes_on_connecting_every_second_while_no_server_answers() -> None:
+@pytest.mark.parametrize("outage_s", [0.3, 0.6, 0.9, 1.2, 1.5])
+def test_the_first_check_after_an_outage_is_answered(
+    sqlite_url: str, connect: Connect, outage_s: float
+) -> None:
+    address = f"127.0.0.1:{find_free_port()}"
+    with connect(address) as client:
+        for restarted in (False, True):
+            if restarted:
+                time.sleep(outage_s)
+            with served(sqlite_url, address=address):
+                assert not client.check("user:maya", "read", "course:alg").allowed
+
+
+def test_a_client_goes_on_connecting_while_no_server_answers() -> None:
     """By gRPC's default the sixth attempt comes after 16 s, and in a long outage one every two minutes."""
     attempts: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
