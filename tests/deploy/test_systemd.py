@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from ctypes.util import find_library
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from authz.client import Client, Course, Mutation, Operation
+from authz.runtime.envoy import why_not_envoy
 from authz.runtime.settings import load_settings
-from tests.forkserver import AUTHZ
+from tests.forkserver import AUTHZ, without_settings
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"
 ANALYZE = shutil.which("systemd-analyze")
@@ -65,3 +74,74 @@ def test_every_instance_of_a_unit_has_an_address_of_its_own() -> None:
 def test_the_sandbox_of_each_unit_is_closed(units: list[Path]) -> None:
     for unit in units:
         analyze("security", "--offline=true", f"--threshold={MOST_EXPOSURE}", unit)
+
+
+@pytest.mark.skipif(find_library("seccomp") is None, reason="needs libseccomp")
+@pytest.mark.skipif(bool(why_not_envoy(load_settings(environ={}))), reason="Envoy cannot run here")
+def test_no_process_makes_a_system_call_that_its_unit_forbids(
+    units: list[Path], postgresql_url: str, tmp_path: Path
+) -> None:
+    follow, serve = units  # over PostgreSQL: as root, which the units are not, SQLite changes owners
+    with (
+        filtered(follow, "follow", postgresql_url, tmp_path) as follower,
+        filtered(serve, "serve", postgresql_url, tmp_path, "--no-follow", "--transport=envoy") as server,
+    ):
+        line = await_line(server, '"event":"serving"')
+        assert server.stderr is not None
+        threading.Thread(target=server.stderr.read, daemon=True).start()
+        with Client(json.loads(line)["address"], timeout_s=30) as client:
+            client.write([Mutation(Operation.CREATE, Course(id="c"))])
+            assert not client.check("user:maya", "read", "course:c")
+        for process in (server, follower):
+            process.terminate()
+            assert process.wait(60) == 0
+
+
+@contextmanager
+def filtered(
+    unit: Path, command: str, url: str, folder: Path, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The process of a unit, which a system call that the unit forbids kills."""
+    environ = without_settings() | {
+        "AUTHZ_ADDRESS": "127.0.0.1:0",
+        "AUTHZ_DATABASE_URL": url,
+        "AUTHZ_REPLICA_DIR": str(folder / "replica"),
+    }
+    launcher = [sys.executable, "-m", "tests.deploy.seccomp", ",".join(sorted(allowed_by(unit)))]
+    process = subprocess.Popen(
+        [*launcher, str(AUTHZ), command, *arguments], env=environ, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def allowed_by(unit: Path) -> Set[str]:
+    """The system calls that a unit allows. Source: systemd.exec(5), `SystemCallFilter=`."""
+    found = calls_of("@default")
+    for line in re.findall("^SystemCallFilter=(.*)$", unit.read_text(), re.M):
+        named = set().union(*map(calls_of, line.removeprefix("~").split()))
+        found = found - named if line.startswith("~") else found | named
+    return found
+
+
+@cache
+def calls_of(name: str) -> Set[str]:
+    """A system call, or those of a group."""
+    if not name.startswith("@"):
+        return {name}
+    lines = [line.strip() for line in analyze("syscall-filter", name).splitlines() if line.startswith("    ")]
+    return set().union(*(calls_of(line) for line in lines if not line.startswith("#")))
+
+
+def await_line(process: subprocess.Popen[str], part: str) -> str:
+    """The first line of its log with this part."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if part in line:
+            return line
+    raise AssertionError(f"it ended with {process.wait()}")
