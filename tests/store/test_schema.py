@@ -1,4 +1,7 @@
-"""The schema: migrated once, the same as the tables, and refused when it is another."""
+"""The schema: migrated once, the same as the tables, and refused when it is another.
+
+Tests import Alembic, which else each process that runs tests would import to collect them.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from authz.domain.entities import Hold, Versioned
@@ -34,6 +34,8 @@ def test_migrating_again_changes_nothing(empty_url: str) -> None:
 
 
 def test_the_schema_of_this_version_is_that_of_the_last_migration() -> None:
+    from alembic.script import ScriptDirectory
+
     migrations = ScriptDirectory.from_config(_config())
     assert newest_schema() == migrations.get_current_head()
     assert {each.path for each in migrations.walk_revisions()} == {
@@ -44,6 +46,8 @@ def test_the_schema_of_this_version_is_that_of_the_last_migration() -> None:
 def test_an_installation_below_a_folder_with_a_percent_sign_finds_its_migrations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from alembic.script import ScriptDirectory
+
     copy = shutil.copytree(_MIGRATIONS, tmp_path / "100%d" / "migrations")
     monkeypatch.setattr(schema, "_MIGRATIONS", copy)
     assert ScriptDirectory.from_config(_config()).get_current_head() == newest_schema()
@@ -148,6 +152,9 @@ def make_older(engine: Engine) -> None:
 
 
 def test_a_new_database_is_as_the_migrations_make_it(store_url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
     engine = open_engine(store_url)
     made = content_of(engine)
     make_older(engine)
