@@ -27,19 +27,26 @@ from tests.serving import served
 UNKNOWN = "RESOURCE_UNKNOWN (the resource, its course or its session is not registered)"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> str:
-    """A database with the course `alg`, the student `maya` and a material, imported by command."""
-    url = f"sqlite:///{tmp_path / 'cli.db'}"
-    (tmp_path / "classes.csv").write_text("sourcedId,status\nalg,active\n")
-    (tmp_path / "enrollments.csv").write_text(
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a roster and, imported from it by command, the database `cli.db`."""
+    folder = tmp_path_factory.mktemp("imported")
+    here = ("--database", f"sqlite:///{folder / 'cli.db'}")
+    (folder / "classes.csv").write_text("sourcedId,status\nalg,active\n")
+    (folder / "enrollments.csv").write_text(
         "sourcedId,classSourcedId,userSourcedId,role\ne1,alg,maya,student\n"
     )
-    (tmp_path / "materials.csv").write_text("id,course_id,published\nm1,alg,true\nm2,alg,false\n")
-    assert run("import", "oneroster", tmp_path, "--database", url).stdout.startswith("written 2,")
-    done = run("import", "resources", tmp_path / "materials.csv", "--type", "material", "--database", url)
+    (folder / "materials.csv").write_text("id,course_id,published\nm1,alg,true\nm2,alg,false\n")
+    assert run("import", "oneroster", folder, *here).stdout.startswith("written 2,")
+    done = run("import", "resources", folder / "materials.csv", "--type", "material", *here)
     assert done.stdout == "written 2, unchanged 0, failed 0\n"
-    return url
+    return folder
+
+
+@pytest.fixture
+def database(imported: Path, tmp_path: Path) -> str:
+    """A database with the course `alg`, the student `maya` and two materials, which a test may change."""
+    return f"sqlite:///{shutil.copy(imported / 'cli.db', tmp_path)}"
 
 
 def test_check_tells_by_its_exit_code(database: str) -> None:
@@ -145,8 +152,8 @@ def test_columns_are_aligned_under_wide_characters(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "author  number\n山田    1\nana     2\n"
 
 
-def test_importing_again_changes_nothing(database: str, tmp_path: Path) -> None:
-    again = run("import", "oneroster", tmp_path, "--database", database)
+def test_importing_again_changes_nothing(database: str, imported: Path) -> None:
+    again = run("import", "oneroster", imported, "--database", database)
     assert again.stdout == "written 0, unchanged 2, failed 0\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,19 @@ APART = "p, student, course:algebra-1, notebook, read, !own & !shared_view, deny
 HERE = ("--course", "algebra-1")
 
 
+@pytest.fixture(scope="module")
+def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the course."""
+    file = tmp_path_factory.mktemp("created") / "authz.db"
+    done = run("course", "create", "algebra-1", "--state", "active", "--database", f"sqlite:///{file}")
+    assert done.returncode == 0
+    return file
+
+
 @pytest.fixture
-def database(empty_sqlite_url: str) -> tuple[str, str]:
-    """With the course."""
-    there = ("--database", empty_sqlite_url)
-    assert run("course", "create", "algebra-1", "--state", "active", *there).returncode == 0
-    return there
+def database(created: Path, tmp_path: Path) -> tuple[str, str]:
+    """A copy of it, which a test may change."""
+    return ("--database", f"sqlite:///{shutil.copy(created, tmp_path)}")
 
 
 def file_of(folder: Path, text: str) -> Path:

@@ -106,7 +106,14 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (clone / "protos").symlink_to(ROOT / "protos")
     folder = clone / "examples/typescript"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules", "gen", "build"))
-    install = ["npm", "install", "--ignore-scripts", "--fetch-retries=0", "--fetch-timeout=30000"]
+    install = [
+        "npm",
+        "install",
+        "--ignore-scripts",
+        "--prefer-offline",
+        "--fetch-retries=0",
+        "--fetch-timeout=30000",
+    ]
     done = run([*install], folder)
     if done.returncode:
         pytest.skip(f"npm cannot install what the example needs: {done.stderr[-200:]}")
