@@ -19,8 +19,7 @@ from authz.client.aio.interceptor import RequireInterceptor
 from authz.client.sync.interceptor import RequireInterceptor as BlockingRequireInterceptor
 from authz.domain.mutations import Mutation, Operation
 from tests.client.test_web import CAMPUS
-from tests.service import Service
-from tests.serving import find_free_port
+from tests.serving import find_free_port, served
 
 EXAMPLE = Path(__file__).parents[2] / "examples/grpc_service.py"
 ACTION = "read"
@@ -121,12 +120,13 @@ async def call(
     return b"".join([each async for each in answers]) if gives == "stream" else await answers
 
 
-@pytest.fixture
-async def campus(sqlite_service: Service) -> Service:
-    """A service with two courses."""
-    async with AsyncClient(sqlite_service.address) as client:
-        await client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
-    return sqlite_service
+@pytest.fixture(scope="module")
+def campus(shared_sqlite_url: str) -> Iterator[str]:
+    """The address of a service with two courses, which no test here changes."""
+    with served(shared_sqlite_url) as address:
+        with Client(address) as client:
+            client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+        yield address
 
 
 async def refusal(awaited: Any) -> tuple[grpc.StatusCode, str]:
@@ -137,10 +137,8 @@ async def refusal(awaited: Any) -> tuple[grpc.StatusCode, str]:
 
 @pytest.mark.parametrize("serving", SERVERS)
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_a_method_is_served_only_if_the_check_is_allowed(
-    campus: Service, shape: str, serving: Any
-) -> None:
-    async with serving(campus.address) as channel:
+async def test_a_method_is_served_only_if_the_check_is_allowed(campus: str, shape: str, serving: Any) -> None:
+    async with serving(campus) as channel:
         assert (await call(channel, shape, "maya")).startswith(b"nb-7")
         code, details = await refusal(call(channel, shape, "omar"))
     assert code is grpc.StatusCode.PERMISSION_DENIED
@@ -148,8 +146,8 @@ async def test_a_method_is_served_only_if_the_check_is_allowed(
 
 
 @pytest.mark.parametrize("serving", SERVERS)
-async def test_an_empty_course_does_not_lift_the_constraint(campus: Service, serving: Any) -> None:
-    async with serving(campus.address) as channel:
+async def test_an_empty_course_does_not_lift_the_constraint(campus: str, serving: Any) -> None:
+    async with serving(campus) as channel:
         assert await call(channel, "unary_unary", "maya", **{"x-course": "algebra"}) == b"nb-7"
         empty, _ = await refusal(call(channel, "unary_unary", "maya", **{"x-course": ""}))
         other, _ = await refusal(call(channel, "unary_unary", "maya", **{"x-course": "poetry"}))
@@ -157,8 +155,8 @@ async def test_an_empty_course_does_not_lift_the_constraint(campus: Service, ser
 
 
 @pytest.mark.parametrize("serving", SERVERS)
-async def test_what_has_no_question_is_refused_unless_it_is_public(campus: Service, serving: Any) -> None:
-    async with serving(campus.address) as channel:
+async def test_what_has_no_question_is_refused_unless_it_is_public(campus: str, serving: Any) -> None:
+    async with serving(campus) as channel:
         methods: dict[str, Any] = {
             name: channel.unary_unary(f"/t.T/{name}") for name in ("open", "forgotten")
         }
@@ -184,14 +182,14 @@ async def test_nothing_is_served_while_nobody_knows_the_answer(serving: Any) -> 
 @pytest.mark.parametrize("serving", SERVERS)
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_a_mistake_in_the_application_is_told_to_its_log_alone(
-    campus: Service,
+    campus: str,
     shape: str,
     serving: Any,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(f"{__name__}.ACTION", "raed")
-    async with serving(campus.address) as channel:
+    async with serving(campus) as channel:
         told = await refusal(call(channel, shape, "maya"))
     assert told == (grpc.StatusCode.INTERNAL, "the check before this method failed")
     assert "did you mean `read`" in caplog.text
@@ -209,10 +207,10 @@ def blocking_nobody(request: Any, context: Any) -> Any:
 @pytest.mark.parametrize(("serving", "asked"), [(serving, nobody), (blocking_serving, blocking_nobody)])
 @pytest.mark.parametrize("shape", UNARY_SHAPES)
 async def test_a_question_may_refuse_the_call_as_it_chooses(
-    campus: Service, shape: str, serving: Any, asked: Any, monkeypatch: pytest.MonkeyPatch
+    campus: str, shape: str, serving: Any, asked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{__name__}.question", asked)
-    async with serving(campus.address) as channel:
+    async with serving(campus) as channel:
         told = await refusal(call(channel, shape, "maya"))
     assert told == (grpc.StatusCode.UNAUTHENTICATED, "log in first")
 
@@ -222,9 +220,9 @@ async def question_from_elsewhere(request: Any, context: Any) -> Any:
     return check_request(dict(context.invocation_metadata())["x-user"], ACTION, "notebook:nb-7")
 
 
-async def test_a_question_may_be_a_coroutine(campus: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_question_may_be_a_coroutine(campus: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.question", question_from_elsewhere)
-    async with serving(campus.address) as channel:
+    async with serving(campus) as channel:
         assert await call(channel, "unary_unary", "maya") == b"nb-7"
         code, _ = await refusal(call(channel, "unary_unary", "omar"))
     assert code is grpc.StatusCode.PERMISSION_DENIED
@@ -237,14 +235,14 @@ def careless(request: Any, context: Any) -> Any:
 @pytest.mark.parametrize("serving", SERVERS)
 @pytest.mark.parametrize("shape", UNARY_SHAPES)
 async def test_an_exception_of_a_question_is_told_to_the_log_alone(
-    campus: Service,
+    campus: str,
     shape: str,
     serving: Any,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(f"{__name__}.question", careless)
-    async with serving(campus.address) as channel:
+    async with serving(campus) as channel:
         told = await refusal(call(channel, shape, "maya"))
     assert told == (grpc.StatusCode.INTERNAL, "the check before this method failed")
     assert "x-secret" in caplog.text
@@ -272,7 +270,7 @@ async def async_same(given: Any, context: Any) -> Any:
     ],
 )
 async def test_a_method_of_the_other_kind_of_server_is_not_run(
-    campus: Service,
+    campus: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     *,
@@ -282,15 +280,15 @@ async def test_a_method_of_the_other_kind_of_server_is_not_run(
     shape: str,
 ) -> None:
     monkeypatch.setattr(f"{__name__}.{name}", other)
-    async with serving(campus.address) as channel:
+    async with serving(campus) as channel:
         told = await refusal(call(channel, shape, "maya"))
     assert told == (grpc.StatusCode.INTERNAL, "the check before this method failed")
     assert f"{other!r}` is " in caplog.text
     assert served_by_mistake == []
 
 
-async def test_the_example_asks_before_it_serves(campus: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTHZ_ADDRESS", campus.address)
+async def test_the_example_asks_before_it_serves(campus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTHZ_ADDRESS", campus)
     spec = importlib.util.spec_from_file_location("grpc_service", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
