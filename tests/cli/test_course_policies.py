@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import run
+from tests.serving import served
 
 APART = "p, student, course:algebra-1, notebook, read, !own & !shared_view, deny\n"
 HERE = ("--course", "algebra-1")
@@ -24,9 +26,10 @@ def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database(created: Path, tmp_path: Path) -> tuple[str, str]:
-    """A copy of it, which a test may change."""
-    return ("--database", f"sqlite:///{shutil.copy(created, tmp_path)}")
+def there(created: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A server over a copy of it, which a test may change."""
+    with served(f"sqlite:///{shutil.copy(created, tmp_path)}") as address:
+        yield ("--address", address)
 
 
 def file_of(folder: Path, text: str) -> Path:
@@ -35,110 +38,110 @@ def file_of(folder: Path, text: str) -> Path:
 
 
 def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
-    tmp_path: Path, database: tuple[str, str]
+    tmp_path: Path, there: tuple[str, str]
 ) -> None:
     file = file_of(tmp_path, APART)
-    changes = run("policy", "diff", file, *HERE, *database)
+    changes = run("policy", "diff", file, *HERE, *there)
     assert changes.returncode == 1
     assert changes.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
-    validated = run("policy", "validate", file, *HERE, *database)
+    validated = run("policy", "validate", file, *HERE, *there)
     assert validated.stdout.startswith("valid: 1 rule, 0 warnings; digest ")
     assert validated.stderr == f"read course `algebra-1` in `{file}`\n"
-    assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 23 invariants")
-    tried = run("policy", "apply", file, "--validate-only", *HERE, *database)
+    assert run("policy", "prove", file, *HERE, *there).stdout.startswith("proved: 23 invariants")
+    tried = run("policy", "apply", file, "--validate-only", *HERE, *there)
     assert (tried.returncode, tried.stdout) == (0, f"valid\n{changes.stdout}")
-    applied = run("policy", "apply", file, "--reason", "apart", *HERE, *database)
+    applied = run("policy", "apply", file, "--reason", "apart", *HERE, *there)
     assert (applied.returncode, applied.stdout) == (0, f"version 1 is active\n{changes.stdout}")
-    assert "same files" in run("policy", "apply", file, *HERE, *database).stdout
+    assert "same files" in run("policy", "apply", file, *HERE, *there).stdout
     file.write_text("")
-    assert run("policy", "apply", file, *HERE, *database).stdout.startswith("version 2 is active\n")
-    back = json.loads(run("policy", "rollback", "1", "--json", *HERE, *database).stdout)
+    assert run("policy", "apply", file, *HERE, *there).stdout.startswith("version 2 is active\n")
+    back = json.loads(run("policy", "rollback", "1", "--json", *HERE, *there).stdout)
     assert (back["active"]["number"], back["changed"], back["tests"]) == (3, True, None)
-    listed = run("policy", "history", "--json", *HERE, *database).stdout.splitlines()
+    listed = run("policy", "history", "--json", *HERE, *there).stdout.splitlines()
     assert [(json.loads(line)["number"], json.loads(line)["active"]) for line in listed] == [
         (3, True),
         (2, False),
         (1, False),
     ]
-    shown = run("policy", "show", *HERE, *database)
+    shown = run("policy", "show", *HERE, *there)
     assert shown.stderr == "read version 3 (active) of course `algebra-1`\n"
     assert "!own & !shared_view" in shown.stdout
-    assert "!own" not in run("policy", "show", "--version", "2", *HERE, *database).stdout
+    assert "!own" not in run("policy", "show", "--version", "2", *HERE, *there).stdout
     out = tmp_path / "out.csv"
-    assert run("policy", "export", out, *HERE, *database).returncode == 0
+    assert run("policy", "export", out, *HERE, *there).returncode == 0
     assert out.read_text() == APART
-    assert "exists; name a new file" in run("policy", "export", out, *HERE, *database).stderr
-    assert run("policy", "diff", "--old", "1", *HERE, *database).stdout == (
+    assert "exists; name a new file" in run("policy", "export", out, *HERE, *there).stderr
+    assert run("policy", "diff", "--old", "1", *HERE, *there).stdout == (
         "no access changes: the two policies decide everything alike\n"
     )
-    assert run("policy", "diff", "--old", "2", *HERE, *database).returncode == 1
-    platform = run("policy", "history", "--json", *database).stdout.splitlines()
+    assert run("policy", "diff", "--old", "2", *HERE, *there).returncode == 1
+    platform = run("policy", "history", "--json", *there).stdout.splitlines()
     assert [json.loads(line)["number"] for line in platform] == [1]
 
 
 def test_an_exported_file_does_not_undo_what_another_admin_applied_meanwhile(
-    tmp_path: Path, database: tuple[str, str]
+    tmp_path: Path, there: tuple[str, str]
 ) -> None:
-    run("policy", "apply", file_of(tmp_path, APART), *HERE, *database)
+    run("policy", "apply", file_of(tmp_path, APART), *HERE, *there)
     ada, ben = tmp_path / "ada.csv", tmp_path / "ben.csv"
     for file in (ada, ben):
-        assert run("policy", "export", file, *HERE, *database).returncode == 0
+        assert run("policy", "export", file, *HERE, *there).returncode == 0
     ada.write_text("")
-    assert "version 2 is active" in run("policy", "apply", ada, *HERE, *database).stdout
+    assert "version 2 is active" in run("policy", "apply", ada, *HERE, *there).stdout
     ben.write_text(APART + APART.replace("notebook", "material"))
-    refused = run("policy", "apply", ben, *HERE, *database)
+    refused = run("policy", "apply", ben, *HERE, *there)
     assert refused.returncode == 2
     assert f"`{ben}` was exported from version 1, and version 2 is active" in refused.stderr
     assert "`--expected-active 2`" in refused.stderr
-    assert "version 2 is active" in run("policy", "apply", ada, *HERE, *database).stdout
-    run("course", "create", "poetry-1", *database)
-    elsewhere = run("policy", "apply", ben, "--course", "poetry-1", *database)
+    assert "version 2 is active" in run("policy", "apply", ada, *HERE, *there).stdout
+    run("course", "create", "poetry-1", *there)
+    elsewhere = run("policy", "apply", ben, "--course", "poetry-1", *there)
     assert (elsewhere.returncode, "and no version is active" in elsewhere.stderr) == (2, True)
-    replaced = run("policy", "apply", ben, "--expected-active", "2", *HERE, *database)
+    replaced = run("policy", "apply", ben, "--expected-active", "2", *HERE, *there)
     assert "version 3 is active" in replaced.stdout
 
 
-def test_its_certificate_convinces_the_checker(tmp_path: Path, database: tuple[str, str]) -> None:
-    run("policy", "apply", file_of(tmp_path, APART), *HERE, *database)
+def test_its_certificate_convinces_the_checker(tmp_path: Path, there: tuple[str, str]) -> None:
+    run("policy", "apply", file_of(tmp_path, APART), *HERE, *there)
     mine = tmp_path / "certificate.json"
-    assert run("policy", "prove", "--certificate", mine, *HERE, *database).returncode == 0
+    assert run("policy", "prove", "--certificate", mine, *HERE, *there).returncode == 0
     for how in (("--check", str(mine)), ("--version", "active", "--served")):
-        checked = run("policy", "prove", *how, *HERE, *database)
+        checked = run("policy", "prove", *how, *HERE, *there)
         assert checked.stdout.startswith("the certificate holds: 23 invariants"), checked.stderr
     other = file_of(tmp_path, APART.replace("!own & !shared_view", "!own"))
-    refused = run("policy", "prove", other, "--check", mine, *HERE, *database)
+    refused = run("policy", "prove", other, "--check", mine, *HERE, *there)
     assert "is of another policy" in refused.stderr
 
 
-def test_a_broken_invariant_comes_with_a_test_that_fails(tmp_path: Path, database: tuple[str, str]) -> None:
+def test_a_broken_invariant_comes_with_a_test_that_fails(tmp_path: Path, there: tuple[str, str]) -> None:
     leak = file_of(tmp_path, "p, student, course:algebra-1, material, read, , allow\n")
-    broken = run("policy", "prove", leak, *HERE, *database)
+    broken = run("policy", "prove", leak, *HERE, *there)
     assert broken.returncode == 1
     assert "broken: unpublished-materials" in broken.stdout
     assert "course.csv:1: student, course:algebra-1, material, read, , allow" in broken.stdout
-    refused = run("policy", "apply", leak, *HERE, *database)
+    refused = run("policy", "apply", leak, *HERE, *there)
     assert refused.returncode == 2
     assert "course.csv:1:1: breaks the invariant `unpublished-materials`" in refused.stderr
 
 
-def test_a_warning_is_of_the_rows_of_the_course(tmp_path: Path, database: tuple[str, str]) -> None:
+def test_a_warning_is_of_the_rows_of_the_course(tmp_path: Path, there: tuple[str, str]) -> None:
     file = file_of(tmp_path, "p, student, course:algebra-1, notebook, read, !own, deny\n")
-    warned = run("policy", "validate", file, "--strict", "--json", *HERE, *database)
+    warned = run("policy", "validate", file, "--strict", "--json", *HERE, *there)
     assert warned.returncode == 1
     (warning,) = json.loads(warned.stdout)["warnings"]
     assert warning["where"] == "course.csv:1"
     assert "also takes what a share gives" in warning["text"]
-    by_server = run("policy", "validate", file, "--with-directory", "--strict", "--json", *HERE, *database)
+    by_server = run("policy", "validate", file, "--with-directory", "--strict", "--json", *HERE, *there)
     assert json.loads(by_server.stdout)["warnings"] == [warning]
-    assert "also takes what a share gives" in run("policy", "apply", file, *HERE, *database).stderr
+    assert "also takes what a share gives" in run("policy", "apply", file, *HERE, *there).stderr
 
 
 def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
-    tmp_path: Path, database: tuple[str, str]
+    tmp_path: Path, there: tuple[str, str]
 ) -> None:
     leak = file_of(tmp_path, "p, student, course:algebra-1, material, read, , allow\n")
-    assert run("policy", "validate", leak, *HERE, *database).returncode == 0
-    found = run("policy", "validate", leak, "--with-directory", *HERE, *database)
+    assert run("policy", "validate", leak, *HERE, *there).returncode == 0
+    found = run("policy", "validate", leak, "--with-directory", *HERE, *there)
     assert (found.returncode, "course.csv:1:1: breaks the invariant" in found.stderr) == (2, True)
 
 
@@ -161,34 +164,34 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
     ],
 )
 def test_a_mistake_is_told(
-    tmp_path: Path, database: tuple[str, str], arguments: tuple[str, ...], says: str
+    tmp_path: Path, there: tuple[str, str], arguments: tuple[str, ...], says: str
 ) -> None:
     (tmp_path / "empty.csv").write_text("")
     paths = {"FILE": file_of(tmp_path, APART), "FOLDER": tmp_path, "EMPTY": tmp_path / "empty.csv"}
-    refused = run("policy", *(str(paths.get(each, each)) for each in arguments), *database)
+    refused = run("policy", *(str(paths.get(each, each)) for each in arguments), *there)
     assert refused.returncode == 2
     assert says in refused.stderr
 
 
-def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[str, str]) -> None:
-    created = run("policy", "draft", "create", "apart", *HERE, *database)
+def test_a_draft_of_a_course_is_edited_looked_at_and_published(there: tuple[str, str]) -> None:
+    created = run("policy", "draft", "create", "apart", *HERE, *there)
     assert created.stdout == "draft `apart` is without rules\n"
-    edited = run("policy", "edit", "apart", "--add", APART.strip(), *HERE, *database)
+    edited = run("policy", "edit", "apart", "--add", APART.strip(), *HERE, *there)
     assert edited.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
     assert edited.stdout.endswith("the changes are those to the platform's policy alone\n")
-    named = ("--version", "draft:apart", *HERE, *database)
+    named = ("--version", "draft:apart", *HERE, *there)
     assert "1 rule, 0 warnings" in run("policy", "validate", *named).stdout
     assert run("policy", "prove", *named).stdout.startswith("proved: 23 invariants")
     assert "!own & !shared_view" in run("policy", "show", *named).stdout
-    assert run("policy", "diff", "--new", "draft:apart", *HERE, *database).returncode == 1
+    assert run("policy", "diff", "--new", "draft:apart", *HERE, *there).returncode == 1
     assert run("policy", "preview", *named).stdout.startswith("nobody gains or loses anything")
-    listed = run("policy", "draft", "list", "--json", *HERE, *database).stdout
+    listed = run("policy", "draft", "list", "--json", *HERE, *there).stdout
     assert json.loads(listed)["id"] == "apart"
-    assert run("policy", "draft", "list", "--json", *database).stdout == ""
-    published = run("policy", "publish", "apart", *HERE, *database)
+    assert run("policy", "draft", "list", "--json", *there).stdout == ""
+    published = run("policy", "publish", "apart", *HERE, *there)
     assert published.stdout.startswith("version 1 is active\n`student` loses read on notebook")
-    run("policy", "draft", "create", "other", *HERE, *database)
-    assert run("policy", "draft", "delete", "other", *HERE, *database).returncode == 0
+    run("policy", "draft", "create", "other", *HERE, *there)
+    assert run("policy", "draft", "delete", "other", *HERE, *there).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -209,9 +212,9 @@ def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[s
         "shadow stop",
     ],
 )
-def test_a_course_that_is_not_there_is_named(tmp_path: Path, database: tuple[str, str], command: str) -> None:
+def test_a_course_that_is_not_there_is_named(tmp_path: Path, there: tuple[str, str], command: str) -> None:
     file = file_of(tmp_path, APART.replace("algebra-1", "algebr-1"))
     words = [str(file) if word == "FILE" else word for word in command.split()]
-    refused = run("policy", *words, "--course", "algebr-1", *database)
+    refused = run("policy", *words, "--course", "algebr-1", *there)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "course:algebr-1 does not exist" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from authz.policy.invariants import INVARIANTS_FILE
 from authz.policy.load import POLICY_FILE, read_folder
 from tests.cli.commands import run
 from tests.policies import CLOSED, SAYS, SHIPPED, with_rows
+from tests.serving import served
 from tests.store.directory import user
 
 
@@ -26,8 +28,14 @@ def folder_of(files: dict[str, str], folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_is_applied_listed_exported_and_taken_back(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+@pytest.fixture
+def here(sqlite_url: str) -> Iterator[tuple[str, str]]:
+    """A server over a new database."""
+    with served(sqlite_url) as address:
+        yield ("--address", address)
+
+
+def test_a_folder_is_applied_listed_exported_and_taken_back(tmp_path: Path, here: tuple[str, str]) -> None:
     mine = folder_of(CLOSED, tmp_path / "mine")
     applied = run("policy", "apply", mine, "--reason", "close", "--author", "ada", *here)
     assert (applied.returncode, applied.stdout.splitlines()[0]) == (0, "version 2 is active")
@@ -57,9 +65,8 @@ def test_a_folder_is_applied_listed_exported_and_taken_back(tmp_path: Path, empt
 
 
 def test_an_exported_folder_does_not_undo_what_another_admin_applied_meanwhile(
-    tmp_path: Path, empty_sqlite_url: str
+    tmp_path: Path, here: tuple[str, str]
 ) -> None:
-    here = ("--database", empty_sqlite_url)
     ada, ben = tmp_path / "ada", tmp_path / "ben"
     run("policy", "apply", folder_of(SHIPPED, tmp_path / "shipped"), *here)
     for folder in (ada, ben):
@@ -83,8 +90,7 @@ def test_an_exported_folder_does_not_undo_what_another_admin_applied_meanwhile(
     assert "version 4 is active" in replaced.stdout
 
 
-def test_a_folder_that_cannot_be_written_to_is_applied(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+def test_a_folder_that_cannot_be_written_to_is_applied(tmp_path: Path, here: tuple[str, str]) -> None:
     folder = folder_of(SHIPPED, tmp_path / "mine")
     (folder / ".exported-from").symlink_to("/proc/version")  # which not even root may change
     applied = run("policy", "apply", folder, "--expected-active", "1", *here)
@@ -104,8 +110,7 @@ def test_every_fault_of_a_folder_is_told_with_its_place(tmp_path: Path, empty_sq
     assert [json.loads(line)["number"] for line in history] == [1]
 
 
-def test_versions_and_folders_are_compared(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+def test_versions_and_folders_are_compared(tmp_path: Path, here: tuple[str, str]) -> None:
     closed, shipped = folder_of(CLOSED, tmp_path / "closed"), folder_of(SHIPPED, tmp_path / "shipped")
     assert run("policy", "apply", closed, *here).returncode == 0
     loses = "`student` loses read on material, when published & !for_ai_response\n"
@@ -128,8 +133,7 @@ def test_versions_and_folders_are_compared(tmp_path: Path, empty_sqlite_url: str
     assert (same.returncode, same.stdout.startswith("no access changes")) == (0, True)
 
 
-def test_a_publish_runs_the_tests_beside_the_policy(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+def test_a_publish_runs_the_tests_beside_the_policy(tmp_path: Path, here: tuple[str, str]) -> None:
     fails = folder_of(CLOSED | {"tests/mine.toml": SAYS % "true"}, tmp_path / "fails")
     refused = run("policy", "apply", fails, *here)
     assert refused.returncode == 2
@@ -144,8 +148,7 @@ def test_a_publish_runs_the_tests_beside_the_policy(tmp_path: Path, empty_sqlite
     assert run("policy", "test", "--version", "2", *here).stdout.startswith("passed 2, failed 0\n")
 
 
-def test_the_proof_of_a_version_is_read_and_checked(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+def test_the_proof_of_a_version_is_read_and_checked(tmp_path: Path, here: tuple[str, str]) -> None:
     run("policy", "apply", folder_of(CLOSED, tmp_path / "mine"), *here)
     checked = run("policy", "prove", "--version", "2", "--served", *here)
     assert checked.returncode == 0
@@ -171,9 +174,8 @@ def test_the_proof_of_a_version_is_read_and_checked(tmp_path: Path, empty_sqlite
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_a_command_about_a_policy_reads_the_active_version_unless_it_names_another(
-    tmp_path: Path, empty_sqlite_url: str, command: tuple[str, ...], active: str, shipped: str
+    tmp_path: Path, here: tuple[str, str], command: tuple[str, ...], active: str, shipped: str
 ) -> None:
-    here = ("--database", empty_sqlite_url)
     run("policy", "apply", folder_of(CLOSED, tmp_path / "closed"), *here)
     by_default = run("policy", *command, *here)
     assert by_default.stderr == "read version 2 (active)\n"
@@ -187,9 +189,8 @@ def test_a_command_about_a_policy_reads_the_active_version_unless_it_names_anoth
 
 
 def test_what_a_release_changes_is_told_by_comparing_with_the_shipped_policy(
-    tmp_path: Path, empty_sqlite_url: str
+    tmp_path: Path, here: tuple[str, str]
 ) -> None:
-    here = ("--database", empty_sqlite_url)
     run("policy", "apply", folder_of(CLOSED, tmp_path / "closed"), *here)
     changes = run("policy", "diff", "--new", "shipped", *here)
     assert "`student` gains read on material" in changes.stdout
@@ -309,8 +310,7 @@ def test_a_course_policy_is_previewed_from_its_file(tmp_path: Path, empty_sqlite
     assert found.stdout.startswith("1 membership loses read on material: 1 resource\n")
 
 
-def test_validating_only_changes_nothing(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+def test_validating_only_changes_nothing(tmp_path: Path, here: tuple[str, str]) -> None:
     mine = folder_of(CLOSED, tmp_path / "mine")
     tried = run("policy", "apply", mine, "--validate-only", *here)
     assert tried.stdout.startswith("valid: it differs from version 1, which is active\n")
