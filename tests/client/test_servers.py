@@ -6,9 +6,11 @@ import itertools
 import signal
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,13 @@ from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from authz.v1.directory_pb2_grpc import DirectoryServiceStub
 from authz.wire.entities import mutation_message
 from tests.client.conftest import Connect
-from tests.forkserver import Process
-from tests.serving import both_transports, find_free_port, served, serving
+from tests.forkserver import Process, without_settings
+from tests.serving import both_transports, drain, find_free_port, served, serving
 from tests.waiting import until
 
 QUESTION = ("user:maya", "read", "course:algebra")
 CALLS = 12
+WITHOUT_RETRIES = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
 def reason_at(address: str) -> str:
@@ -164,9 +167,8 @@ def test_a_server_that_stops_sends_clients_that_never_retry_to_another_one(
     two: tuple[Process, str, str],
 ) -> None:
     process, *addresses = two
-    without_retries = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
     with (
-        grpc.insecure_channel(f"ipv4:{','.join(addresses)}", without_retries) as channel,
+        grpc.insecure_channel(f"ipv4:{','.join(addresses)}", WITHOUT_RETRIES) as channel,
         importing(addresses[0]) as imported,
     ):
         check = AuthorizationServiceStub(channel).Check
@@ -176,6 +178,36 @@ def test_a_server_that_stops_sends_clients_that_never_retry_to_another_one(
             assert process.wait(30) == 0
             load.await_calls()
         assert error_of(imported.exception()).reason == "IMPORT_ENDED"
+    assert load.failed == []
+
+
+def test_a_process_that_stops_sends_clients_to_one_that_shares_its_port(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{find_free_port()}"
+    shared = {"AUTHZ_ADDRESS": address, "AUTHZ_REPLICA_DIR": str(tmp_path / "replica")}
+    environ = without_settings() | shared | {"AUTHZ_DATABASE_URL": sqlite_url}
+    with ExitStack() as stack:
+        follower = Process("follow", environ=environ, stderr=subprocess.PIPE)
+        stack.callback(follower.wait)
+        stack.callback(follower.kill)
+        drain(follower)
+        processes = [
+            stack.enter_context(serving(sqlite_url, AUTHZ_FOLLOW="false", **shared))[0] for _ in range(2)
+        ]
+        until(lambda: reason_at(address) == "")
+        # The kernel distributes them among the processes.
+        checks = [
+            AuthorizationServiceStub(
+                stack.enter_context(grpc.insecure_channel(address, WITHOUT_RETRIES))
+            ).Check
+            for _ in range(8)
+        ]
+        with Load(*(partial(check, check_request(*QUESTION), timeout=30) for check in checks)) as load:
+            load.await_calls()
+            processes[0].send_signal(signal.SIGTERM)
+            assert processes[0].wait(30) == 0
+            load.await_calls()
     assert load.failed == []
 
 
