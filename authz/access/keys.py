@@ -126,6 +126,11 @@ class AddressKeys(Keys):
         self._read_at = time.monotonic()
 
 
+def fetch_keys(url: str) -> tuple[Key, ...]:
+    """The keys of a JWKS address now. Raises `ConnectionError`, and as `parse_keys`."""
+    return parse_keys(https.fetch(url))
+
+
 def parse_keys(content: bytes) -> tuple[Key, ...]:
     """The keys of a JWKS, or of the blocks of a PEM file. Raises `InvalidArgumentError` if there is none."""
     found = _keys_of(content)

@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from authz.access.keys import fetch_keys
 from authz.api.limits import Limits, parse_limits
 from authz.domain.addresses import is_local
 from authz.domain.entities import (
@@ -24,7 +25,7 @@ from authz.domain.entities import (
     PolicyActivationFilter,
     PolicyVersionFilter,
 )
-from authz.domain.errors import AuthzError
+from authz.domain.errors import AuthzError, InvalidArgumentError
 from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
@@ -62,6 +63,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
         of_files(settings),
         _of_limits(settings),
         of_certificates(settings, now),
+        _of_issuer(settings),
         _of_primaries(settings),
         _of_database(settings, now),
         _of_replica(settings),
@@ -141,6 +143,18 @@ def _limits(settings: Settings) -> Limits:
     return parse_limits(Path(settings.limits_file).read_bytes())
 
 
+def _of_issuer(settings: Settings) -> Iterator[Finding]:
+    if not settings.jwt_jwks_url:
+        return
+    try:
+        fetch_keys(settings.jwt_jwks_url)
+    except (ConnectionError, InvalidArgumentError) as error:
+        yield wrong(
+            f"AUTHZ_JWT_JWKS_URL gives no keys ({error}); a server that has none refuses every JWT, and one"
+            " that has some uses them for a day"
+        )
+
+
 def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
     file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():
@@ -171,6 +185,12 @@ def _of_primaries(settings: Settings) -> Iterator[Finding]:
             f"several hosts in AUTHZ_DATABASE_URL take writes: {each}; stop each but that of the highest"
             " timeline, and make standbys of them"
         )
+    for primary in found:
+        if primary.lacks_standby:
+            yield wrong(
+                f"each write waits for a standby of `{primary.host}`, and none is connected; start the"
+                " standby, or reset `synchronous_standby_names` there"
+            )
 
 
 def _of_clock(directory: Directory) -> Iterator[Finding]:

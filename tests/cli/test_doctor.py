@@ -21,12 +21,14 @@ from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.proofs import SignedCheckpoint
 from authz.runtime.compose import system_clock
+from authz.runtime.doctor import findings
 from authz.runtime.preflight import require_startable
-from authz.runtime.settings import load_settings
+from authz.runtime.settings import Settings, load_settings
 from authz.store import tables
 from authz.store.database.engine import open_engine, write_transaction
 from tests.callers import directory_of, grant
 from tests.cli.commands import run
+from tests.https import https_address
 from tests.issuer import Issuer
 from tests.runtime.test_mutual_tls import certify
 from tests.runtime.test_private import without_privileges
@@ -280,6 +282,24 @@ def test_a_database_that_nobody_can_open_is_a_finding_among_the_others(tmp_path:
         assert (code, text.count("wrong: the database URL ")) == (1, 1)
         assert "unsafe: questions cross the network" in text
         assert "no running server was asked" in text
+
+
+def test_an_issuer_without_keys_is_wrong(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with https_address(tmp_path, monkeypatch) as address:
+        settings = Settings(database_url=sqlite_url, jwt_jwks_url=address.url)
+
+        def told() -> list[str]:
+            return [each.text for each in findings(settings) if "AUTHZ_JWT_JWKS_URL gives" in each.text]
+
+        address.content = ISSUER.jwks()
+        assert told() == []
+        for content in (b'{"keys": []}', b"<html>"):
+            address.content = content
+            assert len(told()) == 1
+        address.status = 503
+        assert len(told()) == 1
 
 
 FILES = [

@@ -148,8 +148,11 @@ def test_an_old_primary_that_comes_back_is_not_used(clusters: Clusters, tmp_path
         until(lambda: once_served(lambda: view.revision() == 3), "the follower does not come back")
         with engine_for(url) as engine, read_transaction(engine) as connection:
             assert read_head(connection).revision == 3
+        new.configure("synchronous_standby_names", "standby")
         wrong = [each.text for each in findings(Settings(database_url=url)) if each.level is Level.WRONG]
         assert any(f"`{old.host}` on timeline 1, `{new.host}` on timeline 2" in text for text in wrong)
+        waits = [text for text in wrong if "each write waits for a standby" in text]
+        assert [f"`{new.host}`" in text for text in waits] == [True]
         restarted.close()
     store.close()
 

@@ -101,7 +101,7 @@ def has_password(url: str) -> bool:
 
 
 def primaries(url: str, password_file: str = "") -> list[Primary]:
-    """The hosts that take writes, of a URL that names several; else none. Raises as `open_engine`."""
+    """The hosts of PostgreSQL that take writes; none for SQLite. Raises as `open_engine`."""
     parsed = _parse(url)
     if not _is_postgresql(parsed):
         return []

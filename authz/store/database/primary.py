@@ -12,13 +12,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
 import psycopg
 
 _SEARCH_TIMEOUT_S = 2
 """For a host that does not answer while others are searched. The least that libpq takes."""
 _TIMELINE = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())"
+_LACKS_STANDBY = """
+    SELECT current_setting('synchronous_commit') NOT IN ('off', 'local')
+        AND current_setting('synchronous_standby_names') <> ''
+        AND NOT EXISTS (SELECT FROM pg_stat_replication)
+"""
 _DIGITS = 8
 """The name of a file of the write-ahead log begins with its timeline, in hexadecimal digits."""
 _Connection = TypeVar("_Connection", bound=psycopg.Connection[Any])
@@ -29,16 +34,19 @@ class Primary(NamedTuple):
 
     host: str
     timeline: int
+    lacks_standby: bool
+    """Whether each commit waits for a standby, and none is connected."""
 
 
 def find_primaries(options: Mapping[str, Any]) -> Iterator[Primary]:
     """Those of the hosts in the options of a connection that take writes now, in their order."""
-    for each in _each_host(options):
+    for each in _each_host(options) or [dict(options)]:
         with (
             suppress(psycopg.Error),
             closing(psycopg.connect(**each | {"connect_timeout": _SEARCH_TIMEOUT_S})) as found,
         ):
-            yield Primary(f"{each['host']}:{found.info.port}", _timeline(found))
+            host = f"{found.info.host}:{found.info.port}"
+            yield Primary(host, _timeline(found), bool(_answer(found, _LACKS_STANDBY)))
 
 
 class NewestPrimary(Generic[_Connection]):
@@ -67,7 +75,7 @@ class NewestPrimary(Generic[_Connection]):
 
     def _search(self, options: Mapping[str, Any]) -> None:
         with self._searching:
-            if not self._searched:
+            if not self._searched and _each_host(options):
                 for found in find_primaries(options):
                     self._is_old(found.timeline)
             self._searched = True
@@ -101,11 +109,17 @@ def _each_host(options: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _timeline(connection: psycopg.Connection[Any]) -> int:
     """0 where it cannot be told: a standby, or a database that only speaks the protocol of PostgreSQL."""
+    name = _answer(connection, _TIMELINE)
+    return int(name[:_DIGITS], 16) if name else 0
+
+
+def _answer(connection: psycopg.Connection[Any], question: LiteralString) -> Any:
+    """The value that a query gives; None if it fails."""
     with suppress(psycopg.Error):
         connection.autocommit = True
         try:
-            row = connection.execute(_TIMELINE).fetchone()
-            return 0 if row is None else int(row[0][:_DIGITS], 16)
+            row = connection.execute(question).fetchone()
+            return None if row is None else row[0]
         finally:
             connection.autocommit = False
-    return 0
+    return None
