@@ -10,9 +10,7 @@ from tests.cli.commands import run
 from tests.policies import SAYS, SHIPPED
 
 
-def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
-    run("migrate", "--database", empty_sqlite_url)
+def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, here: tuple[str, str]) -> None:
     created = run("policy", "draft", "create", "wider", "--author", "ada", *here)
     assert created.stdout == "draft `wider` is a copy of version 1\n"
     set_cell = ("policy", "edit", "wider", "--set", "teaching_assistant", "material", "publish", "always")
@@ -66,10 +64,8 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
 
 
 def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
-    tmp_path: Path, empty_sqlite_url: str
+    tmp_path: Path, here: tuple[str, str]
 ) -> None:
-    here = ("--database", empty_sqlite_url)
-    run("migrate", "--database", empty_sqlite_url)
     run("policy", "draft", "create", "mine", *here)
     faulty = run("policy", "edit", "mine", "--add", "p, grader, *, course, read, , allow", *here)
     assert "fault: default.csv:" in faulty.stdout
@@ -88,9 +84,7 @@ def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
     assert run("policy", "draft", "delete", "mine", *here).stdout == "draft `mine` is deleted\n"
 
 
-def test_a_command_is_held_to_the_person_that_it_is_run_for(empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
-    run("migrate", "--database", empty_sqlite_url)
+def test_a_command_is_held_to_the_person_that_it_is_run_for(here: tuple[str, str]) -> None:
     run("course", "create", "algebra", *here)
     run("member", "add", "user:tess", "course:algebra", "teacher", *here)
     as_tess = ("--acting-for", "user:tess")
@@ -102,10 +96,8 @@ def test_a_command_is_held_to_the_person_that_it_is_run_for(empty_sqlite_url: st
     assert run(*added, "student", *here, *as_tess).returncode == 0
 
 
-def test_bad_edits_are_told(tmp_path: Path, empty_sqlite_url: str) -> None:
+def test_bad_edits_are_told(tmp_path: Path, here: tuple[str, str]) -> None:
     (tmp_path / "logo.png").write_bytes(b"\x89PNG\xff")
-    here = ("--database", empty_sqlite_url)
-    run("migrate", "--database", empty_sqlite_url)
     run("policy", "draft", "create", "mine", *here)
     for arguments, says in (
         ((), "nothing to edit"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from authz.policy.invariants import INVARIANTS_FILE
 from authz.policy.load import POLICY_FILE, read_folder
 from tests.cli.commands import run
 from tests.policies import CLOSED, SAYS, SHIPPED, with_rows
-from tests.serving import served
 from tests.store.directory import user
 
 
@@ -26,13 +24,6 @@ def folder_of(files: dict[str, str], folder: Path) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     return folder
-
-
-@pytest.fixture
-def here(sqlite_url: str) -> Iterator[tuple[str, str]]:
-    """A server over a new database."""
-    with served(sqlite_url) as address:
-        yield ("--address", address)
 
 
 def test_a_folder_is_applied_listed_exported_and_taken_back(tmp_path: Path, here: tuple[str, str]) -> None:
