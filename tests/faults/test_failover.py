@@ -153,6 +153,15 @@ def test_an_old_primary_that_comes_back_is_not_used(clusters: Clusters, tmp_path
         assert any(f"`{old.host}` on timeline 1, `{new.host}` on timeline 2" in text for text in wrong)
         waits = [text for text in wrong if "each write waits for a standby" in text]
         assert [f"`{new.host}`" in text for text in waits] == [True]
+        new.stop("immediate")
+        old.stop("immediate")
+        replacement = clusters.create()
+        replacement.initialize()
+        replacement.port = new.port
+        replacement.start()
+        # Another cluster, whose timelines begin again: it is empty, and not old.
+        with pytest.raises(UnavailableError, match="lacks the tables"):
+            restarted.directory.head()
         restarted.close()
     store.close()
 

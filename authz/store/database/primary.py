@@ -16,9 +16,11 @@ from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
 import psycopg
 
-_SEARCH_TIMEOUT_S = 2
-"""For a host that does not answer while others are searched. The least that libpq takes."""
-_TIMELINE = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())"
+_SEARCHING = {"connect_timeout": 2}
+"""For a host that does not answer while others are searched: the least that libpq takes."""
+_TIMELINE = """
+    SELECT pg_walfile_name(pg_current_wal_insert_lsn()), system_identifier FROM pg_control_system()
+"""
 _LACKS_STANDBY = """
     SELECT current_setting('synchronous_commit') NOT IN ('off', 'local')
         AND current_setting('synchronous_standby_names') <> ''
@@ -41,12 +43,10 @@ class Primary(NamedTuple):
 def find_primaries(options: Mapping[str, Any]) -> Iterator[Primary]:
     """Those of the hosts in the options of a connection that take writes now, in their order."""
     for each in _each_host(options) or [dict(options)]:
-        with (
-            suppress(psycopg.Error),
-            closing(psycopg.connect(**each | {"connect_timeout": _SEARCH_TIMEOUT_S})) as found,
-        ):
+        with suppress(psycopg.Error), closing(psycopg.connect(**{**each, **_SEARCHING})) as found:
             host = f"{found.info.host}:{found.info.port}"
-            yield Primary(host, _timeline(found), bool(_answer(found, _LACKS_STANDBY)))
+            _, timeline = _timeline(found)
+            yield Primary(host, timeline, _answer(found, _LACKS_STANDBY) == (True,))
 
 
 class NewestPrimary(Generic[_Connection]):
@@ -55,7 +55,7 @@ class NewestPrimary(Generic[_Connection]):
     def __init__(self, connect: Callable[..., _Connection]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
-        self._newest = 0
+        self._newest: dict[int, int] = {}
         self._searching = threading.Lock()
         self._searched = False
 
@@ -64,20 +64,21 @@ class NewestPrimary(Generic[_Connection]):
     ) -> _Connection:
         """A connection; `connected` is told of each one that waits for an answer. Before the first, looks at
         every host. Raises psycopg's `OperationalError`, also if none but an old primary takes writes."""
-        self._search(options)
+        self._search(options, connected)
         made = self._connect_newest(options, connected)
         for each in _each_host(options) if made is None else ():
             with suppress(psycopg.OperationalError):
                 made = made or self._connect_newest(each, connected)
         if made is None:
-            raise psycopg.OperationalError(f"only an old primary takes writes, not timeline {self._newest}")
+            raise psycopg.OperationalError("only an old primary takes writes")
         return made
 
-    def _search(self, options: Mapping[str, Any]) -> None:
+    def _search(self, options: Mapping[str, Any], connected: Callable[[_Connection], None]) -> None:
         with self._searching:
-            if not self._searched and _each_host(options):
-                for found in find_primaries(options):
-                    self._is_old(found.timeline)
+            for each in () if self._searched else _each_host(options):
+                with suppress(psycopg.Error), closing(self._connect(**{**each, **_SEARCHING})) as found:
+                    connected(found)
+                    self._is_old(found)
             self._searched = True
 
     def _connect_newest(
@@ -86,15 +87,16 @@ class NewestPrimary(Generic[_Connection]):
         """None for an old primary."""
         made = self._connect(**options)
         connected(made)
-        if self._is_old(_timeline(made)):
+        if self._is_old(made):
             made.close()
             return None
         return made
 
-    def _is_old(self, timeline: int) -> bool:
+    def _is_old(self, made: psycopg.Connection[Any]) -> bool:
+        cluster, timeline = _timeline(made)
         with self._lock:
-            self._newest = max(self._newest, timeline)
-            return 0 < timeline < self._newest
+            newest = self._newest[cluster] = max(self._newest.get(cluster, 0), timeline)
+        return timeline < newest
 
 
 def _each_host(options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -107,19 +109,19 @@ def _each_host(options: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**options, "host": host, "port": port} for host, port in zip(hosts, ports, strict=True)]
 
 
-def _timeline(connection: psycopg.Connection[Any]) -> int:
-    """0 where it cannot be told: a standby, or a database that only speaks the protocol of PostgreSQL."""
-    name = _answer(connection, _TIMELINE)
-    return int(name[:_DIGITS], 16) if name else 0
+def _timeline(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """The cluster, and its timeline; 0 and 0 where they cannot be told: a standby, or a database that only
+    speaks the protocol of PostgreSQL."""
+    found = _answer(connection, _TIMELINE)
+    return (0, 0) if found is None else (found[1], int(found[0][:_DIGITS], 16))
 
 
-def _answer(connection: psycopg.Connection[Any], question: LiteralString) -> Any:
-    """The value that a query gives; None if it fails."""
+def _answer(connection: psycopg.Connection[Any], question: LiteralString) -> tuple[Any, ...] | None:
+    """The row that a query gives; None if it fails."""
     with suppress(psycopg.Error):
         connection.autocommit = True
         try:
-            row = connection.execute(question).fetchone()
-            return None if row is None else row[0]
+            return connection.execute(question).fetchone()
         finally:
             connection.autocommit = False
     return None
