@@ -55,8 +55,8 @@ class EnvoyAdmin:
         self._path = str(folder / _SOCKET)
 
     def config(self) -> dict[str, Any]:
-        """The interface in Envoy's configuration. It takes connections also when clients have all."""
-        return {"address": {"pipe": {"path": self._path, "mode": 0o600}}, "ignore_global_conn_limit": True}
+        """The interface in Envoy's configuration."""
+        return {"address": {"pipe": {"path": self._path, "mode": 0o600}}}
 
     async def drain(self, limit_s: float) -> None:
         """Accept no more connections, and ask each client to reconnect elsewhere, by a GOAWAY before its next

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import socket
 import struct
@@ -74,6 +75,21 @@ def test_a_machine_that_is_too_stale_fails_no_call(
                 assert not list(client.list_resources("user:maya", "read"))
                 assert len(list(client.read(CourseFilter()))) == 1
         assert reason_at(stale) == "TOO_STALE"
+
+
+def test_the_service_config_of_the_guide_does_the_same_in_other_languages(
+    campus: str, tmp_path: Path
+) -> None:
+    guide = (Path(__file__).parents[2] / "docs/clients.md").read_text()
+    (config,) = re.findall(r"^```json\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    with (
+        machine(campus, tmp_path / "stale", follow="false", max_staleness_s="0.5") as stale,
+        machine(campus, tmp_path / "fresh") as fresh,
+        grpc.insecure_channel(f"ipv4:{stale},{fresh}", [("grpc.service_config", config)]) as channel,
+    ):
+        until(lambda: reason_at(stale) == "TOO_STALE")
+        for _ in range(CALLS):
+            assert not AuthorizationServiceStub(channel).Check(check_request(*QUESTION), timeout=30).allowed
 
 
 class Load:
