@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authz.cli.connection import connect
+from authz.client import Client
 from authz.domain.entities import (
     Course,
     CourseFilter,
@@ -39,23 +39,23 @@ def write_roster(folder: Path, status: str) -> Path:
     return folder
 
 
-def test_an_import_keeps_what_a_roster_does_not_know(roster: Path, sqlite_url: str) -> None:
-    run("import", "oneroster", roster, "--database", sqlite_url)
+def test_an_import_keeps_what_a_roster_does_not_know(roster: Path, address: str) -> None:
+    run("import", "oneroster", roster, "--address", address)
     archived = Course(id="alg", state=CourseState.ARCHIVED, ai_enabled=True)
-    with connect(database=sqlite_url) as client:
+    with Client(address) as client:
         maya = next(m.entity for m in client.read(MembershipFilter()) if m.entity.subject.id == "maya")
         suspended = msgspec.structs.replace(maya, status=MembershipStatus.SUSPENDED)
         client.write([Mutation(Operation.TOUCH, entity) for entity in (archived, suspended)])
-    again = run("import", "oneroster", roster, "--database", sqlite_url)
+    again = run("import", "oneroster", roster, "--address", address)
     assert again.stdout == "written 0, unchanged 4, failed 1\n"
-    with connect(database=sqlite_url) as client:
+    with Client(address) as client:
         assert archived in [course.entity for course in client.read(CourseFilter())]
         assert suspended in [membership.entity for membership in client.read(MembershipFilter())]
 
 
-def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: Path, sqlite_url: str) -> None:
-    run("import", "oneroster", roster, "--database", sqlite_url)
-    with connect(database=sqlite_url) as client:
+def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: Path, address: str) -> None:
+    run("import", "oneroster", roster, "--address", address)
+    with Client(address) as client:
         held = [m.entity for m in client.read(MembershipFilter())]
         client.write(
             [
@@ -66,15 +66,15 @@ def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: P
     (roster / "enrollments.csv").write_text(
         "sourcedId,classSourcedId,userSourcedId,role,endDate\ne1,alg,maya,student,2030-01-01\n"
     )
-    run("import", "oneroster", roster, "--database", sqlite_url)
-    with connect(database=sqlite_url) as client:
+    run("import", "oneroster", roster, "--address", address)
+    with Client(address) as client:
         found: list[Membership] = [m.entity for m in client.read(MembershipFilter())]
     assert {m.status for m in found} == {MembershipStatus.SUSPENDED}
     assert [m.ends_at is not None for m in found] == [True, False]
 
 
-def held_in(url: str) -> set[tuple[str, str, MembershipStatus]]:
-    with connect(database=url) as client:
+def held_in(address: str) -> set[tuple[str, str, MembershipStatus]]:
+    with Client(address) as client:
         held = [m.entity for m in client.read(MembershipFilter())]
     return {(str(m.subject), f"{m.scope} {m.role}", m.status) for m in held}
 
@@ -90,10 +90,10 @@ def held_in(url: str) -> set[tuple[str, str, MembershipStatus]]:
 )
 @pytest.mark.parametrize("status", [MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED])
 def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
-    roster: Path, sqlite_url: str, row: str, now: tuple[str, str], status: MembershipStatus
+    roster: Path, address: str, row: str, now: tuple[str, str], status: MembershipStatus
 ) -> None:
-    run("import", "oneroster", roster, "--database", sqlite_url)
-    with connect(database=sqlite_url) as client:
+    run("import", "oneroster", roster, "--address", address)
+    with Client(address) as client:
         maya = next(m.entity for m in client.read(MembershipFilter()) if m.entity.subject.id == "maya")
         client.write(
             [
@@ -103,7 +103,7 @@ def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
             ]
         )
     (roster / "enrollments.csv").write_text(f"sourcedId,status,classSourcedId,userSourcedId,role\n{row}\n")
-    again = run("import", "oneroster", roster, "--database", sqlite_url)
+    again = run("import", "oneroster", roster, "--address", address)
     assert "removed: enrollments.csv:2: membership user:maya student in course:alg" in again.stderr
     stays = {
         ("user:omar", "course:old student", MembershipStatus.ACTIVE),
@@ -116,49 +116,47 @@ def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
         expected.add(("user:maya", "course:alg student", status))
     if not is_deleted:
         expected.add((*now, status if now[0] == "user:maya" else MembershipStatus.ACTIVE))
-    assert held_in(sqlite_url) == expected
+    assert held_in(address) == expected
 
 
-def test_enrollments_that_swap_what_they_say_stay(roster: Path, sqlite_url: str) -> None:
-    run("import", "oneroster", roster, "--database", sqlite_url)
-    before = held_in(sqlite_url)
+def test_enrollments_that_swap_what_they_say_stay(roster: Path, address: str) -> None:
+    run("import", "oneroster", roster, "--address", address)
+    before = held_in(address)
     (roster / "enrollments.csv").write_text(
         "sourcedId,classSourcedId,userSourcedId,role\ne2,alg,maya,student\ne1,old,omar,student\n"
     )
-    run("import", "oneroster", roster, "--database", sqlite_url)
-    assert held_in(sqlite_url) == before
+    run("import", "oneroster", roster, "--address", address)
+    assert held_in(address) == before
 
 
-def test_a_class_that_is_to_be_deleted_concludes_its_course(roster: Path, sqlite_url: str) -> None:
-    run("import", "oneroster", roster, "--database", sqlite_url)
+def test_a_class_that_is_to_be_deleted_concludes_its_course(roster: Path, address: str) -> None:
+    run("import", "oneroster", roster, "--address", address)
     write_roster(roster, "tobedeleted")
-    run("import", "oneroster", roster, "--database", sqlite_url)
-    assert run("courses", "--database", sqlite_url).stdout == (
+    run("import", "oneroster", roster, "--address", address)
+    assert run("courses", "--address", address).stdout == (
         "id   state      ai_enabled\nalg  ACTIVE     false\nold  CONCLUDED  false\n"
     )
-    assert "omar" not in run("memberships", "--database", sqlite_url).stdout
-    run("import", "oneroster", roster, "--delete-classes", "--database", sqlite_url)
-    assert run("courses", "--database", sqlite_url).stdout == (
-        "id   state   ai_enabled\nalg  ACTIVE  false\n"
-    )
+    assert "omar" not in run("memberships", "--address", address).stdout
+    run("import", "oneroster", roster, "--delete-classes", "--address", address)
+    assert run("courses", "--address", address).stdout == ("id   state   ai_enabled\nalg  ACTIVE  false\n")
 
 
-def test_a_role_that_is_not_mapped_is_listed_until_it_is_mapped(roster: Path, sqlite_url: str) -> None:
-    listed = run("import", "oneroster", roster, "--database", sqlite_url)
+def test_a_role_that_is_not_mapped_is_listed_until_it_is_mapped(roster: Path, address: str) -> None:
+    listed = run("import", "oneroster", roster, "--address", address)
     assert "enrollments.csv:4: role `proctor` is not mapped" in listed.stderr
     assert "--role-map proctor=" in listed.stderr
-    mapped = run("import", "oneroster", roster, "--role-map", "proctor=auditor", "--database", sqlite_url)
+    mapped = run("import", "oneroster", roster, "--role-map", "proctor=auditor", "--address", address)
     assert (mapped.returncode, mapped.stdout) == (0, "written 1, unchanged 4, failed 0\n")
 
 
-def test_a_broken_roster_leaves_nothing_behind(roster: Path, sqlite_url: str) -> None:
+def test_a_broken_roster_leaves_nothing_behind(roster: Path, address: str) -> None:
     (roster / "enrollments.csv").write_text("sourcedId,classSourcedId,userSourcedId\n")
-    refused = run("import", "oneroster", roster, "--database", sqlite_url)
+    refused = run("import", "oneroster", roster, "--address", address)
     assert refused.returncode == 2
     assert refused.stderr.startswith(
         "error: enrollments.csv:1: has no column `role`; its columns are `sourcedId`"
     )
-    assert run("courses", "--database", sqlite_url).stdout == "id  state  ai_enabled\n"
+    assert run("courses", "--address", address).stdout == "id  state  ai_enabled\n"
 
 
 def test_a_service_of_ones_own_decides_by_the_policy_of_its_database(
