@@ -152,14 +152,14 @@ def replay(changes: tuple[Change, ...]) -> dict[Key, tuple[Entity | Key, int]]:
     return held
 
 
-def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
-    """All that the listings show, read in pages of two."""
+def stored(store: Store, page_size: int = 100) -> dict[Key, tuple[Entity | Key, int]]:
+    """All that the listings show."""
     directory = store.directory
     held: dict[Key, tuple[Entity | Key, int]] = {}
     for kind in KINDS.values():
         token, more = "", True
         while more:
-            page = directory.read(kind.filter_type(), ports.Page(2, token))
+            page = directory.read(kind.filter_type(), ports.Page(page_size, token))
             held.update({each.entity.key: (each.entity, each.revision) for each in page.items})
             token = page.next_token
             more = bool(token)
