@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from authz.access.authentication import Transport, authenticate
+from authz.access.authentication import ACTING_FOR_HEADER, Transport, acting_for, authenticate
 from authz.access.principal import UNAUTHENTICATED, Principal
-from authz.domain.errors import ErrorReason, UnauthenticatedError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, UnauthenticatedError
 from authz.domain.ids import Subject, SubjectType
 from tests.api.in_process import Request
 
@@ -48,3 +48,36 @@ def test_who_shows_nothing_is_refused_where_anything_is_accepted_and_served_wher
 def test_an_actor_is_named_by_its_caller() -> None:
     assert UNAUTHENTICATED.actor == "unauthenticated"
     assert GATEWAY.actor == "service:gateway for user:maya"
+
+
+class Headers(Request):
+    """A call that says several times for whom it is made."""
+
+    def __init__(self, *stated: str) -> None:
+        super().__init__({})
+        self._stated = stated
+
+    def header_values(self, name: str) -> tuple[str, ...]:
+        return self._stated if name == ACTING_FOR_HEADER else ()
+
+
+def test_a_call_is_made_for_the_one_person_that_it_names() -> None:
+    assert acting_for(Headers()) is None
+    assert acting_for(Headers("user:maya")) == GATEWAY.on_behalf_of
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        (("user:maya", "user:omar"), "sent twice"),
+        (("user:maya", "user:maya"), "sent twice"),
+        (("service:gateway",), "no person"),
+        (("maya",), ACTING_FOR_HEADER),
+        (("",), ACTING_FOR_HEADER),
+    ],
+)
+def test_a_call_that_names_nobody_or_several_is_not_made_for_anybody(
+    stated: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=told):
+        acting_for(Headers(*stated))

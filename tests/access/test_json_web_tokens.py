@@ -71,6 +71,15 @@ def test_a_jwt_proves_the_service_that_its_sub_names(tmp_path: Path, form: str) 
     assert authenticator.authenticate(Request({})) is None
 
 
+def test_a_jwt_without_a_key_id_may_be_signed_with_any_of_the_keys(tmp_path: Path) -> None:
+    other = Issuer("k2")
+    authenticator = authenticator_of(file_of(tmp_path, jwks_of(OURS, other)))
+    for issuer in (OURS, other):
+        assert authenticator.authenticate(shown(issuer.jwt("notebooks", header={"kid": None}))) == NOTEBOOKS
+    with pytest.raises(UnauthenticatedError):
+        authenticator.authenticate(shown(Issuer("k3").jwt("notebooks", header={"kid": None})))
+
+
 NOW = int(time.time())
 CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "notebooks", "exp": NOW + DAY_S}
 BAD: dict[str, str] = {
