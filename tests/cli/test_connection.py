@@ -103,6 +103,7 @@ def test_a_command_waits_for_longer_than_its_server_does_for_a_lock() -> None:
 
 def test_a_lock_that_another_program_holds_is_told(tmp_path: Path) -> None:
     url = create_sqlite(tmp_path / "authz.db")
+    assert run("course", "create", "poetry", "--database", url).returncode == 0
     with closing(sqlite3.connect(tmp_path / "authz.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         refused = run("course", "create", "algebra", "--database", f"{url}?timeout=0.1")
