@@ -50,7 +50,6 @@ class PostgresqlServer:
         self._admin_url = admin_url
         self._admin = psycopg.connect(admin_url, autocommit=True)
         self._admin.execute("ALTER SYSTEM SET fsync = off")
-        self._admin.execute("ALTER SYSTEM SET max_connections = 200")
         self._admin.execute("SELECT pg_reload_conf()")
         prepare_store(self.create_empty(_TEMPLATE))
 
