@@ -118,6 +118,7 @@ class GroupCommitter:
         except (asyncio.CancelledError, Exception):
             with suppress(ValueError):  # it has begun
                 queue.remove(waiting)
+            _abandon(waiting.answer)
             raise
 
     def _start_next(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -175,6 +176,12 @@ class GroupCommitter:
             # One of them may be the cause, and the others must not fail with it.
             outcomes = [_outcome(partial(self._directory.write, request)) for request in requests]
         loop.call_soon_threadsafe(self._finish_group, loop, group, outcomes)
+
+
+def _abandon(answer: asyncio.Future[Any]) -> None:
+    """Nobody awaits the answer any more: asyncio would log a failure as one that was overlooked."""
+    if not answer.cancel() and not answer.cancelled():
+        answer.exception()
 
 
 async def _checked_while_in(

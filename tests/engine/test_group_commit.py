@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -297,6 +298,27 @@ async def test_a_write_that_waits_goes_with_its_caller_and_one_that_has_begun_is
     assert await stays == state(2)
     assert gone.cancelled()
     assert recorder.calls == [["first"], ["stays"]]
+
+
+async def test_the_failure_of_a_write_whose_caller_has_gone_is_no_error_of_the_server(
+    writing: GroupCommitter, recorder: Recorder
+) -> None:
+    async def require_permitted() -> None:
+        pass
+
+    logged: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    recorder.fails = lambda name: ConflictError("busy")
+    gone = asyncio.create_task(writing.write(request_of("first"), require_permitted))
+    await asyncio.to_thread(recorder.entered.wait, 30)
+    gone.cancel()
+    await asyncio.wait((gone,))
+    recorder.go_on.set()
+    await writing.close()
+    del gone
+    gc.collect()
+    assert recorder.calls == [["first"]]
+    assert logged == []
 
 
 def revocation(name: str) -> WriteRequest:
