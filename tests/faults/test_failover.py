@@ -15,6 +15,7 @@ from authz.runtime.doctor import findings
 from authz.runtime.findings import Level
 from authz.runtime.settings import Settings
 from authz.store import Store, open_store
+from authz.store.database import connections
 from authz.store.database.engine import opened as engine_for
 from authz.store.database.engine import read_transaction
 from authz.store.log.reader import read_head
@@ -26,7 +27,7 @@ from tests.faults.processes import AUTHORIZATION, Node, running
 from tests.replica.conftest import following, once_served, viewing
 from tests.replica.test_histories import members
 from tests.serving import over_grpc
-from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, student, write
+from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, student, touch, write
 from tests.waiting import until
 
 pytestmark = over_grpc
@@ -163,6 +164,25 @@ def test_an_old_primary_that_comes_back_is_not_used(clusters: Clusters, tmp_path
         with pytest.raises(UnavailableError, match="lacks the tables"):
             restarted.directory.head()
         restarted.close()
+    store.close()
+
+
+def test_a_primary_that_goes_on_after_its_standby_was_promoted_is_left(
+    clusters: Clusters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_SEARCH_INTERVAL_S", 0.2)
+    old, new = clusters.with_standby()
+    store = opened(url_of(old, new))
+    with following(store, tmp_path / "r"), viewing(tmp_path / "r") as view:
+        write(store, create(Course(id="c")), create(student("maya", "c")))
+        old.configure("synchronous_standby_names", "")
+        new.promote()
+        after = opened(new.url)
+        write(after, remove(student("maya", "c").key))
+        after.close()
+        until(lambda: once_served(lambda: members(view, "maya") == []), "the follower stays with the old one")
+        until(lambda: once_served(lambda: write(store, touch(Course(id="d"))) > 2), "there is no primary")
+        assert old.revision() == 1
     store.close()
 
 

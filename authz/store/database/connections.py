@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 _LONG_ANSWER_TIMEOUT_S = 600.0
 _CHECK_INTERVAL_S = 1.0
+_SEARCH_INTERVAL_S = 10.0
+"""How soon a standby that was promoted is found while its primary goes on, or comes back."""
 
 
 @contextmanager
@@ -54,6 +56,8 @@ class OpenConnections:
         self._closed = threading.Event()
         self._watchdog: threading.Thread | None = None
         self._primary: NewestPrimary[TimedConnection] | None = None
+        self._options: dict[str, Any] = {}
+        """Of the last connection: a password may have changed since the first."""
         if engine.dialect.name == "postgresql":
             event.listen(engine, "do_connect", self._connect)
 
@@ -82,8 +86,15 @@ class OpenConnections:
                     log.warning("database gives no answer; connection aborted")
                     connection.shut_down()
 
+    def _search(self, primary: NewestPrimary[TimedConnection]) -> None:
+        while not (self._closed.wait(_SEARCH_INTERVAL_S) or self._aborted):
+            primary.search(self._options, self._watch_over)
+            for connection in primary.outdated():
+                log.warning("database has a newer primary; connection to the old one aborted")
+                connection.shut_down()
+
     def _connect(self, _dialect: Dialect, _record: object, _given: object, options: dict[str, Any]) -> Any:
-        from authz.store.database.primary import NewestPrimary
+        from authz.store.database.primary import NewestPrimary, has_several_hosts
         from authz.store.database.timed_connection import TimedConnection
 
         # A thread of its own connects, which the end of the process does not wait for: there is no socket yet
@@ -94,13 +105,18 @@ class OpenConnections:
             if self._aborted:
                 raise _stopping()
             self._connecting.add(connecting)
-            if self._primary is None:
-                self._primary = NewestPrimary(TimedConnection.connect)
+            primary = self._primary
+            if primary is None:
+                primary = self._primary = NewestPrimary(TimedConnection.connect)
+                if has_several_hosts(options):
+                    search = partial(self._search, primary)
+                    threading.Thread(target=search, name="primary-search", daemon=True).start()
+            self._options = options
             if self._watchdog is None:
                 self._watchdog = threading.Thread(target=self._watch, name="database-watchdog", daemon=True)
                 self._watchdog.start()
         try:
-            connect = partial(self._primary.connect, options, self._watch_over)
+            connect = partial(primary.connect, options, self._watch_over)
             threading.Thread(
                 target=self._make, args=(connecting, connect), name="connect", daemon=True
             ).start()

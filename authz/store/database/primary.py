@@ -10,6 +10,7 @@ A module of its own, which is imported when a connection is made, as `timed_conn
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
@@ -58,13 +59,16 @@ class NewestPrimary(Generic[_Connection]):
         self._newest: dict[int, int] = {}
         self._searching = threading.Lock()
         self._searched = False
+        self._timelines: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
 
     def connect(
         self, options: Mapping[str, Any], connected: Callable[[_Connection], None] = lambda _: None
     ) -> _Connection:
         """A connection; `connected` is told of each one that waits for an answer. Before the first, looks at
         every host. Raises psycopg's `OperationalError`, also if none but an old primary takes writes."""
-        self._search(options, connected)
+        with self._searching:
+            if not self._searched:
+                self.search(options, connected)
         made = self._connect_newest(options, connected)
         for each in _each_host(options) if made is None else ():
             with suppress(psycopg.OperationalError):
@@ -73,13 +77,22 @@ class NewestPrimary(Generic[_Connection]):
             raise psycopg.OperationalError("only an old primary takes writes")
         return made
 
-    def _search(self, options: Mapping[str, Any], connected: Callable[[_Connection], None]) -> None:
-        with self._searching:
-            for each in () if self._searched else _each_host(options):
-                with suppress(psycopg.Error), closing(self._connect(**{**each, **_SEARCHING})) as found:
-                    connected(found)
-                    self._is_old(found)
-            self._searched = True
+    def search(self, options: Mapping[str, Any], connected: Callable[[_Connection], None]) -> None:
+        """Look at each of several hosts, and remember the newest primary."""
+        for each in _each_host(options):
+            with suppress(psycopg.Error), closing(self._connect(**{**each, **_SEARCHING})) as found:
+                connected(found)
+                self._is_old(found)
+        self._searched = True
+
+    def outdated(self) -> list[_Connection]:
+        """The open connections to primaries that have a successor by now."""
+        with self._lock:
+            return [
+                made
+                for made, (cluster, timeline) in self._timelines.items()
+                if timeline < self._newest[cluster] and not made.closed
+            ]
 
     def _connect_newest(
         self, options: Mapping[str, Any], connected: Callable[[_Connection], None]
@@ -92,11 +105,17 @@ class NewestPrimary(Generic[_Connection]):
             return None
         return made
 
-    def _is_old(self, made: psycopg.Connection[Any]) -> bool:
+    def _is_old(self, made: _Connection) -> bool:
         cluster, timeline = _timeline(made)
         with self._lock:
+            self._timelines[made] = cluster, timeline
             newest = self._newest[cluster] = max(self._newest.get(cluster, 0), timeline)
         return timeline < newest
+
+
+def has_several_hosts(options: Mapping[str, Any]) -> bool:
+    """Whether another host may take writes."""
+    return bool(_each_host(options))
 
 
 def _each_host(options: Mapping[str, Any]) -> list[dict[str, Any]]:
