@@ -89,8 +89,10 @@ class OpenConnections:
     def _search(self, primary: NewestPrimary[TimedConnection]) -> None:
         while not (self._closed.wait(_SEARCH_INTERVAL_S) or self._aborted):
             primary.search(self._options, self._watch_over)
-            for connection in primary.outdated():
-                log.warning("database has a newer primary; connection to the old one aborted")
+            outdated = primary.outdated()
+            if outdated:
+                log.warning("old primary left for its successor", connections=len(outdated))
+            for connection in outdated:
                 connection.shut_down()
 
     def _connect(self, _dialect: Dialect, _record: object, _given: object, options: dict[str, Any]) -> Any:
