@@ -53,6 +53,7 @@ _WAITING_S = {
     "runtime/test_server": 30,
     "runtime/test_stop": 28,
     "faults/test_database_file": 28,
+    "client/test_servers": 25,
     "runtime/test_liveness": 23,
     "faults/test_policies": 20,
     "api/test_watch_ends": 17,
@@ -83,8 +84,7 @@ _COMPUTING_S = {
     "api/test_course_policies": 13,
     "api/test_publishing_at_once": 11,
     "store/test_kinds": 10,
-    "cli/test_policy_versions": 10,
-    "cli/test_commands": 10,
+    "store/test_removals": 10,
     "api/test_write": 10,
 }
 """The same of the other files that take long."""
