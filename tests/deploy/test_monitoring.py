@@ -123,6 +123,43 @@ def test_the_first_internal_error_raises_an_alert_and_an_old_one_none(tmp_path: 
 
 
 @needs_promtool
+def test_writes_that_hang_until_their_callers_give_up_raise_an_alert(tmp_path: Path) -> None:
+    method = 'rpc_method="/authz.v1.DirectoryService/Write"'
+    series = {
+        f'{{instance="{instance}",{method},rpc_response_status_code="{code}"}}': values
+        for instance, code, values in (
+            # They hang from the tenth minute on, and one in twenty of another server always fails.
+            ("a", "OK", "0+60x10 600x20"),
+            ("a", "CANCELLED", "0x10 0+10x20"),
+            ("b", "OK", "0+95x30"),
+            ("b", "ABORTED", "0+5x30"),
+        )
+    }
+    alert = {
+        "exp_labels": {"instance": "a", "severity": "page"},
+        "exp_annotations": {
+            "summary": "More than 10 % of the writes of a fail",
+            "description": "Nobody's access can be taken away there. `authz doctor` says whether the database"
+            " is the cause.",
+        },
+    }
+    case = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f"rpc_server_call_duration_seconds_count{labels}", "values": values}
+            for labels, values in series.items()
+        ],
+        "alert_rule_test": [
+            {"eval_time": time, "alertname": "AuthzWritesFail", "exp_alerts": alerts}
+            for time, alerts in {"9m": [], "25m": [alert]}.items()
+        ],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": [case]}))
+    promtool("test", "rules", file)
+
+
+@needs_promtool
 def test_prometheus_reads_every_expression_of_the_dashboard(tmp_path: Path) -> None:
     variables = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*"}
     rules = []
