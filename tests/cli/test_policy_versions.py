@@ -90,14 +90,14 @@ def test_a_folder_that_cannot_be_written_to_is_applied(tmp_path: Path, here: tup
     assert f"note: `{folder}` does not state this version: " in applied.stderr
 
 
-def test_every_fault_of_a_folder_is_told_with_its_place(tmp_path: Path, empty_sqlite_url: str) -> None:
+def test_every_fault_of_a_folder_is_told_with_its_place(tmp_path: Path, here: tuple[str, str]) -> None:
     rows = "".join(f"p, nobody_{number}, *, notebook, read, own, allow\n" for number in range(300))
     mine = folder_of(SHIPPED | {POLICY_FILE: SHIPPED[POLICY_FILE] + rows}, tmp_path / "mine")
-    refused = run("policy", "apply", mine, "--database", empty_sqlite_url)
+    refused = run("policy", "apply", mine, *here)
     assert refused.returncode == 2
     assert "the policy has 300 faults" in refused.stderr
     assert all(f"unknown role `nobody_{number}`" in refused.stderr for number in range(300))
-    history = run("policy", "history", "--database", empty_sqlite_url, "--json").stdout.splitlines()
+    history = run("policy", "history", *here, "--json").stdout.splitlines()
     assert [json.loads(line)["number"] for line in history] == [1]
 
 
@@ -238,12 +238,10 @@ def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_ur
     assert run("policy", "preview", "--version", "1", *here).returncode == 1
 
 
-def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, here: tuple[str, str]) -> None:
     text = SHIPPED[INVARIANTS_FILE].replace('when = "!published"', 'when = "!published & locked"')
     narrowed = folder_of(SHIPPED | {INVARIANTS_FILE: text}, tmp_path / "narrowed")
     told = '`when` of invariant `unpublished-materials`: `"!published"` becomes `"!published & locked"`\n'
-    run("migrate", *here)
     for apply in (("apply", narrowed), ("apply", narrowed, "--validate-only")):
         refused = run("policy", *apply, *here)
         assert refused.returncode == 2
@@ -262,10 +260,8 @@ def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, empty_s
     assert outcome["changes"] == {"declarations": [back], "cells": []}
 
 
-def test_what_one_row_does_to_many_is_counted(tmp_path: Path, empty_sqlite_url: str) -> None:
-    here = ("--database", empty_sqlite_url)
+def test_what_one_row_does_to_many_is_counted(tmp_path: Path, here: tuple[str, str]) -> None:
     mine = folder_of(with_rows("p, student, *, *, *, , deny"), tmp_path / "mine")
-    run("migrate", *here)
     applied = run("policy", "apply", mine, *here)
     assert "notebook, session_note: lost by `student`\n" in applied.stdout
     assert "changes in all; --verbose tells each one, and when\n" in applied.stdout
@@ -308,12 +304,12 @@ def test_validating_only_changes_nothing(tmp_path: Path, here: tuple[str, str]) 
     assert len(run("policy", "history", "--json", *here).stdout.splitlines()) == 1
 
 
-def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, empty_sqlite_url: str) -> None:
+def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, here: tuple[str, str]) -> None:
     mine = folder_of(CLOSED, tmp_path / "mine")
-    refused = run("policy", "apply", mine, "--expected-active", "4", "--database", empty_sqlite_url)
+    refused = run("policy", "apply", mine, "--expected-active", "4", *here)
     assert refused.returncode == 2
     assert "the active version is 1, not 4" in refused.stderr
-    refused = run("policy", "apply", mine, "--expected-active", "0", "--database", empty_sqlite_url)
+    refused = run("policy", "apply", mine, "--expected-active", "0", *here)
     assert "the active version is 1, not none" in refused.stderr
 
 
