@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import psutil
 
-from authz.client import Client, check_request
+from authz.client import CallError, Client, check_request
 from authz.client.errors import error_of
 from authz.domain.entities import MembershipFilter
 from authz.domain.mutations import Mutation, Operation
@@ -69,6 +69,12 @@ def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: 
         suspend(hung)
         backup.backup(live)
         live.close()
+        lost = check_request("user:maya", "read", "material:m7")
+        assert client.ask(lost).allowed  # by the replica, which cannot know yet
+        try:
+            assert not client.ask(lost, fully_consistent=True).allowed
+        except CallError as failure:
+            assert failure.reason == "NOT_FRESH_ENOUGH"
         (maya,) = (each.entity.key for each in client.read(MembershipFilter()))
         token = client.write([Mutation(Operation.DELETE, maya)])
         question = check_request("user:maya", "read", "material:m1")
