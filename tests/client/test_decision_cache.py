@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from authz.client import Answer, Client, DecisionCache, InvalidArgumentError, check_request
@@ -93,6 +95,47 @@ def test_what_changed_too_long_ago_to_be_remembered_ends_older_answers(tokens: l
     for number in range(3):
         cache.change(ResourceRef("notebook", f"more-{number}"), tokens[2])
     assert cache.find(b"q") is None
+
+
+def test_no_answer_from_before_a_gap_of_the_watch_is_given_after_it(tokens: list[str]) -> None:
+    cache = live(tokens)
+    cache.keep(b"q", QUESTION, ANSWER, 0)
+    assert cache.find(b"q") is ANSWER
+    cache.interrupt()
+    for token in tokens[2:]:
+        assert cache.asking() is None
+        cache.confirm(token, True)
+    assert cache.asking() is not None
+    assert cache.find(b"q") is None
+
+
+def test_an_answer_is_given_until_the_time_that_it_names(tokens: list[str]) -> None:
+    cache, now = live(tokens), dt.datetime.now(dt.UTC)
+    for ahead, is_found in ((dt.timedelta(hours=1), True), (dt.timedelta(), False)):
+        answer = msgspec.structs.replace(ANSWER, valid_until=now + ahead)
+        cache.keep(b"q", QUESTION, answer, 0)
+        assert (cache.find(b"q") is answer) is is_found
+
+
+def test_the_answer_that_was_not_given_for_longest_makes_room(tokens: list[str]) -> None:
+    cache = DecisionCache(max_entries=2)
+    for token in tokens[:2]:
+        cache.confirm(token, True)
+    cache.keep(b"old", QUESTION, ANSWER, 0)
+    cache.keep(b"given", QUESTION, ANSWER, 0)
+    cache.keep(b"old", QUESTION, ANSWER, 0)
+    assert cache.find(b"given") is ANSWER
+    cache.keep(b"new", QUESTION, ANSWER, 0)
+    assert [cache.find(each) for each in (b"old", b"given", b"new")] == [None, ANSWER, ANSWER]
+    cache.keep(b"given", QUESTION, ANSWER, 0)
+    cache.keep(b"newer", QUESTION, ANSWER, 0)
+    assert [cache.find(each) for each in (b"new", b"given")] == [None, ANSWER]
+
+
+@pytest.mark.parametrize("limits", [{"max_entries": 0}, {"max_staleness_s": 0.0}])
+def test_a_cache_that_could_keep_nothing_is_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=next(iter(limits))):
+        DecisionCache(**limits)
 
 
 def test_a_cache_is_for_one_client() -> None:
