@@ -220,6 +220,8 @@ def test_a_plan_may_be_for_all_and_for_none(plan: Plan) -> None:
     assert str(where(plan("user:nadia", "archive", "course"))) == "true"
     assert str(where(plan("user:nobody", "read", "course"))) == "false"
     assert plan("user:maya", "read", "notebook", scope="course:c03").groups[0].course_ids == ("c03",)
+    (here,) = plan("user:nadia", "archive", "course", scope="course:c03").groups
+    assert here == PlanGroup(("c03",), (), None)
 
 
 def test_a_role_that_takes_an_access_away_somewhere_is_not_passed_over() -> None:
@@ -231,6 +233,28 @@ def test_a_role_that_takes_an_access_away_somewhere_is_not_passed_over() -> None
         CHECKERS[-1], Campus([*courses, admin, student]), ResourceQuery(NADIA, "archive", ("course",))
     )
     assert found.groups == (PlanGroup(("b",), (), None),)
+
+
+def test_a_rule_of_one_course_is_not_passed_over_by_who_may_act_in_every_course() -> None:
+    checker = Checker(policy_with("p, *, course:a, course, archive, , deny"))
+    admin = Membership(subject=NADIA, scope=PLATFORM, role="platform_admin")
+    courses = [Course(id=name, state=CourseState.ACTIVE) for name in ("a", "b")]
+    found = planned(checker, Campus([*courses, admin]), ResourceQuery(NADIA, "archive", ("course",)))
+    assert found.groups == (PlanGroup(("b",), (), None),)
+
+
+def test_a_purpose_that_no_policy_permits_has_an_empty_plan() -> None:
+    course = Course(id="a", state=CourseState.ACTIVE, ai_enabled=True)
+    owner = Membership(subject=MAYA, scope=course_scope("a"), role="owner")
+    kinds = [
+        planned(
+            CHECKERS[0],
+            Campus([course, owner]),
+            ResourceQuery(MAYA, "ai_process", ("notebook",), None, purpose),
+        ).kind
+        for purpose in ("ai_response", "training")
+    ]
+    assert kinds == ["CONDITIONAL", "NEVER"]
 
 
 def test_a_plan_that_is_over_is_not_used(plan: Plan) -> None:
