@@ -272,21 +272,16 @@ def test_a_role_on_the_platform_finds_the_courses_that_it_opens_and_no_content()
 
 
 def test_a_page_holds_until_the_first_time_that_may_change_what_is_on_it() -> None:
-    campus = Campus(
-        [
-            Course(id="algebra", state=CourseState.ACTIVE),
-            Membership(subject=MAYA, scope=HERE, role="student"),
-            *(
-                Resource(
-                    type="material", id=f"m{n}", scope=HERE, published=True, available_until=NOW + 10 * n
-                )
-                for n in (3, 2, 4)
-            ),
-        ]
-    )
+    ends = {"m0": NOW + 30, "m1": NOW + 20, "m2": NOW + 40}
+    materials = [
+        Resource(type="material", id=id_, scope=HERE, published=True, available_until=end)
+        for id_, end in ends.items()
+    ]
+    student = Membership(subject=MAYA, scope=HERE, role="student")
+    campus = Campus([Course(id="algebra", state=CourseState.ACTIVE), student, *materials])
     page = ResourcePage(CHECKER, campus, NOW, ResourceQuery(MAYA, "read", ("material",)), 1000)
     assert len([*filter(None, page)]) == 3
-    assert page.valid_until == NOW + 20
+    assert page.valid_until == min(ends.values())
 
 
 def test_what_differs_in_its_share_or_its_owner_alone_is_not_listed_with_its_like() -> None:
