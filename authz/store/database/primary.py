@@ -60,6 +60,8 @@ class NewestPrimary(Generic[_Connection]):
         self._searching = threading.Lock()
         self._searched = False
         self._timelines: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
+        self._last = ("", "")
+        """The host and the port of the last connection."""
 
     def connect(
         self, options: Mapping[str, Any], connected: Callable[[_Connection], None] = lambda _: None
@@ -98,11 +100,12 @@ class NewestPrimary(Generic[_Connection]):
         self, options: Mapping[str, Any], connected: Callable[[_Connection], None]
     ) -> _Connection | None:
         """None for an old primary."""
-        made = self._connect(**options)
+        made = self._connect(**_beginning_with(self._last, options))
         connected(made)
         if self._is_old(made):
             made.close()
             return None
+        self._last = made.info.host, str(made.info.port)
         return made
 
     def _is_old(self, made: _Connection) -> bool:
@@ -126,6 +129,15 @@ def _each_host(options: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     ports *= len(hosts) // len(ports)
     return [{**options, "host": host, "port": port} for host, port in zip(hosts, ports, strict=True)]
+
+
+def _beginning_with(last: tuple[str, str], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with this one of several hosts before the others: libpq tries them in their order, and
+    waits for one that hangs until `connect_timeout`, at each connection."""
+    hosts = sorted(_each_host(options), key=lambda each: (each["host"], each["port"] or last[1]) != last)
+    if not hosts:
+        return options
+    return {**options, **{name: ",".join(each[name] for each in hosts) for name in ("host", "port")}}
 
 
 def _timeline(connection: psycopg.Connection[Any]) -> tuple[int, int]:

@@ -198,6 +198,28 @@ def test_no_statement_is_compiled(postgresql_url: str) -> None:
                     assert connection.scalar(text("SHOW jit")) == "off"
 
 
+def test_connections_do_not_each_wait_for_a_host_that_hangs(postgresql_url: str) -> None:
+    with psycopg.connect(postgresql_url) as other, socket.create_server(("127.0.0.1", 0)) as hangs:
+        hangs.setblocking(False)
+        host, port, info = hangs.getsockname()[0], hangs.getsockname()[1], other.info
+        url = f"postgresql://{info.user}@/{info.dbname}?host={host},{info.host}&port={port},{info.port}"
+        with opened(f"{url}&connect_timeout=2") as engine, engine.connect():
+            assert connections_of(hangs) > 0  # by the search, and by the connection, which gave it up
+            with engine.connect() as second, engine.connect() as third:
+                assert second.scalar(text("SELECT 1")) == third.scalar(text("SELECT 1")) == 1
+            assert connections_of(hangs) == 0
+
+
+def connections_of(listener: socket.socket) -> int:
+    """How many connections have been made since the last call."""
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
 @pytest.mark.parametrize(("encoding", "lacks"), [("SQL_ASCII", ""), ("LATIN1", "→")])
 def test_a_database_of_another_encoding_keeps_what_it_can_store(
     empty_postgresql_url: str, encoding: str, lacks: str
