@@ -16,17 +16,18 @@ from authz.domain.errors import malformed
 from authz.domain.ids import Subject, SubjectType
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2
 
-_READING = (
+READING = (
     *("Authorize", "BatchCheck", "BatchList", "Check", "Diff", "Explain", "List", "Plan"),
     *("Read", "Validate"),
 )
-"""How the names of the methods begin that change nothing. If they are no streams, gRPC repeats them."""
+"""How the names of the methods begin that change nothing. If they are no streams, gRPC repeats them.
+The requests are named after them."""
 _RETRIED = [
     {"service": service.full_name, "method": method.name}
     for file in (audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
-    if method.name.startswith(_READING) and not method.server_streaming
+    if method.name.startswith(READING) and not method.server_streaming
 ]
 _SERVICE_CONFIG = json.dumps(
     {

@@ -20,6 +20,8 @@ from authz.wire.errors import code_name as code_of_tree
 MessageT = TypeVar("MessageT", bound=Message)
 
 _NOT_CONNECTED = "connections to all backends failing"
+_UNSENT = (_NOT_CONNECTED, "errors resolving ")
+"""How what gRPC says of a call begins that no server can have: none was connected, or none was found."""
 _CLOSED_MEANWHILE = "Channel closed!"
 """By which gRPC says of a call with threads that its channel was closed before the answer."""
 _REMEDIES = {
@@ -49,13 +51,15 @@ class CallError(AuthzError):
 
     `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
     no server gave one, and `metadata` the fields of its `ErrorInfo`. `is_misconfigured` says that trying
-    again does not help: client and server differ about TLS. `tls_remedy` is what to change if they may
+    again does not help: client and server differ about TLS. `is_unsent` says that no server has the call,
+    because none was connected. `tls_remedy` is what to change if they may
     differ, and else empty. `retry_after_s` is how long the server asks to wait before the call is made
     again; 0 if it does not say.
     """
 
     reason: str  # type: ignore[assignment]  # a server of a later release may name one that is not known here
     is_misconfigured = False
+    is_unsent = False
     tls_remedy = ""
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
@@ -90,6 +94,7 @@ def error_of(failure: Any) -> CallError:
         if details.startswith(_NOT_CONNECTED) and cause in details:
             error = CallError(code, reason, f"{remedy} ({details})")
             error.tls_remedy, error.is_misconfigured = remedy, _ALSO_OF_A_STOP not in cause
+    error.is_unsent = details.startswith(_UNSENT)
     error.metadata = dict(info.metadata)
     retry = _detail(status, error_details_pb2.RetryInfo())
     error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1000

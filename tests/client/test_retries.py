@@ -184,14 +184,31 @@ def test_a_write_that_times_out_says_why_it_was_refused_before(
     assert message_of(failure.value).endswith("; before that: the database does not answer")
 
 
-def test_a_write_waits_for_a_server_that_is_not_there_yet(sqlite_url: str, connect: Connect) -> None:
+@pytest.mark.parametrize("change", [lambda client: client.write(CREATES), *CHANGES.values()])
+def test_a_change_waits_for_a_server_that_is_not_there_yet(
+    sqlite_url: str, connect: Connect, change: Callable[[Client], Any]
+) -> None:
     address = f"127.0.0.1:{find_free_port()}"
     with connect(address, timeout_s=60) as client, ThreadPoolExecutor(1) as pool:
-        with pytest.raises(CallError, match="all backends failing"):
-            client.with_options(timeout_s=0.3).write(CREATES)
-        token = pool.submit(client.write, CREATES)
+        with pytest.raises(CallError, match="all backends failing") as failure:
+            change(client.with_options(timeout_s=0.3))
+        assert failure.value.is_unsent
+        changed = pool.submit(change, client)
         with served(sqlite_url, address=address):
-            assert token.result()
+            assert changed.result()
+
+
+def test_a_change_is_made_again_while_the_name_of_the_server_is_not_found(connect: Connect) -> None:
+    attempts = []
+
+    def token() -> str:
+        attempts.append(1)
+        return "t"
+
+    with connect("nobody.invalid:1", token=token, allow_plaintext_token=True, timeout_s=1) as client:
+        with pytest.raises(CallError, match=r"nobody\.invalid"):
+            client.remove_member("user:maya", course_scope("alg"))
+        assert len(attempts) > 1
 
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "TLS"])

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from authz.client.arguments import as_seconds, as_text
-from authz.client.connection import Identity
+from authz.client.connection import READING, Identity
 from authz.client.errors import CallError, closed, error_of
 from authz.client.last_write import LastWrite
 from authz.client.sync.transport import CLOSED, Method, answered, each_of, require_loop, sleep
@@ -54,8 +54,9 @@ class Calls:
 
         Retries within its timeout, as late as the server asks to, what the server refused before it did
         anything: while a record with the key of one that is written is still being removed, beyond a limit on
-        the calls of this caller, and when the server stops. Retries a request with an idempotency key after
-        every UNAVAILABLE, because the server applies it once. Checks and reads that fail with UNAVAILABLE are
+        the calls of this caller, and when the server stops. Retries a change that was not sent because no
+        server is connected, and a request with an idempotency key after every UNAVAILABLE, because the server
+        applies it once. Checks and reads that fail with UNAVAILABLE are
         retried by gRPC. Why the attempt before the last one failed is the cause of the error.
         """
         if self.request_id and "request_id" in request.DESCRIPTOR.fields_by_name:
@@ -120,5 +121,7 @@ def _may_retry(request: Message, error: CallError) -> bool:
     """Whether the call can be made again without being done twice."""
     if error.reason in _NOTHING_DONE:
         return True
-    is_away = error.code is grpc.StatusCode.UNAVAILABLE and not error.is_misconfigured
-    return is_away and bool(getattr(request, "idempotency_key", ""))
+    if error.code is not grpc.StatusCode.UNAVAILABLE or error.is_misconfigured:
+        return False
+    is_change = not request.DESCRIPTOR.name.startswith(READING)
+    return bool(getattr(request, "idempotency_key", "")) or (is_change and error.is_unsent)
