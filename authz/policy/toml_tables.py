@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,7 +37,7 @@ def convert_table(table: object, kind: type[T]) -> tuple[T | None, list[str]]:
     """A table as a struct, or else None and what is wrong with it."""
     if not isinstance(table, dict):
         return None, ["is not a table; write `key = value` lines below a header, or `{ key = value, … }`"]
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields_of(kind)
     problems = [f"unknown key `{key}`; {suggest(key, fields)}" for key in table if key not in fields]
     problems += [f"needs `{name}`" for name, field in fields.items() if field.required and name not in table]
     if problems:
@@ -45,6 +47,11 @@ def convert_table(table: object, kind: type[T]) -> tuple[T | None, list[str]]:
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$.")
         return None, [f"`{place.rstrip('`')}`: {problem.replace(' | null', '').lower()}"]
+
+
+@cache
+def _fields_of(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
 def line_of(text: str, parent: str, name: str) -> int:
