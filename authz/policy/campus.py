@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -16,7 +17,12 @@ from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.vocabulary import Vocabulary, suggest
 
 _PLURALS = {kind.plural: kind for kind in KINDS.values()}
-_PLAIN_TYPES = {FieldType.FLAG: bool, FieldType.DURATION: int}
+_FORMS: dict[FieldType, tuple[type, str]] = {
+    FieldType.FLAG: (bool, "true or false"),
+    FieldType.DURATION: (int, "a whole number of microseconds"),
+    FieldType.INSTANT: (str, "a time like `2026-09-01T08:00:00Z`"),
+}
+"""All others are text."""
 _PARSERS: dict[FieldType, Callable[[str, str], Any]] = {
     FieldType.SUBJECT: lambda text, field: parse_subject(text, field=field),
     FieldType.SCOPE: lambda text, field: parse_scope(text, field=field),
@@ -58,10 +64,11 @@ def parse_campus(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[tuple
         for entity in _entities(kind, data.get(plural, ()), vocabulary, faults)
     )
     if not faults:
-        keys = {entity.key for entity in entities}
+        count = Counter(entity.key for entity in entities)
+        faults += [f"{key} is in the directory twice; leave one out" for key in count if count[key] > 1]
         for entity in entities:
             container = container_of(entity)
-            if container is not None and container not in keys:
+            if container is not None and container not in count:
                 faults.append(f"{entity.key} is in {container}, which is not in the directory; add it")
     return entities, faults
 
@@ -104,9 +111,10 @@ def _plain(value: Any, field: Field) -> Any:
 def _parsed(value: Any, field: Field) -> Any:
     if isinstance(value, date):  # as a datetime is
         value = value.isoformat()
-    is_right = type(value) is _PLAIN_TYPES.get(field.type, str)
+    form, written = _FORMS.get(field.type, (str, "text in quotes"))
+    is_right = type(value) is form
     if not is_right:
-        raise _malformed(f"{field.name} is `{value}`; it must be {field.type.value}")
+        raise _malformed(f"{field.name} is `{value}`; write {written}")
     if field.choices is not None:
         names = [choice.value for choice in field.choices]
         if value not in names:

@@ -15,7 +15,7 @@ from authz.client.arguments import as_instant
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.decisions import Reason
 from authz.domain.entities import Entity
-from authz.domain.errors import InvalidArgumentError, malformed
+from authz.domain.errors import AuthzError, malformed
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.domain.toml import parse_toml
@@ -59,11 +59,12 @@ class ServiceUnderTest:
     def load(self, file: str | Path) -> None:
         """Write the records of a TOML file: its table `directory`, in the form of the tests of a policy.
 
-        Raises `InvalidArgumentError` that names the record or the table at fault, and `ValueError`.
+        Raises `InvalidArgumentError` that names the record or the table at fault, `CallError` for one that
+        the service refuses, and `ValueError` for a file that is no TOML.
         """
         try:
             self.write(*read_campus(_records_in(file), load_policy(self._policy).vocabulary))
-        except (InvalidArgumentError, ValueError) as error:
+        except (AuthzError, ValueError) as error:
             error.add_note(f"in {file}")
             raise
 
@@ -198,7 +199,7 @@ class Template:
 
 
 def _records_in(file: str | Path) -> dict[str, Any]:
-    data = parse_toml(Path(file).read_text())
+    data = parse_toml(Path(file).read_text(encoding="utf-8"))
     if "directory" not in data:
         raise malformed("directory", "is missing; the records are in a table of this name")
     return data["directory"]  # type: ignore[no-any-return]  # read_campus validates it

@@ -54,6 +54,8 @@ def test_assertions_hold_for_what_check_answers(application: pytest.Pytester) ->
 
 
 def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -> None:
+    share = '{ resource = "notebook:nb", subject = "user:eve", level = "VIEWER" }'
+    application.makefile(".toml", shares=f"{DIRECTORY}shares = [{share}]")
     application.makepyfile("""
         def test_denied(authz_service):
             authz_service.assert_allowed("user:maya", "read", "material:exam")
@@ -77,6 +79,9 @@ def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -
             (tmp_path / "empty.toml").write_text("courses = []")
             authz_service.load(tmp_path / "empty.toml")
 
+        def test_file_that_the_service_refuses(authz_service):
+            authz_service.load("shares.toml")
+
         def test_time_as_text(authz_service):
             authz_service.set_time("2100-07-01")
 
@@ -84,7 +89,7 @@ def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -
             authz_service.assert_denied("user:omar", "read", "notebook:nb", reason="NOT_MEMBER")
     """)
     done = application.runpytest_inprocess()
-    done.assert_outcomes(failed=8, passed=1)
+    done.assert_outcomes(failed=9, passed=1)
     done.stdout.fnmatch_lines(
         [
             "E*user:maya may not read material:exam: CONDITION_NOT_MET (not published); it would be*",
@@ -94,6 +99,8 @@ def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -
             'E*notebook, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
             "E*directory is missing; the records are in a table of this name",
             "E*in *empty.toml",
+            "E*CallError: *user:eve*",
+            "E*in *shares.toml",
             "E*time is `'2100-07-01'`; give a datetime with a time zone",
             "E*reason is `NOT_MEMBER`; did you mean `NOT_A_MEMBER`?",
         ]
