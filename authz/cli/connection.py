@@ -71,6 +71,9 @@ _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
     "allow_unauthenticated": False,
 }
 """Settings of a server of one command: who may open the database needs no credential."""
+_NEVER_SENT = ("connections to all backends failing", "errors resolving", "DNS resolution failed")
+"""How gRPC says that a call reached no server."""
+_UNKNOWN = "; if the command changes anything, it is unknown whether it did: look, then run it again"
 _SOCKET = "socket"
 """In a folder that no other user can open: the server of a command asks nobody for credentials."""
 
@@ -156,10 +159,16 @@ def _with_address(error: CallError, address: str) -> CallError:
         return CallError(error.code, error.reason, f"{error.message}; {flags}")
     if error.reason or error.tls_remedy:
         return error
+    if error.message.startswith(_NEVER_SENT):
+        gone = (
+            f"no server answers at `{address}`; run `authz serve`, or set `--address` or `--database`"
+            f" ({error.message})"
+        )
+    else:
+        gone = f"the server at `{address}` went away before it answered{_UNKNOWN} ({error.message})"
     messages = {
         grpc.StatusCode.DEADLINE_EXCEEDED: f"the server at `{address}` did not answer in time: it is"
-        " slow, or another program holds a lock of its database; try again, or set another `--address`",
-        grpc.StatusCode.UNAVAILABLE: f"no server answers at `{address}`; run `authz serve`, or set"
-        f" `--address` or `--database` ({error.message})",
+        f" slow, or another program holds a lock of its database{_UNKNOWN}, or set another `--address`",
+        grpc.StatusCode.UNAVAILABLE: gone,
     }
     return CallError(error.code, "", messages[error.code]) if error.code in messages else error

@@ -9,7 +9,7 @@ from typing import TextIO
 
 import grpc
 
-from authz.client import CallError, Client
+from authz.client import CallError, Client, PublishedPolicy
 from authz.domain.errors import PolicyWarning
 from authz.domain.policy_changes import CellChange, PolicyDiff, sentences
 
@@ -29,14 +29,36 @@ _NOT_COMPARABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIE
 def changes_from_active(
     client: Client, after: Mapping[str, str] | int, course: str | None
 ) -> PolicyDiff | None:
-    """What a publish would change. None if that is not known: a server that cannot read the active version
-    must not stop a rollback, and a caller that may publish need not be permitted to read."""
+    """What a policy would change. None if that is not known: a server that cannot read the active version
+    must not stop a publication, and a caller that may publish need not be permitted to read."""
     try:
         return client.policies.diff(0, after, course_id=course)
     except CallError as error:
         if error.code in _NOT_COMPARABLE:
             return None
         raise
+
+
+def changes_by(
+    client: Client,
+    published: PublishedPolicy,
+    course: str | None,
+    validated: Mapping[str, str] | None = None,
+) -> PolicyDiff | None:
+    """What a publication has changed in the version that it replaced, which another admin may have activated
+    after the command began; what it would change, if its files were only `validated`. None if that is not
+    known."""
+    from authz.policy.course import COURSE_FILE
+
+    if validated is not None:
+        return changes_from_active(client, validated, course)
+    if not published.changed:
+        return PolicyDiff((), ())
+    replaced = published.number - 1
+    try:
+        return client.policies.diff(replaced or {COURSE_FILE: ""}, published.number, course_id=course)
+    except CallError:  # it is published, whether or not the versions can be compared
+        return None
 
 
 def print_changes(found: PolicyDiff, *, verbose: bool) -> None:

@@ -13,7 +13,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import DRAFT, Author, PolicyCourse, Verbose, Version, WeakenInvariants
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_base import has_base, require_base, write_base
-from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
+from authz.cli.policy_report import changes_by, print_changes, print_warnings
 from authz.cli.policy_source import (
     ACTIVE,
     SHOWN_DIGEST,
@@ -42,10 +42,7 @@ Expected = Annotated[
 @on_server(writes=True, creates=True)
 def apply(
     context: Context,
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file."),
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.")],
     course: PolicyCourse = None,
     author: Author = "",
     expected_active: Expected = None,
@@ -63,11 +60,9 @@ def apply(
     Exit code: 0 applied or unchanged, 2 refused, with every fault.
     """
     files = read_source(folder, course)
-    is_exported = has_base(folder)
-    if is_exported and expected_active is None:
+    if has_base(folder) and expected_active is None:
         expected_active = _based_on_active(context.client, folder, files, course)
     validated(context.client, files, course)
-    changes = changes_from_active(context.client, files, course)
     published = context.client.policies.apply(
         files,
         author=author,
@@ -77,8 +72,9 @@ def apply(
         course_id=course,
         weaken_invariants=weaken_invariants,
     )
+    changes = changes_by(context.client, published, course, files if validate_only else None)
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
-    if is_exported and not validate_only:
+    if has_base(folder) and not validate_only:
         _update_base(folder, PolicySource(files, "", published.number))
 
 
@@ -113,7 +109,6 @@ def rollback(
     verbose: Verbose = False,
 ) -> None:
     """Make the next version from the files of an earlier one, and activate it."""
-    changes = changes_from_active(context.client, number, course)
     published = context.client.policies.roll_back(
         number,
         author=author,
@@ -122,6 +117,7 @@ def rollback(
         course_id=course,
         weaken_invariants=weaken_invariants,
     )
+    changes = changes_by(context.client, published, course)
     print_published(context, published, changes, verbose=verbose)
 
 

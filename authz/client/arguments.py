@@ -137,6 +137,13 @@ def as_number(given: int, *, field: str) -> int:
     return given
 
 
+def nonzero(given: float, *, field: str) -> Any:
+    """A number as it is. Raises `InvalidArgumentError` for 0, for which a server would take its default."""
+    if given == 0:
+        raise malformed(field, "is 0; give a number above 0")
+    return given
+
+
 def as_flag(given: bool, *, field: str) -> bool:
     """True or false as it is."""
     if not isinstance(given, bool):

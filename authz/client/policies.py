@@ -14,6 +14,10 @@ from authz.domain.errors import PolicyFault, PolicyWarning, malformed
 from authz.v1 import common_pb2, policy_pb2
 from authz.wire.entities import parse_versioned
 
+PROOF_TIMEOUT_S = 180.0
+"""For a call that proves, tests or compares a policy: a review of the policies of 36,000 courses takes 15 s,
+and a minute on a busy machine; the tests of a policy take up to 30 s."""
+
 
 class PolicyTests(msgspec.Struct, frozen=True, kw_only=True):
     """How many tests passed, and how many of the rules and of the cells with an allow rule none touches."""

@@ -253,6 +253,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
         failed = run("courses", "--address", address)
     assert failed.returncode == 2
     assert failed.stderr.startswith(f"error: the server at `{address}` did not answer in time: it is slow")
+    assert "it is unknown whether it did" in failed.stderr
 
 
 def test_a_file_without_certificates_is_one_line_that_names_the_options(

@@ -39,6 +39,11 @@ class Calls:
         self.loop = loop
         self.request_id = as_text(request_id, field="request_id")
 
+    def at_least(self, timeout_s: float) -> Calls:
+        """The same with a timeout that is no shorter."""
+        timeout_s = max(timeout_s, self.timeout_s)
+        return Calls(timeout_s, self.identity, self.last_write, self.loop, self.request_id)
+
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of the next call.
 

@@ -10,7 +10,7 @@ import msgspec
 from authz.client.aio.calls import Calls
 from authz.client.arguments import as_list, message_of, sent_course, sent_time
 from authz.client.drafts import Draft, draft_fields, draft_of
-from authz.client.policies import faults_of
+from authz.client.policies import PROOF_TIMEOUT_S, faults_of
 from authz.domain.drafts import Edit
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2, policy_pb2_grpc
@@ -26,6 +26,7 @@ class AsyncDraftClient:
     def __init__(self, stub: policy_pb2_grpc.PolicyServiceAsyncStub, calls: Calls) -> None:
         self._stub = stub
         self._calls = calls
+        self._proofs = calls.at_least(PROOF_TIMEOUT_S)
 
     async def create(
         self, draft_id: str, *, base: int = 0, author: str = "", course_id: str | None = None
@@ -63,7 +64,7 @@ class AsyncDraftClient:
             edits=messages,
             rebase=rebase,
         )
-        response = await self._calls.call(self._stub.EditPolicyDraft, request)
+        response = await self._proofs.call(self._stub.EditPolicyDraft, request)
         return msgspec.structs.replace(draft_of(response.draft), faults=faults_of(response))
 
     async def schedule(
@@ -85,7 +86,7 @@ class AsyncDraftClient:
             reason=reason,
             weaken_invariants=weaken_invariants,
         )
-        return draft_of((await self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
+        return draft_of((await self._proofs.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     async def cancel(self, draft: Draft) -> Draft:
         """Cancel its publication; it stays a draft."""

@@ -9,9 +9,10 @@ import msgspec
 from authz.client.aio.calls import Calls
 from authz.client.aio.drafts import AsyncDraftClient
 from authz.client.aio.shadows import AsyncShadowClient
-from authz.client.arguments import message_of, sent_course
+from authz.client.arguments import message_of, nonzero, sent_course
 from authz.client.drafts import Draft, draft_fields
 from authz.client.policies import (
+    PROOF_TIMEOUT_S,
     PolicyValidation,
     PublishedPolicy,
     faults_of,
@@ -34,12 +35,14 @@ from authz.wire.previews import parse_preview
 class AsyncPolicyClient:
     """`Client.policies`: publishes and reads versions. Every call raises `CallError`.
 
+    A call that proves, tests or compares a policy may take `PROOF_TIMEOUT_S`, however short `timeout_s` is.
     With `course_id`, a call is about the policy that this course has of its own: one file, `course.csv`.
     """
 
     def __init__(self, stub: policy_pb2_grpc.PolicyServiceAsyncStub, calls: Calls) -> None:
         self._stub = stub
         self._calls = calls
+        self._proofs = calls.at_least(PROOF_TIMEOUT_S)
         self.drafts = AsyncDraftClient(stub, calls)
         """Makes and edits drafts."""
         self.shadow = AsyncShadowClient(stub, calls)
@@ -72,7 +75,7 @@ class AsyncPolicyClient:
             course_id=sent_course(course_id),
             weaken_invariants=weaken_invariants,
         )
-        return published_of(await self._calls.call(self._stub.ApplyPolicy, request))
+        return published_of(await self._proofs.call(self._stub.ApplyPolicy, request))
 
     async def roll_back(
         self,
@@ -95,7 +98,7 @@ class AsyncPolicyClient:
             course_id=sent_course(course_id),
             weaken_invariants=weaken_invariants,
         )
-        return published_of(await self._calls.call(self._stub.RollBackPolicy, request))
+        return published_of(await self._proofs.call(self._stub.RollBackPolicy, request))
 
     async def publish(
         self, draft: Draft, *, author: str = "", reason: str = "", weaken_invariants: bool = False
@@ -109,7 +112,7 @@ class AsyncPolicyClient:
             reason=reason,
             weaken_invariants=weaken_invariants,
         )
-        return published_of(await self._calls.call(self._stub.PublishPolicyDraft, request))
+        return published_of(await self._proofs.call(self._stub.PublishPolicyDraft, request))
 
     async def validate(self, files: Mapping[str, str], *, course_id: str | None = None) -> list[PolicyFault]:
         """Every fault of a policy, ordered by place; none for one that can be applied."""
@@ -120,7 +123,7 @@ class AsyncPolicyClient:
         request = message_of(
             policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=sent_course(course_id)
         )
-        found = await self._calls.call(self._stub.ValidatePolicy, request)
+        found = await self._proofs.call(self._stub.ValidatePolicy, request)
         return PolicyValidation(faults=list(faults_of(found)), warnings=warnings_of(found))
 
     async def diff(
@@ -138,7 +141,7 @@ class AsyncPolicyClient:
             **policy_fields(before, "before_"),
             **policy_fields(after, "after_"),
         )
-        return parse_diff(await self._calls.call(self._stub.DiffPolicyVersions, request))
+        return parse_diff(await self._proofs.call(self._stub.DiffPolicyVersions, request))
 
     async def preview(
         self,
@@ -157,8 +160,8 @@ class AsyncPolicyClient:
         request = message_of(
             policy_pb2.PreviewPolicyRequest,
             course_id=sent_course(course_id),
-            max_examples=max_examples,
-            max_largest=max_largest,
+            max_examples=nonzero(max_examples, field="max_examples"),
+            max_largest=nonzero(max_largest, field="max_largest"),
             **policy_fields(policy),
         )
         async for message in self._calls.stream(self._stub.PreviewPolicy, request):
@@ -194,5 +197,5 @@ class AsyncPolicyClient:
             include_certificate=True,
             course_id=sent_course(course_id),
         )
-        response = await self._calls.call(self._stub.ReadPolicyVersion, request)
+        response = await self._proofs.call(self._stub.ReadPolicyVersion, request)
         return msgspec.convert(response.certificate, PolicyCertificate, from_attributes=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from authz.client.aio.calls import Calls
-from authz.client.arguments import as_number, as_text, message_of, sent_course, sent_time
+from authz.client.arguments import as_number, as_text, message_of, nonzero, sent_course, sent_time
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
 from authz.v1 import policy_pb2, policy_pb2_grpc
@@ -37,8 +37,8 @@ class AsyncShadowClient:
         """
         request = message_of(
             policy_pb2.StartPolicyShadowRequest,
-            sample_rate=sample_rate,
-            budget_us=budget_us,
+            sample_rate=nonzero(sample_rate, field="sample_rate"),
+            budget_us=nonzero(budget_us, field="budget_us"),
             author=author,
             course_id=sent_course(course_id),
             ends_at=sent_time(ends_at, field="ends_at"),

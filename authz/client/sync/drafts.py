@@ -10,7 +10,7 @@ import msgspec
 
 from authz.client.arguments import as_list, message_of, sent_course, sent_time
 from authz.client.drafts import Draft, draft_fields, draft_of
-from authz.client.policies import faults_of
+from authz.client.policies import PROOF_TIMEOUT_S, faults_of
 from authz.client.sync.calls import Calls
 from authz.domain.drafts import Edit
 from authz.domain.instants import Instant
@@ -27,6 +27,7 @@ class DraftClient:
     def __init__(self, stub: policy_pb2_grpc.PolicyServiceStub, calls: Calls) -> None:
         self._stub = stub
         self._calls = calls
+        self._proofs = calls.at_least(PROOF_TIMEOUT_S)
 
     def create(
         self, draft_id: str, *, base: int = 0, author: str = "", course_id: str | None = None
@@ -64,7 +65,7 @@ class DraftClient:
             edits=messages,
             rebase=rebase,
         )
-        response = self._calls.call(self._stub.EditPolicyDraft, request)
+        response = self._proofs.call(self._stub.EditPolicyDraft, request)
         return msgspec.structs.replace(draft_of(response.draft), faults=faults_of(response))
 
     def schedule(
@@ -86,7 +87,7 @@ class DraftClient:
             reason=reason,
             weaken_invariants=weaken_invariants,
         )
-        return draft_of((self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
+        return draft_of((self._proofs.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     def cancel(self, draft: Draft) -> Draft:
         """Cancel its publication; it stays a draft."""

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from authz.client.arguments import message_of, sent_course
+from authz.client.arguments import message_of, nonzero, sent_course
 from authz.client.drafts import Draft, draft_fields
 from authz.client.policies import (
+    PROOF_TIMEOUT_S,
     PolicyValidation,
     PublishedPolicy,
     faults_of,
@@ -35,12 +36,14 @@ from authz.wire.previews import parse_preview
 class PolicyClient:
     """`Client.policies`: publishes and reads versions. Every call raises `CallError`.
 
+    A call that proves, tests or compares a policy may take `PROOF_TIMEOUT_S`, however short `timeout_s` is.
     With `course_id`, a call is about the policy that this course has of its own: one file, `course.csv`.
     """
 
     def __init__(self, stub: policy_pb2_grpc.PolicyServiceStub, calls: Calls) -> None:
         self._stub = stub
         self._calls = calls
+        self._proofs = calls.at_least(PROOF_TIMEOUT_S)
         self.drafts = DraftClient(stub, calls)
         """Makes and edits drafts."""
         self.shadow = ShadowClient(stub, calls)
@@ -73,7 +76,7 @@ class PolicyClient:
             course_id=sent_course(course_id),
             weaken_invariants=weaken_invariants,
         )
-        return published_of(self._calls.call(self._stub.ApplyPolicy, request))
+        return published_of(self._proofs.call(self._stub.ApplyPolicy, request))
 
     def roll_back(
         self,
@@ -96,7 +99,7 @@ class PolicyClient:
             course_id=sent_course(course_id),
             weaken_invariants=weaken_invariants,
         )
-        return published_of(self._calls.call(self._stub.RollBackPolicy, request))
+        return published_of(self._proofs.call(self._stub.RollBackPolicy, request))
 
     def publish(
         self, draft: Draft, *, author: str = "", reason: str = "", weaken_invariants: bool = False
@@ -110,7 +113,7 @@ class PolicyClient:
             reason=reason,
             weaken_invariants=weaken_invariants,
         )
-        return published_of(self._calls.call(self._stub.PublishPolicyDraft, request))
+        return published_of(self._proofs.call(self._stub.PublishPolicyDraft, request))
 
     def validate(self, files: Mapping[str, str], *, course_id: str | None = None) -> list[PolicyFault]:
         """Every fault of a policy, ordered by place; none for one that can be applied."""
@@ -121,7 +124,7 @@ class PolicyClient:
         request = message_of(
             policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=sent_course(course_id)
         )
-        found = self._calls.call(self._stub.ValidatePolicy, request)
+        found = self._proofs.call(self._stub.ValidatePolicy, request)
         return PolicyValidation(faults=list(faults_of(found)), warnings=warnings_of(found))
 
     def diff(
@@ -139,7 +142,7 @@ class PolicyClient:
             **policy_fields(before, "before_"),
             **policy_fields(after, "after_"),
         )
-        return parse_diff(self._calls.call(self._stub.DiffPolicyVersions, request))
+        return parse_diff(self._proofs.call(self._stub.DiffPolicyVersions, request))
 
     def preview(
         self,
@@ -158,8 +161,8 @@ class PolicyClient:
         request = message_of(
             policy_pb2.PreviewPolicyRequest,
             course_id=sent_course(course_id),
-            max_examples=max_examples,
-            max_largest=max_largest,
+            max_examples=nonzero(max_examples, field="max_examples"),
+            max_largest=nonzero(max_largest, field="max_largest"),
             **policy_fields(policy),
         )
         for message in self._calls.stream(self._stub.PreviewPolicy, request):
@@ -195,5 +198,5 @@ class PolicyClient:
             include_certificate=True,
             course_id=sent_course(course_id),
         )
-        response = self._calls.call(self._stub.ReadPolicyVersion, request)
+        response = self._proofs.call(self._stub.ReadPolicyVersion, request)
         return msgspec.convert(response.certificate, PolicyCertificate, from_attributes=True)

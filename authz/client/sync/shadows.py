@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from authz.client.arguments import as_number, as_text, message_of, sent_course, sent_time
+from authz.client.arguments import as_number, as_text, message_of, nonzero, sent_course, sent_time
 from authz.client.sync.calls import Calls
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
@@ -38,8 +38,8 @@ class ShadowClient:
         """
         request = message_of(
             policy_pb2.StartPolicyShadowRequest,
-            sample_rate=sample_rate,
-            budget_us=budget_us,
+            sample_rate=nonzero(sample_rate, field="sample_rate"),
+            budget_us=nonzero(budget_us, field="budget_us"),
             author=author,
             course_id=sent_course(course_id),
             ends_at=sent_time(ends_at, field="ends_at"),
