@@ -24,6 +24,7 @@ class InactiveReason(StrEnum):
     INVITED = "INVITED"
     SUSPENDED = "SUSPENDED"
     ENDED = "ENDED"
+    ROLE_NOT_DECLARED = "ROLE_NOT_DECLARED"
 
 
 class MembershipTerms(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +102,7 @@ _NO_ROLES = EffectiveRoles(frozenset(), False, False, None, None)
 _NOT_STARTED = EffectiveRoles(frozenset(), False, False, InactiveReason.NOT_STARTED, None)
 _SUSPENDED = EffectiveRoles(frozenset(), False, False, InactiveReason.SUSPENDED, None)
 _ENDED = EffectiveRoles(frozenset(), False, False, InactiveReason.ENDED, None)
+_UNDECLARED = EffectiveRoles(frozenset(), False, False, InactiveReason.ROLE_NOT_DECLARED, None)
 
 RoleTable: TypeAlias = Mapping[tuple[str, ScopeKind, MembershipStatus, CourseState | None], EffectiveRoles]
 """What a membership without dates gives, by role, kind of scope, status and the course's state."""
@@ -179,7 +181,7 @@ def effective_roles_of(
     if len(memberships) == 1 and suspension is None:
         membership = memberships[0]
         if not membership.has_dates:
-            return table.get((membership.role, membership.kind, membership.status, course_state), _ENDED)
+            return table.get((membership.role, membership.kind, membership.status, course_state), _UNDECLARED)
     elif not memberships:
         return _NO_ROLES
     roles: frozenset[str] = frozenset()
@@ -227,8 +229,8 @@ def effective_roles_of_one(
     """
     if membership.kind in suspended:
         return _SUSPENDED
-    found = table.get((membership.role, membership.kind, membership.status, course_state), _ENDED)
-    if membership.status is MembershipStatus.ACTIVE and found is not _ENDED:  # a role that is not declared
+    found = table.get((membership.role, membership.kind, membership.status, course_state), _UNDECLARED)
+    if membership.status is MembershipStatus.ACTIVE and found is not _UNDECLARED:
         if membership.starts_at is not None and now < membership.starts_at:
             return _NOT_STARTED
         if membership.ends_at is not None and now >= membership.ends_at:

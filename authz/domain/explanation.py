@@ -85,6 +85,7 @@ _WHY = {
     InactiveReason.INVITED: "is an invitation",
     InactiveReason.SUSPENDED: "is suspended",
     InactiveReason.ENDED: "has ended",
+    InactiveReason.ROLE_NOT_DECLARED: "has a role that the policy does not declare",
 }
 
 
@@ -137,6 +138,7 @@ _MEMBERSHIP_MESSAGES = {
     InactiveReason.INVITED: "You have not accepted the invitation yet.",
     InactiveReason.SUSPENDED: "Your participation is suspended.",
     InactiveReason.ENDED: "Your participation has ended.",
+    InactiveReason.ROLE_NOT_DECLARED: "Your role here is not in use any more.",
 }
 _DENY_MESSAGES = {
     "course_archived": "This course is archived and cannot be changed any more.",

@@ -93,6 +93,8 @@ class _InactiveReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inacti
     """The membership is suspended."""
     INACTIVE_REASON_ENDED: _InactiveReason.ValueType  # 5
     """The membership has ended, or is completed with a role that becomes nothing."""
+    INACTIVE_REASON_ROLE_NOT_DECLARED: _InactiveReason.ValueType  # 6
+    """The active policy does not declare the role of the membership."""
 
 class InactiveReason(_InactiveReason, metaclass=_InactiveReasonEnumTypeWrapper):
     """Why a membership gives no role."""
@@ -109,6 +111,8 @@ INACTIVE_REASON_SUSPENDED: InactiveReason.ValueType  # 4
 """The membership is suspended."""
 INACTIVE_REASON_ENDED: InactiveReason.ValueType  # 5
 """The membership has ended, or is completed with a role that becomes nothing."""
+INACTIVE_REASON_ROLE_NOT_DECLARED: InactiveReason.ValueType  # 6
+"""The active policy does not declare the role of the membership."""
 Global___InactiveReason: _TypeAlias = InactiveReason  # noqa: Y015
 
 class _PlanKind:

@@ -157,6 +157,7 @@ def test_of_several_that_give_nothing_the_one_nearest_to_giving_a_role_is_told()
         InactiveReason.NOT_STARTED: held("student", starts_at=50),
         InactiveReason.INVITED: held("student", status=MembershipStatus.INVITED),
         InactiveReason.ENDED: held("student", ends_at=0),
+        InactiveReason.ROLE_NOT_DECLARED: held("grader"),
     }
     order = list(reasons)
     for nearer, farther in itertools.combinations(order, 2):
@@ -245,3 +246,12 @@ def test_a_suspended_account_has_no_role_anywhere(
     assert found.next_change_at == change
     assert found.inactive_reason is (None if roles else InactiveReason.SUSPENDED)
     assert effective_roles_of((), ACTIVE, TABLE, now, Suspension(until)).inactive_reason is None
+
+
+@pytest.mark.parametrize("dates", [{}, {"starts_at": 50}, {"ends_at": 100}], ids=str)
+@pytest.mark.parametrize("status", [MembershipStatus.ACTIVE, MembershipStatus.INVITED], ids=str)
+def test_a_role_that_the_policy_no_longer_declares_has_not_ended(
+    status: MembershipStatus, dates: dict[str, int]
+) -> None:
+    found = effective_roles_of((held("grader", status=status, **dates),), ACTIVE, TABLE, 10)
+    assert (found.roles, found.inactive_reason) == (frozenset(), InactiveReason.ROLE_NOT_DECLARED)
