@@ -104,7 +104,8 @@ def _print(totals: PreviewTotals) -> None:
         _print_recent(totals.recent)
         return
     for total in totals.kinds:
-        print(f"{counted(total.subjects, 'membership')} {total.kind}: {counted(total.count, 'resource')}")
+        change = total.kind.said_of(total.subjects)
+        print(f"{counted(total.subjects, 'membership')} {change}: {counted(total.count, 'resource')}")
     print(f"{counted(totals.rows, 'row')} in {counted(totals.scopes, 'scope')} {against}")
     print()
     rows = [

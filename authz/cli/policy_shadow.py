@@ -61,7 +61,8 @@ def show(context: Context, course: PolicyCourse = None) -> None:
     """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
     report = context.client.policies.shadow.read(course_id=course)
     if report is None:
-        raise ValueError("no shadow was started; start one with `authz policy shadow start`")
+        where = "" if course is None else f" in course `{course}`"
+        raise ValueError(f"no shadow was started{where}; start one with `authz policy shadow start`")
     _print(report, context.as_json)
 
 

@@ -27,8 +27,13 @@ class AccessKind(NamedTuple):
     gains: bool
 
     def __str__(self) -> str:
+        return self.said_of(1)
+
+    def said_of(self, subjects: int) -> str:
+        """In words, of one subject or of several."""
+        verb = ("gain" if self.gains else "lose") + ("s" if subjects == 1 else "")
         only_ai = " for AI responses" if self.purposes == (PURPOSE_AI_RESPONSE,) else ""
-        return f"{'gains' if self.gains else 'loses'} {self.action} on {self.type}{only_ai}"
+        return f"{verb} {self.action} on {self.type}{only_ai}"
 
 
 class Example(NamedTuple):

@@ -6,16 +6,19 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from authz.domain.consistency import MINIMIZE_LATENCY
+from authz.domain.decisions import EDIT_POLICY
 from authz.domain.errors import PolicyWarning, UnavailableError
 from authz.domain.files import read_files
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.ports import Snapshot
+from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
 from authz.policy.lint import lint
+from authz.policy.load import POLICY_FILE
 from authz.policy.weakened import weakened
 
 
@@ -39,6 +42,7 @@ class PolicyWarnings:
         except UnavailableError as error:
             why = f"was not compared with the policy: {error}; validate the policy again later"
             return (*found, PolicyWarning("directory", why))
+        found += _administration(active.policy, policy)
         before = await self._gate.compute(_invariants_in, snapshot, active.policy)
         found += [
             PolicyWarning(INVARIANTS_FILE, f"{text}; it is published only with `--weaken-invariants`")
@@ -53,6 +57,18 @@ def _invariants_in(snapshot: Snapshot, active: CompiledPolicy) -> tuple[Invarian
     version = snapshot.policy
     assert version is not None  # noqa: S101  it was compiled; narrows the type
     return read_invariants(read_files(version.files), active.vocabulary)
+
+
+def _administration(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[PolicyWarning]:
+    """Permissions that somebody on the platform must keep, and that no role has any more."""
+    was, will = before.vocabulary, after.vocabulary
+    for action, had, has in (
+        (EDIT_POLICY, was.administrators, will.administrators),
+        (GRANT_ROLES, was.granters, will.granters),
+    ):
+        if had and not has:
+            text = f"lets no role on the platform `{action}` any more; it is refused while somebody has that"
+            yield PolicyWarning(POLICY_FILE, f"{text} right, so keep a row that allows it")
 
 
 def directory_warnings(

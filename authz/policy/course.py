@@ -176,7 +176,8 @@ def _check_locks(row: Row, rule: Rule, platform: CompiledPolicy, faults: Faults)
             role, type_name, action = cell
             text = (
                 f"speaks of `{action}` on {type_name} for `{role}`, which the platform locks"
-                f" ({lock.source}: {lock}); leave that out, or ask those who run the platform"
+                f" ({lock.source}: {lock}); remove the row, or have those who run the platform"
+                " remove the lock"
             )
             faults.at(row, 0, text)
             return

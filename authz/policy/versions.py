@@ -92,7 +92,7 @@ def _fault_of(breach: Breach) -> PolicyFault:
     text = (
         f"breaks the invariant `{obligation.invariant.name}` ({obligation.invariant.says}):"
         f" {' and '.join(obligation.roles)} may {obligation.action} a {obligation.type_name} when {facts};"
-        " change the row, or run `authz policy prove` for an example"
+        " change the row; for an example, run `authz policy prove` on this policy"
     )
     return PolicyFault(file, int(line), 1, text)
 

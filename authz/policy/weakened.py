@@ -55,7 +55,7 @@ def invariants_weakened(problem: str, *details: str) -> FailedPreconditionError:
     """The error for invariants that may prove less than before; `problem` continues their name."""
     text = (
         f"the invariants of the policy {problem}; restore what is lost, or publish the policy all the same"
-        " with `--weaken-invariants` (`weaken_invariants` in the API):"
+        " with `weaken_invariants`:"
     )
     return FailedPreconditionError(ErrorReason.INVARIANTS_WEAKENED, "\n".join((text, *details)))
 

@@ -224,12 +224,14 @@ def _coverage_by(held: EffectiveRoles, roles: frozenset[str]) -> _Coverage:
 
 def _lost(protected: _Protected, coverage: _Coverage, roles: list[str]) -> FailedPreconditionError:
     """The error for a write that would lower the coverage of a permission."""
-    named = " or ".join(f"`{role}`" for role in roles) or f"a role that may {protected.permission}"
+    named = " or ".join(f"`{role}`" for role in roles)
     when = "" if coverage is _Coverage.NONE else " from some time on"
+    remedy = f"{protected.remedy} {named}, with an active account and without an end"
+    if not roles:
+        remedy = f"keep a row of the policy that lets a role on the platform `{protected.permission}`"
     return FailedPreconditionError(
         ErrorReason.LAST_ADMINISTRATOR,
-        f"this would leave {protected.left}{when};"
-        f" {protected.remedy} {named}, with an active account and without an end",
+        f"this would leave {protected.left}{when}; {remedy}",
         roles=" ".join(roles),
         permission=protected.permission,
     )

@@ -11,8 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import delete, touch
-from tests.api.test_policies import applied, refused
+from tests.api.test_policies import applied, messages, refused
 from tests.policies import SHIPPED, with_rows
 from tests.service import START, Service, info_of, reason_of, serve
 
@@ -137,7 +138,11 @@ async def test_a_policy_by_which_nobody_could_edit_it_is_refused(sqlite_service:
     await write(service, admin("root"))
     error = await refused(applied(service, without))
     assert reason_of(error) == "LAST_ADMINISTRATOR"
-    assert "would leave nobody on the platform who may edit its policy" in str(error.details())
+    left = "would leave nobody on the platform who may edit its policy; keep a row of the policy that lets"
+    assert left in str(error.details())
+    found = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(without)))
+    assert [each.where for each in found.warnings] == ["default.csv"]
+    assert "lets no role on the platform `edit_policy` any more" in found.warnings[0].message
 
 
 async def test_where_nobody_administers_the_platform_writes_go_on(service: Service) -> None:

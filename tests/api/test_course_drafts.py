@@ -143,7 +143,7 @@ async def test_a_draft_of_a_course_is_rebased_onto_what_was_published_meanwhile(
     error = await refused(published(service, draft))
     assert reason_of(error) == "PRECONDITION_FAILED"
     assert "the active version is 1, not none" in str(error.details())
-    assert "rebase the draft `mine` of course:algebra" in str(error.details())
+    assert "`authz policy edit mine --course algebra --rebase`" in str(error.details())
     draft = (await edited(service, draft, rebase=True)).draft
     assert draft.base_number == 1
     assert (await published(service, draft)).active.number == 2

@@ -31,7 +31,7 @@ NARROWED = SHIPPED | {
 
 def is_refusal(error: grpc.aio.AioRpcError, lost: str) -> bool:
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "INVARIANTS_WEAKENED")
-    says = ("`unpublished-materials`", lost, "--weaken-invariants")
+    says = ("`unpublished-materials`", lost, "`weaken_invariants`")
     return all(each in str(error.details()) for each in says)
 
 

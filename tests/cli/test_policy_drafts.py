@@ -76,7 +76,10 @@ def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
     run("policy", "edit", "other", "--put", f"notes.txt={__file__}", *here)
     assert run("policy", "publish", "other", *here).returncode == 0
     late = run("policy", "publish", "mine", *here)
-    assert (late.returncode, "rebase the draft `mine`" in late.stderr) == (2, True)
+    assert (
+        late.returncode,
+        "rebase the draft `mine` (`authz policy edit mine --rebase`)" in late.stderr,
+    ) == (2, True)
     rebased = run("policy", "edit", "mine", "--rebase", *here)
     assert "the changes are those to version 2" in rebased.stdout
     assert run("policy", "export", tmp_path / "out", "--version", "draft:mine", *here).returncode == 0

@@ -214,6 +214,18 @@ def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_ur
     assert scope.startswith("1 row in 1 scope against version 1, as the directory stands at 20")
     assert "user:maya" in row
     assert "material:book" in row
+    with connect(database=empty_sqlite_url) as client:
+        client.write(
+            [
+                Mutation(
+                    Operation.CREATE,
+                    Membership(subject=user("omar"), scope=course_scope("algebra"), role="student"),
+                )
+            ]
+        )
+    found = run("policy", "preview", closed, *here)
+    assert "2 memberships lose read on material: 2 resources\n" in found.stdout
+    assert run("member", "remove", "user:omar", "course:algebra", *here).returncode == 0
     *rows, last = (
         json.loads(line) for line in run("policy", "preview", closed, "--json", *here).stdout.splitlines()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -251,7 +252,7 @@ def test_a_suspended_account_has_no_role_anywhere(
 @pytest.mark.parametrize("dates", [{}, {"starts_at": 50}, {"ends_at": 100}], ids=str)
 @pytest.mark.parametrize("status", [MembershipStatus.ACTIVE, MembershipStatus.INVITED], ids=str)
 def test_a_role_that_the_policy_no_longer_declares_has_not_ended(
-    status: MembershipStatus, dates: dict[str, int]
+    status: MembershipStatus, dates: dict[str, Any]
 ) -> None:
     found = effective_roles_of((held("grader", status=status, **dates),), ACTIVE, TABLE, 10)
     assert (found.roles, found.inactive_reason) == (frozenset(), InactiveReason.ROLE_NOT_DECLARED)

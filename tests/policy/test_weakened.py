@@ -88,7 +88,7 @@ def test_an_error_names_what_is_lost_and_the_remedy_and_fits_a_status() -> None:
     with pytest.raises(FailedPreconditionError, match="cover less") as caught:
         require_not_weakened(many, [], BEFORE.policy.vocabulary)
     lines = str(caught.value).splitlines()
-    assert "`--weaken-invariants`" in lines[0]
+    assert "`weaken_invariants`" in lines[0]
     assert all(line.endswith("is gone") for line in lines[1:-1])
     assert lines[-1].startswith(f"… and {len(many) - len(lines[1:-1])} more")
     assert len(status_of(caught.value).SerializeToString()) < 4000
