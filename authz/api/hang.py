@@ -25,18 +25,21 @@ _OUTCOMES = {
 
 
 async def before_deadline(
-    running: Awaitable[AnswerT], call: Call, database_answers: Callable[[], bool]
+    running: Awaitable[AnswerT], call: Call, database_fault: Callable[[], str]
 ) -> AnswerT:
     """The answer of `running`. Shortly before the deadline of the call, cancels it and raises
-    `UnavailableError` (STORE_UNAVAILABLE) if the database does not answer then."""
+    `UnavailableError` (STORE_UNAVAILABLE) with the fault that the database has then, if any."""
     if call.deadline is None:
         return await running
     left_s = call.deadline - time.monotonic()
     margin_s = min(_ANSWER_MARGIN_S, left_s / 2)
     loop = asyncio.get_running_loop()
+    fault = ""
 
     def end_if_it_hangs() -> None:
-        if not database_answers():
+        nonlocal fault
+        fault = database_fault()
+        if fault:
             limit.reschedule(loop.time())
 
     try:
@@ -49,4 +52,4 @@ async def before_deadline(
     except TimeoutError:
         if not limit.expired():
             raise
-        raise no_answer(_OUTCOMES.get(call.method.kind, "")) from None
+        raise no_answer(fault + _OUTCOMES.get(call.method.kind, "")) from None

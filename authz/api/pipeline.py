@@ -53,11 +53,11 @@ class Pipeline:
         concurrency_limits: Mapping[CallKind, int],
         limiter: Limiter | None = None,
         decisions: DecisionRecorder | None = None,
-        database_answers: Callable[[], bool] = lambda: True,
+        database_fault: Callable[[], str] = lambda: "",
     ) -> None:
         """`concurrency_limits` say how many calls of each kind may be in flight. Without a `limiter`, callers
         have no other limit. Without `decisions` there is no decision log, and no call collects what it
-        decides. A call that waits for the database while it does not answer ends before its deadline."""
+        decides. A call that waits for the database while it has a fault ends before its deadline."""
         self._authenticators = authenticators
         self._permissions = permissions
         self._concurrency_limits = concurrency_limits
@@ -68,7 +68,7 @@ class Pipeline:
         self._stopping = False
         self._keeps_decisions = decisions is not None
         self._recorder = Recorder(decisions)
-        self._database_answers = database_answers
+        self._database_fault = database_fault
 
     def stop(self) -> None:
         """Refuse every call that comes from now on; those in flight continue."""
@@ -112,7 +112,7 @@ class Pipeline:
             running: Awaitable[AnswerT] = self._run(call, run, request)
             # A call that needs no database never ends because of the database.
             if call.may_wait_for_database:
-                running = before_deadline(running, call, self._database_answers)
+                running = before_deadline(running, call, self._database_fault)
             answer = await running
             outcome = OK
         except Exception as error:  # noqa: BLE001  nothing that fails may allow: whatever it is becomes an error

@@ -208,13 +208,17 @@ class UnavailableError(AuthzError):
 
 NO_ANSWER = "the database does not answer; try again later"
 """The message of STORE_UNAVAILABLE where nothing more is known."""
+WAITS_FOR_STANDBY = (
+    "the database waits with each write for a synchronous standby, and none answers; start the standby, or"
+    " reset `synchronous_standby_names`"
+)
 _RETRY_AFTER_S = 2.0
 """As often as a server probes its database."""
 
 
-def no_answer(more: str = "") -> UnavailableError:
-    """The error of a call that has waited for a database which hangs; `more` is the end of its message."""
-    return UnavailableError(ErrorReason.STORE_UNAVAILABLE, NO_ANSWER + more, retry_after_s=_RETRY_AFTER_S)
+def no_answer(message: str = NO_ANSWER) -> UnavailableError:
+    """The error of a call that has waited for a database which hangs."""
+    return UnavailableError(ErrorReason.STORE_UNAVAILABLE, message, retry_after_s=_RETRY_AFTER_S)
 
 
 class InternalError(AuthzError):

@@ -92,7 +92,7 @@ class Api:
     authenticators: Sequence[Authenticator]
     tracing: Tracing | None
     decisions: DecisionLog | None
-    database_answers: Callable[[], bool]
+    database_fault: Callable[[], str]
 
     def add_to(self, server: Any) -> None:
         """Add every service, and reflection, to the `server` of a face.
@@ -232,7 +232,7 @@ class Api:
                 CallKind.POLICY: settings.max_policy_calls,
             },
             limiter=open_limiter(settings),
-            database_answers=self.database_answers,
+            database_fault=self.database_fault,
         )
 
     @cached_property

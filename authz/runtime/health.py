@@ -12,7 +12,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz.domain.consistency import MINIMIZE_LATENCY
-from authz.domain.errors import UnavailableError
+from authz.domain.errors import NO_ANSWER, ErrorReason, UnavailableError
 from authz.domain.ports import Directory, View
 from authz.engine.policies import ActiveChecker
 
@@ -39,15 +39,15 @@ class Health:
         self._on_change = on_change
         self.cause = "starting"
         """Why checks are not answered; empty while they are. For any thread."""
-        self._database_answers = True
+        self._database_fault = ""
         self._servicer = health.aio.HealthServicer()
         # Its own thread: a probe must not queue behind calls that wait for the database.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
         self._probes: list[asyncio.Task[None]] = []
 
-    def database_answers(self) -> bool:
-        """Whether the last probe of the database got an answer in time, even if that was an error."""
-        return self._database_answers
+    def database_fault(self) -> str:
+        """Why calls may wait in vain for the database, as the last probe found; empty if they do not."""
+        return self._database_fault
 
     async def add_to(self, server: Any) -> None:
         """Add the health service, which reports NOT_SERVING for everything but itself until `watch`."""
@@ -76,14 +76,14 @@ class Health:
                 async with asyncio.timeout(_PROBE_TIMEOUT_S):
                     await serving
             except TimeoutError:
-                self._database_answers = False
-                return "the database does not answer"
+                self._database_fault = NO_ANSWER
+                return NO_ANSWER
             except UnavailableError as error:
-                cause = error.message
-            else:
-                cause = ""
-            self._database_answers = True
-            return cause
+                # Another reason is of a write that was refused: nothing waits.
+                self._database_fault = error.message if error.reason is ErrorReason.STORE_UNAVAILABLE else ""
+                return error.message
+            self._database_fault = ""
+            return ""
 
         for names, interval_s, probe in (
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),

@@ -179,7 +179,7 @@ class Server:
             authenticators=authenticators,
             tracing=self._tracing,
             decisions=decisions,
-            database_answers=self.health.database_answers,
+            database_fault=self.health.database_fault,
         )
         api.add_to(face.server)
         parts.callback(api.active.close)

@@ -37,6 +37,7 @@ from authz.store.active_policy import read_course_policies
 from authz.store.database.connections import OpenConnections
 from authz.store.database.engine import bounded_read_transaction, read_transaction, write_transaction
 from authz.store.database.notifier import open_notifier
+from authz.store.database.standby import require_standby
 from authz.store.dump import SqlDump, open_dump
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log import reader
@@ -204,6 +205,8 @@ class SqlDirectory(Directory):
 
     def require_serving(self) -> None:
         self.head()
+        with read_transaction(self._engine) as connection:
+            require_standby(connection)
         refusal = self._refusal
         if refusal is not None and time.monotonic() - self._refused_at_s < _REFUSAL_COUNTS_FOR_S:
             raise UnavailableError(refusal.reason, refusal.message)

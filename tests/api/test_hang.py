@@ -14,7 +14,7 @@ from authz.api.call import Call, CallKind, Method
 from authz.api.methods import METHODS
 from authz.api.pipeline import Pipeline
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency, Freshness
-from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.errors import NO_ANSWER, ErrorReason, UnavailableError
 from authz.v1 import authorization_pb2
 from tests.api.in_process import Request
 
@@ -34,7 +34,7 @@ async def served(
         authenticators=(),
         permissions=AllowAll(),
         concurrency_limits=dict.fromkeys(CallKind, 1),
-        database_answers=lambda: answers,
+        database_fault=lambda: "" if answers else NO_ANSWER,
     )
     deadline = time.monotonic() + TIMEOUT_S
     call = Call(method=method, transport=Request({}), deadline=deadline, consistency=consistency)

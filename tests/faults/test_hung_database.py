@@ -11,6 +11,7 @@ import pytest
 
 from authz.client import Client, check_request
 from authz.client.errors import CallError, error_of
+from authz.domain.errors import WAITS_FOR_STANDBY
 from authz.v1 import authorization_pb2, common_pb2, directory_pb2, policy_pb2
 from authz.wire.entities import mutation_message
 from tests.cli.commands import run
@@ -121,6 +122,30 @@ def test_a_check_waits_for_a_database_that_hangs_no_longer_than_the_setting_says
         with database.frozen():
             failure = refused(lambda: stubs.authorization.Check(request, timeout=600))
         assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
+
+
+@over_grpc
+def test_a_write_that_waits_for_a_standby_which_is_away_is_told_so(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    database = clusters.migrated()
+    node = Node("one", database.url, tmp_path)
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        database.configure("synchronous_standby_names", "absent")
+        request = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
+        failure = refused(lambda: stubs.directory.Write(request, timeout=10))
+        assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
+        assert failure.message.startswith(WAITS_FOR_STANDBY)
+        assert "it is unknown whether it did" in failure.message
+        node.await_health(DIRECTORY, NOT_SERVING)
+        assert WAITS_FOR_STANDBY in node.log.read_text()
+        assert allowed(stubs, 1)
+        assert allowed(stubs, 1, FULLY)
+        database.configure("synchronous_standby_names", "")
+        node.await_health(DIRECTORY, SERVING)
+        # It was committed, and nothing had acknowledged it.
+        assert allowed(stubs, 2, FULLY)
 
 
 @both_transports
