@@ -49,8 +49,7 @@ from tests.client.conftest import Connect
 from tests.client.random_campus import PEOPLE, crowded
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import COURSES, NOW, SESSIONS, TYPES, resources, subjects
-from tests.engine.test_lists import exacting_policy, policy_with
-from tests.policies import POLICY
+from tests.policies import POLICY, exacting_policy, policy_with
 from tests.properties import examples
 from tests.service import in_process
 from tests.serving import served

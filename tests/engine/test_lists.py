@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,45 +29,28 @@ from authz.domain.instants import Instant
 from authz.domain.lists import ListedResource, ListedSubject, Position, ResourceQuery
 from authz.engine import lists
 from authz.engine.check import Checker
-from authz.engine.lists import ListPage, ResourcePage, SubjectPage
-from authz.policy.compile import CompiledPolicy
-from authz.policy.load import load_policy
+from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
+from tests.client.random_campus import PEOPLE, crowded
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import CHECKERS, IDS, NOW, TYPES, campuses, questions, subjects
-from tests.policies import POLICY, with_rows
+from tests.engine.test_isolation import CHECKERS, GENEROUS, IDS, NOW, TYPES, campuses, questions, subjects
+from tests.policies import POLICY, exacting_policy
 from tests.properties import examples
 from tests.store.directory import user
 
-EXACTING = (
-    "p, student, *, notebook, read, !own & !shared_view, deny",
-    "p, *, *, message, *, attending & locked, deny",
-    "p, *, *, session_note, read, !published & !attending, deny",
-    "p, auditor, course:a, *, *, ai_enabled, allow",
-    "p, student, course:course:a, notebook, read, locked, deny",
-    "p, platform_admin, course:teacher, session, *, , allow",
-)
-"""Rows with negated facts, with facts that depend on the subject, and of single courses."""
-
-
-def exacting_policy() -> CompiledPolicy:
-    """The shipped policy with rows that lists and explanations find hard to see through."""
-    return policy_with(*EXACTING)
-
-
-def policy_with(*rows: str) -> CompiledPolicy:
-    """The shipped policy with more rows."""
-    with tempfile.TemporaryDirectory() as name:
-        for file, text in with_rows(*rows).items():
-            (Path(name) / file).write_text(text)
-        return load_policy(Path(name))
-
-
 EVERY_CHECKER = [*CHECKERS[::2], Checker(exacting_policy(), inline_types=frozenset(TYPES))]
 CHECKER = Checker(POLICY)
-EVERYBODY = [Subject(kind, id_) for kind in SubjectType for id_ in IDS]
+EVERYBODY = [*PEOPLE, *(Subject(kind, id_) for kind in SubjectType for id_ in IDS)]
 STRUCTURAL = ("course", "session")
 HERE, MONDAY = course_scope("algebra"), session_scope("monday")
 MAYA = user("maya")
+
+
+@st.composite
+def asked_in(draw: st.DrawFn) -> tuple[list[Entity], Subject]:
+    """A campus, with few resources in a scope or with many, and mostly somebody with a membership there."""
+    entities = draw(campuses() | st.integers(0, 2**32).map(lambda seed: crowded(random.Random(seed))))
+    members = [each.subject for each in entities if isinstance(each, Membership)]
+    return entities, draw(st.sampled_from(members) | subjects if members else subjects)
 
 
 def resources(
@@ -121,8 +103,8 @@ def is_within(campus: Campus, scope: Scope, within: Scope | None) -> bool:
 @examples(150)
 @given(st.data())
 def test_list_resources_is_what_check_allows_once_each(data: st.DataObject) -> None:
-    entities = data.draw(campuses())
-    campus, subject = Campus(entities), data.draw(subjects)
+    entities, subject = data.draw(asked_in())
+    campus = Campus(entities)
     every = [*TYPES, *STRUCTURAL]
     within = data.draw(st.none() | st.sampled_from([scope for _, scope in places(entities)]))
     purpose = data.draw(st.sampled_from(["", "", "ai_response", "training"]))
@@ -131,7 +113,7 @@ def test_list_resources_is_what_check_allows_once_each(data: st.DataObject) -> N
         vocabulary = checker.policy.vocabulary
         for action in {a for name in every for a in vocabulary.types[name].actions} - {"create"}:
             types = tuple(name for name in every if action in vocabulary.types[name].actions)
-            query = ResourceQuery(subject, action, types, within, purpose)
+            query = ResourceQuery(subject, action, (*types, types[0]), within, purpose)
             found = [each.ref for each in resources(checker, campus, query, size)]
             expected = {
                 ref
@@ -150,9 +132,8 @@ def test_list_resources_is_what_check_allows_once_each(data: st.DataObject) -> N
 def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_hold(
     data: st.DataObject,
 ) -> None:
-    entities = data.draw(campuses())
-    campus = Campus(entities)
-    asked = data.draw(questions(entities))
+    entities, _ = data.draw(asked_in())
+    campus, asked = Campus(entities), data.draw(questions(entities))
     if data.draw(st.booleans()):
         ref = data.draw(st.sampled_from([ref for ref, _ in places(entities)]))
         actions = [a for a in CHECKER.policy.vocabulary.types[ref.type].actions if a != "create"]
@@ -179,10 +160,10 @@ def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_h
 @examples(100)
 @given(st.data())
 def test_a_page_holds_until_its_valid_until(data: st.DataObject) -> None:
-    entities = data.draw(campuses())
+    entities, subject = data.draw(asked_in())
     campus, asked = Campus(entities), data.draw(questions(entities))
     action = data.draw(st.sampled_from(["read", "update", "delete"]))
-    query = ResourceQuery(asked.subject, action, tuple(TYPES))
+    query = ResourceQuery(subject, action, tuple(TYPES))
     for checker in EVERY_CHECKER:
 
         def pages(now: Instant, by: Checker = checker) -> list[ListPage[Any]]:
@@ -205,14 +186,15 @@ def test_what_is_allowed_the_whole_time_is_on_exactly_one_page_while_writes_go_o
     data: st.DataObject,
 ) -> None:
     """Each page is of another campus: the first one and changes. What all of them allow is listed once."""
-    states = [data.draw(campuses())]
+    first, subject = data.draw(asked_in())
+    states = [first]
     for _ in range(data.draw(st.integers(1, 3))):
         changed = data.draw(campuses())
         kept = [e for e in states[-1] if data.draw(st.booleans()) or isinstance(e, Course | Session)]
         # The scope of a resource and the course of a session never change.
         homes = {e.key for e in states[0] if isinstance(e, Resource | Session)}
         states.append([*kept, *(e for e in changed if e.key not in homes and not isinstance(e, Course))])
-    subject, action = data.draw(subjects), data.draw(st.sampled_from(["read", "update", "delete"]))
+    action = data.draw(st.sampled_from(["read", "update", "delete"]))
     types = tuple(data.draw(st.sets(st.sampled_from([*TYPES, *STRUCTURAL]), min_size=1)))
     query, checker = ResourceQuery(subject, action, types), data.draw(st.sampled_from(EVERY_CHECKER))
     campuses_: list[tuple[Campus, set[ResourceRef]]] = []
@@ -259,6 +241,12 @@ def test_a_member_of_a_course_finds_what_is_in_its_sessions_too() -> None:
     assert [e.ref.id for e in inside] == ["m2", "m1"]
     inside = resources(CHECKER, campus, ResourceQuery(MAYA, "read", ("message",), within=MONDAY))
     assert [e.ref.id for e in inside] == ["m1"]
+
+
+def test_a_list_that_names_no_types_has_those_that_know_the_action() -> None:
+    # Check refuses another type, even where a rule allows every action of every type.
+    found = {action: types_to_list(GENEROUS.vocabulary, action, ()) for action in ("join", "ai_process")}
+    assert found == {"join": ("session",), "ai_process": ("material", "message", "notebook", "session_note")}
 
 
 def test_a_role_on_the_platform_finds_the_courses_that_it_opens_and_no_content() -> None:
