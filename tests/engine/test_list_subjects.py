@@ -1,0 +1,172 @@
+"""ListSubjects says who is allowed by Check, each by a membership and a rule that give it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.domain.decisions import Question, Reason
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Share,
+    ShareLevel,
+)
+from authz.domain.errors import InvalidArgumentError
+from authz.domain.ids import ResourceRef, Subject, SubjectType
+from authz.domain.instants import Instant
+from authz.domain.lists import ListedSubject, ResourceQuery
+from authz.engine.check import Checker
+from authz.engine.lists import SubjectPage
+from tests.engine.campus import Campus
+from tests.engine.test_isolation import CHECKERS, NOW, questions
+from tests.engine.test_lists import CHECKER, EVERY_CHECKER, HERE, MAYA, asked_in, places, resources
+from tests.policies import POLICY
+from tests.properties import examples
+from tests.store.directory import user
+
+
+def subjects_of(
+    checker: Checker, campus: Campus, question: Question, size: int = 1000, now: Instant = NOW
+) -> list[ListedSubject]:
+    """The whole list, page by page."""
+    found: list[ListedSubject] = []
+    after: Subject | None = None
+    while True:
+        page = SubjectPage(checker, campus, now, question, size, after)
+        items = [each for each in page if each is not None]
+        assert len(items) <= size
+        found += items
+        if page.position is None:
+            return found
+        after = Subject(SubjectType(page.position[0]), page.position[1])
+
+
+@examples(150)
+@given(st.data())
+def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_hold(
+    data: st.DataObject,
+) -> None:
+    entities, subject = data.draw(asked_in())
+    campus = Campus(entities)
+    everybody = {e.subject for e in entities if isinstance(e, Membership | Share)} | {subject, MAYA}
+    everybody |= {e.owner for e in entities if isinstance(e, Resource) and e.owner}
+    cells = [
+        (ref, action)
+        for ref, _ in places(entities)
+        for action in POLICY.vocabulary.types[ref.type].actions
+        if action != "create"
+    ]
+    purposes = st.sampled_from(["", "", "", "ai_response", "training"])
+    size, drawn = data.draw(st.integers(1, 2)), data.draw(questions(entities))
+    for asked in (
+        drawn,
+        *(
+            Question(subject, action, ref, inline=drawn.inline, purpose=data.draw(purposes))
+            for ref, action in data.draw(st.lists(st.sampled_from(cells), max_size=8))
+        ),
+    ):
+        for checker in (*CHECKERS, EVERY_CHECKER[-1]):
+            expected = {
+                each
+                for each in everybody
+                if checker.check(campus, msgspec.structs.replace(asked, subject=each), NOW).allowed
+            }
+            found = subjects_of(checker, campus, asked, size)
+            assert sorted(str(each.subject) for each in found) == sorted(map(str, expected))
+            for each in found:
+                decision = checker.check(campus, msgspec.structs.replace(asked, subject=each.subject), NOW)
+                assert each.rule == decision.rule
+                held = campus.memberships_in(each.subject, [each.scope])
+                assert each.grant_role in {m.role for m in held}
+                assert each.rule.role in {"*", *checker.policy.inherited[each.role]}
+
+
+def test_what_differs_in_its_share_or_its_owner_alone_is_not_listed_with_its_like() -> None:
+    owned = [Resource(type="notebook", id=f"n{n}", scope=HERE, owner=user("nora")) for n in range(3)]
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            *(Membership(subject=user(name), scope=HERE, role="student") for name in ("ada", "maya", "nora")),
+            *owned,
+            Resource(type="notebook", id="n3", scope=HERE, owner=MAYA),
+            Share(resource=owned[1].key, subject=MAYA, level=ShareLevel.VIEWER),
+        ]
+    )
+    listed = resources(CHECKER, campus, ResourceQuery(MAYA, "read", ("notebook",)))
+    assert [each.ref.id for each in listed] == ["n1", "n3"]
+    who = [
+        [
+            each.subject.id
+            for each in subjects_of(CHECKER, campus, Question(MAYA, "read", ResourceRef("notebook", id_)))
+        ]
+        for id_ in ("n0", "n1", "n3")
+    ]
+    assert who == [["nora"], ["maya", "nora"], ["maya"]]
+
+
+def test_who_may_read_says_by_which_membership_and_rule() -> None:
+    owner = Membership(subject=MAYA, scope=HERE, role="owner")
+    alumna = Membership(subject=user("nora"), scope=HERE, role="student", status=MembershipStatus.COMPLETED)
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            owner,
+            alumna,
+            Membership(subject=user("omar"), scope=HERE, role="student", status=MembershipStatus.INVITED),
+            Resource(type="material", id="m", scope=HERE, published=True),
+        ]
+    )
+    found = subjects_of(CHECKER, campus, Question(MAYA, "read", ResourceRef("material", "m")))
+    told = [(str(e.subject), e.role, str(e.scope), e.grant_role, e.rule.role) for e in found]
+    assert told == [
+        ("user:maya", "owner", "course:algebra", "owner", "teacher"),
+        ("user:nora", "alumni", "course:algebra", "student", "alumni"),
+    ]
+
+
+def test_a_question_that_is_malformed_has_no_list_of_subjects() -> None:
+    campus = Campus([Course(id="algebra"), Membership(subject=MAYA, scope=HERE, role="owner")])
+    for question, words in (
+        (Question(MAYA, "raed", ResourceRef("course", "algebra")), "did you mean `read`"),
+        (Question(MAYA, "create", ResourceRef("notebook", "n"), "algebra"), "id"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=words):
+            SubjectPage(CHECKER, campus, NOW, question, 10)
+
+
+def test_a_description_of_what_is_registered_makes_nobody_its_owner() -> None:
+    nora = user("nora")
+    registered = Resource(type="notebook", id="n", scope=HERE, owner=nora)
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            *(Membership(subject=each, scope=HERE, role="student") for each in (MAYA, nora)),
+            registered,
+        ]
+    )
+    described = msgspec.structs.replace(registered, owner=MAYA)
+    question = Question(MAYA, "read", registered.key, inline=described)
+    assert [each.subject for each in subjects_of(EVERY_CHECKER[-1], campus, question)] == [nora]
+
+
+@pytest.mark.parametrize(
+    ("question", "why"),
+    [
+        (Question(MAYA, "read", ResourceRef("material", "nowhere")), Reason.RESOURCE_UNKNOWN),
+        (Question(MAYA, "read", ResourceRef("course", "algebra"), "b"), Reason.SCOPE_MISMATCH),
+        (
+            Question(MAYA, "read", ResourceRef("course", "algebra"), purpose="training"),
+            Reason.PURPOSE_NOT_PERMITTED,
+        ),
+    ],
+)
+def test_who_may_says_why_nobody_is_listed(question: Question, why: Reason) -> None:
+    campus = Campus([Course(id="algebra"), Membership(subject=MAYA, scope=HERE, role="owner")])
+    page = SubjectPage(CHECKER, campus, NOW, question, 10)
+    assert ([*page], page.unlisted, page.position) == ([], why, None)
