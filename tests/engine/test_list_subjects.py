@@ -67,7 +67,9 @@ def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_h
     for asked in (
         drawn,
         *(
-            Question(subject, action, ref, inline=drawn.inline, purpose=data.draw(purposes))
+            Question(
+                campus.owner(ref) or subject, action, ref, inline=drawn.inline, purpose=data.draw(purposes)
+            )
             for ref, action in data.draw(st.lists(st.sampled_from(cells), max_size=8))
         ),
     ):

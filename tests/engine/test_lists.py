@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from authz.domain.decisions import Question, Reason
 from authz.domain.entities import (
+    Account,
+    AccountStatus,
     Course,
     CourseState,
     Entity,
@@ -48,7 +50,11 @@ def asked_in(draw: st.DrawFn) -> tuple[list[Entity], Subject]:
     """A campus, with few resources in a scope or with many, and mostly somebody with a membership there."""
     entities = draw(campuses() | st.integers(0, 2**32).map(lambda seed: crowded(random.Random(seed))))
     members = [each.subject for each in entities if isinstance(each, Membership)]
-    return entities, draw(st.sampled_from(members) | subjects if members else subjects)
+    if members and draw(st.booleans()):
+        status, until = draw(st.sampled_from(AccountStatus)), draw(st.none() | st.integers(NOW, NOW + 5))
+        entities.append(Account(draw(st.sampled_from(members)), status, until))
+    some: st.SearchStrategy[Subject] = st.sampled_from(members) | subjects if members else subjects
+    return entities, draw(some)
 
 
 def resources(

@@ -21,12 +21,13 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.explanation import ChangeKind
-from authz.domain.ids import ResourceRef, course_scope
+from authz.domain.ids import ResourceRef, Subject, SubjectType, course_scope
 from authz.domain.lists import ResourceQuery
 from authz.engine.explain import explain
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import NOW, TYPES, campuses, questions, subjects
-from tests.engine.test_lists import CHECKER, EVERY_CHECKER, EVERYBODY, resources, subjects_of
+from tests.engine.test_isolation import IDS, NOW, TYPES, campuses, questions, subjects
+from tests.engine.test_list_subjects import subjects_of
+from tests.engine.test_lists import CHECKER, EVERY_CHECKER, resources
 from tests.properties import examples
 from tests.store.directory import user
 
@@ -36,6 +37,7 @@ RECORDS: list[Entity] = [
     Membership(MAYA, HERE, "student"),
     Resource(DIARY.type, DIARY.id, scope=HERE, owner=MAYA, visibility=Visibility.PRIVATE),
 ]
+EVERYBODY = [Subject(kind, id_) for kind in SubjectType for id_ in IDS]
 RESTRICTION = Restriction(MAYA, 0)
 
 
