@@ -31,6 +31,7 @@ EXACTING = (
     "p, *, *, message, *, attending & locked, deny",
     "p, *, *, session_note, read, !published & !attending, deny",
     "p, *, *, material, read, !published, deny",
+    "p, *, *, material, update, published, deny",
     "p, *, *, material, ai_process, !for_ai_response, deny",
     "p, *, *, session, read, !attending, deny",
     "p, auditor, course:a, *, *, ai_enabled, allow",

@@ -44,7 +44,8 @@ def subjects_of(
         found += items
         if page.position is None:
             return found
-        after = Subject(SubjectType(page.position[0]), page.position[1])
+        before, after = after, Subject(SubjectType(page.position[0]), page.position[1])
+        assert before != after
 
 
 @examples(150)
@@ -56,34 +57,25 @@ def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_h
     campus = Campus(entities)
     everybody = {e.subject for e in entities if isinstance(e, Membership | Share)} | {subject, MAYA}
     everybody |= {e.owner for e in entities if isinstance(e, Resource) and e.owner}
-    cells = [
-        (ref, action)
-        for ref, _ in places(entities)
+    size, drawn = data.draw(st.integers(1, 2)), data.draw(questions(entities))
+    described = drawn.inline and msgspec.structs.replace(drawn.inline, owner=subject)
+    asked = [
+        Question(campus.owner(ref) or subject, action, ref, inline=described)
+        for ref in (*dict(places(entities)), *([described.key] if described else []))
         for action in POLICY.vocabulary.types[ref.type].actions
         if action != "create"
     ]
     purposes = st.sampled_from(["", "", "", "ai_response", "training"])
-    size, drawn = data.draw(st.integers(1, 2)), data.draw(questions(entities))
-    for asked in (
-        drawn,
-        *(
-            Question(
-                campus.owner(ref) or subject, action, ref, inline=drawn.inline, purpose=data.draw(purposes)
-            )
-            for ref, action in data.draw(st.lists(st.sampled_from(cells), max_size=8))
-        ),
-    ):
+    for about in (drawn, *data.draw(st.lists(st.sampled_from(asked), max_size=8))):
+        question = msgspec.structs.replace(about, purpose=data.draw(purposes))
+        by_each = {each: msgspec.structs.replace(question, subject=each) for each in everybody}
         for checker in (*CHECKERS, EVERY_CHECKER[-1]):
-            expected = {
-                each
-                for each in everybody
-                if checker.check(campus, msgspec.structs.replace(asked, subject=each), NOW).allowed
-            }
-            found = subjects_of(checker, campus, asked, size)
-            assert sorted(str(each.subject) for each in found) == sorted(map(str, expected))
+            decisions = {each: checker.check(campus, own, NOW) for each, own in by_each.items()}
+            expected = sorted(str(each) for each, decision in decisions.items() if decision.allowed)
+            found = subjects_of(checker, campus, question, size)
+            assert sorted(str(each.subject) for each in found) == expected
             for each in found:
-                decision = checker.check(campus, msgspec.structs.replace(asked, subject=each.subject), NOW)
-                assert each.rule == decision.rule
+                assert each.rule == decisions[each.subject].rule
                 held = campus.memberships_in(each.subject, [each.scope])
                 assert each.grant_role in {m.role for m in held}
                 assert each.rule.role in {"*", *checker.policy.inherited[each.role]}
@@ -105,7 +97,9 @@ def test_what_differs_in_its_share_or_its_owner_alone_is_not_listed_with_its_lik
     who = [
         [
             each.subject.id
-            for each in subjects_of(CHECKER, campus, Question(MAYA, "read", ResourceRef("notebook", id_)))
+            for each in subjects_of(
+                CHECKER, campus, Question(MAYA, "read", ResourceRef("notebook", id_)), size=1
+            )
         ]
         for id_ in ("n0", "n1", "n3")
     ]

@@ -50,7 +50,8 @@ def asked_in(draw: st.DrawFn) -> tuple[list[Entity], Subject]:
     """A campus, with few resources in a scope or with many, and mostly somebody with a membership there."""
     entities = draw(campuses() | st.integers(0, 2**32).map(lambda seed: crowded(random.Random(seed))))
     members = [each.subject for each in entities if isinstance(each, Membership)]
-    if members and draw(st.booleans()):
+    is_suspended: bool = draw(st.booleans())
+    if members and is_suspended:
         status, until = draw(st.sampled_from(AccountStatus)), draw(st.none() | st.integers(NOW, NOW + 5))
         entities.append(Account(draw(st.sampled_from(members)), status, until))
     some: st.SearchStrategy[Subject] = st.sampled_from(members) | subjects if members else subjects
