@@ -72,8 +72,10 @@ class Planner:
         if self.unlisted is not None:
             return
         self._allows_all = self._query.within is None and self._allows_everywhere()
-        for number, context in enumerate(() if self._allows_all else self._reach.contexts()):
-            if number >= MAX_SCOPES:
+        scopes_left = MAX_SCOPES
+        for context in () if self._allows_all else self._reach.contexts():
+            scopes_left -= context is not None
+            if scopes_left < 0:
                 raise InvalidArgumentError(
                     ErrorReason.TOO_MANY_ITEMS,
                     f"the plan depends on more than {MAX_SCOPES} courses and sessions; set `scope` to one"

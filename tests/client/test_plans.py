@@ -234,6 +234,49 @@ def test_a_role_that_takes_an_access_away_somewhere_is_not_passed_over() -> None
     assert found.groups == (PlanGroup(("b",), (), None),)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ("platform_admin, *, session, moderate, , allow", "host, *, session, moderate, attending, deny"),
+        ("platform_admin, *, session, moderate, attending, allow",),
+        ("platform_admin, *, session, moderate, for_ai_response, allow",),
+        ("platform_admin, *, session, moderate, , allow", "*, *, session, moderate, for_ai_response, deny"),
+        ("platform_admin, *, session, moderate, , allow", "*, *, session, moderate, !for_ai_response, deny"),
+    ],
+)
+@pytest.mark.parametrize("purpose", ["", "ai_response"])
+def test_a_condition_is_not_passed_over_by_who_may_act_in_every_session(
+    rows: tuple[str, ...], purpose: str
+) -> None:
+    checker = Checker(policy_with(*(f"p, {row}" for row in rows)))
+    sessions = [Session(id=name) for name in ("a", "b")]
+    held = [(PLATFORM, "platform_admin"), (session_scope("a"), "host")]
+    campus = Campus([*sessions, *(Membership(subject=NADIA, scope=each, role=role) for each, role in held)])
+    query = ResourceQuery(NADIA, "moderate", ("session",), None, purpose)
+    found = planned(checker, campus, query)
+    assert all(group.predicate is None for group in found.groups)
+    planned_ids = {id_ for group in found.groups for id_ in group.session_ids}
+    listed = {each.id for each in ResourcePage(checker, campus, NOW, query, 10) if each}
+    assert (planned_ids if found.kind != "ALWAYS" else {"a", "b"}) == listed
+
+
+def test_each_course_has_its_own_edit_window() -> None:
+    windows = {"closed": 0, "short": 1, "long": 5, "other": 5}
+    campus = Campus(
+        [
+            *(Course(id=id_, state=CourseState.ACTIVE, edit_window_us=us) for id_, us in windows.items()),
+            *(Membership(subject=MAYA, scope=course_scope(id_), role="student") for id_ in windows),
+        ]
+    )
+
+    def courses(action: str) -> list[tuple[str, ...]]:
+        query = ResourceQuery(MAYA, action, ("message",))
+        return sorted(group.course_ids for group in planned(CHECKERS[0], campus, query).groups)
+
+    assert courses("update") == [("long", "other"), ("short",)]
+    assert courses("read") == [("closed", "long", "other", "short")]
+
+
 def test_a_rule_of_one_course_is_not_passed_over_by_who_may_act_in_every_course() -> None:
     checker = Checker(policy_with("p, *, course:a, course, archive, , deny"))
     admin = Membership(subject=NADIA, scope=PLATFORM, role="platform_admin")
@@ -334,6 +377,8 @@ def test_a_bad_question_names_the_input_and_the_remedy(
 
 @in_process
 def test_a_plan_that_would_be_too_large_says_what_to_do(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_SCOPES", 21)
+    assert len(plan("user:maya", "read", "notebook").groups) == 1
     monkeypatch.setattr(planning, "MAX_SCOPES", 20)
     with pytest.raises(CallError, match="set `scope` to one course") as caught:
         plan("user:maya", "read", "notebook")

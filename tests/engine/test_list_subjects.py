@@ -59,15 +59,17 @@ def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_h
     everybody |= {e.owner for e in entities if isinstance(e, Resource) and e.owner}
     size, drawn = data.draw(st.integers(1, 2)), data.draw(questions(entities))
     described = drawn.inline and msgspec.structs.replace(drawn.inline, owner=subject)
-    asked = [
+    refs = data.draw(st.lists(st.sampled_from([ref for ref, _ in places(entities)]), max_size=3))
+    asked = [drawn] + [
         Question(campus.owner(ref) or subject, action, ref, inline=described)
-        for ref in (*dict(places(entities)), *([described.key] if described else []))
+        for ref in (*refs, *([described.key] if described else []))
         for action in POLICY.vocabulary.types[ref.type].actions
         if action != "create"
     ]
-    purposes = st.sampled_from(["", "", "", "ai_response", "training"])
-    for about in (drawn, *data.draw(st.lists(st.sampled_from(asked), max_size=8))):
-        question = msgspec.structs.replace(about, purpose=data.draw(purposes))
+    purposes = data.draw(st.permutations(["", "", "", "ai_response", "training"]))
+    for number, about in enumerate(asked):
+        purpose = "ai_response" if about.action == "ai_process" else purposes[number % len(purposes)]
+        question = msgspec.structs.replace(about, purpose=purpose)
         by_each = {each: msgspec.structs.replace(question, subject=each) for each in everybody}
         for checker in (*CHECKERS, EVERY_CHECKER[-1]):
             decisions = {each: checker.check(campus, own, NOW) for each, own in by_each.items()}

@@ -33,8 +33,17 @@ from authz.engine.check import Checker
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
 from tests.client.random_campus import crowded
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import CHECKERS, GENEROUS, NOW, TYPES, campuses, questions, subjects
-from tests.policies import POLICY, exacting_policy
+from tests.engine.test_isolation import (
+    CHECKERS,
+    GENEROUS,
+    NOW,
+    TYPES,
+    campuses,
+    own_policy,
+    questions,
+    subjects,
+)
+from tests.policies import POLICY, exacting_policy, policy_with
 from tests.properties import examples
 from tests.store.directory import user
 
@@ -215,6 +224,19 @@ def test_a_role_on_the_platform_finds_the_courses_that_it_opens_and_no_content()
     assert [e.ref.id for e in found] == ["c0", "c1", "c2"]
     everything = ResourceQuery(MAYA, "delete", ("course", "notebook", "message"))
     assert {e.ref.type for e in resources(CHECKER, campus, everything)} == {"course"}
+
+
+def test_a_rule_of_one_course_opens_it_to_a_role_on_the_platform() -> None:
+    entities: list[Entity] = [
+        *(Course(id=name, state=CourseState.ACTIVE) for name in ("a", "b")),
+        *(Session(id=f"in-{name}", course_id=name) for name in ("a", "b")),
+        Membership(subject=MAYA, scope=PLATFORM, role="platform_admin"),
+    ]
+    query = ResourceQuery(MAYA, "read", ("session",))
+    checker = Checker(policy_with("p, platform_admin, course:b, session, read, , allow"))
+    assert [each.ref.id for each in resources(checker, Campus(entities), query)] == ["in-b"]
+    own = Campus([*entities, *own_policy("b", "*, {}, session, read, , allow")])
+    assert [each.ref.id for each in resources(CHECKER, own, query)] == ["in-b"]
 
 
 def test_a_page_holds_until_the_first_time_that_may_change_what_is_on_it() -> None:

@@ -322,6 +322,7 @@ def test_a_scan_resumes_on_a_later_snapshot_behind_a_key_that_is_gone() -> None:
     page = ids_in(first, scope)[:3]
     second = Campus([Course(id="c"), owned[0], *owned[3:]], revision=2)
     rest = ids_in(second, scope, after=page[-1])
+    assert ids_in(Campus([Course(id="c"), *owned[:5]], revision=3), scope, after="n5") == []
     assert (first.revision, page) == (1, ["n0", "n1", "n2"])
     assert (second.revision, rest) == (2, ["n3", "n4", "n5"])
 

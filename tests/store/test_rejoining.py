@@ -42,7 +42,7 @@ def lapsed_store(store_url: str) -> Iterator[Store]:
     clock = Clock()
     opened = open_with(store_url, clock, contents_at_once=2)
     write(opened, *map(create, (*COURSE, LAPSED, LAPSED_GUEST, IN_COURSE, IN_SESSION)))
-    clock.now += 2
+    clock.now += 1
     yield opened
     opened.close()
 
@@ -71,6 +71,21 @@ def test_who_is_enrolled_again_does_not_find_the_old_shares(
     ended = {place for place, each in enumerate(change.mutations) if isinstance(each.target, Share)}
     assert len(ended) == 2
     assert max(ended) < len(change.mutations) - 1
+
+
+@pytest.mark.parametrize(
+    "rejoining", [touch(GUEST), create(STUDENT)], ids=["in the session", "in the course"]
+)
+def test_who_was_in_a_session_alone_does_not_find_the_old_shares_of_it(
+    store_url: str, rejoining: Mutation
+) -> None:
+    clock = Clock()
+    store = open_with(store_url, clock)
+    write(store, *map(create, (*COURSE, LAPSED_GUEST, IN_SESSION)))
+    clock.now += 1
+    write(store, rejoining)
+    assert shared(store) == set()
+    store.close()
 
 
 def test_a_refused_write_ends_no_share(lapsed_store: Store) -> None:
