@@ -16,6 +16,7 @@ from authz.domain.entities import (
     Resource,
     Share,
     ShareLevel,
+    Visibility,
 )
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef, Subject, SubjectType
@@ -26,7 +27,7 @@ from authz.engine.lists import SubjectPage
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import CHECKERS, NOW, questions
 from tests.engine.test_lists import CHECKER, EVERY_CHECKER, HERE, MAYA, asked_in, places, resources
-from tests.policies import POLICY
+from tests.policies import POLICY, policy_with
 from tests.properties import examples
 from tests.store.directory import user
 
@@ -58,11 +59,10 @@ def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_h
     everybody = {e.subject for e in entities if isinstance(e, Membership | Share)} | {subject, MAYA}
     everybody |= {e.owner for e in entities if isinstance(e, Resource) and e.owner}
     size, drawn = data.draw(st.integers(1, 2)), data.draw(questions(entities))
-    described = drawn.inline and msgspec.structs.replace(drawn.inline, owner=subject)
     refs = data.draw(st.lists(st.sampled_from([ref for ref, _ in places(entities)]), max_size=3))
     asked = [drawn] + [
-        Question(campus.owner(ref) or subject, action, ref, inline=described)
-        for ref in (*refs, *([described.key] if described else []))
+        Question(campus.owner(ref) or subject, action, ref)
+        for ref in refs
         for action in POLICY.vocabulary.types[ref.type].actions
         if action != "create"
     ]
@@ -138,7 +138,7 @@ def test_a_question_that_is_malformed_has_no_list_of_subjects() -> None:
             SubjectPage(CHECKER, campus, NOW, question, 10)
 
 
-def test_a_description_of_what_is_registered_makes_nobody_its_owner() -> None:
+def test_what_is_registered_decides_who_owns_it_and_not_its_description() -> None:
     nora = user("nora")
     registered = Resource(type="notebook", id="n", scope=HERE, owner=nora)
     campus = Campus(
@@ -148,9 +148,35 @@ def test_a_description_of_what_is_registered_makes_nobody_its_owner() -> None:
             registered,
         ]
     )
-    described = msgspec.structs.replace(registered, owner=MAYA)
-    question = Question(MAYA, "read", registered.key, inline=described)
-    assert [each.subject for each in subjects_of(EVERY_CHECKER[-1], campus, question)] == [nora]
+    for id_, owner in ("n", nora), ("new", MAYA):
+        described = msgspec.structs.replace(registered, id=id_, owner=MAYA)
+        question = Question(nora, "update", described.key, inline=described)
+        assert [each.subject for each in subjects_of(EVERY_CHECKER[-1], campus, question)] == [owner]
+
+
+def test_what_is_published_later_is_not_yet_denied_for_being_published() -> None:
+    material = Resource(type="material", id="m", scope=HERE, published=True, available_from=NOW + 5)
+    teacher = Membership(subject=MAYA, scope=HERE, role="teacher")
+    campus = Campus([Course(id="algebra", state=CourseState.ACTIVE), teacher, material])
+    checker = Checker(policy_with("p, *, *, material, update, published, deny"))
+    question = Question(MAYA, "update", material.key)
+    listed = [len(subjects_of(checker, campus, question, now=now)) for now in (NOW, NOW + 4, NOW + 5)]
+    assert listed == [1, 1, 0]
+
+
+def test_who_has_a_share_is_not_taken_for_the_other_members() -> None:
+    notebook = Resource(type="notebook", id="n", scope=HERE, visibility=Visibility.COURSE)
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            *(Membership(subject=user(name), scope=HERE, role="student") for name in ("ada", "maya", "nora")),
+            notebook,
+            Share(resource=notebook.key, subject=user("ada"), level=ShareLevel.VIEWER),
+        ]
+    )
+    checker = Checker(policy_with("p, student, *, notebook, read, !own & !shared_view, deny"))
+    found = subjects_of(checker, campus, Question(MAYA, "read", notebook.key))
+    assert [each.subject.id for each in found] == ["ada"]
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,7 @@ def test_who_is_enrolled_again_does_not_find_the_old_shares(
     assert max(ended) < len(change.mutations) - 1
 
 
-@pytest.mark.parametrize(
-    "rejoining", [touch(GUEST), create(STUDENT)], ids=["in the session", "in the course"]
-)
+@pytest.mark.parametrize("rejoining", [touch(GUEST), create(STUDENT)], ids=["in it", "in its course"])
 def test_who_was_in_a_session_alone_does_not_find_the_old_shares_of_it(
     store_url: str, rejoining: Mutation
 ) -> None:
