@@ -237,11 +237,11 @@ def test_a_role_that_takes_an_access_away_somewhere_is_not_passed_over() -> None
 @pytest.mark.parametrize(
     "rows",
     [
-        ("platform_admin, *, session, moderate, , allow", "host, *, session, moderate, attending, deny"),
-        ("platform_admin, *, session, moderate, attending, allow",),
-        ("platform_admin, *, session, moderate, for_ai_response, allow",),
-        ("platform_admin, *, session, moderate, , allow", "*, *, session, moderate, for_ai_response, deny"),
-        ("platform_admin, *, session, moderate, , allow", "*, *, session, moderate, !for_ai_response, deny"),
+        ("platform_admin, *, session, read, , allow", "host, *, session, moderate, attending, deny"),
+        ("platform_admin, *, session, read, attending, allow",),
+        ("platform_admin, *, session, read, for_ai_response, allow",),
+        ("platform_admin, *, session, read, , allow", "*, *, session, moderate, for_ai_response, deny"),
+        ("platform_admin, *, session, read, , allow", "*, *, session, moderate, !for_ai_response, deny"),
     ],
 )
 @pytest.mark.parametrize("purpose", ["", "ai_response"])
@@ -252,7 +252,7 @@ def test_a_condition_is_not_passed_over_by_who_may_act_in_every_session(
     sessions = [Session(id=name) for name in ("a", "b")]
     held = [(PLATFORM, "platform_admin"), (session_scope("a"), "host")]
     campus = Campus([*sessions, *(Membership(subject=NADIA, scope=each, role=role) for each, role in held)])
-    query = ResourceQuery(NADIA, "moderate", ("session",), None, purpose)
+    query = ResourceQuery(NADIA, "read", ("session",), None, purpose)
     found = planned(checker, campus, query)
     assert all(group.predicate is None for group in found.groups)
     planned_ids = {id_ for group in found.groups for id_ in group.session_ids}
