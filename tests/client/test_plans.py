@@ -237,11 +237,10 @@ def test_a_role_that_takes_an_access_away_somewhere_is_not_passed_over() -> None
 @pytest.mark.parametrize(
     "rows",
     [
-        ("platform_admin, *, session, read, , allow", "host, *, session, moderate, attending, deny"),
+        ("platform_admin, *, session, read, , allow", "host, *, session, read, attending, deny"),
         ("platform_admin, *, session, read, attending, allow",),
         ("platform_admin, *, session, read, for_ai_response, allow",),
-        ("platform_admin, *, session, read, , allow", "*, *, session, moderate, for_ai_response, deny"),
-        ("platform_admin, *, session, read, , allow", "*, *, session, moderate, !for_ai_response, deny"),
+        ("platform_admin, *, session, read, , allow", "*, *, session, read, !for_ai_response, deny"),
     ],
 )
 @pytest.mark.parametrize("purpose", ["", "ai_response"])

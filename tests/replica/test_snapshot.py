@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from authz.domain.context import (
     SCOPE_MISSING,
@@ -19,8 +20,10 @@ from authz.domain.context import (
     resource_context_of,
     scope_context_of,
 )
-from authz.domain.effective_roles import MembershipTerms
+from authz.domain.effective_roles import MembershipTerms, Suspension
 from authz.domain.entities import (
+    Account,
+    AccountStatus,
     Course,
     CourseKey,
     Entity,
@@ -43,7 +46,7 @@ from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.databases import create_sqlite
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import COURSES, SESSIONS, TYPES, campuses, refs, subjects
+from tests.engine.test_isolation import COURSES, SESSIONS, TYPES, campuses, instants, refs, subjects
 from tests.facts import terms_of
 from tests.policies import POLICY
 from tests.properties import examples
@@ -140,11 +143,18 @@ def same_scope(one: ScopeContext | None, other: ScopeContext | None) -> bool:
 
 @every_snapshot
 @examples(30)
-@given(campuses(), subjects, refs)
+@given(campuses(), subjects, refs, st.builds(Account, subjects, st.sampled_from(AccountStatus), instants))
 def test_reads_say_what_the_entities_say(
-    of: Implementation, entities: list[Entity], subject: Subject, ref: ResourceRef
+    of: Implementation, entities: list[Entity], subject: Subject, ref: ResourceRef, account: Account
 ) -> None:
-    with of(entities) as (snapshot, truth):
+    with of([*entities, account]) as (snapshot, truth):
+        accounts = {each.subject: each for each in truth.of(Account)}
+        for asked in (subject, account.subject):
+            known = accounts.get(asked)
+            expected = None
+            if known is not None and known.status is AccountStatus.SUSPENDED:
+                expected = Suspension(known.suspended_until)
+            assert snapshot.suspension(asked) == expected
         for scope in SCOPES:
             found = snapshot.scope(scope)
             assert same_scope(found, truth.scope(scope))
