@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import msgspec
+from hypothesis import strategies as st
 
 from authz.domain.entities import (
     Course,
@@ -96,3 +97,6 @@ def crowded(chance: random.Random) -> list[Entity]:
     ]
     own = own_policy(COURSES[0], *chance.sample(OWN_ROWS, 2)) if chance.random() < 0.5 else []
     return [*made, *found, *shares, *own]
+
+
+crowds = st.integers(0, 2**32).map(lambda seed: crowded(random.Random(seed)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +30,7 @@ from authz.domain.lists import ListedResource, Position, ResourceQuery
 from authz.engine import lists
 from authz.engine.check import Checker
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
-from tests.client.random_campus import crowded
+from tests.client.random_campus import crowds
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import (
     CHECKERS,
@@ -57,7 +56,7 @@ MAYA = user("maya")
 @st.composite
 def asked_in(draw: st.DrawFn) -> tuple[list[Entity], Subject]:
     """A campus, with few resources in a scope or with many, and mostly somebody with a membership there."""
-    entities = draw(campuses() | st.integers(0, 2**32).map(lambda seed: crowded(random.Random(seed))))
+    entities = draw(campuses() | crowds)
     members = [each.subject for each in entities if isinstance(each, Membership)]
     is_suspended: bool = draw(st.booleans())
     if members and is_suspended:

@@ -44,6 +44,7 @@ from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.generations import build_replica
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
+from tests.client.random_campus import crowds
 from tests.databases import create_sqlite
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import COURSES, SESSIONS, TYPES, campuses, instants, refs, subjects
@@ -189,7 +190,7 @@ def ids_of(context: ScopeContext) -> Ids:
 
 @every_snapshot
 @examples(30)
-@given(campuses())
+@given(campuses() | crowds)
 def test_contexts_are_those_in_which_a_membership_counts(of: Implementation, entities: list[Entity]) -> None:
     with of(entities) as (snapshot, truth):
         memberships = truth.of(Membership)
@@ -246,7 +247,7 @@ def test_content_is_scanned_by_scope_and_type_as_the_subject_finds_it(
 
 @every_snapshot
 @examples(60)
-@given(campuses())
+@given(campuses() | crowds)
 def test_members_and_holders_are_scanned_once_each(of: Implementation, entities: list[Entity]) -> None:
     with of(entities) as (snapshot, truth):
         memberships = truth.of(Membership)
