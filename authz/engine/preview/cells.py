@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import chain
 
 from authz.domain.cache import BoundedCache
@@ -64,11 +65,22 @@ class DifferingCell:
 
 
 class CellComparison:
-    """Compares two policies for roles that are held together. Caches the results."""
+    """Compares two policies for roles that are held together. Caches the results.
 
-    def __init__(self, before: CompiledPolicy, after: CompiledPolicy) -> None:
+    `elsewhere` compares the same policies of the platform without that of a course: many courses share
+    what it finds of the actions that no rule of their own is about.
+    """
+
+    def __init__(
+        self, before: CompiledPolicy, after: CompiledPolicy, elsewhere: CellComparison | None = None
+    ) -> None:
         self._before, self._after = before, after
-        self._pairs = list(dict.fromkeys([*before.vocabulary.actions, *after.vocabulary.actions]))
+        self._elsewhere = elsewhere or self
+        self._pairs: list[tuple[str, str]] = (
+            list(dict.fromkeys([*before.vocabulary.actions, *after.vocabulary.actions]))
+            if elsewhere is None
+            else elsewhere._pairs
+        )
         self._cache = BoundedCache[object, tuple[DifferingCell, ...]](_MAX_CACHED)
         self._named: dict[str, int] = {}
 
@@ -94,9 +106,22 @@ class CellComparison:
         key = (_opening(before), _opening(after), course_id if self._is_overridden(course_id) else None)
         found = self._cache.get(key)
         if found is None:
-            compared = (self._compared(pair, before, after, course_id) for pair in self._pairs)
-            found = self._cache[key] = tuple(cell for cell in compared if cell is not None)
+            known: dict[tuple[str, str], DifferingCell | None] = {}
+            own: Collection[tuple[str, str]] = self._pairs
+            if key[2] is not None:
+                own = self._overridden_in(key[2])
+                common = self._elsewhere.cells(before, after, None)
+                known = {(cell.type_name, cell.action): cell for cell in common}
+            for pair in own:
+                known[pair] = self._compared(pair, before, after, course_id)
+            found = self._cache[key] = tuple(cell for pair in self._pairs if (cell := known.get(pair)))
         return found
+
+    def _overridden_in(self, course_id: str) -> set[tuple[str, str]]:
+        """The types and actions that the rules of a course are about, under either policy."""
+        books = (policy.overrides.get(course_id) for policy in (self._before, self._after))
+        indexes = (index for book in books if book is not None for index in (book.denies, book.allows))
+        return {(type_name, action) for index in indexes for _, type_name, action in index}
 
     def _is_overridden(self, course_id: str | None) -> bool:
         return course_id in self._before.overrides or course_id in self._after.overrides

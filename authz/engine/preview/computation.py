@@ -211,7 +211,7 @@ class Preview:
             return self._comparison
         before = self._before.policy_in(self._snapshot, context)
         try:
-            return CellComparison(before, self._after.policy_in(self._snapshot, context))
+            return CellComparison(before, self._after.policy_in(self._snapshot, context), self._comparison)
         except UnusablePolicyError:
             raise precondition_failed(
                 f"the policy of course:{context.course_id} does not pass under this one; change one:"
