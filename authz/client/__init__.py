@@ -6,7 +6,13 @@ from authz.client.combined import SessionAccess, SourceAnswer
 from authz.client.contract import proto_directory
 from authz.client.drafts import Draft, DraftPublication
 from authz.client.errors import CallError, ItemFault
-from authz.client.explanations import Explanation
+from authz.client.explanations import (
+    ExplainedFact,
+    ExplainedMembership,
+    ExplainedRule,
+    Explanation,
+    NearestChange,
+)
 from authz.client.plans import ResourcePlan
 from authz.client.policies import PolicyTests, PolicyValidation, PublishedPolicy
 from authz.client.questions import (
@@ -60,9 +66,11 @@ from authz.domain.entities import (
     ShareFilter,
     ShareKey,
     ShareLevel,
+    Versioned,
     Visibility,
 )
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyFault, PolicyWarning
+from authz.domain.explanation import ChangeKind
 from authz.domain.ids import (
     PLATFORM,
     ResourceRef,
@@ -76,8 +84,11 @@ from authz.domain.ids import (
     parse_subject,
     session_scope,
 )
-from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, update
+from authz.domain.instants import Instant, from_datetime, to_datetime
+from authz.domain.lists import PlanGroup, PlanKind
+from authz.domain.mutations import Expectation, ImportFault, Mutation, Operation, Precondition, update
 from authz.domain.policy_changes import PolicyCertificate
+from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
 from authz.domain.proofs import AuditLog
 from authz.domain.shadow import ShadowReport
 
@@ -93,14 +104,18 @@ __all__ = [
     "AccountStatus",
     "ActionAnswer",
     "AddRow",
+    "AllOf",
     "Answer",
+    "AnyOf",
     "AsyncClient",
     "AuditClient",
     "AuditLog",
     "AuthzError",
     "BareTouchWarning",
     "CallError",
+    "ChangeKind",
     "Client",
+    "Comparison",
     "Course",
     "CourseFilter",
     "CourseKey",
@@ -114,9 +129,14 @@ __all__ = [
     "EntityKind",
     "ErrorReason",
     "Expectation",
+    "ExplainedFact",
+    "ExplainedMembership",
+    "ExplainedRule",
     "Explanation",
+    "ImportFault",
     "ImportOutcome",
     "InactiveReason",
+    "Instant",
     "InvalidArgumentError",
     "ItemFault",
     "LoggedChange",
@@ -125,8 +145,12 @@ __all__ = [
     "MembershipKey",
     "MembershipStatus",
     "Mutation",
+    "NearestChange",
     "Operation",
+    "Operator",
     "PermittedSubject",
+    "PlanGroup",
+    "PlanKind",
     "PolicyCertificate",
     "PolicyClient",
     "PolicyFault",
@@ -134,6 +158,7 @@ __all__ = [
     "PolicyValidation",
     "PolicyWarning",
     "Precondition",
+    "Predicate",
     "PrivacyClient",
     "PublishedPolicy",
     "PutFile",
@@ -141,6 +166,7 @@ __all__ = [
     "RemoveRow",
     "Resource",
     "ResourceActions",
+    "ResourceField",
     "ResourceFilter",
     "ResourcePlan",
     "ResourceRef",
@@ -162,15 +188,18 @@ __all__ = [
     "SourceAnswer",
     "Subject",
     "SubjectType",
+    "Versioned",
     "Visibility",
     "WatchedChange",
     "WriteToken",
     "check_request",
     "course_scope",
+    "from_datetime",
     "parse_resource_ref",
     "parse_scope",
     "parse_subject",
     "proto_directory",
     "session_scope",
+    "to_datetime",
     "update",
 ]

@@ -11,13 +11,18 @@ from typing import Any
 from authz.client.arguments import as_instant, as_result, as_text
 from authz.client.combined import SessionAccess
 from authz.domain.errors import malformed
-from authz.domain.instants import US_PER_S, from_datetime
+from authz.domain.instants import US_PER_S, Instant, from_datetime
 
 _SENDS = ["video", "audio", "screenVideo", "screenAudio"]
 
 
 def meeting_token_properties(
-    access: SessionAccess, *, room: str, now: dt.datetime, max_lifetime: dt.timedelta, user_name: str = ""
+    access: SessionAccess,
+    *,
+    room: str,
+    now: dt.datetime | Instant,
+    max_lifetime: dt.timedelta,
+    user_name: str = "",
 ) -> dict[str, Any]:
     """The `properties` of a token with which `access.subject` may enter the room of the session.
 
@@ -43,10 +48,7 @@ def meeting_token_properties(
         # All rights at once, also those that were not asked about.
         "is_owner": False,
         "enable_screenshare": access.may_present,
-        "permissions": {
-            "canSend": _SENDS if access.may_present else False,
-            "canAdmin": ["participants"] if access.may_moderate else False,
-        },
+        "permissions": _permissions(access),
     }
     if access.may_record:
         properties["enable_recording"] = "cloud"
@@ -55,7 +57,14 @@ def meeting_token_properties(
     return properties
 
 
-def _end_of(access: SessionAccess, now: dt.datetime, max_lifetime: dt.timedelta) -> int:
+def _permissions(access: SessionAccess) -> dict[str, Any]:
+    return {
+        "canSend": _SENDS if access.may_present else False,
+        "canAdmin": ["participants"] if access.may_moderate else False,
+    }
+
+
+def _end_of(access: SessionAccess, now: dt.datetime | Instant, max_lifetime: dt.timedelta) -> int:
     now_us = as_instant(now, field="now")
     if not isinstance(max_lifetime, dt.timedelta) or max_lifetime < dt.timedelta(seconds=1):
         raise malformed("max_lifetime", f"is `{max_lifetime!r}`; give a timedelta of a second or more")

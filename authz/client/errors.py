@@ -7,7 +7,7 @@ AuthzError
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import grpc
 import msgspec
@@ -118,7 +118,7 @@ def silence(idle_timeout_s: float) -> CallError:
 
 
 class ItemFault(msgspec.Struct, frozen=True):
-    """The error of one question of a batch. Falsy, with `allowed` False, like a denial."""
+    """The error of one question of a batch. Falsy, with `allowed` False, like a denial, for every action."""
 
     reason: str
     message: str
@@ -127,6 +127,10 @@ class ItemFault(msgspec.Struct, frozen=True):
     def __bool__(self) -> bool:
         """False: nothing was allowed."""
         return False
+
+    def __getitem__(self, action: str) -> Self:
+        """The same for one action, where `ResourceActions` has an answer: `if actions["update"]` is safe."""
+        return self
 
 
 def fault_of(status: status_pb2.Status) -> ItemFault:

@@ -10,7 +10,7 @@ from authz.client.extras import from_extra
 from authz.client.plans import ResourcePlan
 from authz.domain.decisions import COURSE_TYPE
 from authz.domain.errors import malformed
-from authz.domain.instants import from_datetime, to_datetime
+from authz.domain.instants import Instant, from_datetime, to_datetime
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
 
@@ -40,7 +40,9 @@ _BINARY_COLLATIONS = ("_bin", "_bin2", "_bin2_utf8")
 """How the names of the collations of MySQL and SQL Server end that compare byte by byte."""
 
 
-def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Column) -> ColumnElement[bool]:
+def where(
+    plan: ResourcePlan, *, now: dt.datetime | Instant | None = None, **columns: Column
+) -> ColumnElement[bool]:
     """The rows that a plan allows.
 
         select(notebooks).where(where(plan, course_id=notebooks.c.course_id, session_id=null(), …))

@@ -17,6 +17,7 @@ from authz.domain.decisions import Reason
 from authz.domain.entities import Entity
 from authz.domain.errors import AuthzError, malformed
 from authz.domain.ids import ResourceRef, Subject
+from authz.domain.instants import Instant
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import suggest
@@ -48,7 +49,7 @@ class ServiceUnderTest:
         self.address = ""
         self.client: Client
 
-    def set_time(self, time: dt.datetime) -> None:
+    def set_time(self, time: dt.datetime | Instant) -> None:
         """Let the service take this for the present, from now on. Time for decisions never runs backward, so
         `ValueError` refuses a time before the start of the service, or before the one that was set."""
         instant = as_instant(time, field="time")

@@ -30,6 +30,7 @@ from authz.domain.entities import Course, CourseFilter, CourseKey, RetainedData
 from authz.domain.ids import course_scope
 from authz.domain.lists import PlanKind
 from authz.domain.mutations import Mutation, Operation
+from authz.testing.service import ServiceUnderTest
 from authz.v1.authorization_pb2 import CheckResponse
 
 NOBODY = "127.0.0.1:1"
@@ -116,6 +117,21 @@ def test_an_argument_that_cannot_be_sent_is_named_and_nothing_is_called(
 ) -> None:
     with Client(NOBODY, timeout_s=0.5) as client, pytest.raises(InvalidArgumentError):
         called(attrgetter(method)(client), argument, value)
+
+
+def test_each_time_may_be_an_instant_for_type_checkers_too() -> None:
+    calls: list[Any] = [where, meeting_token_properties, ServiceUnderTest.set_time]
+    with Client(NOBODY) as client:
+        for of in (client, client.policies.drafts, client.policies.shadow, client.audit):
+            calls += [method for name, method in inspect.getmembers(of, inspect.ismethod) if name[0] != "_"]
+    times = [
+        (call.__qualname__, str(each.annotation))
+        for call in calls
+        for each in inspect.signature(call).parameters.values()
+        if "dt.datetime" in str(each.annotation)
+    ]
+    assert len(times) > 8
+    assert [each for each in times if "Instant" not in each[1]] == []
 
 
 def test_of_two_subjects_the_malformed_one_is_named() -> None:

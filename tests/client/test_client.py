@@ -229,6 +229,8 @@ def test_the_actions_of_many_resources_come_in_their_order(client: Client) -> No
     notebook, fault, course = client.batch_list_actions("user:maya", names)
     assert notebook == client.list_actions("user:maya", names[0])
     assert isinstance(fault, ItemFault)
+    assert not fault["read"]
+    assert fault["read"].reason == "UNKNOWN_TYPE"
     assert course == client.list_actions("user:maya", names[2])
 
 

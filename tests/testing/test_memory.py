@@ -13,6 +13,10 @@ from authz.domain.entities import Course, CourseFilter
 from authz.domain.mutations import Mutation, Operation
 from tests.forkserver import Process, run, without_settings
 
+PAGE = Path(__file__).parents[2] / "docs/testing.md"
+READY = re.findall("The line with `(.+?)`", PAGE.read_text())[0]
+"""By which programs know that they may begin."""
+
 
 @pytest.mark.parametrize(
     ("given", "url"),
@@ -34,7 +38,8 @@ def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tm
         folder = address = ""
         for line in process.stderr:
             folder = next(iter(re.findall(r'"folder": ?"([^"]+)/replica"', line)), folder)
-            if found := re.search(r'"address": ?"([^"]+)"', line):
+            if found := re.search(r'"address":"([^"]+)"', line):
+                assert READY in line
                 address = found[1]
                 break
         assert Path(folder).is_dir()

@@ -82,13 +82,13 @@ class AsyncDirectory:
     ) -> WriteToken:
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
-        Returns the token of the state after the write, for questions of other clients; its `revision` is the
-        one of the records that the write changed. Warns of a TOUCH that
-        gives only the identifying fields (`BareTouchWarning`). Retries within `timeout_s` while the server is
-        `UNAVAILABLE`, and while a record with the same key is still being removed. The write is applied once:
-        without an `idempotency_key`, the client makes one for this call. Logs a warning if the write is
-        committed and the replica of the server's machine has not followed (`replicated` of the token is
-        false): checks there are refused until it has.
+        Returns the token of the state after the write, for questions of other clients; its `revision` is that
+        of the records that the write changed. Warns of a TOUCH that gives only the identifying fields
+        (`BareTouchWarning`). Retries within `timeout_s` while the server is `UNAVAILABLE`, and while a record
+        with the same key is still being removed. The write is applied once: without an `idempotency_key`, the
+        client makes one for this call. Logs a warning if the write is committed and the replica of the
+        server's machine has not followed (`replicated` of the token is false): checks there are refused until
+        it has.
         """
         given = [as_mutation(each) for each in as_list(mutations, field="mutations")]
         warn_of_bare_touches(given)

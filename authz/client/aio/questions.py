@@ -33,6 +33,7 @@ from authz.client.questions import (
 from authz.domain.decisions import Reason
 from authz.domain.errors import ErrorReason
 from authz.domain.ids import Scope, Subject
+from authz.domain.instants import Instant
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
 from authz.wire.decisions import REASONS
 from authz.wire.values import subject_message
@@ -197,7 +198,7 @@ class AsyncQuestions(FreshCalls):
         course_id: str | None = None,
         session_id: str | None = None,
         purpose: str = "",
-        as_of: dt.datetime | None = None,
+        as_of: dt.datetime | Instant | None = None,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> Explanation:
@@ -335,7 +336,7 @@ class AsyncQuestions(FreshCalls):
         course_id: str | None = None,
         session_id: str | None = None,
         purpose: str = "",
-        as_of: dt.datetime | None = None,
+        as_of: dt.datetime | Instant | None = None,
         on_unlisted: Callable[[Reason | str], None] = lambda _: None,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
