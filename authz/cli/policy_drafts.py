@@ -11,7 +11,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, Author, DraftName, PolicyCourse, Verbose, WeakenInvariants, parsed_option
 from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_by, changes_from_active, print_changes, print_warnings
-from authz.cli.policy_source import read_text, validated
+from authz.cli.policy_source import every_fault, read_text, validated
 from authz.cli.policy_versions import print_published
 from authz.client import Client, Draft, DraftPublication
 from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
@@ -189,14 +189,15 @@ def publish(
     """
     policies = context.client.policies
     draft = _at(policies.drafts.read(name, course_id=course), etag)
-    warnings = validated(context.client, draft.files, course)
     if at is None:
-        published = policies.publish(
-            draft, author=author, reason=context.reason, weaken_invariants=weaken_invariants
-        )
+        with every_fault(context.client, draft.files, course):
+            published = policies.publish(
+                draft, author=author, reason=context.reason, weaken_invariants=weaken_invariants
+            )
         changes = changes_by(context.client, published, course)
         print_published(context, published, changes, verbose=verbose)
     else:
+        warnings = validated(context.client, draft.files, course)
         changes = changes_from_active(context.client, draft.files, course)
         planned = policies.drafts.schedule(
             draft, at, author=author, reason=context.reason, weaken_invariants=weaken_invariants

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -173,6 +175,17 @@ def version_number(text: str) -> int:
             f"`{text}` is no version; name `active`, `draft:NAME`, or one that `authz policy history` lists"
         )
     return int(text)
+
+
+@contextmanager
+def every_fault(client: Client, files: dict[str, str], course: str | None) -> Iterator[None]:
+    """Raise `PolicyError` with all faults in place of the error of a publication that is refused for them."""
+    try:
+        yield
+    except CallError as error:
+        if error.reason == ErrorReason.POLICY_INVALID:
+            validated(client, files, course)
+        raise
 
 
 def validated(client: Client, files: dict[str, str], course: str | None) -> list[PolicyWarning]:

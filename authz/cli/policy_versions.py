@@ -18,10 +18,10 @@ from authz.cli.policy_source import (
     ACTIVE,
     SHOWN_DIGEST,
     PolicySource,
+    every_fault,
     read_policy,
     read_source,
     read_version,
-    validated,
 )
 from authz.client import CallError, Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
@@ -62,16 +62,16 @@ def apply(
     files = read_source(folder, course)
     if has_base(folder) and expected_active is None:
         expected_active = _based_on_active(context.client, folder, files, course)
-    validated(context.client, files, course)
-    published = context.client.policies.apply(
-        files,
-        author=author,
-        reason=context.reason,
-        expected_active=expected_active,
-        validate_only=validate_only,
-        course_id=course,
-        weaken_invariants=weaken_invariants,
-    )
+    with every_fault(context.client, files, course):
+        published = context.client.policies.apply(
+            files,
+            author=author,
+            reason=context.reason,
+            expected_active=expected_active,
+            validate_only=validate_only,
+            course_id=course,
+            weaken_invariants=weaken_invariants,
+        )
     changes = changes_by(context.client, published, course, files if validate_only else None)
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
     if has_base(folder) and not validate_only:

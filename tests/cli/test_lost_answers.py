@@ -1,4 +1,4 @@
-"""What a command says of a change that the server may have made, and of one that others overtook."""
+"""Commands that publish, while answers are lost and others publish, and which calls they make."""
 
 from __future__ import annotations
 
@@ -74,3 +74,32 @@ def test_a_change_whose_answer_is_lost_may_have_been_made(sqlite_url: str) -> No
         " it is unknown whether it did: look, then run it again (Socket closed)\n"
     )
     assert json.loads(listed.stdout)["id"] == "mine"
+
+
+class Noted(Front):
+    """Notes the methods that are called."""
+
+    def __init__(self, service: grpc.Channel) -> None:
+        super().__init__(service)
+        self.methods: list[str] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """Every method, by its bytes."""
+        self.methods.append(details.method.rpartition("/")[2])
+        return super().service(details)
+
+
+def test_a_policy_without_faults_is_proved_once(tmp_path: Path, sqlite_url: str) -> None:
+    folder = folder_of(MINE, tmp_path / "mine")
+    row = "p, privacy_officer, *, course, create, , allow"
+    with served(sqlite_url) as behind, grpc.insecure_channel(behind) as channel:
+        front = Noted(channel)
+        with fronting(front) as address:
+            here = ("--address", address)
+            assert run("policy", "apply", folder, *here).returncode == 0
+            run("policy", "draft", "create", "more", *here)
+            run("policy", "edit", "more", "--add", row, *here)
+            assert run("policy", "publish", "more", *here).returncode == 0
+    assert "ApplyPolicy" in front.methods
+    assert "PublishPolicyDraft" in front.methods
+    assert "ValidatePolicy" not in front.methods
