@@ -12,7 +12,7 @@ from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call
 from authz.domain.consistency import MINIMIZE_LATENCY
-from authz.domain.decisions import AI_PROCESS, STRUCTURAL_TYPES, Question
+from authz.domain.decisions import AI_PROCESS, STRUCTURAL_TYPES
 from authz.domain.entities import (
     KINDS,
     AccessTokenKey,
@@ -42,9 +42,9 @@ _READ = frozenset(
 """The kinds that `DirectoryService` reads, each by a permission of its own."""
 
 
-def permission_to_ask(question: Question) -> str:
-    """What a caller needs to ask a question."""
-    return CHECK_AI_PROCESS if _is_for_ai(question.action, question.purpose) else CHECK
+def permission_to_ask(action: str, purpose: str) -> str:
+    """What a caller needs to ask about an action for a purpose."""
+    return CHECK_AI_PROCESS if _is_for_ai(action, purpose) else CHECK
 
 
 def require_to_learn(call: Call, action: str, purpose: str) -> None:

@@ -56,7 +56,7 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
         return self.role, self.scope, self.type, self.action, self.condition, self.effect
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class Verdict(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """A decision without its time and state.
 
     `rule` is the deny or the allow that decided. For CONDITION_NOT_MET it is the allow that came nearest, and

@@ -64,7 +64,8 @@ def parse_action(action: str) -> str:
 
 def parse_purpose(purpose: str) -> str:
     """The purpose of an access; whether anything is allowed for it is decided."""
-    validate_text(purpose, field="purpose", max_length=_MAX_PURPOSE_LENGTH)
+    if purpose:
+        validate_text(purpose, field="purpose", max_length=_MAX_PURPOSE_LENGTH)
     return purpose
 
 

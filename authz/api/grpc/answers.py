@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 import structlog
+from prometheus_client import Counter
 
 from authz.api.call import AnsweredQuestion, Call, new_ids
 from authz.api.permissions import LEARN_REASONS
@@ -25,6 +27,7 @@ log = structlog.get_logger()
 _NO_ROLE_REASONS = (Reason.NOT_A_MEMBER, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
 """Reasons that together tell what is registered, and where: all NOT_A_MEMBER without the right to know."""
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
+_MAX_CACHED = 4096
 
 
 def token_message(gate: ConsistencyGate, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
@@ -71,7 +74,7 @@ class Answers:
         if call.decided is not None:
             call.decided.append(AnsweredQuestion(question, decision, decision_id))
         verdict, type_name = decision.verdict, question.resource.type
-        DECISIONS.labels(str(verdict.allowed).lower(), verdict.reason, type_name, question.action).inc()
+        _count_of(verdict.allowed, verdict.reason, type_name, question.action).inc()
         if is_debug_enabled():
             log.debug(
                 "decision",
@@ -87,3 +90,9 @@ class Answers:
                 revision=decision.revision,
             )
         return decision_id
+
+
+@lru_cache(_MAX_CACHED)
+def _count_of(allowed: bool, reason: Reason, type_name: str, action: str) -> Counter:
+    """The count of such decisions. To find it by its labels takes as long as to find a membership."""
+    return DECISIONS.labels(str(allowed).lower(), reason, type_name, action)

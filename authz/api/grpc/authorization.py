@@ -36,7 +36,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """Decide one question."""
         question = parse_check(request)
-        call.require(permission_to_ask(question))
+        call.require(permission_to_ask(question.action, question.purpose))
         snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         decision = self.shadow.check(checker, snapshot, question, now)
         response = pb.CheckResponse()
@@ -47,27 +47,25 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide many questions on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
-        questions = await self.turns.collect(starmap(_parsed, enumerate(request.items)))
-        for permission in {permission_to_ask(each) for each in questions if isinstance(each, Question)}:
+        for permission in {permission_to_ask(each.action, each.purpose) for each in request.items}:
             call.require(permission)
         snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         token = snapshot.token
         response = pb.BatchCheckResponse()
         response.checked_at.token = token
 
-        def add_result(question: Question | InvalidArgumentError) -> None:
+        def add_result(position: int, item: pb.CheckRequest) -> None:
             result = response.results.add()
-            if isinstance(question, InvalidArgumentError):
-                result.error.CopyFrom(status_of(question))
-                return
             try:
+                require_no_consistency(item, position)
+                question = parse_check(item)
                 decision = self.shadow.check(checker, snapshot, question, now)
             except (InvalidArgumentError, UnusablePolicyError) as error:  # the latter is of one course alone
                 result.error.CopyFrom(status_of(error))
             else:
                 self.answers.fill(result.response, call, question, decision, token)
 
-        await self.turns.collect(map(add_result, questions))
+        await self.turns.collect(starmap(add_result, enumerate(request.items)))
         return response
 
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
@@ -125,11 +123,3 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
             )
         decision_id = self.answers.decision_id(call, question, explained.decision)
         return explanation_message(explained, checked_at=token, decision_id=decision_id)
-
-
-def _parsed(position: int, item: pb.CheckRequest) -> Question | InvalidArgumentError:
-    try:
-        require_no_consistency(item, position)
-        return parse_check(item)
-    except InvalidArgumentError as error:
-        return error
