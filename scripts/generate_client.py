@@ -20,6 +20,7 @@ NAMES = {
     "aio": "sync",
     "aclosing": "closing",
     "AsyncQuestions": "Questions",
+    "AsyncLists": "Lists",
     "AsyncAuditClient": "AuditClient",
     "AsyncClient": "Client",
     "AsyncDirectory": "Directory",

@@ -13,6 +13,7 @@ from authz.client.explanations import (
     Explanation,
     NearestChange,
 )
+from authz.client.lists import ListPage
 from authz.client.plans import ResourcePlan
 from authz.client.policies import PolicyTests, PolicyValidation, PublishedPolicy
 from authz.client.questions import (
@@ -139,6 +140,7 @@ __all__ = [
     "Instant",
     "InvalidArgumentError",
     "ItemFault",
+    "ListPage",
     "LoggedChange",
     "Membership",
     "MembershipFilter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import msgspec
 
@@ -17,8 +17,7 @@ from authz.domain.ids import ResourceRef, Subject, is_name, refused_id
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
 from authz.wire.decisions import INACTIVE_REASONS, REASONS, inline_message
-from authz.wire.values import parse_scope_message, time_in
-from authz.wire.values import parse_subject as parse_subject_message
+from authz.wire.values import time_in
 
 AskedResource: TypeAlias = str | ResourceRef | Resource
 """What a question is about: `notebook:nb-7`, or only the type for `create`. A whole `Resource` describes one
@@ -222,37 +221,6 @@ def actions_of(message: authorization_pb2.ListActionsResponse) -> ResourceAction
         checked_at=message.checked_at.token,
         valid_until=time_in(message, "valid_until"),
         course_policy_version=message.course_policy_version,
-    )
-
-
-def page_fields(page: authorization_pb2.ListResourcesResponse | Any) -> dict[str, Any]:
-    """What a page of resources or of subjects says of all its items."""
-    return {
-        "checked_at": page.checked_at.token,
-        "policy_version": page.policy_version,
-        "valid_until": time_in(page, "valid_until"),
-    }
-
-
-def accessible_resource_of(message: authorization_pb2.ListedResource, **of_page: Any) -> AccessibleResource:
-    """The listed resource of a message; for `of_page` see `page_fields`."""
-    return AccessibleResource(
-        resource=f"{message.type}:{message.id}",
-        course_id=message.course_id,
-        session_id=message.session_id,
-        **of_page,
-    )
-
-
-def permitted_subject_of(message: authorization_pb2.ListedSubject, **of_page: Any) -> PermittedSubject:
-    """The listed subject of a message; for `of_page` see `page_fields`."""
-    return PermittedSubject(
-        subject=str(parse_subject_message(message, "subject", field="subject")),
-        role=message.role,
-        scope=str(parse_scope_message(message.scope, field="scope")),
-        membership_role=message.membership_role,
-        rule=rule_text(message.rule),
-        **of_page,
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import TypeVar
 
 from authz.client.arguments import as_list, as_subject, message_of, sent_scope, sent_subject, sent_time
@@ -13,30 +13,23 @@ from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
 from authz.client.plans import ResourcePlan, plan_of
 from authz.client.questions import (
-    AccessibleResource,
     Answer,
     AskedResource,
-    PermittedSubject,
     ResourceActions,
-    accessible_resource_of,
     actions_of,
     answer_of,
     as_question,
     check_request,
     name_of,
-    page_fields,
-    permitted_subject_of,
     query_of,
 )
 from authz.client.sync.feed import CacheFeed
-from authz.client.sync.fresh_calls import FreshCalls
+from authz.client.sync.lists import Lists
 from authz.client.sync.transport import Method
-from authz.domain.decisions import Reason
 from authz.domain.errors import ErrorReason
 from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
-from authz.v1 import authorization_pb2, authorization_pb2_grpc
-from authz.wire.decisions import REASONS
+from authz.v1 import authorization_pb2
 from authz.wire.values import subject_message
 
 T = TypeVar("T")
@@ -46,11 +39,10 @@ _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
 """Why a server lacks the state that the watch of another server has reported."""
 
 
-class Questions(FreshCalls):
+class Questions(Lists):
     """The methods of a client that ask. Every call raises `CallError` if it fails, and
     `InvalidArgumentError` for an argument that cannot be sent."""
 
-    _authorization: authorization_pb2_grpc.AuthorizationServiceStub
     _check: Method[authorization_pb2.CheckResponse]
     _feed: CacheFeed | None
 
@@ -260,45 +252,6 @@ class Questions(FreshCalls):
             source_answer_of(result, name_of(source)) for result, source in zip(results, sources, strict=True)
         ]
 
-    def list_resources(
-        self,
-        subject: str | Subject,
-        action: str,
-        *types: str,
-        scope: str | Scope | None = None,
-        purpose: str = "",
-        on_unlisted: Callable[[Reason | str], None] = lambda _: None,
-        at_least_as_fresh: str = "",
-        fully_consistent: bool = False,
-    ) -> Iterator[AccessibleResource]:
-        """What `user:maya` may `read`: all resources that `check` allows. Fetches pages as needed.
-
-            for found in client.list_resources("user:maya", "read", "notebook"):
-                ...
-
-        Without types, all that know the action. `scope`, as `course:algebra-1`, is a course with its
-        sessions, or a session. Each page is exact for its own state (`found.checked_at`), which is never
-        older than that of the page before. Nothing is yielded for a scope that does not exist: `on_unlisted`
-        is then called with the reason, if the caller may learn reasons.
-        """
-        request = message_of(
-            authorization_pb2.ListResourcesRequest,
-            subject=sent_subject(subject),
-            action=action,
-            types=types,
-            scope=None if scope is None else sent_scope(scope),
-            purpose=purpose,
-            page_size=_PAGE_SIZE,
-        )
-        for page in self._pages(
-            self._authorization.ListResources, request, at_least_as_fresh, fully_consistent
-        ):
-            if page.reason:
-                on_unlisted(REASONS.received(page.reason))
-            of_page = page_fields(page)
-            for each in page.resources:
-                yield accessible_resource_of(each, **of_page)
-
     def plan_resources(
         self,
         subject: str | Subject,
@@ -326,39 +279,3 @@ class Questions(FreshCalls):
             self._ask(self._authorization.PlanResources, request, at_least_as_fresh, fully_consistent),
             type_name,
         )
-
-    def list_subjects(
-        self,
-        action: str,
-        resource: AskedResource,
-        *,
-        course_id: str | None = None,
-        session_id: str | None = None,
-        purpose: str = "",
-        as_of: dt.datetime | Instant | None = None,
-        on_unlisted: Callable[[Reason | str], None] = lambda _: None,
-        at_least_as_fresh: str = "",
-        fully_consistent: bool = False,
-    ) -> Iterator[PermittedSubject]:
-        """Who may `read` `notebook:nb-7`: all subjects whom `check` allows, and by which membership and rule.
-
-        Fetches pages as `list_resources` does. `as_of` as in `explain`. Nobody is yielded for a resource that
-        is not registered, or is not in the stated course or session: `on_unlisted` is then called with the
-        reason, if the caller may learn reasons.
-        """
-        request = message_of(
-            authorization_pb2.ListSubjectsRequest,
-            action=action,
-            resource=query_of(resource, course_id, session_id),
-            purpose=purpose,
-            as_of=sent_time(as_of, field="as_of"),
-            page_size=_PAGE_SIZE,
-        )
-        for page in self._pages(
-            self._authorization.ListSubjects, request, at_least_as_fresh, fully_consistent
-        ):
-            if page.reason:
-                on_unlisted(REASONS.received(page.reason))
-            of_page = page_fields(page)
-            for each in page.subjects:
-                yield permitted_subject_of(each, **of_page)
