@@ -112,6 +112,12 @@ def test_a_case_comes_out_as_its_table_says(name: str, sentence: str) -> None:
     assert until == case.get("until")
 
 
+def test_where_to_create_content_is_to_be_said() -> None:
+    question = Question(parse_subject("user:stu"), "create", ResourceRef("notebook", ""))
+    with pytest.raises(InvalidArgumentError, match="where to create it"):
+        Checker(POLICY).check(CAMPUSES["decisions"], question, 0)
+
+
 def test_every_reason_has_a_case() -> None:
     assert {case["reason"] for table in TABLES.values() for case in table["cases"].values()} == {
         reason.value for reason in Reason
