@@ -275,9 +275,11 @@ def test_a_deletion_that_fails_with_its_write_leaves_no_removal(store: Store) ->
         ErrorReason.REFERENCE_NOT_FOUND
     )
     assert store.directory.removal_progress() is None
-    failing = WriteRequest(mutations=(remove(CourseKey("c")), create(student("u0", "none"))))
+    before = create(Course(id="e"))  # a deletion of contents stores what its write has planned before it
+    failing = WriteRequest(mutations=(before, remove(CourseKey("c")), create(student("u0", "none"))))
     outcomes = store.directory.write_group([failing, WriteRequest(mutations=(touch(student("u0", "c")),))])
     assert isinstance(outcomes[0], AuthzError)
+    assert store.directory.removal_progress() is None
     assert entities(store) == {Course(id="c"), *INSIDE, *BESIDE}
     assert refusal_of(store, remove(CourseKey("c")), create(Session(id="s"))) is ErrorReason.BEING_REMOVED
     assert entities(store) == {Course(id="c"), *INSIDE, *BESIDE}
