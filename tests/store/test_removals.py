@@ -275,7 +275,7 @@ def test_a_deletion_that_fails_with_its_write_leaves_no_removal(store: Store) ->
         ErrorReason.REFERENCE_NOT_FOUND
     )
     assert store.directory.removal_progress() is None
-    before = create(Course(id="e"))  # a deletion of contents stores what its write has planned before it
+    before = remove(student("u0", "d").key)  # stored before the contents of `c` are read
     failing = WriteRequest(mutations=(before, remove(CourseKey("c")), create(student("u0", "none"))))
     outcomes = store.directory.write_group([failing, WriteRequest(mutations=(touch(student("u0", "c")),))])
     assert isinstance(outcomes[0], AuthzError)
