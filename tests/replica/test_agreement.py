@@ -81,13 +81,13 @@ def built(store: Store, folder: Path) -> list[Row]:
 
 
 def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
-    """The rows of a replica of an empty database that took in the whole log."""
+    """The rows of a replica of an empty database that took in the whole log, and is then at its head."""
     environment = acquire_environment(folder, max_bytes=MAX_BYTES)
     try:
         revision = 0
         while changes := changes_of(store, revision, at_once):
             revision = apply_changes(environment, changes)
-        assert revision == store.directory.head().revision
+        assert environment.state() == store.directory.head()
         return list(all_rows(environment))
     finally:
         release_environment(environment)
