@@ -375,5 +375,5 @@ def _misplaced_id(question: Question) -> InvalidArgumentError:
     if ref.id:
         text = f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it"
         return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, text, field="resource.id")
-    text = f"`{question.action}` needs resource.id; only `create` goes without"
+    text = f"`{question.action}` needs resource.id, as in `{ref.type}:<id>`; only `create` goes without"
     return InvalidArgumentError(ErrorReason.MISSING_FIELD, text, field="resource.id")

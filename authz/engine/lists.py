@@ -48,10 +48,16 @@ MAX_CANDIDATES = 10_000
 def types_to_list(vocabulary: Vocabulary, action: str, types: tuple[str, ...]) -> tuple[str, ...]:
     """The types, or all that know the action. Raises `InvalidArgumentError` unless they know it."""
     if action == CREATE_ACTION:
-        raise malformed("action", "is `create`, which is about no resource; ask ListActions where to create")
+        raise malformed(
+            "action",
+            "is `create`, which is about no resource; ask ListActions or `authz actions` where to create",
+        )
     for name in types:
         if name == API_TYPE:
-            raise malformed("types", f"has `{API_TYPE}`, of which there is one; ask ListActions about it")
+            raise malformed(
+                "types",
+                f"has `{API_TYPE}`, of which there is one; ask ListActions or `authz actions` about it",
+            )
         vocabulary.require_action(name, action)
     declared = vocabulary.resource_types
     known = types or tuple(name for name, each in declared.items() if action in each.actions)

@@ -90,3 +90,10 @@ def test_a_cursor_has_its_place_its_state_and_its_list(client: Client, name: str
 def test_an_empty_page_says_why(client: Client) -> None:
     page = client.list_subjects_page("read", "material:none")
     assert (page.items, page.cursor, page.reason) == ((), "", "RESOURCE_UNKNOWN")
+
+
+def test_a_question_about_no_resource_says_what_to_ask(client: Client) -> None:
+    with pytest.raises(CallError, match=r"`read` needs resource\.id, as in `material:<id>`"):
+        client.list_subjects_page("read", "material")
+    with pytest.raises(CallError, match="ask ListActions or `authz actions` where to create"):
+        client.list_resources_page("user:m0", "create", "material")

@@ -41,8 +41,8 @@ class MembershipKey(RecordKey, frozen=True, gc=False, tag="membership_key"):
 class Membership(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="membership"):
     """One subject, one scope, one role. In effect while `starts_at` <= t < `ends_at`.
 
-    While its status is SUSPENDED, and until `suspended_until`, the subject has no role in the scope, by this
-    membership or by another one.
+    While its status is SUSPENDED, which only another write ends, and also until `suspended_until`, whatever
+    its status, the subject has no role in the scope, by this membership or by another one.
     """
 
     subject: Subject
