@@ -132,7 +132,10 @@ def _read(connection: Connection, key: DraftKey) -> PolicyDraft:
 
 def _not_found(key: DraftKey) -> NotFoundError:
     of_course = "" if key.scope == PLATFORM else f" --course {key.scope.id}"
-    message = f"there is no draft {key}; `authz policy draft list{of_course}` lists them"
+    message = (
+        f"there is no draft {key}; `authz policy draft list{of_course}` lists them, and"
+        f" `authz policy history{of_course}` what was published"
+    )
     return NotFoundError(ErrorReason.DRAFT_NOT_FOUND, message, id=key.id)
 
 

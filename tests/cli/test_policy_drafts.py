@@ -114,4 +114,6 @@ def test_bad_edits_are_told(tmp_path: Path, here: tuple[str, str]) -> None:
     ):
         failed = run("policy", "edit", "mine", *arguments, *here)
         assert (failed.returncode, says in failed.stderr) == (2, True), failed.stderr
-    assert "there is no draft `other`" in run("policy", "publish", "other", *here).stderr
+    gone = run("policy", "publish", "other", *here).stderr
+    assert "there is no draft `other`" in gone
+    assert "`authz policy history` what was published" in gone
