@@ -130,20 +130,22 @@ def load_in_course(context: Context, course: str, source: PolicySource) -> Cours
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
-    _require_course(context.client, course)
+    active_number(context.client, course)  # or there is no such course: a file says nothing of it
     of_platform = context.client.policies.files()
     platform = compile_files(of_platform)
     policy = load_course_policy(platform, course, source.files)
     return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))
 
 
-def _require_course(client: Client, course: str) -> None:
-    """Raise `CallError` if there is no such course: a file says nothing of it."""
+def active_number(client: Client, course: str | None) -> int:
+    """The number of the active version; 0 for a course without a policy of its own. Raises `CallError` if
+    there is no such course."""
     try:
-        client.policies.active_number(course_id=course)
+        return client.policies.active_number(course_id=course)
     except CallError as error:
-        if error.reason != ErrorReason.VERSION_NOT_FOUND:  # it has no policy of its own yet
+        if error.reason != ErrorReason.VERSION_NOT_FOUND:
             raise
+        return 0
 
 
 def version_files(client: Client, text: str, course: str | None) -> dict[str, str]:

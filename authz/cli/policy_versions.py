@@ -18,14 +18,14 @@ from authz.cli.policy_source import (
     ACTIVE,
     SHOWN_DIGEST,
     PolicySource,
+    active_number,
     every_fault,
     read_policy,
     read_source,
     read_version,
 )
-from authz.client import CallError, Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
+from authz.client import Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import ErrorReason
 from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
 
@@ -87,15 +87,11 @@ def _update_base(folder: Path, source: PolicySource) -> None:
 
 def _based_on_active(client: Client, exported: Path, files: dict[str, str], course: str | None) -> int:
     """The number of the active version. Raises as `require_base`, unless it has the same files."""
-    try:
-        active = read_version(client, ACTIVE, course)
-    except CallError as error:
-        if error.reason != ErrorReason.VERSION_NOT_FOUND:
-            raise
-        active = None  # the course has no policy of its own
+    number = active_number(client, course)
+    active = read_version(client, str(number), course) if number else None
     if active is None or PolicySource(files, "").digest != active.digest:
         require_base(exported, active)
-    return 0 if active is None else active.number
+    return number
 
 
 @on_server(writes=True)
@@ -125,7 +121,10 @@ def rollback(
 def history(context: Context, course: PolicyCourse = None) -> None:
     """List the versions, the active one first; before them, the drafts that are to be published later."""
     policies = context.client.policies
-    active = policies.active_number(course_id=course)
+    active = active_number(context.client, course)
+    if not active:
+        note = f"course `{course}` has no policy of its own: the platform's decides there"
+        print(f"note: {note}", file=sys.stderr)
     versions = sorted(policies.versions(course_id=course), key=lambda version: -version.number)
     planned = [
         {"number": None, "active": False, "draft": draft.id, "publication": draft.publication}

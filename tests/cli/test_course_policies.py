@@ -150,7 +150,7 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
     [
         (("apply", "FILE"), "is a file; name the folder of the policy, or the course"),
         (("apply", "FOLDER", *HERE), "is a folder; the policy of a course is one file"),
-        (("history", *HERE), "course:algebra-1 has no policy of its own"),
+        (("history", "--course", "none"), "course:none does not exist"),
         (("show", *HERE), "course:algebra-1 has no policy of its own"),
         (("apply", "FILE", "--course", "none"), "course:none does not exist"),
         (("apply", "EMPTY", "--course", "none"), "course:none does not exist"),
@@ -171,6 +171,19 @@ def test_a_mistake_is_told(
     refused = run("policy", *(str(paths.get(each, each)) for each in arguments), *there)
     assert refused.returncode == 2
     assert says in refused.stderr
+
+
+def test_the_history_of_a_course_without_a_policy_has_its_planned_first_version(
+    there: tuple[str, str],
+) -> None:
+    nothing = run("policy", "history", *HERE, *there)
+    assert (nothing.returncode, len(nothing.stdout.splitlines())) == (0, 1)
+    assert nothing.stderr.startswith("note: course `algebra-1` has no policy of its own")
+    run("policy", "draft", "create", "apart", *HERE, *there)
+    run("policy", "edit", "apart", "--add", APART.strip(), *HERE, *there)
+    assert run("policy", "publish", "apart", "--at", "2099-01-01", *HERE, *there).returncode == 0
+    (planned,) = run("policy", "history", *HERE, *there).stdout.splitlines()[1:]
+    assert planned.startswith("draft:apart  planned for 2099-01-01T00:00:00Z")
 
 
 def test_a_draft_of_a_course_is_edited_looked_at_and_published(there: tuple[str, str]) -> None:
