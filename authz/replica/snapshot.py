@@ -66,10 +66,6 @@ class ReplicaSnapshot(Snapshot):
         self._restrictions = environment.databases["restrictions"]
         self._subject: Subject | None = None
         self._subject_key = b""
-        self._suspension: Suspension | None = None
-        self._knows_suspension = False
-        self._held: Memberships = _NO_MEMBERSHIPS
-        self._held_in: ScopeContext | None = None
         if self._transaction.id() != caches.transaction_id:
             caches.update(environment, self._transaction)
         # This state's own: the next state may have others.
@@ -118,23 +114,15 @@ class ReplicaSnapshot(Snapshot):
     def memberships(self, subject: Subject, scope: ScopeContext) -> Memberships:
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         head = self._key_of(subject)
-        if scope is self._held_in:
-            return self._held
         found = self._memberships_in(head, PLATFORM_KEY)
         if scope.course_key:
             found += self._memberships_in(head, scope.course_key)
         if scope.session_key:
             found += self._memberships_in(head, scope.session_key)
-        self._held, self._held_in = found, scope
         return found
 
     def suspension(self, subject: Subject) -> Suspension | None:
         key = self._key_of(subject)
-        if not self._knows_suspension:
-            self._suspension, self._knows_suspension = self._suspension_of(key), True
-        return self._suspension
-
-    def _suspension_of(self, key: bytes) -> Suspension | None:
         raw = self._get(key, None, self._accounts)
         account = None if raw is None else CODECS["account"].read(key, raw)
         until = None if account is None else account.suspended_until
@@ -210,8 +198,8 @@ class ReplicaSnapshot(Snapshot):
     def scan_memberships(self, scope: ScopeContext) -> Iterator[tuple[Subject, Memberships]]:
         head, memberships_in = _own_key(scope), self._memberships_in
         for key in scan_prefix(self._transaction, self._environment.members_in, head):
-            subject = whole_subject(key)
-            self._ask_about(subject, key)
+            self._subject_key = key
+            self._subject = subject = whole_subject(key)
             yield subject, memberships_in(key, head)
 
     def scan_owned(
@@ -232,8 +220,8 @@ class ReplicaSnapshot(Snapshot):
 
     def _subjects(self, keys: Iterable[bytes]) -> Iterator[Subject]:
         for key in keys:
-            subject = whole_subject(key)
-            self._ask_about(subject, key)
+            self._subject_key = key
+            self._subject = subject = whole_subject(key)
             yield subject
 
     def _courses(
@@ -325,15 +313,10 @@ class ReplicaSnapshot(Snapshot):
         return self._known_memberships.get(name) or self._caches.read_memberships(name)
 
     def _key_of(self, subject: Subject) -> bytes:
+        # A decision asks up to three times, and a batch is often about one subject.
         if subject != self._subject:
-            self._ask_about(subject, subject_key(subject))
+            self._subject, self._subject_key = subject, subject_key(subject)
         return self._subject_key
-
-    def _ask_about(self, subject: Subject, key: bytes) -> None:
-        """Keep what is read about a subject until the next one: a decision asks up to three times, a batch is
-        often about one subject, and the actions on a resource are about one in one scope."""
-        self._subject, self._subject_key = subject, key
-        self._knows_suspension, self._held_in = False, None
 
 
 def _own_key(scope: ScopeContext) -> bytes:
