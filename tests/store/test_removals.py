@@ -270,6 +270,17 @@ def test_one_transaction_removes_a_bounded_number_of_records_however_many_deleti
     require_log(store)
 
 
+def test_each_write_of_a_group_may_leave_a_removal(store: Store) -> None:
+    many = [notebook(f"x{n}", course_scope("d")) for n in range(AT_ONCE + 1)]
+    write(store, *map(create, many))
+    deletions = [WriteRequest(mutations=(remove(CourseKey(id_)),)) for id_ in ("c", "d")]
+    outcomes = store.directory.write_group([*deletions, WriteRequest(mutations=(create(Course(id="e")),))])
+    assert not [each for each in outcomes if isinstance(each, AuthzError)]
+    assert entities(store) == {Course(id="e")}
+    remove_all_contents(store)
+    assert dump_of(store) == [Course(id="e")]
+
+
 def test_a_deletion_that_fails_with_its_write_leaves_no_removal(store: Store) -> None:
     assert refusal_of(store, remove(CourseKey("c")), create(student("u0", "none"))) is (
         ErrorReason.REFERENCE_NOT_FOUND

@@ -25,7 +25,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import Scope, Subject, course_scope, session_scope
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store
@@ -185,6 +185,17 @@ def test_a_change_of_role_in_one_write_or_batch_keeps_the_share(store: Store) ->
     batch = [remove(TEACHER.key), create(STUDENT)]
     store.directory.import_batch(batch, offset=0, origin=Origin(""))
     assert shared(store) == {IN_COURSE}
+
+
+def test_what_is_shared_in_the_transaction_that_ends_the_membership_ends_too(store: Store) -> None:
+    write(store, create(STUDENT))
+    batch = [create(IN_COURSE), remove(STUDENT.key)]
+    assert not store.directory.import_batch(batch, offset=0, origin=Origin("")).faults
+    assert shared(store) == set()
+    write(store, create(STUDENT))
+    writes = [WriteRequest(mutations=(each,)) for each in batch]
+    assert not [each for each in store.directory.write_group(writes) if isinstance(each, AuthzError)]
+    assert shared(store) == set()
 
 
 def test_what_ends_does_not_come_back_with_the_next_membership(store: Store) -> None:
