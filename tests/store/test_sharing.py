@@ -188,11 +188,12 @@ def test_a_change_of_role_in_one_write_or_batch_keeps_the_share(store: Store) ->
 
 
 def test_what_is_shared_in_the_transaction_that_ends_the_membership_ends_too(store: Store) -> None:
-    write(store, create(STUDENT))
-    batch = [create(IN_COURSE), remove(STUDENT.key)]
+    member = student("omar", "c")  # with whom nothing else is shared
+    write(store, create(member))
+    batch = [create(share("in-c", "omar")), remove(member.key)]
     assert not store.directory.import_batch(batch, offset=0, origin=Origin("")).faults
     assert shared(store) == set()
-    write(store, create(STUDENT))
+    write(store, create(member))
     writes = [WriteRequest(mutations=(each,)) for each in batch]
     assert not [each for each in store.directory.write_group(writes) if isinstance(each, AuthzError)]
     assert shared(store) == set()
