@@ -207,7 +207,10 @@ def test_nothing_is_written_into_a_course_or_over_a_record_that_is_being_removed
 
 def test_a_deletion_of_what_is_being_removed_changes_nothing(store: Store) -> None:
     head = write(store, remove(CourseKey("c")))
-    assert write(store, remove(CourseKey("c")), *(remove(entity.key) for entity in INSIDE)) == head
+    deletions = [remove(CourseKey("c")), *(remove(entity.key) for entity in INSIDE)]
+    assert write(store, *deletions) == head
+    result = store.directory.import_batch(deletions, offset=0, origin=Origin(""))
+    assert (result.written, result.unchanged, result.head.revision) == (0, len(deletions), head)
 
 
 def test_a_course_made_anew_inherits_nothing(store: Store) -> None:

@@ -100,6 +100,7 @@ def test_an_update_is_applied_after_what_the_same_write_creates_around_it(store:
         (SessionKey("s"), {"starts_at": 9}, "ends_at"),
         (CourseKey("c"), {"edit_window_us": -1}, "edit_window"),
         (ResourceRef("notebook", "n"), {"visibility": Visibility.COURSE}, "resource.visibility"),
+        (ResourceRef("notebook", "n"), {"owner": user("")}, "owner id"),
         (ResourceRef("notebook", "n"), {"scope": course_scope("c")}, "update_mask"),
         (SessionKey("s"), {"course_id": "c"}, "update_mask"),
         (SessionKey("s"), {"id": "t"}, "update_mask"),
