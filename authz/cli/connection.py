@@ -71,8 +71,6 @@ _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
     "allow_unauthenticated": False,
 }
 """Settings of a server of one command: who may open the database needs no credential."""
-_NEVER_SENT = ("connections to all backends failing", "errors resolving", "DNS resolution failed")
-"""How gRPC says that a call reached no server."""
 _UNKNOWN = "; if the command changes anything, it is unknown whether it did: look, then run it again"
 _SOCKET = "socket"
 """In a folder that no other user can open: the server of a command asks nobody for credentials."""
@@ -159,7 +157,7 @@ def _with_address(error: CallError, address: str) -> CallError:
         return CallError(error.code, error.reason, f"{error.message}; {flags}")
     if error.reason or error.tls_remedy:
         return error
-    if error.message.startswith(_NEVER_SENT):
+    if error.is_unsent:
         gone = (
             f"no server answers at `{address}`; run `authz serve`, or set `--address` or `--database`"
             f" ({error.message})"

@@ -20,7 +20,7 @@ from authz.wire.errors import code_name as code_of_tree
 MessageT = TypeVar("MessageT", bound=Message)
 
 _NOT_CONNECTED = "connections to all backends failing"
-_UNSENT = (_NOT_CONNECTED, "errors resolving ")
+_UNSENT = (_NOT_CONNECTED, "errors resolving ", "DNS resolution failed")
 """How what gRPC says of a call begins that no server can have: none was connected, or none was found."""
 _CLOSED_MEANWHILE = "Channel closed!"
 """By which gRPC says of a call with threads that its channel was closed before the answer."""

@@ -198,6 +198,20 @@ def test_a_change_waits_for_a_server_that_is_not_there_yet(
             assert changed.result()
 
 
+def test_a_change_that_may_take_long_waits_for_a_server_no_longer_than_others(connect: Connect) -> None:
+    attempts = []
+
+    def token() -> str:
+        attempts.append(1)
+        assert len(attempts) < 10
+        return "t"
+
+    with connect("127.0.0.1:1", token=token, timeout_s=0.3) as client:
+        with pytest.raises(CallError) as failure:
+            client.policies.roll_back(1)
+        assert failure.value.is_unsent
+
+
 def test_a_change_is_made_again_while_the_name_of_the_server_is_not_found(connect: Connect) -> None:
     attempts = []
 

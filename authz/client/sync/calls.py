@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any, TypeVar
 
 import grpc
@@ -34,16 +35,17 @@ class Calls:
     def __init__(
         self, timeout_s: float, identity: Identity, last_write: LastWrite, loop: Any, request_id: str = ""
     ) -> None:
-        self.timeout_s = as_seconds(timeout_s, field="timeout_s")
+        self.timeout_s = self.answer_timeout_s = as_seconds(timeout_s, field="timeout_s")
         self.identity = identity
         self.last_write = last_write
         self.loop = loop
         self.request_id = as_text(request_id, field="request_id")
 
     def at_least(self, timeout_s: float) -> Calls:
-        """The same with a timeout that is no shorter."""
-        timeout_s = max(timeout_s, self.timeout_s)
-        return Calls(timeout_s, self.identity, self.last_write, self.loop, self.request_id)
+        """The same for calls whose answers may take longer than the timeout. Retries end with the timeout."""
+        longer = copy(self)
+        longer.answer_timeout_s = max(timeout_s, self.timeout_s)
+        return longer
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of the next call.
@@ -61,8 +63,8 @@ class Calls:
         anything: while a record with the key of one that is written is still being removed, beyond a limit on
         the calls of this caller, and when the server stops. Retries a change that was not sent because no
         server is connected, and a request with an idempotency key after every UNAVAILABLE, because the server
-        applies it once. Checks and reads that fail with UNAVAILABLE are
-        retried by gRPC. Why the attempt before the last one failed is the cause of the error.
+        applies it once. Checks and reads that fail with UNAVAILABLE are retried by gRPC. Why the attempt
+        before the last one failed is the cause of the error.
         """
         if self.request_id and "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = self.request_id  # type: ignore[attr-defined]  # as its descriptor says
@@ -73,19 +75,20 @@ class Calls:
         return answer
 
     def _answer(self, method: Method[T], request: Message) -> T:
-        end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
+        begun_at, backoff_s = time.monotonic(), _INITIAL_BACKOFF_S
         before: CallError | None = None
         while True:
             metadata = self.metadata()
             try:
-                left_s = end_at - time.monotonic()
+                left_s = begun_at + self.answer_timeout_s - time.monotonic()
                 return answered(method(request, timeout=left_s, metadata=metadata))
             except CLOSED:
                 raise closed() from None
             except grpc.RpcError as failure:
                 error = error_of(failure)
                 wait_s = max(backoff_s, error.retry_after_s) * random.uniform(1, _JITTER)  # noqa: S311  no secret
-                if not _may_retry(request, error) or time.monotonic() + wait_s >= end_at:
+                is_late = time.monotonic() + wait_s >= begun_at + self.timeout_s
+                if is_late or not _may_retry(request, error):
                     raise error from before
                 before = error
             sleep(wait_s)
