@@ -60,8 +60,8 @@ class NewestPrimary(Generic[_Connection]):
         self._searching = threading.Lock()
         self._searched = False
         self._timelines: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
-        self._last = ("", "")
-        """The host and the port of the last connection."""
+        self._last: tuple[str, str] | None = None
+        """The host and the port of the last connection, or before any, of the first one that takes writes."""
 
     def connect(
         self, options: Mapping[str, Any], connected: Callable[[_Connection], None] = lambda _: None
@@ -85,6 +85,7 @@ class NewestPrimary(Generic[_Connection]):
             with suppress(psycopg.Error), closing(self._connect(**{**each, **_SEARCHING})) as found:
                 connected(found)
                 self._is_old(found)
+                self._last = self._last or _address(found)
         self._searched = True
 
     def outdated(self) -> list[_Connection]:
@@ -100,12 +101,12 @@ class NewestPrimary(Generic[_Connection]):
         self, options: Mapping[str, Any], connected: Callable[[_Connection], None]
     ) -> _Connection | None:
         """None for an old primary."""
-        made = self._connect(**_beginning_with(self._last, options))
+        made = self._connect(**(_beginning_with(self._last, options) if self._last else options))
         connected(made)
         if self._is_old(made):
             made.close()
             return None
-        self._last = made.info.host, str(made.info.port)
+        self._last = _address(made)
         return made
 
     def _is_old(self, made: _Connection) -> bool:
@@ -138,6 +139,10 @@ def _beginning_with(last: tuple[str, str], options: Mapping[str, Any]) -> Mappin
     if not hosts:
         return options
     return {**options, **{name: ",".join(each[name] for each in hosts) for name in ("host", "port")}}
+
+
+def _address(connection: psycopg.Connection[Any]) -> tuple[str, str]:
+    return connection.info.host, str(connection.info.port)
 
 
 def _timeline(connection: psycopg.Connection[Any]) -> tuple[int, int]:
