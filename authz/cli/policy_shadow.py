@@ -29,7 +29,7 @@ def start(
         typer.Argument(metavar="VERSION", help="The candidate: `draft:NAME`, or the number of a version."),
     ],
     sample_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Sampling rate of the compared checks.")
+        float, typer.Option(help="Sampling rate of the compared checks: more than 0, at most 1.")
     ] = 0.01,
     budget_us: Annotated[
         int, typer.Option(help="Maximum microseconds per second that each serving process spends on it.")
