@@ -169,9 +169,10 @@ def questions(draw: st.DrawFn, campus: list[Entity]) -> Question:
     if draw(st.integers(0, 3)) and known:
         ref = draw(st.sampled_from(known))
     action = draw(st.sampled_from(POLICY.vocabulary.types[ref.type].actions))
+    members = [e.subject for e in campus if isinstance(e, Membership)]
     inline = draw(st.none() | resources.filter(lambda resource: may_be_registered(resource, campus)))
     return Question(
-        subject=draw(subjects),
+        subject=draw(st.sampled_from(members) | subjects if members else subjects),
         action=action,
         resource=ResourceRef(ref.type, "" if action == "create" else ref.id),
         stated_course_id=draw(st.sampled_from(COURSES))
