@@ -98,6 +98,12 @@ def test_what_is_shared_again_with_the_new_membership_stays(lapsed_store: Store)
     assert replay(changes_of(lapsed_store, 0, 3)) == stored(lapsed_store)
 
 
+def test_an_import_keeps_what_it_shares_before_the_membership_comes_back(lapsed_store: Store) -> None:
+    batch = [touch(awaiting(IN_SESSION)), touch(STUDENT)]
+    assert not lapsed_store.directory.import_batch(batch, offset=0, origin=Origin("")).faults
+    assert shared(lapsed_store) == {awaiting(IN_SESSION)}
+
+
 def test_a_membership_that_goes_on_keeps_what_it_opens(store_url: str) -> None:
     clock = Clock()
     store = open_with(store_url, clock)

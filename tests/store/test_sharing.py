@@ -23,7 +23,7 @@ from authz.domain.entities import (
     Share,
     ShareFilter,
 )
-from authz.domain.errors import AuthzError, ErrorReason
+from authz.domain.errors import AuthzError, ErrorReason, RemovalPendingError
 from authz.domain.ids import Scope, Subject, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
@@ -221,6 +221,19 @@ def test_many_shares_end_in_parts_and_the_member_comes_back_after_them(store_url
     write(store, create(STUDENT))
     assert shared(store) == set()
     assert share("in-d", "maya").key in stored(store)
+    store.close()
+
+
+def test_a_member_does_not_come_back_in_the_transaction_that_ends_many_shares(
+    store_url: str,
+) -> None:
+    store = open_with(store_url, contents_at_once=1)
+    write(store, *map(create, (*COURSE, STUDENT, IN_COURSE, IN_SESSION)))
+    writes = [WriteRequest(mutations=(each,)) for each in (remove(STUDENT.key), create(STUDENT))]
+    outcomes = store.directory.write_group(writes)
+    assert [isinstance(each, RemovalPendingError) for each in outcomes] == [False, True]
+    remove_all_contents(store)
+    assert shared(store) == set()
     store.close()
 
 
