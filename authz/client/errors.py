@@ -23,7 +23,7 @@ _NOT_CONNECTED = "connections to all backends failing"
 _UNSENT = (_NOT_CONNECTED, "errors resolving ", "DNS resolution failed")
 """How what gRPC says of a call begins that no server can have: none was connected, or none was found."""
 _CLOSED_MEANWHILE = "Channel closed!"
-"""By which gRPC says of a call with threads that its channel was closed before the answer."""
+"""In what gRPC says of a call with threads if its channel was closed before the answer."""
 _REMEDIES = {
     "WRONG_VERSION_NUMBER": "the server has no TLS; leave `tls_ca_file` out, or start the server"
     " with AUTHZ_TLS_CERTIFICATE_FILE",
@@ -81,7 +81,7 @@ class RefusedError(Exception):
 def error_of(failure: Any) -> CallError:
     """The error for a failed call (a `grpc.RpcError`), with the reason from its `google.rpc.ErrorInfo`."""
     code: grpc.StatusCode = failure.code()
-    if code is grpc.StatusCode.CANCELLED and failure.details() == _CLOSED_MEANWHILE:
+    if code is grpc.StatusCode.CANCELLED and _CLOSED_MEANWHILE in (failure.details() or ""):
         return closed()
     status = status_pb2.Status()
     for name, value in failure.trailing_metadata() or ():

@@ -15,6 +15,7 @@ import pytest
 from authz.client import AsyncClient, CallError, Client
 from authz.domain.entities import Course, CourseState
 from authz.domain.mutations import Mutation, Operation
+from tests.serving import served
 
 NOBODY = "127.0.0.1:1"
 COURSE = Course(id="a", state=CourseState.ACTIVE)
@@ -100,6 +101,20 @@ def test_a_blocking_call_says_that_its_client_was_closed_meanwhile(mute: str, he
         for call in calls:
             with pytest.raises(CallError, match="the client is closed"):
                 call.result()
+
+
+def test_a_watch_that_has_had_changes_says_that_its_client_was_closed(sqlite_url: str) -> None:
+    with served(sqlite_url) as address, ThreadPoolExecutor(1) as pool:
+        client = Client(address)
+        token = client.current_token()
+        client.write([Mutation(Operation.TOUCH, COURSE)])
+        changes = client.watch(after=token)
+        next(changes)
+        waits = pool.submit(next, changes)
+        time.sleep(0.05)  # until it waits, or else it is told the same when it begins to
+        client.close()
+        with pytest.raises(CallError, match="the client is closed"):
+            waits.result()
 
 
 @pytest.mark.parametrize("hedge_after_s", [0.0, 0.001])
