@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -26,7 +27,13 @@ from sqlalchemy import (
 )
 
 from authz.domain.entities import PLATFORM_ACTIVATION
-from authz.domain.errors import AuthzError, ConflictError, UnusablePolicyError, precondition_failed
+from authz.domain.errors import (
+    AuthzError,
+    ConflictError,
+    FailedPreconditionError,
+    UnusablePolicyError,
+    precondition_failed,
+)
 from authz.domain.instants import Instant
 from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
@@ -45,6 +52,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_NUMBER = re.compile(r"[0-9]{4}")
+"""What the revisions of the migrations are. Those that Alembic makes for other programs are longer."""
 _LOCK_KEY = 0x61757468_7A000001
 """The advisory lock under which one process migrates at a time: "authz", 1."""
 _TURN_INTERVAL_S = 0.2
@@ -80,8 +89,9 @@ class FirstWrite(msgspec.Struct, frozen=True):
 def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
     """Run the missing migrations and, unless a policy is active, make the first write, in one transaction.
 
-    Does nothing if neither is missing. Raises `FailedPreconditionError` for a database of a newer release, or
-    of one that is too old, and `ConflictError` if somebody else's transaction holds a table for ten seconds.
+    Does nothing if neither is missing. Raises `FailedPreconditionError` for a database of a newer release, of
+    one that is too old, or of another program, and `ConflictError` if somebody else's transaction holds a
+    table for ten seconds.
     """
     with read_transaction(engine) as connection:
         current = _schema_in(connection)
@@ -132,6 +142,9 @@ def _create(connection: Connection) -> None:
 
     Source: https://alembic.sqlalchemy.org/en/latest/cookbook.html#building-an-up-to-date-database-from-scratch
     """
+    taken = tables.metadata.tables.keys() & {*inspect(connection).get_table_names()}
+    if taken:
+        raise _foreign(f"the table `{min(taken)}`")
     tables.metadata.create_all(connection)
     identity = {"database_id": secrets.token_hex(_ID_BYTES), "token_key": secrets.token_hex(_KEY_BYTES)}
     connection.execute(insert(tables.counter).values(only=1, revision=0, **identity))
@@ -196,8 +209,16 @@ def require_current(engine: Engine) -> None:
         )
 
 
+def _foreign(found: str) -> FailedPreconditionError:
+    return precondition_failed(
+        f"the database has {found} of another program; give this service a database of its own"
+    )
+
+
 def _require_known(current: str | None) -> None:
     newest = newest_schema()
+    if current is not None and _NUMBER.fullmatch(current) is None:
+        raise _foreign(f"the schema `{current}`")
     if current is not None and current > newest:
         raise precondition_failed(
             f"the database is at schema `{current}`, of a newer release than this one, which knows"

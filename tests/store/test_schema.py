@@ -231,6 +231,24 @@ def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(store_url: s
     engine.dispose()
 
 
+@pytest.mark.parametrize(
+    ("made", "found"),
+    [
+        ("CREATE TABLE courses (id INTEGER PRIMARY KEY)", "the table `courses`"),
+        ("CREATE TABLE alembic_version AS SELECT '1975ea83b712' AS version_num", "the schema `1975ea83b712`"),
+    ],
+)
+def test_a_database_of_another_program_is_refused_and_left_as_it_is(
+    empty_url: str, made: str, found: str
+) -> None:
+    with opened(empty_url, create=True) as engine:
+        with engine.begin() as connection:
+            connection.execute(text(made))
+        with pytest.raises(AuthzError, match=f"{found} of another program; give this service a database of"):
+            prepare_store(empty_url)
+        assert len(inspect(engine).get_table_names()) == 1
+
+
 def test_a_database_that_lost_its_tables_while_it_was_open_is_unavailable(store_url: str) -> None:
     store = open_with(store_url)
     engine = open_engine(store_url)
