@@ -31,12 +31,12 @@ _MAX_NAMED = 5
 def file_changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each invariant, for each kind of change of the tests in a file, and for each other file.
 
-    Comments and the order of tables play no part. Files are compared as they are written, so that policies
-    with faults, or of another release, can be compared, too.
+    Comments, line endings and the order of tables play no part. Files are compared as they are written, so
+    that policies with faults, or of another release, can be compared, too.
     """
     for name in sorted({*before, *after} - {POLICY_FILE, COURSE_FILE}):
         old, new = before.get(name), after.get(name)
-        if old == new:
+        if old is not None and new is not None and old.splitlines() == new.splitlines():
             continue
         try:
             if name == INVARIANTS_FILE:

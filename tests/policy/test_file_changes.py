@@ -103,3 +103,7 @@ def test_what_is_told_of_many_tests_is_short() -> None:
 def test_a_comment_changes_nothing(file: str) -> None:
     after = SHIPPED | {file: "# reviewed\n" + SHIPPED[file]}
     assert [each for each in changes(after) if not each.startswith("file `model.conf`")] == []
+
+
+def test_the_line_endings_of_another_system_change_nothing() -> None:
+    assert changes({name: text.replace("\n", "\r\n") for name, text in SHIPPED.items()}) == []
