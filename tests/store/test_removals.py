@@ -264,7 +264,8 @@ def test_one_transaction_removes_a_bounded_number_of_records_however_many_deleti
     members: list[Entity] = [student(f"u{n}", course.key.id) for course in courses for n in range(2)]  # type: ignore[union-attr]  # a course
     head = write(store, *map(create, courses + members))
     deletions = [remove(course.key) for course in courses]
-    store.directory.import_batch(deletions, offset=0, origin=Origin(""))
+    result = store.directory.import_batch(deletions, offset=0, origin=Origin(""))
+    assert (result.written, result.unchanged) == (len(deletions), 0)
     (change,) = changes_of(store, head, 10)
     assert len(change.mutations) == len(deletions) + AT_ONCE
     assert entities(store) == {Course(id="c"), *INSIDE, *BESIDE}
