@@ -43,10 +43,8 @@ def read_contents(
     level = _inside(connection, containers, limit + 1)
     is_all, level = len(level) <= limit, level[:limit]
     inner = [versioned.entity.key for versioned in level if kind_of(versioned.entity).name in CONTAINERS]
-    below, is_all_below = read_contents(connection, inner, limit) if inner else ([], True)
-    if not is_all_below:
-        return below, False
-    found = below + level[::-1]
+    below, _ = read_contents(connection, inner, limit) if inner else ([], True)
+    found = below + level[::-1]  # contents that are not all have the limit to themselves
     return found[:limit], is_all and len(found) <= limit
 
 
