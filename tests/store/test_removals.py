@@ -57,14 +57,18 @@ INSIDE: tuple[Entity, ...] = (
     notebook("in-s", session_scope("s")),
     *(share("in-s", f"u{n}") for n in range(5)),
 )
-OFFICER = Membership(subject=user("u0"), scope=PLATFORM, role="officer")
+ELSEWHERE: tuple[Entity, ...] = (
+    Membership(subject=user("u0"), scope=PLATFORM, role="officer"),
+    Session(id="alone"),
+    Course(id="s"),  # with the id of a session that is removed
+)
 BESIDE: tuple[Entity, ...] = (
     Course(id="d"),
     Session(id="r", course_id="d"),
     student("u0", "d"),
     notebook("in-d", course_scope("d")),
     share("in-d", "u0"),
-    OFFICER,
+    *ELSEWHERE,
 )
 
 
@@ -283,9 +287,9 @@ def test_each_write_of_a_group_may_leave_a_removal(store: Store) -> None:
     anew = [WriteRequest(mutations=(create(Course(id=id_)),)) for id_ in ("e", "c")]
     outcomes = store.directory.write_group([*deletions, *anew])
     assert [isinstance(each, RemovalPendingError) for each in outcomes] == [False, False, False, True]
-    assert entities(store) == {Course(id="e"), OFFICER}
+    assert entities(store) == {Course(id="e"), *ELSEWHERE}
     remove_all_contents(store)
-    assert {*dump_of(store)} == {Course(id="e"), OFFICER}
+    assert {*dump_of(store)} == {Course(id="e"), *ELSEWHERE}
 
 
 def test_a_deletion_that_fails_with_its_write_leaves_no_removal(store: Store) -> None:
