@@ -136,7 +136,7 @@ def _instant(value: object) -> Instant:
 
 def _case(name: str, data: object, now: Instant, vocabulary: Vocabulary) -> Case:
     table, problems = convert_table(data, _CaseTable)
-    if table is None:
+    if table is None or problems:
         raise _malformed("; ".join(problems))
     words = table.ask.split()
     if len(words) != 3:  # noqa: PLR2004  the three of the message

@@ -34,19 +34,19 @@ def read_tables(file: str, text: str, faults: Faults) -> dict[str, Any]:
 
 
 def convert_table(table: object, kind: type[T]) -> tuple[T | None, list[str]]:
-    """A table as a struct, or else None and what is wrong with it."""
+    """A table without its unknown keys as a struct, or else None, and all that is wrong with the table."""
     if not isinstance(table, dict):
         return None, ["is not a table; write `key = value` lines below a header, or `{ key = value, … }`"]
     fields = _fields_of(kind)
     problems = [f"unknown key `{key}`; {suggest(key, fields)}" for key in table if key not in fields]
-    problems += [f"needs `{name}`" for name, field in fields.items() if field.required and name not in table]
-    if problems:
-        return None, problems
+    missing = [f"needs `{name}`" for name, field in fields.items() if field.required and name not in table]
+    if missing:
+        return None, [*problems, *missing]
     try:
-        return msgspec.convert(table, kind), []
+        return msgspec.convert({key: table[key] for key in table if key in fields}, kind), problems
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$.")
-        return None, [f"`{place.rstrip('`')}`: {problem.replace(' | null', '').lower()}"]
+        return None, [*problems, f"`{place.rstrip('`')}`: {problem.replace(' | null', '').lower()}"]
 
 
 @cache

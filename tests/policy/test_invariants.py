@@ -91,3 +91,14 @@ def test_a_table_that_is_no_invariant_is_refused_at_its_line(text: str, fault: s
     with pytest.raises(PolicyError) as caught:
         read_invariants({INVARIANTS_FILE: text}, VOCABULARY)
     assert [str(each)[: len(fault) + 16] for each in caught.value.faults] == [f"invariants.toml:{fault}"]
+
+
+def test_an_unknown_key_hides_no_other_fault_of_its_table() -> None:
+    text = "[never.a]\nsays = 'a'\nroels = ['student']\ntypes = ['materail']\nwhen = 'publishd'\n"
+    with pytest.raises(PolicyError) as caught:
+        read_invariants({INVARIANTS_FILE: text}, VOCABULARY)
+    assert [fault.text.partition(";")[0] for fault in caught.value.faults] == [
+        "`a`: unknown key `roels`",
+        "unknown fact `publishd`",
+        "unknown type `materail`",
+    ]
