@@ -56,8 +56,12 @@ async def test_a_later_time_is_decided_by_the_records_as_they_are(sqlite_service
     assert told.answer.allowed
     assert told.decided_at == request.as_of
     assert not told.nearest_grants
+    who = apb.ListSubjectsRequest(action="read", resource=request.resource, as_of=request.as_of)
+    assert len((await service.authorization.ListSubjects(who)).subjects) == 1
     request.as_of.seconds -= 1
     assert not (await service.authorization.Explain(request)).answer.allowed
+    who.as_of.CopyFrom(request.as_of)
+    assert not (await service.authorization.ListSubjects(who)).subjects
 
 
 async def test_the_past_is_refused_by_name(sqlite_service: Service) -> None:
