@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Context, on_server
-from authz.cli.known_subjects import note_if_unknown
+from authz.cli.known_subjects import note_of_denial
 from authz.cli.options import Action, AskedResource, Who
 from authz.cli.output import print_json, print_rows, time_text
 from authz.client import Answer
@@ -46,8 +46,7 @@ def check(
         for label, value in (("rule", answer.rule), ("valid until", time_text(answer.valid_until))):
             if value:
                 print(f"{label}: {value}")
-    if answer.reason == Reason.NOT_A_MEMBER:
-        note_if_unknown(context.client, subject)
+    note_of_denial(context.client, answer.reason, subject, course_id=course, session_id=session)
     if not answer.allowed:
         raise typer.Exit(DENIED_EXIT_CODE)
 
@@ -85,3 +84,6 @@ def actions(
             for action, answer in found.actions.items()
         ]
         print_rows(("action", "answer", "reason"), rows)
+    reasons = {answer.reason for answer in found.actions.values()}
+    if len(reasons) == 1:
+        note_of_denial(context.client, reasons.pop(), subject, course_id=course, session_id=session)

@@ -6,10 +6,9 @@ import typer
 
 from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session
 from authz.cli.command import Context, on_server
-from authz.cli.known_subjects import note_if_unknown
+from authz.cli.known_subjects import note_of_denial
 from authz.cli.options import Action, AskedResource, AsOf, Who
 from authz.cli.output import print_json
-from authz.domain.decisions import Reason
 
 
 @on_server()
@@ -39,7 +38,6 @@ def explain(
         from authz.cli.explanation_tree import print_tree
 
         print_tree(explanation)
-    if explanation.answer.reason == Reason.NOT_A_MEMBER:
-        note_if_unknown(context.client, subject)
+    note_of_denial(context.client, explanation.answer.reason, subject, course_id=course, session_id=session)
     if not explanation:
         raise typer.Exit(DENIED_EXIT_CODE)

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from authz.client import CallError, Client
+from authz.domain.decisions import Reason
 from authz.domain.entities import (
     AccountFilter,
     CourseFilter,
@@ -15,7 +16,7 @@ from authz.domain.entities import (
     SessionFilter,
     ShareFilter,
 )
-from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject
+from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, session_scope
 
 
 def note_if_unknown(client: Client, who: Subject) -> None:
@@ -33,6 +34,17 @@ def note_if_unknown(client: Client, who: Subject) -> None:
         return
     if not is_known:
         print(f"note: no record names {who}; compare the id", file=sys.stderr)
+
+
+def note_of_denial(
+    client: Client, reason: Reason | str, who: Subject, *, course_id: str | None, session_id: str | None
+) -> None:
+    """As `note_if_unknown`, of what a question names, where that may be the reason of its denial."""
+    if reason == Reason.NOT_A_MEMBER:
+        note_if_unknown(client, who)
+    elif reason in (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH):
+        note_unknown(client, None, course_scope(course_id) if course_id else None)
+        note_unknown(client, None, session_scope(session_id) if session_id else None)
 
 
 def note_unknown(client: Client, subject: Subject | None, scope: Scope | None) -> None:

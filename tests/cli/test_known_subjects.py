@@ -50,6 +50,7 @@ def test_a_command_about_a_person_says_if_no_record_names_the_id(
     [
         "check {} read notebook:n",
         "explain {} read notebook:n",
+        "actions {} notebook:n",
         "list-resources {} read",
         "plan {} read notebook",
     ],
@@ -63,3 +64,25 @@ def test_a_question_about_a_person_says_if_no_record_names_the_id(
         client.write([Mutation(Operation.CREATE, each) for each in known])
         done = run(*question.format(who).split(), "--address", address)
     assert ("note" in done.stderr) is not is_known
+
+
+@pytest.mark.parametrize("command", ["check {} read", "explain {} read", "actions {}"])
+@pytest.mark.parametrize(
+    ("stated", "unknown"),
+    [
+        ("notebook:n --course course:alg", "course:course:alg"),
+        ("notebook:n --session monday", "session:monday"),
+        ("notebook:nosuch --course algebra", "course:algebra"),
+        ("notebook:n --course bio", ""),
+    ],
+)
+def test_a_question_that_states_a_course_or_a_session_says_if_there_is_none(
+    sqlite_url: str, command: str, stated: str, unknown: str
+) -> None:
+    with served(sqlite_url) as address, Client(address) as client:
+        notebook = Resource(type="notebook", id="n", scope=course_scope("alg"))
+        known: list[Entity] = [Course("alg"), Course("bio"), notebook, student("maya", "alg")]
+        client.write([Mutation(Operation.CREATE, each) for each in known])
+        done = run(*f"{command.format('user:maya')} {stated}".split(), "--address", address)
+    assert done.stdout
+    assert done.stderr == (f"note: there is no {unknown}; compare the id\n" if unknown else "")
