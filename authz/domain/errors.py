@@ -208,10 +208,6 @@ class UnavailableError(AuthzError):
 
 NO_ANSWER = "the database does not answer; try again later"
 """The message of STORE_UNAVAILABLE where nothing more is known."""
-WAITS_FOR_STANDBY = (
-    "the database waits with each write for a synchronous standby, and none answers; start the standby, or"
-    " reset `synchronous_standby_names`"
-)
 _RETRY_AFTER_S = 2.0
 """As often as a server probes its database."""
 

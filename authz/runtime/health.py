@@ -46,7 +46,7 @@ class Health:
         self._probes: list[asyncio.Task[None]] = []
 
     def database_fault(self) -> str:
-        """Why calls may wait in vain for the database, as the last probe found; empty if they do not."""
+        """Why the database does not serve calls, by its last probe; empty if it does."""
         return self._database_fault
 
     async def add_to(self, server: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from authz.client import Client, check_request
 from authz.client.errors import CallError, error_of
-from authz.domain.errors import WAITS_FOR_STANDBY
+from authz.store.database.standby import WAITS_FOR_STANDBY
 from authz.v1 import authorization_pb2, common_pb2, directory_pb2, policy_pb2
 from authz.wire.entities import mutation_message
 from tests.cli.commands import run

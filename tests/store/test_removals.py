@@ -284,8 +284,8 @@ def test_each_write_of_a_group_may_leave_a_removal(store: Store) -> None:
     many = [notebook(f"x{n}", course_scope("d")) for n in range(AT_ONCE + 1)]
     write(store, *map(create, many))
     deletions = [WriteRequest(mutations=(remove(CourseKey(id_)),)) for id_ in ("c", "d")]
-    anew = [WriteRequest(mutations=(create(Course(id=id_)),)) for id_ in ("e", "c")]
-    outcomes = store.directory.write_group([*deletions, *anew])
+    created_again = [WriteRequest(mutations=(create(Course(id=id_)),)) for id_ in ("e", "c")]
+    outcomes = store.directory.write_group([*deletions, *created_again])
     assert [isinstance(each, RemovalPendingError) for each in outcomes] == [False, False, False, True]
     assert entities(store) == {Course(id="e"), *ELSEWHERE}
     remove_all_contents(store)

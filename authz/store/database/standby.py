@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from authz.domain.errors import WAITS_FOR_STANDBY, no_answer
+from authz.domain.errors import no_answer
 
+WAITS_FOR_STANDBY = (
+    "the database waits with each write for a synchronous standby, and none answers; start the standby, or"
+    " reset `synchronous_standby_names`"
+)
 _WAITS = text("""
     SELECT EXISTS (
         SELECT FROM pg_stat_activity
@@ -23,6 +27,6 @@ Source: https://www.postgresql.org/docs/current/monitoring-stats.html#WAIT-EVENT
 
 
 def require_standby(connection: Connection) -> None:
-    """Raise `UnavailableError` (STORE_UNAVAILABLE) while commits wait in vain."""
+    """Raise `UnavailableError` (STORE_UNAVAILABLE) while a commit waits for a standby that is silent."""
     if connection.dialect.name == "postgresql" and connection.scalar(_WAITS):
         raise no_answer(WAITS_FOR_STANDBY)
