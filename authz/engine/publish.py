@@ -116,20 +116,16 @@ class Publisher:
         if the policies of courses do not pass under it; for a course as `validate_course` does. Raises
         `FailedPreconditionError` if there is no such course."""
         if scope == PLATFORM:
-            validated, proved = await self.gate.compute(self._validate, files)
+            proved, tests = await self.gate.compute(prove_and_test, read_files(files), self.snapshot_of)
+            review = CoursePolicyReview(self.gate, self.directory, proved.policy, proved.invariants)
+            await review.advance()
             warnings = await self.warnings.of(proved.policy, proved.invariants)
-            return msgspec.structs.replace(validated, warnings=warnings)
+            return Validated(proved, tests, warnings, review)
         await self.require_course(scope)
         platform = await self.read(0)
         warnings = await self.gate.compute(self._validate_in_course, platform.version, scope, files)
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_REVISION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
-
-    def _validate(self, files: str) -> tuple[Validated, ProvedPolicy]:
-        proved, report = prove_and_test(read_files(files), self.snapshot_of)
-        review = CoursePolicyReview(self.directory, proved.policy, proved.invariants)
-        review.advance()
-        return Validated(proved, report, review=review), proved
 
     async def _require_not_weakened(
         self, active: _Active | None, proved: ProvedPolicy | None, origin: Authorship
@@ -328,7 +324,7 @@ class Publisher:
             try:
                 return await self.writer.write(request, require_permitted)
             except ConflictError:
-                if review is None or not await self.gate.compute(review.advance):
+                if review is None or not await review.advance():
                     raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import TypeVar
@@ -18,6 +19,8 @@ LIGHT_SLICE = 128
 size, which then takes no turn."""
 _STEPS = 50
 """Steps between two turns, each of some microseconds."""
+_STEPS_S = 0.001
+"""After which a turn ends with fewer steps: one that compiles the policy of a course takes milliseconds."""
 
 
 class Turns:
@@ -51,7 +54,12 @@ class Turns:
         while True:
             async with self._turn:
                 await asyncio.sleep(0)
-                part = list(islice(left, _STEPS))
+                end_at = time.perf_counter() + _STEPS_S
+                part = []
+                for step in islice(left, _STEPS):
+                    part.append(step)
+                    if time.perf_counter() > end_at:
+                        break
             if not part:
                 return
             yield part

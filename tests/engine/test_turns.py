@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -70,3 +71,12 @@ async def test_parts_come_in_order_with_turns_for_others_in_between() -> None:
     assert 20 < len(parts) <= others + 1
     nothing: list[int] = []
     assert [part async for part in turns.parts(nothing)] == []
+
+
+async def test_a_step_that_takes_long_is_a_part_of_its_own() -> None:
+    def steps() -> Iterator[int]:
+        for number in range(3):
+            time.sleep(0.002)
+            yield number
+
+    assert [part async for part in Turns().parts(steps())] == [[0], [1], [2]]
