@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.check import Course, Purpose, Session, reason_text
+from authz.cli.check import Purpose, Stated, reason_text
 from authz.cli.command import Context, on_server
 from authz.cli.known_subjects import note_if_unknown
 from authz.cli.options import Action, AskedResource, AsOf, OnlyContentWithin, Who
@@ -74,21 +74,13 @@ def plan(
 
 @on_server()
 def list_subjects(
-    context: Context,
-    action: Action,
-    resource: AskedResource,
-    course: Course = None,
-    session: Session = None,
-    purpose: Purpose = "",
-    as_of: AsOf = None,
+    context: Context, action: Action, resource: AskedResource, stated: Stated, as_of: AsOf = None
 ) -> None:
     """List the subjects that may perform an action on a resource, and by which membership and rule."""
     found = context.client.list_subjects(
         action,
         resource,
-        course_id=course,
-        session_id=session,
-        purpose=purpose,
+        **stated,
         as_of=as_of,
         on_unlisted=lambda reason: print(f"nobody may: {reason_text(reason)}", file=sys.stderr),
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from authz.cli.command import Context, on_server
+from authz.cli.command import Context, OptionGroup, on_server
 from authz.cli.known_subjects import note_of_denial
 from authz.cli.options import Action, AskedResource, Who
 from authz.cli.output import print_json, print_rows, time_text
@@ -22,23 +22,21 @@ Session = Annotated[
 ]
 Purpose = Annotated[str, typer.Option("--purpose", help="Empty, or ai_response.")]
 
+
+def _stated(course: Course = None, session: Session = None, purpose: Purpose = "") -> dict[str, Any]:
+    return {"course_id": course, "session_id": session, "purpose": purpose}
+
+
+Stated = Annotated[dict[str, Any], OptionGroup(_stated)]
+"""Where the resource of a question is, and the purpose, as arguments of a client."""
+
 DENIED_EXIT_CODE = 1
 
 
 @on_server()
-def check(
-    context: Context,
-    subject: Who,
-    action: Action,
-    resource: AskedResource,
-    course: Course = None,
-    session: Session = None,
-    purpose: Purpose = "",
-) -> None:
+def check(context: Context, subject: Who, action: Action, resource: AskedResource, stated: Stated) -> None:
     """Check one action on one resource. Exit code: 0 allowed, 1 denied, 2 error."""
-    answer = context.client.check(
-        subject, action, resource, course_id=course, session_id=session, purpose=purpose
-    )
+    answer = context.client.check(subject, action, resource, **stated)
     if context.as_json:
         print_json(answer)
     else:
@@ -46,7 +44,7 @@ def check(
         for label, value in (("rule", answer.rule), ("valid until", time_text(answer.valid_until))):
             if value:
                 print(f"{label}: {value}")
-    note_of_denial(context.client, answer.reason, subject, course_id=course, session_id=session)
+    note_of_denial(context.client, answer.reason, subject, stated)
     if not answer.allowed:
         raise typer.Exit(DENIED_EXIT_CODE)
 
@@ -64,18 +62,9 @@ def reason_text(reason: str, detail: str = "") -> str:
 
 
 @on_server()
-def actions(
-    context: Context,
-    subject: Who,
-    resource: AskedResource,
-    course: Course = None,
-    session: Session = None,
-    purpose: Purpose = "",
-) -> None:
+def actions(context: Context, subject: Who, resource: AskedResource, stated: Stated) -> None:
     """List the actions on a resource, whether the subject may perform each, and why."""
-    found = context.client.list_actions(
-        subject, resource, course_id=course, session_id=session, purpose=purpose
-    )
+    found = context.client.list_actions(subject, resource, **stated)
     if context.as_json:
         print_json(found)
     else:
@@ -86,4 +75,4 @@ def actions(
         print_rows(("action", "answer", "reason"), rows)
     reasons = {answer.reason for answer in found.actions.values()}
     if len(reasons) == 1:
-        note_of_denial(context.client, reasons.pop(), subject, course_id=course, session_id=session)
+        note_of_denial(context.client, reasons.pop(), subject, stated)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Annotated, Any, Concatenate, TypeAlias, TypeVar
+from itertools import chain
+from typing import Annotated, Any, Concatenate, NamedTuple, TypeAlias, TypeVar, get_args
 
 import grpc
 import typer
@@ -109,6 +110,13 @@ class Context:
 Command: TypeAlias = "Callable[Concatenate[Context, ...], None]"
 
 
+class OptionGroup(NamedTuple):
+    """In the annotation of a parameter of a command: the parameter stands for the options that `read` takes,
+    and its value is what `read` returns."""
+
+    read: Callable[..., Any]
+
+
 def on_server(
     app: typer.Typer | None = None,
     name: str | None = None,
@@ -136,13 +144,13 @@ def on_server(
                     as_json=as_json,
                     reason=reason,
                 )
-                command(context, **given)
+                command(context, **{each.name: _value_of(each, given) for each in own})
 
         _, *own = _parameters_of(command)
         invoked, *more = _parameters_of(_options)
         reaching = _parameters_of(server_options)
         shared = [each for each in more if not left_out[each.name]] + reaching
-        _describe(run, command, [invoked, *own, *shared])
+        _describe(run, command, [invoked, *chain.from_iterable(map(_options_of, own)), *shared])
         return run if app is None else app.command(name)(run)
 
     return decorate
@@ -153,7 +161,9 @@ def _describe(run: Any, command: Callable[..., Any], parameters: Sequence[inspec
     run.__name__ = command.__name__
     run.__doc__ = inspect.getdoc(command)
     run.__annotations__ = {each.name: each.annotation for each in parameters}
-    run.__signature__ = inspect.Signature(parameters)
+    run.__signature__ = inspect.Signature(
+        [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    )
 
 
 @contextmanager
@@ -176,5 +186,22 @@ def _options(
     """The options of commands that call a server, besides `server_options`."""
 
 
-def _parameters_of(command: Callable[..., None]) -> list[inspect.Parameter]:
+def _parameters_of(command: Callable[..., Any]) -> list[inspect.Parameter]:
     return [*inspect.signature(command, eval_str=True).parameters.values()]
+
+
+def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """Those that a parameter stands for: itself, or those of its group."""
+    group = _group_of(parameter)
+    return [parameter] if group is None else _parameters_of(group.read)
+
+
+def _value_of(parameter: inspect.Parameter, given: Mapping[str, Any]) -> Any:
+    group = _group_of(parameter)
+    if group is None:
+        return given[parameter.name]
+    return group.read(**{each.name: given[each.name] for each in _options_of(parameter)})
+
+
+def _group_of(parameter: inspect.Parameter) -> OptionGroup | None:
+    return next((each for each in get_args(parameter.annotation) if isinstance(each, OptionGroup)), None)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.cli.command import Context, on_server
+from authz.cli.command import Context, OptionGroup, on_server
 from authz.cli.options import Yes, given, updated
 from authz.domain.entities import Course, CourseFilter, CourseKey, CourseState
 from authz.domain.instants import US_PER_S
@@ -23,28 +23,24 @@ EditWindow = Annotated[
 ]
 
 
-def _values(state: CourseState | None, ai: bool | None, edit_window_s: int | None) -> dict[str, Any]:
+def _values(state: State = None, ai: Ai = None, edit_window_s: EditWindow = None) -> dict[str, Any]:
     window_us = None if edit_window_s is None else edit_window_s * US_PER_S
     return given(state=state, ai_enabled=ai, edit_window_us=window_us)
 
 
+Values = Annotated[dict[str, Any], OptionGroup(_values)]
+
+
 @on_server(app, writes=True, creates=True)
-def create(
-    context: Context, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
-) -> None:
+def create(context: Context, course: Id, values: Values) -> None:
     """Create a course: by default, a draft without AI."""
-    new = Course(id=course, **_values(state, ai, edit_window_s))
-    created = [Mutation(Operation.CREATE, new)]
-    context.write(created, CourseFilter(ids=(course,)))
+    context.write([Mutation(Operation.CREATE, Course(id=course, **values))], CourseFilter(ids=(course,)))
 
 
 @on_server(app, "update", writes=True)
-def change(
-    context: Context, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
-) -> None:
+def change(context: Context, course: Id, values: Values) -> None:
     """Change what the options name; the rest stays as it is."""
-    mutation = updated(CourseKey(course), _values(state, ai, edit_window_s))
-    context.write([mutation], CourseFilter(ids=(course,)))
+    context.write([updated(CourseKey(course), values)], CourseFilter(ids=(course,)))
 
 
 @on_server(app, writes=True, prints_json=False)

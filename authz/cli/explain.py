@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session
+from authz.cli.check import DENIED_EXIT_CODE, Stated
 from authz.cli.command import Context, on_server
 from authz.cli.known_subjects import note_of_denial
 from authz.cli.options import Action, AskedResource, AsOf, Who
@@ -17,27 +17,17 @@ def explain(
     subject: Who,
     action: Action,
     resource: AskedResource,
-    course: Course = None,
-    session: Session = None,
-    purpose: Purpose = "",
+    stated: Stated,
     as_of: AsOf = None,
 ) -> None:
     """Explain one check: why it is allowed or denied, and what would allow it. Exit codes as `check`."""
-    explanation = context.client.explain(
-        subject,
-        action,
-        resource,
-        course_id=course,
-        session_id=session,
-        purpose=purpose,
-        as_of=as_of,
-    )
+    explanation = context.client.explain(subject, action, resource, **stated, as_of=as_of)
     if context.as_json:
         print_json(explanation)
     else:
         from authz.cli.explanation_tree import print_tree
 
         print_tree(explanation)
-    note_of_denial(context.client, explanation.answer.reason, subject, course_id=course, session_id=session)
+    note_of_denial(context.client, explanation.answer.reason, subject, stated)
     if not explanation:
         raise typer.Exit(DENIED_EXIT_CODE)

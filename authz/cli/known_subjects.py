@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from authz.client import CallError, Client
@@ -37,14 +38,16 @@ def note_if_unknown(client: Client, who: Subject) -> None:
 
 
 def note_of_denial(
-    client: Client, reason: Reason | str, who: Subject, *, course_id: str | None, session_id: str | None
+    client: Client, reason: Reason | str, who: Subject, stated: Mapping[str, str | None]
 ) -> None:
-    """As `note_if_unknown`, of what a question names, where that may be the reason of its denial."""
+    """As `note_if_unknown`, of what a question names and has `stated`, where that may be the reason of its
+    denial."""
     if reason == Reason.NOT_A_MEMBER:
         note_if_unknown(client, who)
     elif reason in (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH):
-        note_unknown(client, None, course_scope(course_id) if course_id else None)
-        note_unknown(client, None, session_scope(session_id) if session_id else None)
+        for field, scope_of in (("course_id", course_scope), ("session_id", session_scope)):
+            if id_ := stated[field]:
+                note_unknown(client, None, scope_of(id_))
 
 
 def note_unknown(client: Client, subject: Subject | None, scope: Scope | None) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from authz.cli.command import Context, on_server
+from authz.cli.command import Context, OptionGroup, on_server
 from authz.cli.options import (
     OnlyRole,
     StartsAt,
@@ -39,39 +39,25 @@ Everything = Annotated[
 _ACTIVE, _SUSPENDED = MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED
 
 
+def _values(starts_at: StartsAt = "", ends_at: Until = "", status: Status = None) -> dict[str, Any]:
+    return given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
+
+
+Values = Annotated[dict[str, Any], OptionGroup(_values)]
+
+
 @on_server(app, writes=True)
-def add(
-    context: Context,
-    who: Who,
-    where: Where,
-    role: Role,
-    starts_at: StartsAt = "",
-    ends_at: Until = "",
-    status: Status = None,
-) -> None:
+def add(context: Context, who: Who, where: Where, role: Role, values: Values) -> None:
     """Give a subject a role in a scope."""
-    values = given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
     new = Membership(subject=who, scope=where, role=role, **values)
-    wanted = _membership_filter(who, where)
-    context.write([Mutation(Operation.CREATE, new)], wanted)
+    context.write([Mutation(Operation.CREATE, new)], _membership_filter(who, where))
 
 
 @on_server(app, "update", writes=True)
-def change(
-    context: Context,
-    who: Who,
-    where: Where,
-    role: Role,
-    starts_at: StartsAt = "",
-    ends_at: Until = "",
-    status: Status = None,
-) -> None:
+def change(context: Context, who: Who, where: Where, role: Role, values: Values) -> None:
     """Change the dates or the status of one membership; the rest stays. The time `none` removes a date."""
-    key = MembershipKey(who, where, role)
-    values = given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
-    mutation = updated(key, values)
-    wanted = _membership_filter(who, where)
-    context.write([mutation], wanted)
+    mutation = updated(MembershipKey(who, where, role), values)
+    context.write([mutation], _membership_filter(who, where))
 
 
 @on_server(app, writes=True)

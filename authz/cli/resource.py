@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.cli.command import Context, on_server
+from authz.cli.command import Context, OptionGroup, on_server
 from authz.cli.options import StartsAt, Until, What, Where, Yes, given, given_times, parsed_option, updated
 from authz.domain.entities import Resource, ResourceFilter, Visibility
 from authz.domain.ids import ResourceRef, Subject, parse_subject
@@ -26,11 +26,22 @@ Locked = Annotated[bool | None, typer.Option("--locked/--unlocked", help="Whethe
 Ai = Annotated[bool | None, typer.Option("--ai/--no-ai", help="Whether AI features may process content.")]
 
 
-def _values(starts_at: str, ends_at: str, **options: Any) -> dict[str, Any]:
-    """The values of fields; `--from` and `--until` are its times of availability."""
+def _values(
+    owner: Owner = None,
+    visibility: Visible = None,
+    published: Published = None,
+    starts_at: StartsAt = "",
+    ends_at: Until = "",
+    locked: Locked = None,
+    ai: Ai = None,
+) -> dict[str, Any]:
     times = given_times(starts_at=starts_at, ends_at=ends_at)
     names = {"starts_at": "available_from", "ends_at": "available_until"}
-    return given(**options) | {names[name]: time for name, time in times.items()}
+    options = given(owner=owner, visibility=visibility, published=published, locked=locked, ai_allowed=ai)
+    return options | {names[name]: time for name, time in times.items()}
+
+
+Values = Annotated[dict[str, Any], OptionGroup(_values)]
 
 
 def _only(resource: ResourceRef) -> ResourceFilter:
@@ -38,54 +49,15 @@ def _only(resource: ResourceRef) -> ResourceFilter:
 
 
 @on_server(app, writes=True)
-def create(
-    context: Context,
-    resource: What,
-    where: Where,
-    owner: Owner = None,
-    visibility: Visible = None,
-    published: Published = None,
-    starts_at: StartsAt = "",
-    ends_at: Until = "",
-    locked: Locked = None,
-    ai: Ai = None,
-) -> None:
+def create(context: Context, resource: What, where: Where, values: Values) -> None:
     """Register a resource in a course or session: by default private, unpublished and without AI."""
-    values = _values(
-        starts_at,
-        ends_at,
-        owner=owner,
-        visibility=visibility,
-        published=published,
-        locked=locked,
-        ai_allowed=ai,
-    )
     new = Resource(type=resource.type, id=resource.id, scope=where, **values)
     context.write([Mutation(Operation.CREATE, new)], _only(resource))
 
 
 @on_server(app, "update", writes=True)
-def change(
-    context: Context,
-    resource: What,
-    owner: Owner = None,
-    visibility: Visible = None,
-    published: Published = None,
-    starts_at: StartsAt = "",
-    ends_at: Until = "",
-    locked: Locked = None,
-    ai: Ai = None,
-) -> None:
+def change(context: Context, resource: What, values: Values) -> None:
     """Change what the options name; the rest stays as it is. The time `none` removes a date."""
-    values = _values(
-        starts_at,
-        ends_at,
-        owner=owner,
-        visibility=visibility,
-        published=published,
-        locked=locked,
-        ai_allowed=ai,
-    )
     context.write([updated(resource, values)], _only(resource))
 
 

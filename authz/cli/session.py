@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from authz.cli.command import Context, on_server
+from authz.cli.command import Context, OptionGroup, on_server
 from authz.cli.options import StartsAt, Until, Yes, given, given_times, parsed_option, updated
 from authz.domain.entities import Session, SessionFilter, SessionKey, SessionState
 from authz.domain.ids import parse_id
@@ -25,35 +25,26 @@ Open = Annotated[
 ]
 
 
+def _values(
+    state: State = None, starts_at: StartsAt = "", ends_at: Until = "", is_open: Open = None
+) -> dict[str, Any]:
+    return given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
+
+
+Values = Annotated[dict[str, Any], OptionGroup(_values)]
+
+
 @on_server(app, writes=True)
-def create(
-    context: Context,
-    session: Id,
-    course: Course = None,
-    state: State = None,
-    starts_at: StartsAt = "",
-    ends_at: Until = "",
-    is_open: Open = None,
-) -> None:
+def create(context: Context, session: Id, course: Course = None, *, values: Values) -> None:
     """Create a session: by default, scheduled and closed."""
-    values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
     new = Mutation(Operation.CREATE, Session(id=session, course_id=course, **values))
     context.write([new], SessionFilter(ids=(session,)))
 
 
 @on_server(app, "update", writes=True)
-def change(
-    context: Context,
-    session: Id,
-    state: State = None,
-    starts_at: StartsAt = "",
-    ends_at: Until = "",
-    is_open: Open = None,
-) -> None:
+def change(context: Context, session: Id, values: Values) -> None:
     """Change what the options name; the rest stays as it is. The time `none` removes a date."""
-    values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
-    mutation = updated(SessionKey(session), values)
-    context.write([mutation], SessionFilter(ids=(session,)))
+    context.write([updated(SessionKey(session), values)], SessionFilter(ids=(session,)))
 
 
 @on_server(app, writes=True, prints_json=False)
