@@ -41,7 +41,15 @@ from authz.runtime.file_findings import of_certificates, of_database_files, of_f
 from authz.runtime.findings import SOON_US, Finding, date_of, note, unsafe, wrong
 from authz.runtime.preflight import CHECKS, unreadable_files
 from authz.runtime.settings import Settings
-from authz.store import Store, database_name, open_store, prepare_store, primaries, sqlite_file
+from authz.store import (
+    Store,
+    database_name,
+    open_store,
+    prepare_store,
+    primaries,
+    require_own_statements,
+    sqlite_file,
+)
 
 _PROBE_TIMEOUT_S = 5
 _LATE_US = 300 * US_PER_S
@@ -161,6 +169,8 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
         yield note(f"there is no database {file} yet; the first start makes it")
         return
     try:
+        if file is None:
+            require_own_statements(settings.database_url, settings.database_password_file)
         prepare_store(settings.database_url, password_file=settings.database_password_file, migrate=False)
         store = open_store(
             settings.database_url,

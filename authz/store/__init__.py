@@ -17,6 +17,7 @@ from authz.store.database.engine import (
     open_engine,
     opened,
     primaries,
+    require_own_statements,
     sqlite_file,
     sqlite_files,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "open_store",
     "prepare_store",
     "primaries",
+    "require_own_statements",
     "sqlite_file",
     "sqlite_files",
 ]

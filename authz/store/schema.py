@@ -142,9 +142,7 @@ def _create(connection: Connection) -> None:
 
     Source: https://alembic.sqlalchemy.org/en/latest/cookbook.html#building-an-up-to-date-database-from-scratch
     """
-    taken = tables.metadata.tables.keys() & {*inspect(connection).get_table_names()}
-    if taken:
-        raise _foreign(f"the table `{min(taken)}`")
+    _require_no_table(connection)
     tables.metadata.create_all(connection)
     identity = {"database_id": secrets.token_hex(_ID_BYTES), "token_key": secrets.token_hex(_KEY_BYTES)}
     connection.execute(insert(tables.counter).values(only=1, revision=0, **identity))
@@ -196,8 +194,13 @@ def require_tables(engine: Engine) -> None:
 
 
 def require_current(engine: Engine) -> None:
-    """Raises `FailedPreconditionError` when the schema is not that of this version."""
-    current, newest = current_schema(engine), newest_schema()
+    """Raises `FailedPreconditionError` when the schema is not that of this version, as `migrate` where that
+    would refuse it."""
+    newest = newest_schema()
+    with read_transaction(engine) as connection:
+        current = _schema_in(connection)
+        if current is None:
+            _require_no_table(connection)
     _require_known(current)
     if current != newest:
         # Only a backup undoes a migration, and this release cannot make one of an older schema.
@@ -207,6 +210,13 @@ def require_current(engine: Engine) -> None:
             f"{first}run `authz migrate`",
             schema=current or "none",
         )
+
+
+def _require_no_table(connection: Connection) -> None:
+    """Raise `FailedPreconditionError` if a database without a schema has a table of a name that it needs."""
+    taken = tables.metadata.tables.keys() & {*inspect(connection).get_table_names()}
+    if taken:
+        raise _foreign(f"the table `{min(taken)}`")
 
 
 def _foreign(found: str) -> FailedPreconditionError:

@@ -29,6 +29,8 @@ _POOL_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 5.0
 _READ_AGAIN_AFTER_S = 1.0
+_PREPARING_EXECUTIONS = 7
+"""More than after which psycopg prepares a statement. Source: psycopg's documentation, `prepare_threshold`"""
 _STEPS_PER_CHECK = 10_000
 """Instructions of SQLite between two checks of the deadline: less than a millisecond."""
 _WAL_RETRY_S = 0.01
@@ -113,6 +115,15 @@ def primaries(url: str, password_file: str = "") -> list[Primary]:
     if password_file:
         given["password"] = _read_password(password_file)
     return list(find_primaries(given))
+
+
+def require_own_statements(url: str, password_file: str = "") -> None:
+    """Raise `UnavailableError` (STORE_MISCONFIGURED) if a pooler mixes up the prepared statements of two
+    connections, which a server meets only after a while. Raises as `open_engine`."""
+    with opened(url, password_file) as engine, translated(), engine.connect() as one, engine.connect() as two:
+        for number, each in enumerate((one, two) * _PREPARING_EXECUTIONS):
+            with each.begin():
+                each.exec_driver_sql(f"SELECT {number % 2}")
 
 
 def database_name(url: str) -> str:
