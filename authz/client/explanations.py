@@ -71,7 +71,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     `message` is fit to show to the person asked about; all else names roles, rules and dates. Each of
     `nearest_grants` is a smallest set of changes that would allow what is denied. `allowed_from` is when it
-    is allowed if nothing but time changes, None for never.
+    is allowed if nothing but time changes, None for never. `unregistered_scopes` are the course and the
+    session that the question states and that are not registered: an id may be mistyped.
     """
 
     answer: Answer
@@ -85,6 +86,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[ExplainedRule, ...]
     nearest_grants: tuple[tuple[NearestChange, ...], ...]
     allowed_from: dt.datetime | None
+    unregistered_scopes: tuple[str, ...]
 
     def __bool__(self) -> bool:
         """Whether the action is allowed."""
@@ -118,6 +120,9 @@ def explanation_of(message: pb.ExplainResponse) -> Explanation:
         ),
         nearest_grants=tuple(tuple(map(_change_of, grant.changes)) for grant in message.nearest_grants),
         allowed_from=time_in(message, "allowed_from"),
+        unregistered_scopes=tuple(
+            str(parse_scope_message(each, field="scope")) for each in message.unregistered_scopes
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from authz.domain.effective_roles import (
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
 from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSES, SHARED
+from authz.domain.ids import Scope, course_scope, session_scope
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
@@ -49,6 +50,17 @@ def explain(checker: Checker, snapshot: Snapshot, question: Question, now: Insta
     Raises `InvalidArgumentError` for a malformed question.
     """
     return _Explainer(checker, snapshot, question, now).explanation()
+
+
+def unregistered_scopes(snapshot: Snapshot, question: Question) -> tuple[Scope, ...]:
+    """The scopes that a question states, or describes its resource in, and that are not registered."""
+    course_id, session_id, inline = question.stated_course_id, question.stated_session_id, question.inline
+    named = (
+        None if course_id is None else course_scope(course_id),
+        None if session_id is None else session_scope(session_id),
+        None if inline is None else inline.scope,
+    )
+    return tuple(each for each in dict.fromkeys(named) if each is not None and snapshot.scope(each) is None)
 
 
 class _Explainer:

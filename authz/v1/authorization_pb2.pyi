@@ -1665,6 +1665,7 @@ class ExplainResponse(_message.Message):
     NEAREST_GRANTS_FIELD_NUMBER: _builtins.int
     ALLOWED_FROM_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
+    UNREGISTERED_SCOPES_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     """The reason as a sentence for the subject: without roles, rules, and other people. For a denial, that of `answer`."""
     account_suspended: _builtins.bool
@@ -1709,6 +1710,12 @@ class ExplainResponse(_message.Message):
     def allowed_from(self) -> _timestamp_pb2.Timestamp:
         """For a denial: the earliest time from which the action is allowed if nothing but time changes. Absent for never."""
 
+    @_builtins.property
+    def unregistered_scopes(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Scope]:
+        """The course and the session that the request states, or describes the resource in, and that are not registered now.
+        An id may be mistyped: `course:algebra-1` is the id of another course than `algebra-1`.
+        """
+
     def __init__(
         self,
         *,
@@ -1724,10 +1731,11 @@ class ExplainResponse(_message.Message):
         nearest_grants: _abc.Iterable[Global___NearestGrant] | None = ...,
         allowed_from: _timestamp_pb2.Timestamp | None = ...,
         restricted: _builtins.bool = ...,
+        unregistered_scopes: _abc.Iterable[_common_pb2.Scope] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_suspended", b"account_suspended", "account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at", "facts", b"facts", "memberships", b"memberships", "message", b"message", "nearest_grants", b"nearest_grants", "restricted", b"restricted", "rules", b"rules", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_suspended", b"account_suspended", "account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at", "facts", b"facts", "memberships", b"memberships", "message", b"message", "nearest_grants", b"nearest_grants", "restricted", b"restricted", "rules", b"rules", "scopes", b"scopes", "unregistered_scopes", b"unregistered_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from authz.domain.decisions import Question
 from authz.domain.explanation import Change, ChangeKind, Explanation
 from authz.domain.facts import FACTS, Fact
+from authz.domain.ids import Scope
 from authz.domain.instants import US_PER_S, Instant, format_instant
 from authz.domain.kinds.membership import MembershipStatus
 from authz.domain.trace import MembershipTrace
@@ -30,8 +32,10 @@ def parse_explain(m: pb.ExplainRequest) -> tuple[Question, Instant | None]:
     return parse_question(m, parse_action(m.action)), parse_time(m, "as_of", field="as_of")
 
 
-def explanation_message(explanation: Explanation, *, checked_at: str, decision_id: str) -> pb.ExplainResponse:
-    """An explanation as a message."""
+def explanation_message(
+    explanation: Explanation, unregistered: Sequence[Scope], *, checked_at: str, decision_id: str
+) -> pb.ExplainResponse:
+    """An explanation as a message, with the scopes of its question that are not registered."""
     trace, now, suspension = explanation.trace, explanation.decided_at, explanation.suspension
     is_of_account = suspension is not None and suspension.is_of_account(now)
     message = pb.ExplainResponse(
@@ -54,6 +58,7 @@ def explanation_message(explanation: Explanation, *, checked_at: str, decision_i
         ],
         allowed_from=time_message(explanation.allowed_from),
         restricted=suspension is not None and suspension.is_restriction,
+        unregistered_scopes=map(scope_message, unregistered),
     )
     fill_check_response(
         message.answer,

@@ -115,3 +115,32 @@ async def test_a_rule_of_the_course_is_told_with_its_place(
     assert not told.nearest_grants  # a deny is absolute: more roles do not help a student
     there = await service.authorization.Explain(explain_request(question(resource_id="c-1")))
     assert there.answer.allowed
+
+
+async def test_a_course_or_a_session_that_is_stated_and_not_registered_is_told(
+    sqlite_service: Service,
+) -> None:
+    service = sqlite_service
+    await written(service, COURSE, STUDENT, MATERIAL)
+    described = apb.InlineResource(scope=pb.Scope(course_id="alg"))
+    for course_id, session_id, inline, told in (
+        ("algebra", "", None, []),
+        ("course:algebra", "", None, [pb.Scope(course_id="course:algebra")]),
+        ("alg", "monday", None, [pb.Scope(course_id="alg"), pb.Scope(session_id="monday")]),
+        ("alg", "", described, [pb.Scope(course_id="alg")]),
+    ):
+        request = explain_request(question(resource_id="m-1" if inline is None else "x"))
+        request.resource.course_id, request.resource.session_id = course_id, session_id
+        if inline is not None:
+            request.resource.inline.CopyFrom(inline)
+        found = await service.authorization.Explain(request)
+        assert list(found.unregistered_scopes) == told
+        assert found.answer.allowed is not bool(told)
+    request = explain_request(question())
+    request.resource.course_id = "drama"
+    token = await written(service, touch(course=pb.Course(id="drama", state=pb.COURSE_STATE_ACTIVE)))
+    request.consistency.at_least_as_fresh.CopyFrom(token)
+    request.as_of.seconds = START // 1_000_000
+    service.now += DAY_S * 1_000_000
+    # The past has the records of the course of the resource alone.
+    assert not (await service.authorization.Explain(request)).unregistered_scopes

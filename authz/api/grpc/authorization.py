@@ -18,7 +18,7 @@ from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
-from authz.engine.explain import explain
+from authz.engine.explain import explain, unregistered_scopes
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import actions_message, parse_check, parse_list_actions, require_no_consistency
@@ -110,6 +110,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         question, as_of = parse_explain(request)
         require_to_learn(call, question.action, question.purpose)
         snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
+        unregistered = unregistered_scopes(snapshot, question)  # a past state has the resource's alone
         if as_of is None or as_of >= now:
             token = snapshot.token
             explained = explain(checker, snapshot, question, now if as_of is None else as_of)
@@ -122,4 +123,4 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
                 lambda snapshot, checker: explain(checker, snapshot, question, as_of),
             )
         decision_id = self.answers.decision_id(call, question, explained.decision)
-        return explanation_message(explained, checked_at=token, decision_id=decision_id)
+        return explanation_message(explained, unregistered, checked_at=token, decision_id=decision_id)
