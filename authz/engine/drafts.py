@@ -175,12 +175,24 @@ class DraftEditor:
                 draft=draft,
                 require_permitted=require_permitted,
             )
-        except FailedPreconditionError as error:
+        except (FailedPreconditionError, NotFoundError) as error:
+            if error.reason in (ErrorReason.PRECONDITION_FAILED, ErrorReason.DRAFT_NOT_FOUND):
+                await self._require_unpublished(draft)
             if error.reason is ErrorReason.PRECONDITION_FAILED:
                 error.append(
                     f"; to do so, rebase the draft {draft.key} ({_rebase(draft.key)}), and look at its diff"
                 )
             raise
+
+    async def _require_unpublished(self, draft: PolicyDraft) -> None:
+        """Raise `FailedPreconditionError` if the active version has the files of a draft: another call has
+        published it meanwhile."""
+        number, files, _ = await self._base(0, draft.scope)
+        if files_digest(files) == files_digest(draft.files):
+            raise precondition_failed(
+                f"draft {draft.key} is published already: version {number}, which is active, has its files",
+                active=str(number),
+            )
 
     async def delete(self, key: DraftKey, etag: int) -> None:
         """Delete a draft. Raises as `Drafts.delete`."""

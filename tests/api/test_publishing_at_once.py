@@ -57,6 +57,18 @@ async def test_of_two_drafts_that_are_published_at_once_one_is_and_the_other_is_
     assert await kept(service) == []
 
 
+async def test_publishes_of_one_draft_at_once_but_one_are_told_the_version(
+    service: Service,
+) -> None:
+    draft, _ = await two_drafts(service)
+    outcomes = await asyncio.gather(*(published(service, draft) for _ in range(3)), return_exceptions=True)
+    errors = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+    assert len(errors) == 2
+    told = "draft `first` is published already: version 2, which is active, has its files"
+    assert [(reason_of(each), each.details()) for each in errors] == [("PRECONDITION_FAILED", told)] * 2
+    assert await numbers(service) == [1, 2]
+
+
 async def test_what_is_applied_at_once_whatever_is_active_becomes_one_version_each(service: Service) -> None:
     """A course's policy with a new version of the platform's, too: it is proved under that."""
     await written(service, COURSE)
