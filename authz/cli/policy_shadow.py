@@ -163,10 +163,12 @@ def _data(report: ShadowReport) -> dict[str, object]:
         del shadow[name]
     shadow["course_id"] = report.shadow.scope.id
     tally["cells"] = [each.cell._asdict() | {"checks": each.checks} for each in report.tally.cells]
-    tally["examples"] = [
-        msgspec.structs.asdict(each)
-        | each.cell._asdict()
-        | {"active": _verdict_text(each.active), "candidate": _verdict_text(each.candidate)}
-        for each in report.tally.examples
-    ]
+    tally["examples"] = [_example_data(each) for each in report.tally.examples]
     return shadow | {"state": report.state} | tally
+
+
+def _example_data(example: ShadowExample) -> dict[str, object]:
+    found = msgspec.structs.asdict(example) | example.cell._asdict()
+    del found["cell"]
+    verdicts = {"active": _verdict_text(example.active), "candidate": _verdict_text(example.candidate)}
+    return found | verdicts

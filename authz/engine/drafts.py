@@ -49,7 +49,7 @@ class DraftEditor:
 
         Raises as `Drafts.create`, and `NotFoundError` for a number that no version has.
         """
-        base_number, files, read_at = await self._base(number, key.scope)
+        base_number, files, read_at = await self.base(number, key.scope)
         now = self.clock.at(read_at.committed_at)
         draft = PolicyDraft(
             id=key.id,
@@ -64,8 +64,9 @@ class DraftEditor:
         await self.gate.run(self.drafts.create, draft)
         return draft
 
-    async def _base(self, number: int, scope: Scope) -> tuple[int, str, ConsistencyToken]:
-        """A version: its number, its files, and when it was read. 0 for a course that has none."""
+    async def base(self, number: int, scope: Scope) -> tuple[int, str, ConsistencyToken]:
+        """A version, the active one for 0: its number, its files, and when it was read. For a course without
+        one, the number 0 and a file without rules. Raises as `Publisher.read`."""
         try:
             found = await self.publisher.read(number, scope)
         except NotFoundError:
@@ -94,7 +95,7 @@ class DraftEditor:
                 " first (`authz policy draft cancel`)",
                 key=key.id,
             )
-        number, files, read_at = await self._base(0, key.scope)
+        number, files, read_at = await self.base(0, key.scope)
         if rebase and number != draft.base_number:
             draft = await self._rebased(draft, number, files)
         course = None if key.scope == PLATFORM else Course(key.scope.id, await self.publisher.platform())
@@ -129,7 +130,7 @@ class DraftEditor:
     async def delete_published(self, draft: PolicyDraft) -> bool:
         """Delete a claimed draft whose files are active: it was published by a process that ended before it
         could delete the draft."""
-        _, files, _ = await self._base(0, draft.scope)
+        _, files, _ = await self.base(0, draft.scope)
         is_active = files_digest(files) == files_digest(draft.files)
         if is_active:
             await self.gate.run(self.drafts.delete, draft.key, etag=draft.etag)
@@ -187,7 +188,7 @@ class DraftEditor:
     async def _require_unpublished(self, draft: PolicyDraft) -> None:
         """Raise `FailedPreconditionError` if the active version has the files of a draft: another call has
         published it meanwhile."""
-        number, files, _ = await self._base(0, draft.scope)
+        number, files, _ = await self.base(0, draft.scope)
         if files_digest(files) == files_digest(draft.files):
             raise precondition_failed(
                 f"draft {draft.key} is published already: version {number}, which is active, has its files",

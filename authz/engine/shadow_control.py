@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import msgspec
 
 from authz.domain.drafts import DraftKey
-from authz.domain.errors import malformed
+from authz.domain.errors import malformed, precondition_failed
+from authz.domain.files import files_digest
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.policy_changes import PolicySource
@@ -52,20 +53,27 @@ class ShadowControl:
         """Start to evaluate a candidate alongside the version that is active now, in its scope.
 
         Raises `InvalidArgumentError` for an end in the past or too late, `NotFoundError` for a candidate that
-        is not there, `PolicyError` for one with faults, and `FailedPreconditionError` if a shadow is running.
+        is not there, `PolicyError` for one with faults, and `FailedPreconditionError` for one equal to
+        the active version, or if a shadow is running.
         """
         now = self.clock.at(0)
         ends_at = now + _DEFAULT_LENGTH_US if request.ends_at is None else request.ends_at
         if not now < ends_at <= now + MAX_LENGTH_US:
             raise malformed("ends_at", "is not within the next 30 days; name a time that is")
         scope, files = request.scope, await self._files(request)
-        active = await self.publisher.active_number()
+        active, active_files, _ = await self.draft_editor.base(0, scope)
+        if files_digest(files) == files_digest(active_files):
+            raise precondition_failed(
+                f"the candidate is equal to the active version {active}, so no check would differ; edit the"
+                " draft, or name another version",
+                active=str(active),
+            )
         await self.comparer.compiled(PolicySource(files=files), scope)
         shadow = PolicyShadow(
             id=secrets.token_hex(_ID_BYTES),
             files=files,
-            against_number=active,
-            against_course_number=0 if scope == PLATFORM else await self.publisher.active_number(scope),
+            against_number=active if scope == PLATFORM else await self.publisher.active_number(),
+            against_course_number=0 if scope == PLATFORM else active,
             started_at=now,
             **msgspec.structs.asdict(request) | {"ends_at": ends_at},
         )

@@ -265,8 +265,9 @@ class PolicyServiceServicer:
         that they answer, and count the differences. No answer is affected.
 
         Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
-        `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-        another shadow of the same policy is running, or ten courses have a running shadow.
+        `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED if it is
+        equal to the active version, while another shadow of the same policy is running, or ten courses have a running
+        shadow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

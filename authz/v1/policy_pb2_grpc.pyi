@@ -104,8 +104,9 @@ class PolicyServiceStub:
     that they answer, and count the differences. No answer is affected.
 
     Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
-    `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-    another shadow of the same policy is running, or ten courses have a running shadow.
+    `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED if it is
+    equal to the active version, while another shadow of the same policy is running, or ten courses have a running
+    shadow.
     """
     ReadPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]
     """Reads the last shadow of a policy and its results. Servers add their counts every few seconds."""
@@ -190,8 +191,9 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     that they answer, and count the differences. No answer is affected.
 
     Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
-    `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-    another shadow of the same policy is running, or ten courses have a running shadow.
+    `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED if it is
+    equal to the active version, while another shadow of the same policy is running, or ten courses have a running
+    shadow.
     """
     ReadPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]  # type: ignore[assignment]
     """Reads the last shadow of a policy and its results. Servers add their counts every few seconds."""
@@ -363,8 +365,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         that they answer, and count the differences. No answer is affected.
 
         Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
-        `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-        another shadow of the same policy is running, or ten courses have a running shadow.
+        `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED if it is
+        equal to the active version, while another shadow of the same policy is running, or ten courses have a running
+        shadow.
         """
 
     @_abc_1.abstractmethod

@@ -122,7 +122,7 @@ async def test_a_shadow_ends_at_its_time_or_when_another_version_is_active(sqlit
     service = sqlite_service
     await draft_of(service)
     await started(service, draft_id="mine", ends_at=stamp(START + 2 * HOUR_US))
-    error = await refused(started(service, number=1))
+    error = await refused(started(service, draft_id="mine"))
     assert (error.code(), "stop it first" in str(error.details())) == (
         grpc.StatusCode.FAILED_PRECONDITION,
         True,
@@ -163,12 +163,26 @@ async def test_bad_requests_for_a_shadow_are_told(sqlite_service: Service) -> No
         assert (reason_of(error), says in str(error.details())) == (reason, True), error.details()
 
 
+async def test_a_candidate_that_is_equal_to_the_active_version_is_refused(sqlite_service: Service) -> None:
+    service = sqlite_service
+    await written(service, COURSE)
+    await created(service)
+    await created(service, course_id="algebra")
+    for candidate in ({"number": 1}, {"draft_id": "mine"}, {"draft_id": "mine", "course_id": "algebra"}):
+        error = await refused(started(service, **candidate))
+        assert reason_of(error) == "PRECONDITION_FAILED"
+        assert "the candidate is equal to the active version" in str(error.details())
+    await applied(service, with_rows("p, teaching_assistant, *, material, publish, , allow"))
+    await started(service, number=1)
+
+
 async def test_a_person_needs_the_right_to_edit_the_policy(sqlite_service: Service) -> None:
     service = sqlite_service
     await campus(service)
     error = await refused(started(service, number=1, metadata=acting_for("stu")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-    await started(service, number=1, metadata=acting_for("root"))
+    await edited(service, await created(service), CLOSED)
+    await started(service, draft_id="mine", metadata=acting_for("root"))
     read = ppb.ReadPolicyShadowRequest()
     error = await refused(service.policy.ReadPolicyShadow(read, metadata=acting_for("stu")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -193,10 +207,11 @@ async def test_a_draft_of_a_course_is_compared_on_all_servers_beside_a_shadow_of
 ) -> None:
     async with serve(sqlite_url) as one, serve(sqlite_url) as other:
         await course_draft_of(one)
+        await applied(one, with_rows("# decides the same"))
         platform = await started(one, number=1, budget_us=1_000_000)
         shadow = await started(one, draft_id="mine", course_id="algebra", budget_us=1_000_000)
         assert (shadow.course_id, shadow.draft_id) == ("algebra", "mine")
-        assert (shadow.against_number, shadow.against_course_number) == (1, 0)
+        assert (shadow.against_number, shadow.against_course_number) == (2, 0)
         await until(compared(one, one, course_id="algebra"))
         await until(compared(one, other, course_id="algebra"))
         await until(compared(one, one))
@@ -219,7 +234,7 @@ async def test_a_shadow_of_a_course_is_superseded_by_a_version_of_the_course_or_
     service = sqlite_service
     await course_draft_of(service)
     of_platform = with_rows("p, teaching_assistant, *, material, publish, , allow")
-    for course_id, files in (("algebra", {"course.csv": APART + "\n"}), ("", of_platform)):
+    for course_id, files in (("algebra", {"course.csv": f"# why\n{APART}\n"}), ("", of_platform)):
         shadow = await started(service, draft_id="mine", course_id="algebra")
         assert shadow.state == (await shown(service, "algebra")).state == ppb.POLICY_SHADOW_STATE_RUNNING
         await applied(service, files, course_id=course_id)
@@ -244,7 +259,8 @@ async def test_the_right_to_edit_the_policy_of_a_course_suffices_for_its_shadow_
 ) -> None:
     service = sqlite_service
     await campus(service)
-    await created(service, course_id="algebra")
+    row = ppb.PolicyEdit(add_row="p, student, course:algebra, material, read, , deny")
+    await edited(service, await created(service, course_id="algebra"), row, course_id="algebra")
     for person in ("stu", "tess"):
         error = await refused(
             started(service, draft_id="mine", course_id="algebra", metadata=acting_for(person))

@@ -154,7 +154,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> str:
         "policy draft create mine",
         "policy edit mine --delete-file tests/callers.toml",
         "policy publish mine --at 2096-01-01",
-        "policy shadow start 1",
+        "policy shadow start draft:mine",
         "privacy hold user:omar --reason claim",
         "privacy erase user:nora --reason asked --orphan-resources",
     ):

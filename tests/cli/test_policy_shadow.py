@@ -42,7 +42,7 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
             run("policy", "edit", "mine", "--set", "student", "material", "read", "never", *here)
             begun = run("policy", "shadow", "start", "draft:mine", "--sample-rate", "1", *here)
             assert begun.stdout.startswith("draft `mine` alongside version 1, on 100% of the checks, until ")
-            again = run("policy", "shadow", "start", "1", *here)
+            again = run("policy", "shadow", "start", "draft:mine", *here)
             assert (again.returncode, "`authz policy shadow stop`" in again.stderr) == (2, True)
             deadline = time.monotonic() + TIMEOUT_S
             while (shown := run("policy", "shadow", "show", *here)).returncode == 0:
@@ -64,7 +64,9 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
         assert (found["state"], found["draft_id"], found["against_number"]) == ("ENDED", "mine", 1)
         (cell,) = found["cells"]
         assert (cell["roles"], cell["checks"]) == (["student"], found["differing"])
-        assert found["examples"][0]["candidate"] == "denied: NO_RULE"
+        example = found["examples"][0]
+        assert (example["roles"], example["candidate"]) == (["student"], "denied: NO_RULE")
+        assert "cell" not in example
 
 
 def test_a_draft_of_a_course_is_tried_in_its_course(tmp_path: Path) -> None:
