@@ -137,12 +137,15 @@ def _begins(seconds: dict[Path, float], spread: float) -> dict[Path, float]:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_call() -> Generator[None, object, object]:
-    """Have the thread that writes log lines write those of the test while its output is still captured."""
+def _write_log_lines() -> Generator[None, object, object]:
+    """Have the thread that writes log lines write those of a step while its output is still captured."""
     try:
         return (yield)
     finally:
         WRITER.flush()
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = _write_log_lines
 
 
 @pytest.fixture(autouse=True)
