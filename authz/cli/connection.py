@@ -13,7 +13,7 @@ import typer
 
 from authz.cli.options import DATABASE_FLAGS
 from authz.client import CallError, Client
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, invalid
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 _EMBEDDED_TIMEOUT_S = 15.0
@@ -124,11 +124,10 @@ def sqlite_file_of(database: str, *, must_exist: bool = True) -> Path | None:
 
     file = sqlite_file(database)
     if file is not None and must_exist and not file.exists():
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
+        raise invalid(
+            "--database",
             f"there is no database `{file}`; name another with `--database`, or make this one with `authz"
             " migrate`",
-            field="--database",
         )
     return file
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from authz.domain.errors import FailedPreconditionError, precondition_failed
+from authz.domain.errors import ErrorReason, FailedPreconditionError, precondition_failed
 from authz.domain.ids import PLATFORM, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.origin import Origin
@@ -20,6 +20,20 @@ MAX_EDITS = 100
 """In one call."""
 MAX_CONDITIONS = 100
 """Alternatives of one cell."""
+
+
+def of_course(scope: Scope) -> str:
+    """The option with which a command is about the policy of a course; empty for that of the platform."""
+    return "" if scope == PLATFORM else f" --course {scope.id}"
+
+
+def no_course(scope: Scope) -> FailedPreconditionError:
+    """The error for the policy of a course that does not exist."""
+    return FailedPreconditionError(
+        ErrorReason.REFERENCE_NOT_FOUND,
+        f"{scope} does not exist, so it has no policy; write the course first",
+        key=str(scope),
+    )
 
 
 class Authorship(Origin, frozen=True, kw_only=True):

@@ -284,7 +284,12 @@ def result_or_error(compute: Callable[[], T]) -> T | AuthzError:
 
 def malformed(field: str, problem: str) -> InvalidArgumentError:
     """The error for a field with a value that it cannot have; `problem` continues the name of the field."""
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {problem}", field=field)
+    return invalid(field, f"{field} {problem}")
+
+
+def invalid(field: str, message: str) -> InvalidArgumentError:
+    """As `malformed`, with a message that begins otherwise than with the name of the field."""
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, message, field=field)
 
 
 def precondition_failed(message: str, **metadata: str) -> FailedPreconditionError:

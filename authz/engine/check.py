@@ -31,7 +31,7 @@ from authz.domain.effective_roles import (
     effective_roles_of_each,
 )
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, invalid
 from authz.domain.facts import ALL_FACTS, ATTENDING, FOR_AI_RESPONSE, PURPOSES, SHARED, TIMED, share_facts
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, Subject
 from authz.domain.instants import Instant
@@ -374,6 +374,6 @@ def _misplaced_id(question: Question) -> InvalidArgumentError:
     ref = question.resource
     if ref.id:
         text = f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it"
-        return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, text, field="resource.id")
+        return invalid("resource.id", text)
     text = f"`{question.action}` needs resource.id, as in `{ref.type}:<id>`; only `create` goes without"
     return InvalidArgumentError(ErrorReason.MISSING_FIELD, text, field="resource.id")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from authz.domain.drafts import Authorship, DraftKey, Edit, PolicyDraft, Publication
+from authz.domain.drafts import Authorship, DraftKey, Edit, PolicyDraft, Publication, of_course
 from authz.domain.errors import (
     ConflictError,
     ErrorReason,
@@ -181,7 +181,8 @@ class DraftEditor:
                 await self._require_unpublished(draft)
             if error.reason is ErrorReason.PRECONDITION_FAILED:
                 error.append(
-                    f"; to do so, rebase the draft {draft.key} ({_rebase(draft.key)}), and look at its diff"
+                    f"; to do so, rebase the draft {draft.key} (`authz policy edit {draft.id}"
+                    f"{of_course(draft.scope)} --rebase`), and look at its diff"
                 )
             raise
 
@@ -208,13 +209,6 @@ class DraftEditor:
         if draft.claimed_until is not None and draft.claimed_until > self.clock.at(0):
             raise ConflictError(f"draft {key} is being published now; look at the versions in a minute")
         return draft
-
-
-def _rebase(key: DraftKey) -> str:
-    """The command that rebases a draft."""
-    if key.scope == PLATFORM:
-        return f"`authz policy edit {key.id} --rebase`"
-    return f"`authz policy edit {key.id} --course {key.scope.id} --rebase`"
 
 
 def _faults_of(files: dict[str, str], course: Course | None) -> tuple[PolicyFault, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from authz.domain.drafts import Authorship, PolicyDraft
+from authz.domain.drafts import Authorship, PolicyDraft, no_course, of_course
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     CourseFilter,
@@ -288,11 +288,7 @@ class Publisher:
         """Raise `FailedPreconditionError` if there is no such course."""
         wanted = CourseFilter(ids=(scope.id,))
         if not (await self.gate.run(self.directory.read, wanted, Page(1))).items:
-            raise FailedPreconditionError(
-                ErrorReason.REFERENCE_NOT_FOUND,
-                f"{scope} does not exist, so it has no policy; write the course first",
-                key=str(scope),
-            )
+            raise no_course(scope)
 
     async def _publish(
         self, request: WriteRequest, validated: Validated, require_permitted: RequirePermitted | None
@@ -330,7 +326,7 @@ class Publisher:
 
 def _history(scope: Scope) -> str:
     """The command that lists the versions."""
-    return "`authz policy history`" if scope == PLATFORM else f"`authz policy history --course {scope.id}`"
+    return f"`authz policy history{of_course(scope)}`"
 
 
 def not_active(active: int, expected: int, scope: Scope) -> FailedPreconditionError:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import IO
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, invalid
 from authz.domain.vocabulary import join_names
 from authz.importers.report import quoted
 
@@ -103,4 +103,4 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 def unreadable(path: Path, problem: str) -> InvalidArgumentError:
     """The error for a path that cannot be read."""
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{quoted(str(path))} {problem}", field="path")
+    return invalid("path", f"{quoted(str(path))} {problem}")

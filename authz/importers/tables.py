@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, invalid
 from authz.domain.errors import malformed as malformed_field
 from authz.domain.vocabulary import join_names
 from authz.importers.report import quoted
@@ -148,4 +148,4 @@ def parse_flag(text: str, *, field: str) -> bool:
 
 def malformed_line(name: str, line: int, problem: str) -> InvalidArgumentError:
     """The error for a file that is malformed at a line."""
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{name}:{line}: {problem}", field=name)
+    return invalid(name, f"{name}:{line}: {problem}")

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from functools import partial
 from typing import Any
 
 from msgspec import NODEFAULT
 
 from authz.domain.entities import KINDS, Entity, Kind, container_of, kind_of
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, invalid
 from authz.domain.ids import parse_resource_ref, parse_scope, parse_subject
 from authz.domain.instants import format_instant, parse_instant
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.vocabulary import Vocabulary, suggest
 
+_malformed = partial(invalid, "campus")
 _PLURALS = {kind.plural: kind for kind in KINDS.values()}
 _FORMS: dict[FieldType, tuple[type, str]] = {
     FieldType.FLAG: (bool, "true or false"),
@@ -122,7 +124,3 @@ def _parsed(value: Any, field: Field) -> Any:
         return field.choices(value)
     parse = _PARSERS.get(field.type)
     return value if parse is None else parse(value, field.name)
-
-
-def _malformed(problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="campus")

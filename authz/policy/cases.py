@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import date
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, Question, Reason
 from authz.domain.entities import CourseKey, Entity, Key, SessionKey
-from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
+from authz.domain.errors import AuthzError, PolicyError, PolicyFault, invalid
 from authz.domain.facts import PURPOSE_AI_RESPONSE, PURPOSES
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
@@ -24,6 +25,7 @@ from authz.policy.rows import Faults
 from authz.policy.toml_tables import convert_table, line_of, read_tables
 
 TESTS_FOLDER = "tests"
+_malformed = partial(invalid, "cases")
 _SUFFIX = ".toml"
 _CASES = "cases"
 
@@ -228,7 +230,3 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{name} = {_value(each)}" for name, each in value.items()) + " }"
     return msgspec.json.encode(value).decode()  # a string, a number or a boolean is the same in TOML
-
-
-def _malformed(problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="cases")

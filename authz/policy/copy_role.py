@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, invalid
 from authz.domain.ids import is_name
 from authz.domain.vocabulary import RoleDeclaration, suggest
 from authz.policy.compile import CompiledPolicy
@@ -18,13 +18,12 @@ def copy_role(policy: CompiledPolicy, original: str, name: str, rank: int | None
     """
     roles = policy.vocabulary.roles
     if original not in roles:
-        raise _refused(ErrorReason.UNKNOWN_ROLE, f"unknown role `{original}`; {suggest(original, roles)}")
+        problem = f"unknown role `{original}`; {suggest(original, roles)}"
+        raise InvalidArgumentError(ErrorReason.UNKNOWN_ROLE, problem, field="role")
     if not is_name(name):
-        text = f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter"
-        raise _refused(ErrorReason.MALFORMED_FIELD, text)
+        raise invalid("role", f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
     if name in roles:
-        text = f"role `{name}` exists; choose another name for the copy"
-        raise _refused(ErrorReason.MALFORMED_FIELD, text)
+        raise invalid("role", f"role `{name}` exists; choose another name for the copy")
     copy = msgspec.structs.replace(roles[original], name=name)
     if rank is not None:
         copy = msgspec.structs.replace(copy, rank=rank)
@@ -36,10 +35,6 @@ def copy_role(policy: CompiledPolicy, original: str, name: str, rank: int | None
         if rule.role == original
     ]
     return "\n".join(lines) + "\n"
-
-
-def _refused(reason: ErrorReason, message: str) -> InvalidArgumentError:
-    return InvalidArgumentError(reason, message, field="role")
 
 
 def _declaration(role: RoleDeclaration) -> str:

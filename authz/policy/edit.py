@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from authz.domain.decisions import Rule
 from authz.domain.drafts import AddRow, DeleteFile, Edit, Files, PutFile, RemoveRow, SetCell
-from authz.domain.errors import (
-    ErrorReason,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    precondition_failed,
-)
+from authz.domain.errors import FailedPreconditionError, InvalidArgumentError, invalid, precondition_failed
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import course_scope
 from authz.domain.vocabulary import Vocabulary, suggest
@@ -24,6 +20,7 @@ from authz.policy.load import POLICY_FILE, compile_files
 from authz.policy.rules import ALLOW, ANY, unknown_fact
 from authz.policy.situations import closure
 
+_invalid = partial(invalid, "edits")
 _ROW_FILES = (POLICY_FILE, COURSE_FILE)
 _MAX_PROBLEMS = 5
 """Named in one error, which has a limit in gRPC."""
@@ -280,7 +277,3 @@ def _denied_by(rule: Rule, cell: SetCell, course: Course | None) -> FailedPrecon
 
 def _inexpressible(problem: str, rule: Rule) -> FailedPreconditionError:
     return precondition_failed(problem, row=rule.source)
-
-
-def _invalid(problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="edits")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import invalid
 from authz.policy.rows import WIDTHS, delimiter_of
 
 _COMMENT = "#"
@@ -22,17 +22,15 @@ def format_policy(data: bytes, *, file: str) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        raise _refusal(f"`{file}` is not UTF-8; save it as UTF-8") from None
+        raise invalid("file", f"`{file}` is not UTF-8; save it as UTF-8") from None
     if "\0" in text:
-        raise _refusal(f"`{file}` is not UTF-8; save it as UTF-8")
+        raise invalid("file", f"`{file}` is not UTF-8; save it as UTF-8")
     lines = list(_lines(text, delimiter_of(text)))
     if not any(line.partition(",")[0] in WIDTHS for line in lines):
-        raise _refusal(f"`{file}` has no row of a policy; name a file of Casbin CSV, such as `default.csv`")
+        raise invalid(
+            "file", f"`{file}` has no row of a policy; name a file of Casbin CSV, such as `default.csv`"
+        )
     return "".join(f"{line}\n" for line in lines).rstrip("\n") + "\n"
-
-
-def _refusal(text: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, text, field="file")
 
 
 def _lines(text: str, delimiter: str) -> Iterator[str]:

@@ -18,13 +18,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, select
 
 from authz.domain.erasures import ErasureList
-from authz.domain.errors import (
-    ErrorReason,
-    InvalidArgumentError,
-    UnavailableError,
-    malformed,
-    precondition_failed,
-)
+from authz.domain.errors import ErrorReason, UnavailableError, invalid, malformed, precondition_failed
 from authz.domain.instants import Instant
 from authz.store import open_store
 from authz.store.database.connections import expecting_long_statements
@@ -212,8 +206,4 @@ def _open_backup(file: Path) -> Engine:
             counts = "(SELECT count(*) FROM alembic_version), (SELECT count(*) FROM counter)"
             if is_whole and connection.execute(f"SELECT {counts}").fetchone() == (1, 1):
                 return create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
-    raise InvalidArgumentError(
-        ErrorReason.MALFORMED_FIELD,
-        f"`{file}` is no whole backup; make one with `authz backup`",
-        field="FILE",
-    )
+    raise invalid("FILE", f"`{file}` is no whole backup; make one with `authz backup`")

@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, or_, select, update
 
-from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, PolicyDraft, Publication
+from authz.domain.drafts import (
+    MAX_DRAFTS,
+    MAX_DRAFTS_OF_COURSE,
+    DraftKey,
+    PolicyDraft,
+    Publication,
+    no_course,
+    of_course,
+)
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, NotFoundError
 from authz.domain.files import NO_FILES
 from authz.domain.ids import PLATFORM, Scope, course_scope
@@ -110,13 +118,9 @@ def require_draft(connection: Connection, draft: PolicyDraft) -> None:
 
 def _require_course(connection: Connection, scope: Scope) -> None:
     courses = ENTITY_ROWS["course"].table
-    if scope == PLATFORM or connection.execute(select(courses).where(courses.c.id == scope.id)).first():
-        return
-    raise FailedPreconditionError(
-        ErrorReason.REFERENCE_NOT_FOUND,
-        f"{scope} does not exist, so it has no policy; write the course first",
-        key=str(scope),
-    )
+    found = select(courses).where(courses.c.id == scope.id)
+    if scope != PLATFORM and connection.execute(found).first() is None:
+        raise no_course(scope)
 
 
 def _is(key: DraftKey) -> ColumnElement[bool]:
@@ -131,10 +135,10 @@ def _read(connection: Connection, key: DraftKey) -> PolicyDraft:
 
 
 def _not_found(key: DraftKey) -> NotFoundError:
-    of_course = "" if key.scope == PLATFORM else f" --course {key.scope.id}"
+    course = of_course(key.scope)
     message = (
-        f"there is no draft {key}; `authz policy draft list{of_course}` lists them, and"
-        f" `authz policy history{of_course}` what was published"
+        f"there is no draft {key}; `authz policy draft list{course}` lists them, and"
+        f" `authz policy history{course}` what was published"
     )
     return NotFoundError(ErrorReason.DRAFT_NOT_FOUND, message, id=key.id)
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, update
 
+from authz.domain.drafts import of_course
 from authz.domain.errors import precondition_failed
 from authz.domain.ids import PLATFORM, Scope, Subject, course_scope
 from authz.domain.instants import Instant, format_instant
@@ -112,7 +113,7 @@ def _require_free(connection: Connection, shadow: PolicyShadow) -> None:
     last = select(table.c.ends_at).where(table.c.course_id == shadow.scope.id, running)
     ends_at: Instant | None = connection.scalar(last)
     if ends_at is not None:
-        course = "" if shadow.scope == PLATFORM else f" --course {shadow.scope.id}"
+        course = of_course(shadow.scope)
         raise precondition_failed(
             f"a shadow is running until {format_instant(ends_at)}; stop it first"
             f" (`authz policy shadow stop{course}`)"

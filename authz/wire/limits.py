@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from authz.domain.decisions import MAX_BATCH_ITEMS
 from authz.domain.drafts import MAX_CONDITIONS, MAX_EDITS
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, invalid
 from authz.domain.files import MAX_FILES
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, MAX_PRECONDITIONS_PER_WRITE
 
@@ -129,9 +129,7 @@ class RequestLimits:
         return self._refusal("cannot be read; send a message of package authz.v1")
 
     def _refusal(self, problem: str) -> InvalidArgumentError:
-        return InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD, f"the request of {self._name} {problem}", field="request"
-        )
+        return invalid("request", f"the request of {self._name} {problem}")
 
 
 def _require_at_most(limit: int, count: int, field: str) -> None:

@@ -22,6 +22,7 @@ from authz.domain.errors import (
     ErrorReason,
     InvalidArgumentError,
     UnavailableError,
+    invalid,
 )
 
 _Cause: TypeAlias = tuple[ErrorReason, str]
@@ -246,11 +247,7 @@ def unreadable_password(error: Exception) -> UnavailableError:
 def malformed_url(problem: str) -> InvalidArgumentError:
     """The error for a database URL that names no database. Does not repeat the URL, which may hold a
     password."""
-    return InvalidArgumentError(
-        ErrorReason.MALFORMED_FIELD,
-        f"the database URL {problem}; set --database or AUTHZ_DATABASE_URL",
-        field="database_url",
-    )
+    return invalid("database_url", f"the database URL {problem}; set --database or AUTHZ_DATABASE_URL")
 
 
 def _translate_wrapped(error: DBAPIError) -> AuthzError | None:
