@@ -9,7 +9,7 @@ import msgspec
 from authz.domain.errors import PolicyFault, malformed
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2
-from authz.wire.forms import Form, received
+from authz.wire.values import parse_time
 
 
 class DraftPublication(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +48,25 @@ def draft_fields(given: Draft) -> dict[str, Any]:
     return {"id": given.id, "course_id": given.course_id, "etag": given.etag}
 
 
-draft_of = Form(
-    Draft,
-    policy_pb2.PolicyDraft,
-    without=("faults",),
-    publication=Form(DraftPublication, policy_pb2.PolicyPublication, names={"at": "publish_at"}),
-    files=received(lambda files: {file.name: file.text for file in files}),
-).parse
-"""The draft of a message."""
+def draft_of(message: policy_pb2.PolicyDraft) -> Draft:
+    """The draft of a message."""
+    return Draft(
+        id=message.id,
+        course_id=message.course_id,
+        etag=message.etag,
+        base_number=message.base_number,
+        author=message.author,
+        created_at=parse_time(message, "created_at", field="created_at"),
+        edited_at=parse_time(message, "edited_at", field="edited_at"),
+        publication=_publication_of(message.publication) if message.HasField("publication") else None,
+        files={file.name: file.text for file in message.files},
+    )
+
+
+def _publication_of(message: policy_pb2.PolicyPublication) -> DraftPublication:
+    return DraftPublication(
+        at=message.publish_at.ToMicroseconds(),
+        author=message.author,
+        reason=message.reason,
+        error=message.error,
+    )

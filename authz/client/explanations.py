@@ -11,8 +11,9 @@ from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import ChangeKind
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.forms import Form, received
-from authz.wire.values import parse_scope_message
+from authz.wire.decisions import INACTIVE_REASONS
+from authz.wire.explain import CHANGE_KINDS, STATUSES
+from authz.wire.values import parse_scope_message, time_in
 
 
 class ExplainedMembership(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,23 +93,62 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         return self.answer.allowed
 
 
-_CHANGES = Form(
-    NearestChange,
-    pb.NearestChange,
-    scope=received(lambda m: str(parse_scope_message(m, field="scope")) if m.WhichOneof("scope") else ""),
-)
-explanation_of = Form(
-    Explanation,
-    pb.ExplainResponse,
-    answer=received(answer_of),
-    facts=Form(
-        ExplainedFact,
-        pb.ExplainedFact,
-        inputs=received(lambda inputs: {each.name: each.value for each in inputs}),
-    ),
-    rules=Form(ExplainedRule, pb.ExplainedRule, rule=received(rule_text)),
-    nearest_grants=received(
-        lambda grants: tuple(tuple(map(_CHANGES.parse, each.changes)) for each in grants)
-    ),
-).parse
-"""The explanation of a message."""
+def explanation_of(message: pb.ExplainResponse) -> Explanation:
+    """The explanation of a message."""
+    return Explanation(
+        answer=answer_of(message.answer),
+        message=message.message,
+        decided_at=message.decided_at.ToDatetime(dt.UTC),
+        memberships=tuple(map(_membership_of, message.memberships)),
+        account_suspended=message.account_suspended,
+        account_suspended_until=time_in(message, "account_suspended_until"),
+        restricted=message.restricted,
+        facts=tuple(
+            ExplainedFact(
+                name=each.name,
+                holds=each.holds,
+                meaning=each.meaning,
+                inputs={given.name: given.value for given in each.inputs},
+            )
+            for each in message.facts
+        ),
+        rules=tuple(
+            ExplainedRule(
+                rule=rule_text(each.rule), matches=each.matches, unmet_facts=tuple(each.unmet_facts)
+            )
+            for each in message.rules
+        ),
+        nearest_grants=tuple(tuple(map(_change_of, grant.changes)) for grant in message.nearest_grants),
+        allowed_from=time_in(message, "allowed_from"),
+        unregistered_scopes=tuple(
+            str(parse_scope_message(each, field="scope")) for each in message.unregistered_scopes
+        ),
+    )
+
+
+def _membership_of(message: pb.ExplainedMembership) -> ExplainedMembership:
+    return ExplainedMembership(
+        scope=str(parse_scope_message(message.scope, field="scope")),
+        role=message.role,
+        status=STATUSES.received(message.status),
+        starts_at=time_in(message, "starts_at"),
+        ends_at=time_in(message, "ends_at"),
+        suspended_until=time_in(message, "suspended_until"),
+        gives=message.gives,
+        inactive_reason=INACTIVE_REASONS.received(message.inactive_reason),
+        counts=message.counts,
+    )
+
+
+def _change_of(message: pb.NearestChange) -> NearestChange:
+    scope = message.scope if message.HasField("scope") else None
+    return NearestChange(
+        text=message.text,
+        kind=CHANGE_KINDS.received(message.kind),
+        scope="" if scope is None else str(parse_scope_message(scope, field="scope")),
+        roles=tuple(message.roles),
+        fact=message.fact,
+        holds=message.holds,
+        purpose=message.purpose,
+        at=time_in(message, "at"),
+    )

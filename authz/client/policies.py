@@ -13,8 +13,6 @@ from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault, PolicyWarning, malformed
 from authz.v1 import common_pb2, policy_pb2
 from authz.wire.entities import parse_versioned
-from authz.wire.forms import Form
-from authz.wire.policies import FAULTS, WARNINGS
 
 PROOF_TIMEOUT_S = 180.0
 """For a call that proves, tests or compares a policy: a review of the policies of 36,000 courses takes 15 s,
@@ -84,16 +82,26 @@ def version_of(message: common_pb2.PolicyVersion) -> PolicyVersion:
     return version
 
 
-_PUBLISHED = Form(PublishedPolicy, policy_pb2.ApplyPolicyResponse, warnings=WARNINGS)
-
-
 def published_of(response: policy_pb2.ApplyPolicyResponse | Any) -> PublishedPolicy:
     """What was published, of an answer to any of the calls that publish. Warns as `Client.write`."""
     warn_unless_replicated(response.replicated)
-    return _PUBLISHED.parse(response)
+    return PublishedPolicy(
+        active=version_of(response.active) if response.HasField("active") else None,
+        changed=response.changed,
+        written_at=response.written_at.token,
+        replicated=response.replicated,
+        tests=PolicyTests(**{name: getattr(response.tests, name) for name in PolicyTests.__struct_fields__})
+        if response.HasField("tests")
+        else None,
+        warnings=warnings_of(response),
+    )
 
 
-validation_of = Form(
-    PolicyValidation, policy_pb2.ValidatePolicyResponse, faults=FAULTS, warnings=WARNINGS
-).parse
-"""The faults and warnings of an answer."""
+def faults_of(response: policy_pb2.ValidatePolicyResponse | Any) -> tuple[PolicyFault, ...]:
+    """The faults of an answer that has some."""
+    return tuple(PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
+
+
+def warnings_of(response: policy_pb2.ValidatePolicyResponse | Any) -> list[PolicyWarning]:
+    """The warnings of an answer that has some."""
+    return [PolicyWarning(each.where, each.message, each.role) for each in response.warnings]

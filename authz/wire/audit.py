@@ -17,8 +17,7 @@ from authz.v1 import audit_pb2 as pb
 from authz.wire.decisions import parse_action
 from authz.wire.entities import OPERATIONS, entity_message, parse_versioned
 from authz.wire.filters import QueryForm
-from authz.wire.forms import Codec, Form
-from authz.wire.values import WireEnum, parse_subject_message, subject_message, time_message
+from authz.wire.values import WireEnum, duration_message, parse_subject, subject_message, time_message
 
 CHANGE_QUERIES = QueryForm(ChangeQuery, pb.ReadChangesRequest)
 DECISION_QUERIES = QueryForm(DecisionQuery, pb.ReadDecisionsRequest)
@@ -95,29 +94,40 @@ def _entity(message: pb.LoggedChange, name: str) -> Any:
     return parse_versioned(getattr(record, record.WhichOneof("record"))).entity
 
 
-_NAMED = Codec(
-    lambda text: subject_message(parse_subject_text(text)) if text else None,
-    lambda m: str(parse_subject_message(m, field="subject")) if m.type else "",
+_TEXTS = (
+    *("decision_id", "method", "code", "caller", "request_id", "action", "course_id", "session_id"),
+    *("purpose", "allowed", "reason", "role", "rule", "policy_version", "course_policy_version"),
+    *("revision", "leaf"),
 )
-"""A subject as text, empty for none."""
-_DECISIONS = Form(
-    StoredDecision,
-    pb.LoggedDecision,
-    names={"duration_us": "duration"},
-    without=("resource",),
-    subject=_NAMED,
-    person=_NAMED,
-)
+"""The fields of an entry that are the same in its message."""
 
 
 def decision_message(entry: StoredDecision) -> pb.LoggedDecision:
     """An entry of the decision log as a message."""
     type_name, _, id_ = entry.resource.partition(":")
-    return pb.LoggedDecision(**_DECISIONS.fields(entry), resource_type=type_name, resource_id=id_)
+    return pb.LoggedDecision(
+        **{name: getattr(entry, name) for name in _TEXTS},
+        subject=subject_message(parse_subject_text(entry.subject)) if entry.subject else None,
+        person=subject_message(parse_subject_text(entry.person)) if entry.person else None,
+        resource_type=type_name,
+        resource_id=id_,
+        duration=duration_message(entry.duration_us),
+        at=time_message(entry.at),
+    )
 
 
 def parse_decision(message: pb.LoggedDecision) -> StoredDecision:
     """The entry of a message that this service sent."""
     type_name, id_ = message.resource_type, message.resource_id
-    resource = f"{type_name}:{id_}" if id_ else type_name
-    return StoredDecision(**_DECISIONS.values(message), resource=resource)
+    return StoredDecision(
+        **{name: getattr(message, name) for name in _TEXTS},
+        at=message.at.ToMicroseconds(),
+        subject=_subject_text(message, "subject"),
+        person=_subject_text(message, "person"),
+        resource=f"{type_name}:{id_}" if id_ else type_name,
+        duration_us=message.duration.ToMicroseconds(),
+    )
+
+
+def _subject_text(message: pb.LoggedDecision, name: str) -> str:
+    return str(parse_subject(message, name, field=name)) if message.HasField(name) else ""  # type: ignore[arg-type]  # one of two

@@ -17,7 +17,6 @@ from authz.v1 import common_pb2
 from authz.v1 import policy_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.fields import parse_files
-from authz.wire.forms import Form
 
 MAX_VERSIONS_PER_PAGE = 100
 _MAX_AUTHOR_LENGTH = 256
@@ -71,21 +70,42 @@ def summary_message(version: PolicyVersion, revision: int = 0) -> common_pb2.Pol
     return version_message(msgspec.structs.replace(version, files=NO_FILES), revision)
 
 
-_CELLS = Form(CellChange, pb.PolicyCellChange)
-
-
 def diff_message(found: PolicyDiff) -> pb.DiffPolicyVersionsResponse:
     """What changes, in words and as data."""
-    cells = [pb.PolicyCellChange(**_CELLS.fields(cell), sentences=sentences(cell)) for cell in found.cells]
+    cells = [
+        pb.PolicyCellChange(**msgspec.structs.asdict(cell), sentences=sentences(cell)) for cell in found.cells
+    ]
     return pb.DiffPolicyVersionsResponse(declarations=found.declarations, cells=cells)
 
 
-parse_diff = Form(PolicyDiff, pb.DiffPolicyVersionsResponse).parse
-"""The changes of a message."""
-WARNINGS = Form(PolicyWarning, pb.PolicyWarning, names={"text": "message"})
-FAULTS = Form(PolicyFault, pb.PolicyFault, names={"text": "message"})
+def parse_diff(response: pb.DiffPolicyVersionsResponse) -> PolicyDiff:
+    """The changes of a message."""
+    cells = (
+        CellChange(
+            role=cell.role,
+            type=cell.type,
+            action=cell.action,
+            course_id=cell.course_id or None,
+            gains=tuple(cell.gains),
+            losses=tuple(cell.losses),
+            blocks=tuple(cell.blocks),
+            unblocks=tuple(cell.unblocks),
+        )
+        for cell in response.cells
+    )
+    return PolicyDiff(tuple(response.declarations), tuple(cells))
+
+
+def warning_messages(warnings: Iterable[PolicyWarning]) -> list[pb.PolicyWarning]:
+    """Every warning."""
+    return [
+        pb.PolicyWarning(where=warning.where, message=warning.text, role=warning.role) for warning in warnings
+    ]
 
 
 def fault_messages(faults: Iterable[PolicyFault]) -> list[pb.PolicyFault]:
     """The first faults as messages."""
-    return [*map(FAULTS.message, islice(faults, _MAX_FAULTS))]
+    return [
+        pb.PolicyFault(file=fault.file, line=fault.line, column=fault.column, message=fault.text)
+        for fault in islice(faults, _MAX_FAULTS)
+    ]

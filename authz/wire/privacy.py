@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from authz.domain.entities import RetainedData, RetentionRule, Versioned
+from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
 from authz.domain.erasures import ErasureCertificate, ErasureRequest, ReplicaReport, RestrictedSubject
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
-from authz.domain.recipients import WatcherReport
+from authz.domain.recipients import AskerReport, WatcherReport
 from authz.domain.retention import LIMITS, PeriodRequest
 from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message, parse_versioned
 from authz.wire.filters import parse_page
-from authz.wire.forms import Codec, Form
-from authz.wire.values import WireEnum, missing, parse_subject
+from authz.wire.values import WireEnum, missing, parse_subject, parse_time, time_message
 from authz.wire.writes import parse_reason
 
 _DATA = WireEnum(common_pb2.RetainedData.DESCRIPTOR, RetainedData)
@@ -47,21 +46,77 @@ def parse_erasures(request: pb.ReadErasuresRequest) -> tuple[Subject | None, Pag
     return subject, parse_page(request)
 
 
-CERTIFICATES = Form(
-    ErasureCertificate,
-    pb.ErasureCertificate,
-    removed=Codec(
-        lambda counts: [pb.ErasureCount(what=what, count=count) for what, count in counts.items()],
-        lambda messages: {each.what: each.count for each in messages},
-    ),
-    replicas=Form(ReplicaReport, pb.ErasureReplica, names={"is_cleared": "confirmed"}),
-    watchers=Form(
-        WatcherReport,
-        pb.ErasureWatcher,
-        names={"was_sent": "sent", "has_acknowledged": "acknowledged"},
-    ),
-)
-RESTRICTED = Form(RestrictedSubject, pb.RestrictedSubject)
+def restricted_message(found: RestrictedSubject) -> pb.RestrictedSubject:
+    """A restriction with its reason as a message."""
+    return pb.RestrictedSubject(
+        restriction=entity_message(found.restriction), reason=found.reason, actor=found.actor
+    )
+
+
+def restricted_of(message: pb.RestrictedSubject) -> RestrictedSubject:
+    """A restriction with its reason from its message."""
+    return RestrictedSubject(parse_versioned(message.restriction), message.reason, message.actor)
+
+
+def certificate_message(certificate: ErasureCertificate) -> pb.ErasureCertificate:
+    """A certificate as a message."""
+    return pb.ErasureCertificate(
+        erasure=entity_message(Versioned(certificate.erasure, 0)),
+        actor=certificate.actor,
+        finished_at=time_message(certificate.finished_at),
+        removed=(pb.ErasureCount(what=what, count=n) for what, n in certificate.removed.items()),
+        kept=certificate.kept,
+        left_to_operator=certificate.left_to_operator,
+        replicas=(
+            pb.ErasureReplica(name=each.name, confirmed=each.is_cleared, seen_at=time_message(each.seen_at))
+            for each in certificate.replicas
+        ),
+        askers=(
+            pb.ErasureAsker(
+                caller=each.caller,
+                asked=each.asked,
+                first_at=time_message(each.first_at),
+                last_at=time_message(each.last_at),
+            )
+            for each in certificate.askers
+        ),
+        watchers=(
+            pb.ErasureWatcher(
+                caller=each.caller,
+                sent=each.was_sent,
+                acknowledged=each.has_acknowledged,
+                seen_at=time_message(each.seen_at),
+            )
+            for each in certificate.watchers
+        ),
+    )
+
+
+def parse_certificate(message: pb.ErasureCertificate) -> ErasureCertificate:
+    """A certificate that this service sent."""
+    erasure: Erasure = parse_versioned(message.erasure).entity
+    return ErasureCertificate(
+        erasure=erasure,
+        actor=message.actor,
+        finished_at=parse_time(message, "finished_at", field="finished_at"),
+        removed={each.what: each.count for each in message.removed},
+        kept=tuple(message.kept),
+        left_to_operator=tuple(message.left_to_operator),
+        replicas=tuple(
+            ReplicaReport(each.name, each.confirmed, each.seen_at.ToMicroseconds())
+            for each in message.replicas
+        ),
+        askers=tuple(
+            AskerReport(
+                each.caller, each.asked, each.first_at.ToMicroseconds(), each.last_at.ToMicroseconds()
+            )
+            for each in message.askers
+        ),
+        watchers=tuple(
+            WatcherReport(each.caller, each.sent, each.acknowledged, each.seen_at.ToMicroseconds())
+            for each in message.watchers
+        ),
+    )
 
 
 def parse_period_request(request: pb.SetRetentionRequest, origin: Origin) -> PeriodRequest:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-
-from msgspec.structs import replace
-
 from authz.domain.errors import malformed
-from authz.domain.impact import Example
-from authz.domain.shadow import PolicyShadow, ShadowExample, ShadowReport, ShadowTally
+from authz.domain.ids import ResourceRef
+from authz.domain.shadow import (
+    PolicyShadow,
+    ShadowCell,
+    ShadowCount,
+    ShadowExample,
+    ShadowReport,
+    ShadowState,
+    ShadowTally,
+)
 from authz.v1 import policy_pb2 as pb
-from authz.wire.forms import Codec, Form
 from authz.wire.policies import parse_policy_scope
-from authz.wire.previews import VERDICT
-from authz.wire.values import missing
+from authz.wire.previews import parse_verdict, verdict_message
+from authz.wire.values import (
+    WireEnum,
+    missing,
+    parse_scope_message,
+    parse_subject_message,
+    scope_message,
+    subject_message,
+    time_message,
+)
 
 _DEFAULT_SAMPLE_RATE, _DEFAULT_BUDGET_US, _MAX_BUDGET_US = 0.01, 10_000, 1_000_000
+_STATES = WireEnum(pb.PolicyShadowState.DESCRIPTOR, ShadowState)
+_HOW = ("number", "draft_id", "against_number", "against_course_number", "sample_rate", "budget_us", "author")
+_COUNTS = ("compared", "differing", "skipped", "failed", "last_failure", "elapsed_us")
 
 
 def parse_trial(request: pb.StartPolicyShadowRequest) -> tuple[float, int]:
@@ -32,51 +46,70 @@ def parse_trial(request: pb.StartPolicyShadowRequest) -> tuple[float, int]:
     return sample_rate or _DEFAULT_SAMPLE_RATE, budget_us or _DEFAULT_BUDGET_US
 
 
-# One of the two names the candidate: the other one must not be sent.
-_UNLESS_EMPTY = Codec(lambda value: value or None, lambda value: value)
-_SHADOWS = Form(
-    PolicyShadow,
-    pb.PolicyShadow,
-    names={"scope": "course_id"},
-    without=("id", "files"),
-    scope=Codec(attrgetter("id"), parse_policy_scope),
-    number=_UNLESS_EMPTY,
-    draft_id=_UNLESS_EMPTY,
-)
-_PLACES = Form(Example, pb.AccessExample)
-_EXAMPLES = Form(
-    ShadowExample,
-    pb.PolicyShadowExample,
-    names={"at": "checked_at"},
-    without=("resource", "scope"),
-    active=VERDICT,
-    candidate=VERDICT,
-)
-_TALLIES = Form(
-    ShadowTally,
-    pb.PolicyShadow,
-    examples=Codec(
-        lambda examples: [
-            pb.PolicyShadowExample(
-                **_EXAMPLES.fields(each), resource=_PLACES.message(Example(each.resource, each.scope))
-            )
-            for each in examples
-        ],
-        lambda messages: tuple(
-            ShadowExample(**_EXAMPLES.values(each), **_PLACES.values(each.resource)) for each in messages
-        ),
-    ),
-)
-_REPORTS = Form(ShadowReport, pb.PolicyShadow, shadow=_SHADOWS, tally=_TALLIES)
-
-
 def shadow_message(report: ShadowReport) -> pb.PolicyShadow:
     """A shadow with what came of it, the most frequent cells first."""
-    tally = report.tally
+    shadow, tally = report.shadow, report.tally
     by_checks = sorted(tally.cells, key=lambda each: (-each.checks, each.cell))
-    message: pb.PolicyShadow = _REPORTS.message(replace(report, tally=replace(tally, cells=tuple(by_checks))))
-    return message
+    return pb.PolicyShadow(
+        **{name: getattr(shadow, name) for name in _HOW if getattr(shadow, name)},
+        course_id=shadow.scope.id,
+        started_at=time_message(shadow.started_at),
+        ends_at=time_message(shadow.ends_at),
+        state=_STATES.number(report.state),
+        **{name: getattr(tally, name) for name in _COUNTS},
+        cells=[_cell_message(*each) for each in by_checks],
+        examples=map(_example_message, tally.examples),
+    )
 
 
-parse_shadow = _REPORTS.parse
-"""The shadow of a message."""
+def parse_shadow(message: pb.PolicyShadow) -> ShadowReport:
+    """The shadow of a message."""
+    shadow = PolicyShadow(
+        **{name: getattr(message, name) for name in _HOW},
+        scope=parse_policy_scope(message.course_id),
+        started_at=message.started_at.ToMicroseconds(),
+        ends_at=message.ends_at.ToMicroseconds(),
+    )
+    tally = ShadowTally(
+        **{name: getattr(message, name) for name in _COUNTS},
+        cells=tuple(ShadowCount(_parse_cell(each), each.checks) for each in message.cells),
+        examples=tuple(map(_parse_example, message.examples)),
+    )
+    state = _STATES.parse(message.state, field="state")
+    return ShadowReport(shadow, state, tally)
+
+
+def _cell_message(cell: ShadowCell, checks: int = 0) -> pb.PolicyShadowCell:
+    return pb.PolicyShadowCell(**cell._asdict(), checks=checks)
+
+
+def _parse_cell(message: pb.PolicyShadowCell) -> ShadowCell:
+    return ShadowCell(tuple(message.roles), message.type, message.action, message.gains)
+
+
+def _example_message(example: ShadowExample) -> pb.PolicyShadowExample:
+    ref = example.resource
+    return pb.PolicyShadowExample(
+        cell=_cell_message(example.cell),
+        subject=subject_message(example.subject),
+        resource=pb.AccessExample(type=ref.type, id=ref.id, scope=scope_message(example.scope)),
+        purpose=example.purpose,
+        checked_at=time_message(example.at),
+        facts=example.facts,
+        active=verdict_message(example.active),
+        candidate=verdict_message(example.candidate),
+    )
+
+
+def _parse_example(message: pb.PolicyShadowExample) -> ShadowExample:
+    return ShadowExample(
+        cell=_parse_cell(message.cell),
+        subject=parse_subject_message(message.subject, field="subject"),
+        resource=ResourceRef(message.resource.type, message.resource.id),
+        scope=parse_scope_message(message.resource.scope, field="scope"),
+        purpose=message.purpose,
+        at=message.checked_at.ToMicroseconds(),
+        facts=tuple(message.facts),
+        active=parse_verdict(message.active),
+        candidate=parse_verdict(message.candidate),
+    )

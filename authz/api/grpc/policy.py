@@ -29,7 +29,6 @@ from authz.wire.decisions import rule_message
 from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
 from authz.wire.fields import parse_files
 from authz.wire.policies import (
-    WARNINGS,
     diff_message,
     fault_messages,
     page_size_of,
@@ -39,6 +38,7 @@ from authz.wire.policies import (
     parse_source,
     summary_message,
     version_message,
+    warning_messages,
 )
 from authz.wire.previews import parse_preview_limits, preview_message
 from authz.wire.values import parse_time
@@ -124,7 +124,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         return pb.SchedulePolicyDraftResponse(
             draft=draft_message(draft),
             tests=_tests_message(found.tests),
-            warnings=map(WARNINGS.message, found.warnings),
+            warnings=warning_messages(found.warnings),
         )
 
     async def ValidatePolicy(
@@ -137,7 +137,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=fault_messages(error.faults))
         return pb.ValidatePolicyResponse(
-            tests=_tests_message(validated.tests), warnings=map(WARNINGS.message, validated.warnings)
+            tests=_tests_message(validated.tests), warnings=warning_messages(validated.warnings)
         )
 
     async def DiffPolicyVersions(
@@ -242,7 +242,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             "written_at": token_message(self.gate, published.state),
             "replicated": published.replicated,
             "tests": _tests_message(published.tests),
-            "warnings": map(WARNINGS.message, published.warnings),
+            "warnings": warning_messages(published.warnings),
         }
 
 

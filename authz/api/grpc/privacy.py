@@ -28,13 +28,13 @@ from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.exports import export_messages
 from authz.wire.privacy import (
-    CERTIFICATES,
-    RESTRICTED,
+    certificate_message,
     parse_erasure,
     parse_erasures,
     parse_given_reason,
     parse_period_request,
     period_message,
+    restricted_message,
 )
 from authz.wire.values import parse_subject
 
@@ -89,14 +89,14 @@ class PrivacyServicer:
         if erasure.subject != person:  # who ends their own roles gives nobody any
             await self._require_over(erasure.subject, call)
         certificate = await self.eraser.erase(erasure, call.deadline, call.require_permitted)
-        return pb.EraseSubjectResponse(certificate=CERTIFICATES.message(certificate))
+        return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
     async def ReadErasures(self, request: pb.ReadErasuresRequest, call: Call) -> pb.ReadErasuresResponse:
         """List the certificates of erasures, page by page."""
         await require_of_person(call, self.rights)
         certificates, listing = await self.eraser.certificates(*parse_erasures(request))
         return pb.ReadErasuresResponse(
-            certificates=map(CERTIFICATES.message, certificates),
+            certificates=map(certificate_message, certificates),
             next_page_token=listing.next_token,
             database_id=listing.read_at.database_id,
         )
@@ -193,7 +193,7 @@ class PrivacyServicer:
         """List all restrictions."""
         await require_of_person(call, self.rights)
         found = await self.gate.run(self.data.restrictions)
-        return pb.ReadRestrictionsResponse(restrictions=map(RESTRICTED.message, found))
+        return pb.ReadRestrictionsResponse(restrictions=map(restricted_message, found))
 
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
         """List the retention rules of all data."""

@@ -10,12 +10,11 @@ import msgspec
 from authz.client.aio.calls import Calls
 from authz.client.arguments import as_list, message_of, sent_course, sent_time
 from authz.client.drafts import Draft, draft_fields, draft_of
-from authz.client.policies import PROOF_TIMEOUT_S
+from authz.client.policies import PROOF_TIMEOUT_S, faults_of
 from authz.domain.drafts import Edit
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.drafts import edit_message
-from authz.wire.policies import FAULTS
 
 
 class AsyncDraftClient:
@@ -66,9 +65,7 @@ class AsyncDraftClient:
             rebase=rebase,
         )
         response = await self._proofs.call(self._stub.EditPolicyDraft, request)
-        return msgspec.structs.replace(
-            draft_of(response.draft), faults=tuple(map(FAULTS.parse, response.faults))
-        )
+        return msgspec.structs.replace(draft_of(response.draft), faults=faults_of(response))
 
     async def schedule(
         self,

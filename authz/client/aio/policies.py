@@ -15,11 +15,12 @@ from authz.client.policies import (
     PROOF_TIMEOUT_S,
     PolicyValidation,
     PublishedPolicy,
+    faults_of,
     file_messages,
     policy_fields,
     published_of,
-    validation_of,
     version_of,
+    warnings_of,
 )
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault
@@ -122,7 +123,8 @@ class AsyncPolicyClient:
         request = message_of(
             policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=sent_course(course_id)
         )
-        return validation_of(await self._proofs.call(self._stub.ValidatePolicy, request))
+        found = await self._proofs.call(self._stub.ValidatePolicy, request)
+        return PolicyValidation(faults=list(faults_of(found)), warnings=warnings_of(found))
 
     async def diff(
         self,

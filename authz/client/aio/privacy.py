@@ -14,7 +14,7 @@ from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
 from authz.wire.entities import parse_versioned
 from authz.wire.exports import parse_export_item
-from authz.wire.privacy import CERTIFICATES, RESTRICTED, parse_period, period_request_message
+from authz.wire.privacy import parse_certificate, parse_period, period_request_message, restricted_of
 
 
 class AsyncPrivacyClient:
@@ -53,20 +53,20 @@ class AsyncPrivacyClient:
         if orphan_resources and not resources_to:
             request.orphan_resources = True
         response = await self._calls.call(self._stub.EraseSubject, request)
-        return CERTIFICATES.parse(response.certificate)
+        return parse_certificate(response.certificate)
 
     async def erasures(self, subject: str | Subject = "") -> AsyncIterator[ErasureCertificate]:
         """The certificates of all erasures, or of those of a subject. Fetches pages as needed."""
         async for response in self._erasures(subject):
             for each in response.certificates:
-                yield CERTIFICATES.parse(each)
+                yield parse_certificate(each)
 
     async def erasure_list(self) -> ErasureList:
         """All erasures, for the restore of a backup: `authz restore --erasures`."""
         database_id, found = "", list[Erasure]()
         async for response in self._erasures(""):
             database_id = response.database_id
-            found += [CERTIFICATES.parse(each).erasure for each in response.certificates]
+            found += [parse_certificate(each).erasure for each in response.certificates]
         return ErasureList(ERASURE_LIST_FORMAT, database_id, tuple(found))
 
     def _erasures(self, subject: str | Subject) -> AsyncIterator[privacy_pb2.ReadErasuresResponse]:
@@ -146,7 +146,7 @@ class AsyncPrivacyClient:
         """All restrictions with their reasons, ordered by subject."""
         request = privacy_pb2.ReadRestrictionsRequest()
         response = await self._calls.call(self._stub.ReadRestrictions, request)
-        return [*map(RESTRICTED.parse, response.restrictions)]
+        return [*map(restricted_of, response.restrictions)]
 
     async def retention(self) -> list[Versioned[RetentionRule]]:
         """The retention rules of all data. `days` is None for data that is kept forever."""

@@ -10,13 +10,12 @@ import msgspec
 
 from authz.client.arguments import as_list, message_of, sent_course, sent_time
 from authz.client.drafts import Draft, draft_fields, draft_of
-from authz.client.policies import PROOF_TIMEOUT_S
+from authz.client.policies import PROOF_TIMEOUT_S, faults_of
 from authz.client.sync.calls import Calls
 from authz.domain.drafts import Edit
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.drafts import edit_message
-from authz.wire.policies import FAULTS
 
 
 class DraftClient:
@@ -67,9 +66,7 @@ class DraftClient:
             rebase=rebase,
         )
         response = self._proofs.call(self._stub.EditPolicyDraft, request)
-        return msgspec.structs.replace(
-            draft_of(response.draft), faults=tuple(map(FAULTS.parse, response.faults))
-        )
+        return msgspec.structs.replace(draft_of(response.draft), faults=faults_of(response))
 
     def schedule(
         self,

@@ -13,11 +13,12 @@ from authz.client.policies import (
     PROOF_TIMEOUT_S,
     PolicyValidation,
     PublishedPolicy,
+    faults_of,
     file_messages,
     policy_fields,
     published_of,
-    validation_of,
     version_of,
+    warnings_of,
 )
 from authz.client.sync.calls import Calls
 from authz.client.sync.drafts import DraftClient
@@ -123,7 +124,8 @@ class PolicyClient:
         request = message_of(
             policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=sent_course(course_id)
         )
-        return validation_of(self._proofs.call(self._stub.ValidatePolicy, request))
+        found = self._proofs.call(self._stub.ValidatePolicy, request)
+        return PolicyValidation(faults=list(faults_of(found)), warnings=warnings_of(found))
 
     def diff(
         self,
