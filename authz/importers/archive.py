@@ -53,8 +53,11 @@ class Archive:
             self.require(name)
         return name in self._names
 
-    def require(self, name: str) -> None:
-        """Raise `InvalidArgumentError`, which lists the files of the export, if it lacks this one."""
+    def require(self, name: str, *, why: str = "") -> None:
+        """Raise `InvalidArgumentError`, which lists the files of the export, if it lacks this one.
+
+        `why` continues the name of the file: what asks for it.
+        """
         found = self._names.count(name)
         if found > 1:
             raise unreadable(self._path, f"has two files `{name}`; remove one")
@@ -65,7 +68,7 @@ class Archive:
         if meant and "/" in meant:
             advice = f"; unpack it and name the folder of {quoted(meant)}"
         names = join_names([*map(quoted, self._names)], _MAX_LISTED) or "no files"
-        raise unreadable(self._path, f"has no `{name}`; it has {names}{advice}")
+        raise unreadable(self._path, f"has no `{name}`{why}; it has {names}{advice}")
 
     def _elsewhere(self, name: str) -> str | None:
         return next((each for each in self._names if PurePath(each).name.lower() == name.lower()), None)

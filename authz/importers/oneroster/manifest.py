@@ -57,7 +57,7 @@ def read_manifest(archive: Archive) -> Manifest:
         if mode is Mode.ABSENT and archive.has(file):
             notes.append(RowFault(file, 0, f"is not read: {MANIFEST} says that it is absent"))
         elif mode in {Mode.BULK, Mode.DELTA}:
-            archive.require(file)
+            archive.require(file, why=f", which {MANIFEST} says is `{mode}`")
         elif mode is Mode.UNSTATED and archive.has(file) and archive.has(MANIFEST):
             text = f"{MANIFEST} does not state its mode: no record is removed for absence"
             notes.append(RowFault(file, 0, text))

@@ -38,12 +38,17 @@ def plan_import(
             *giving,
         ],
         unchanged=len(roster.classes) - len(changed_classes) + memberships.unchanged,
-        faults=roster.faults,
-        notes=roster.notes,
+        faults=sorted(roster.faults, key=_position),
+        notes=sorted(roster.notes, key=_position),
         live=sum(each.is_live for each in held.memberships.values()),
         ended=len(memberships.ended),
         absent=len(memberships.absent),
     )
+
+
+def _position(fault: RowFault) -> tuple[str, int]:
+    """Orders faults by file and line: they are found in several passes."""
+    return fault.file, fault.line
 
 
 def _accounts(roster: Roster, held: DirectoryState, *, now: Instant) -> list[Change]:

@@ -49,7 +49,10 @@ def test_a_file_that_is_said_to_be_absent_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ("file.users,bulk", "has no `users.csv`; it has `classes.csv`, `enrollments.csv`, `manifest.csv`"),
+        (
+            "file.users,bulk",
+            "has no `users.csv`, which manifest.csv says is `bulk`; it has `classes.csv`, ",
+        ),
         ("file.classes,Bulk", "manifest.csv:2: file.classes is `Bulk`; use `absent`, `bulk` or `delta`"),
         ("file.classes,", "manifest.csv:2: file.classes is ``; use"),
         ("file.Classes,bulk", "manifest.csv:2: has a property `file.Classes`; did you mean `file.classes`?"),

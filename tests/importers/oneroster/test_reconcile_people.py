@@ -51,6 +51,19 @@ def test_a_row_at_fault_suspends_what_it_spoke_of_until_it_is_corrected(
     assert campus.roles("maya") == {"student in alg"}
 
 
+def test_rows_at_fault_are_told_in_the_order_of_the_file(campus: Campus) -> None:
+    rows = [enrolled("e1", "nowhere", "maya"), enrolled("e2", "alg", "omar", "guardian")]
+    rows += [
+        enrolled("e3", "alg", "nora"),
+        enrolled("e3", "alg", "nora"),
+        enrolled("e4", "elsewhere", "nora"),
+    ]
+    rows += [enrolled("e5", "alg", "lina", "Student"), enrolled("e6", "alg", "omar", "parent")]
+    plan = campus.take_in(rows, modes=ROSTER)
+    assert [fault.line for fault in plan.faults] == [2, 3, 6, 8]
+    assert [note.line for note in plan.notes if note.file == "enrollments.csv"] == [5, 7]
+
+
 def test_a_row_at_fault_leaves_what_another_row_gives(campus: Campus) -> None:
     rows = [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "maya", "guardian")]
     campus.take_in(rows)
