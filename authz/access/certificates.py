@@ -79,7 +79,7 @@ def parse_callers(content: bytes) -> Callers:
 def _service(text: object, field: str) -> Subject:
     if not isinstance(text, str):
         raise malformed(field, "is no text; write `service:<id>`")
-    subject = parse_subject(text, field=field)
+    subject = parse_subject(text, field=field, form="service:notebooks")
     if subject.type is not SubjectType.SERVICE:
         raise malformed(field, f"is `{text}`, a person; a caller is a program: write `service:<id>`")
     return subject

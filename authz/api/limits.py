@@ -71,7 +71,7 @@ def parse_limits(content: bytes) -> Limits:
         (None, kind): limit for kind, limit in _by_kind("each", file.each).items()
     }
     for caller, by_kind in file.callers.items():
-        subject = parse_subject(caller, field="callers")
+        subject = parse_subject(caller, field="callers", form="service:notebooks")
         if subject.type is not SubjectType.SERVICE:
             raise malformed("callers", f"has `{caller}`, a person; a caller is a program: `service:<id>`")
         for kind, limit in _by_kind(f'callers."{caller}"', by_kind).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shlex
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -167,9 +168,8 @@ def prepare_database(settings: Settings, clock: Callable[[], Instant] = system_c
 def _warn_of_readers(settings: Settings) -> None:
     for path in (sqlite_file(settings.database_url), replica_folder(settings)):
         if path is not None and path.exists() and path.stat().st_mode & _OTHERS:
-            log.warning(
-                "other users may read who may do what; take the right away: chmod go=", path=str(path)
-            )
+            remedy = f"run `chmod go= {shlex.quote(str(path))}`"
+            log.warning("other users may read who may do what", path=str(path), remedy=remedy)
 
 
 def has_replica(settings: Settings) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,12 +37,12 @@ def of_files(settings: Settings) -> Iterator[Finding]:
         path = getattr(settings, name)
         if path and _mode(Path(path)) & (stat.S_IWGRP | stat.S_IWOTH):
             what = "lift every limit" if name == "limits_file" else "let themselves in"
-            yield unsafe(f"other users may write {path}, and so {what}: chmod go-w")
+            yield unsafe(f"other users may write {path}, and so {what}; run `chmod go-w {shlex.quote(path)}`")
 
 
 def _of_secret(path: Path, too_much: int) -> Iterator[Finding]:
     if _mode(path) & too_much:
-        yield unsafe(f"other users may use {path}: chmod go=")
+        yield unsafe(f"other users may use {path}; run `chmod go= {shlex.quote(str(path))}`")
 
 
 def _mode(path: Path) -> int:

@@ -115,7 +115,7 @@ def test_who_is_struck_from_the_file_is_refused_and_so_is_everybody_while_it_is_
         ('[cn]\n"x" = "service:x"\n', "has `cn`"),
         ('uri = "service:x"\n', "has `uri`"),
         ('[uri]\n"spiffe://x" = 7\n', "uri `spiffe://x` is no text"),
-        ('[uri]\n"spiffe://x" = "x"\n', "`x` has no type"),
+        ('[uri]\n"spiffe://x" = "x"\n', "`x` has no type; write it like `service:notebooks`"),
         ('[uri]\n"spiffe://x" = "user:maya"\n', "a person"),
         ('[uri]\n"spiffe://x" = "service:x"\n"spiffe://x" = "service:y"\n', "is not TOML"),
     ],

@@ -316,7 +316,10 @@ def test_memory_is_bounded_by_those_who_called_lately(tmp_path: Path) -> None:
         ("[each.checks]\nin_flight = 0", "`int` >= 1 - at `$.in_flight`"),
         ("[each.checks]\nper_minute = 1", "`per_minute`"),
         ("[each.checks]\nburst = 5", "each.checks.burst needs `per_second`"),
-        ("[callers.notebooks.checks]\nper_second = 1", "callers `notebooks`"),
+        (
+            "[callers.notebooks.checks]\nper_second = 1",
+            "`notebooks` has no type; write it like `service:",
+        ),
         ('[callers."user:maya".checks]\nper_second = 1', "has `user:maya`, a person"),
         ('[callers."service:x".cheks]\nper_second = 1', 'callers."service:x".cheks is no kind of call'),
     ],

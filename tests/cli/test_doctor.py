@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import stat
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -185,6 +188,23 @@ def test_a_database_that_cannot_be_used_is_wrong_and_nothing_is_made(tmp_path: P
     assert doctor(url, max_writes="none")[0] == 2
 
 
+def test_the_commands_that_it_prints_take_the_files_from_other_users(
+    private_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "of the school"
+    folder.mkdir()
+    limits, key = folder / "limits.toml", folder / "password"
+    for file, mode in ((limits, 0o622), (key, 0o604)):
+        file.touch()
+        file.chmod(mode)
+    given = {"limits_file": str(limits), "database_password_file": str(key)}
+    told = [line for line in doctor(private_url, **given)[1].splitlines() if line.startswith("unsafe: other")]
+    assert len(told) == 2, told
+    for line in told:
+        subprocess.run(shlex.split(line.rpartition("run `")[2].removesuffix("`")), check=True)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (limits, key)] == [0o600, 0o600]
+
+
 def test_limits_that_hold_nobody_or_less_than_they_say_are_noted(private_url: str, tmp_path: Path) -> None:
     file = tmp_path / "limits.toml"
     file.write_text('[callers."service:osp".writes]\nper_second = 5\n')
@@ -242,7 +262,7 @@ def test_a_history_that_nobody_signs_or_publishes_is_found(private_url: str, tmp
     assert (code, "checkpoint" in told) == (0, False)
     key.chmod(0o644)
     code, told = doctor(private_url, **public)
-    assert (code, f"unsafe: other users may use {key}: chmod go=" in told) == (1, True)
+    assert (code, f"unsafe: other users may use {key}; run `chmod go= {key}`" in told) == (1, True)
 
 
 def test_a_clock_behind_the_newest_revision_is_found(private_url: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +53,10 @@ def test_files_that_others_may_read_are_left_and_told(tmp_path: Path) -> None:
         assert [str(file) in line or str(replica) in line for line in warned] == [True, True]
         assert stat.S_IMODE(file.stat().st_mode) == 0o640
         assert stat.S_IMODE(replica.stat().st_mode) == 0o755
+        for line in warned:
+            subprocess.run(shlex.split(json.loads(line)["remedy"].split("`")[1]), check=True)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(replica.stat().st_mode) == 0o700
 
 
 @contextmanager
