@@ -9,14 +9,14 @@ from authz.domain.entities import Account, AccountStatus, Membership, Membership
 from authz.domain.ids import PLATFORM, parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.origin import Origin
-from authz.domain.ports import Directory
 from authz.engine.policies import CompiledPolicies
 from authz.runtime.compose import first_write, system_clock
 from authz.store import open_store, prepare_store
+from authz.store.directory import SqlDirectory
 
 
 @contextmanager
-def directory_of(url: str) -> Iterator[Directory]:
+def directory_of(url: str) -> Iterator[SqlDirectory]:
     """The directory of a database, with the shipped policy unless it has one."""
     prepare_store(url, first=first_write(system_clock))
     store = open_store(url, vocabularies=CompiledPolicies().vocabulary, clock=system_clock)

@@ -14,10 +14,7 @@ from authz.domain.entities import (
     AccessToken,
     Course,
     CourseKey,
-    Entity,
     EntityT_co,
-    Filter,
-    Key,
     Kind,
     PolicyActivation,
     PolicyVersion,
@@ -27,11 +24,10 @@ from authz.domain.entities import (
     ShareLevel,
     Versioned,
 )
-from authz.domain.errors import AuthzError, malformed
+from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
-from authz.domain.mutations import ChangeScope, ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
-from authz.domain.origin import Origin
+from authz.domain.mutations import LogTail
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
 
@@ -253,84 +249,11 @@ class CommitNotifier(Protocol):
         """Release its connection."""
 
 
-class RemovalProgress(msgspec.Struct, frozen=True):
-    """How far the oldest removal has come: another value after each step, and for another removal."""
-
-    root: str
-    steps: int
-
-
-class PastRecords(msgspec.Struct, frozen=True):
-    """The records of one course, or of a session that stands alone, and of the platform, as they were."""
-
-    state: ConsistencyToken
-    entities: tuple[Entity, ...]
-
-
-class Directory(Protocol):
-    """The source of truth. Every call blocks and is safe to make from many threads.
+class ChangeSource(Protocol):
+    """The source of truth, as a replica follows it. Every call blocks and is safe to make from many threads.
 
     A call to a database that gives no answer raises `UnavailableError` after a timeout.
     """
-
-    def write(self, request: WriteRequest) -> ConsistencyToken:
-        """Apply all mutations in one transaction, or none; return the state after them.
-
-        The same transaction takes the next revision and appends the effects to the change log. A write that
-        changes nothing takes no revision and returns the head.
-
-        Deleting a course, session or resource deletes, and logs, everything in it: a bounded number of
-        records at once, the rest by `remove_contents`. Until then, only `dump` shows the rest, and its keys
-        are refused. Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, ConflictError,
-        RemovalPendingError; then nothing has changed. After UnavailableError the outcome is unknown: the
-        commit may have succeeded although its answer was lost.
-        """
-
-    def recall(self, request: WriteRequest) -> ConsistencyToken | None:
-        """The state after an earlier write by the same actor with the same idempotency key; None if there was
-        none. Raises `FailedPreconditionError` (IDEMPOTENCY_KEY_REUSED) if that write had another body."""
-
-    def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
-        """Apply several writes, each as `write` does, in one transaction and in order.
-
-        Each write takes its own revision, sees the effects of those before it, and is atomic by itself. The
-        result has, in the order of the requests, the state of each write, or its error if nothing of it was
-        written. If two writes have the same idempotency key, the second gets the answer of the first. If the
-        shared transaction fails, raises as `write` does, and the error applies to every write.
-        """
-
-    def import_batch(
-        self,
-        mutations: Sequence[Mutation | AuthzError],
-        *,
-        offset: int,
-        origin: Origin,
-    ) -> ImportBatchResult:
-        """Apply the valid mutations of a batch, in one transaction.
-
-        An invalid mutation, or the error in the place of one, is skipped and reported with its position,
-        counted from `offset`.
-        """
-
-    def remove_member(self, subject: Subject, scope: Scope, origin: Origin) -> tuple[ConsistencyToken, bool]:
-        """Delete, and log, a bounded part of a subject's memberships and then of the shares with it, in a
-        course with its sessions, or in a session. Return the state after it, and whether that is all."""
-
-    def removal_progress(self) -> RemovalProgress | None:
-        """How far the oldest removal has come; None if nothing is left to remove. Takes no lock."""
-
-    def remove_contents(self) -> ConsistencyToken:
-        """Delete, and log, a bounded part of what deletions have left, in one transaction; return the state
-        after it."""
-
-    def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
-        """A page of the entities of one kind that match a filter, ordered by key."""
-
-    def course_policies(
-        self, *, since: int, after: str, limit: int
-    ) -> tuple[tuple[PolicyVersion, ...], ConsistencyToken]:
-        """Up to `limit` of the versions that are active in courses and were activated after the revision
-        `since`: those of the courses whose ids follow `after`, ordered by id. And the state that was read."""
 
     def follow(self, after: int, limit: int) -> LogTail:
         """The head, the state at `after`, and up to `limit` later changes, in order, from one transaction.
@@ -339,48 +262,8 @@ class Directory(Protocol):
         large, there are fewer than `limit`, but at least one.
         """
 
-    def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
-        """Up to `limit` mutations of the revisions after `after`, in order, without the first `skip`.
-
-        To read a revision of any size in chunks, pass as `skip` the number of its mutations that you have
-        read. Raises `OutOfRangeError` (TOKEN_EXPIRED) if the next mutations are no longer in the log, or if
-        `after` is beyond the head or of another history.
-        """
-
-    def records_at(
-        self,
-        time: Instant,
-        record: CourseKey | SessionKey | ResourceRef,
-        wanted: Callable[[Key], bool],
-        *,
-        likely: ChangeScope,
-        subject: Subject | None,
-    ) -> PastRecords:
-        """What there was, at a time, on the platform and in the course in which a record then was: the
-        records whose keys are `wanted`, from the change log. `record` itself must be wanted.
-
-        Reads the whole log of that course. `likely` is where the record may have been, such as where it is
-        now; if it was not, the log of all is searched for it. Raises `OutOfRangeError` if the log does not
-        reach back to its beginning, `FailedPreconditionError` (SUBJECT_ERASED) if `subject`, whom the
-        question is about, was erased since, and as `read` for one that takes too long.
-        """
-
-    def abort_connections(self) -> None:
-        """Raise `UnavailableError` at once in every call that waits for the database, and in every later one:
-        for a server that stops. To be called from any thread."""
-
-    def head(self) -> ConsistencyToken:
-        """The last committed state."""
-
-    def require_serving(self) -> None:
-        """Raise `UnavailableError` if the database does not answer, or if it refused the last write of this
-        process, within the last ten seconds, as full or read-only."""
-
     def dump(self) -> AbstractContextManager[Dump]:
         """Open a dump of everything, at one revision."""
 
     def notifier(self) -> CommitNotifier:
         """A new notifier, which connects at the first `wait`."""
-
-    def close(self) -> None:
-        """Release every connection."""

@@ -13,10 +13,11 @@ import structlog
 
 from authz.domain.consistency import Consistency, Freshness
 from authz.domain.errors import ErrorReason, UnavailableError
-from authz.domain.ports import Directory, Snapshot, View
+from authz.domain.ports import Snapshot, View
 from authz.domain.tokens import ConsistencyToken, TokenKeys, malformed_token
 from authz.engine.shared_query import SharedQuery
 from authz.engine.view_changes import MAX_BACKOFF_S, ViewChanges
+from authz.store.directory import SqlDirectory
 
 log = structlog.get_logger()
 
@@ -42,7 +43,7 @@ class ConsistencyGate:
     def __init__(
         self,
         view: View,
-        directory: Directory,
+        directory: SqlDirectory,
         *,
         keys: TokenKeys,
         pool: ThreadPoolExecutor,

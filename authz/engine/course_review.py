@@ -8,11 +8,11 @@ from functools import partial
 
 from authz.domain.entities import PolicyVersion
 from authz.domain.files import read_files
-from authz.domain.ports import Directory
 from authz.engine.consistency import ConsistencyGate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import CourseReview
 from authz.policy.invariants import Invariant
+from authz.store.directory import SqlDirectory
 
 _PAGE_SIZE = 50
 """Courses that are looked at before other calls compute, and a cancelled call ends: in a second or two, if
@@ -25,7 +25,7 @@ class CoursePolicyReview:
     def __init__(
         self,
         gate: ConsistencyGate,
-        directory: Directory,
+        directory: SqlDirectory,
         platform: CompiledPolicy,
         invariants: Sequence[Invariant],
     ) -> None:

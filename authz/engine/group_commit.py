@@ -19,8 +19,8 @@ import msgspec
 
 from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
 from authz.domain.mutations import WriteRequest
-from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
+from authz.store.directory import SqlDirectory
 from authz.telemetry.metrics import GROUP_COMMIT_WRITES
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class GroupCommitter:
     """
 
     def __init__(
-        self, directory: Directory, *, commit_siblings: int = 4, commit_delay_s: float = 0.003
+        self, directory: SqlDirectory, *, commit_siblings: int = 4, commit_delay_s: float = 0.003
     ) -> None:
         self._directory = directory
         self._commit_siblings = commit_siblings
@@ -77,7 +77,7 @@ class GroupCommitter:
     async def write(
         self, request: WriteRequest, require_permitted: RequirePermitted | None = None
     ) -> ConsistencyToken:
-        """As `Directory.write`. Raises what `require_permitted` does until the write begins, and drops it."""
+        """As `SqlDirectory.write`. Raises what `require_permitted` does until it begins, and drops it."""
         queue = self._revocations if request.takes_access_away else self._writes
         state: ConsistencyToken = await self._hand_over(queue, request, require_permitted)
         return state

@@ -25,12 +25,13 @@ from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import ChangeScope
-from authz.domain.ports import Directory, Snapshot
+from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import CompiledPolicies
 from authz.engine.policy_cases import SnapshotOf
+from authz.store.directory import SqlDirectory
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class PastQuestions:
     """Puts a question to the state that was current at a time. Needs the database, and reads the whole change
     log of a course: one such question at a time."""
 
-    directory: Directory
+    directory: SqlDirectory
     gate: ConsistencyGate
     policies: CompiledPolicies
     keys: TokenKeys
@@ -59,7 +60,7 @@ class PastQuestions:
 
         The state has what a question about this subject, or about every one, needs. `answer` runs in a
         thread. Raises `InvalidArgumentError` for a time before the first policy and for a described
-        resource, and as `ConsistencyGate.require_answer` and `Directory.records_at`.
+        resource, and as `ConsistencyGate.require_answer` and `SqlDirectory.records_at`.
         """
         if question.inline is not None:
             raise malformed("resource.inline", "describes a resource as it is now; leave it out with as_of")

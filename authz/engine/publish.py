@@ -32,7 +32,7 @@ from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import Instant
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
 from authz.domain.policy_changes import PolicyCertificate
-from authz.domain.ports import Directory, Listing, Page
+from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
@@ -49,6 +49,7 @@ from authz.policy.lint import lint_course
 from authz.policy.prove import prove
 from authz.policy.versions import ProvedPolicy, prove_files, require_certificate
 from authz.policy.weakened import invariants_weakened, require_not_weakened
+from authz.store.directory import SqlDirectory
 
 _MAX_LOST_RACES = 3
 """After which a publish is tried a last time."""
@@ -103,7 +104,7 @@ class Publisher:
     """Publishes versions, and reads them from the source of truth. `scope` says whose: the platform's, or a
     course's."""
 
-    directory: Directory
+    directory: SqlDirectory
     gate: ConsistencyGate
     writer: DirectoryWriter
     policies: CompiledPolicies

@@ -13,11 +13,11 @@ from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.errors import AuthzError, ErrorReason, OutOfRangeError, SlowConsumerError, UnavailableError
 from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
-from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.streams import completes_within
 from authz.engine.turns import Turns
+from authz.store.directory import SqlDirectory
 from authz.store.privacy.recipients import Recipients
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class Watches(Generic[M]):
     """Every watch of a server. Each reads the log for itself, from its own position, in chunks of bounded
     size."""
 
-    directory: Directory
+    directory: SqlDirectory
     gate: ConsistencyGate
     messages: WatchMessages[M]
     turns: Turns
@@ -76,8 +76,8 @@ class Watches(Generic[M]):
         """Write what follows the encoded token `after`, or now, until the watch fails or is cancelled. By the
         token, the caller acknowledges everything before it.
 
-        Raises `OutOfRangeError` as `Directory.read_log`, `SlowConsumerError` when a write takes longer than
-        the timeout, and `UnavailableError`.
+        Raises `OutOfRangeError` as `SqlDirectory.read_log`, `SlowConsumerError` when a write takes longer
+        than the timeout, and `UnavailableError`.
         """
         if after is not None:
             position = await self.gate.state_of(after, field="after")
@@ -111,7 +111,7 @@ class Watches(Generic[M]):
             log.warning("watcher not recorded", caller=caller, cause=error.message)
 
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
-        """As `Directory.read_log`, without blocking."""
+        """As `SqlDirectory.read_log`, without blocking."""
         read = self.directory.read_log
         return await self.gate.read(read, after, skip, MUTATIONS_A_READ, max_wait_s=_MAX_WAIT_S)
 

@@ -14,10 +14,10 @@ from authz.domain.errors import AuthzError, ErrorReason, ImportEndedError
 from authz.domain.ids import Scope, ScopeKind, Subject
 from authz.domain.mutations import ImportFault, Mutation, WriteRequest
 from authz.domain.origin import Origin
-from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter, RequirePermitted
+from authz.store.directory import SqlDirectory
 
 MAX_REPORTED_FAULTS = 1000
 MAX_MUTATIONS_PER_BATCH = 250
@@ -67,7 +67,7 @@ class DirectoryWriter:
     once no process answers checks until it has. Raises `UnavailableError` if the database fails before that:
     the write may be done, and repeating it tells."""
 
-    directory: Directory
+    directory: SqlDirectory
     gate: ConsistencyGate
     committer: GroupCommitter
     idle_timeout_s: float
@@ -116,8 +116,8 @@ class DirectoryWriter:
         the size of a part, and count it in `report`.
 
         A mutation at fault is skipped and reported by its position in the whole import. Raises what
-        `parts` and `Directory.import_batch` raise, and `ImportEndedError` when `parts` is silent or goes on
-        for too long, or after `end_imports`; what was imported before stays, and `report` says how much
+        `parts` and `SqlDirectory.import_batch` raise, and `ImportEndedError` when `parts` is silent or goes
+        on for too long, or after `end_imports`; what was imported before stays, and `report` says how much
         that is.
         """
         position, state = 0, None

@@ -19,7 +19,7 @@ import structlog
 from authz.domain.errors import AuthzError
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Change, LocalCommit
-from authz.domain.ports import CommitNotifier, Directory
+from authz.domain.ports import ChangeSource, CommitNotifier
 from authz.replica.environment import (
     DAMAGE,
     Environment,
@@ -64,7 +64,7 @@ class Follower:
 
     def __init__(
         self,
-        directory: Directory,
+        directory: ChangeSource,
         folder: Path,
         *,
         source: str,

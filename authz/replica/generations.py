@@ -17,7 +17,7 @@ from typing import Any
 import lmdb
 import msgspec
 
-from authz.domain.ports import Directory, Dump
+from authz.domain.ports import ChangeSource, Dump
 from authz.replica.codec import Pair
 from authz.replica.environment import (
     Environment,
@@ -50,7 +50,7 @@ def open_generation(folder: Path, generation: int, *, max_bytes: int) -> Environ
 
 
 def build_generation(
-    folder: Path, directory: Directory, *, max_bytes: int, stopped: Callable[[], bool]
+    folder: Path, directory: ChangeSource, *, max_bytes: int, stopped: Callable[[], bool]
 ) -> int:
     """Build a new generation from the database, in place of all others; return its number.
 

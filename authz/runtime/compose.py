@@ -19,7 +19,6 @@ from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
 from authz.domain.instants import Instant
-from authz.domain.ports import Directory
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.publish import first_version
@@ -30,6 +29,7 @@ from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings, invalid_setting
 from authz.store import FirstWrite, companion_path, database_name, prepare_store, sqlite_file
+from authz.store.directory import SqlDirectory
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -131,7 +131,7 @@ def _unusable_folder(folder: Path, problem: str) -> InvalidArgumentError:
     )
 
 
-def open_follower(settings: Settings, directory: Directory, *, prepared: bool) -> Follower:
+def open_follower(settings: Settings, directory: SqlDirectory, *, prepared: bool) -> Follower:
     """The follower of this machine's replica. Unless `prepared`, it first brings the schema up to date."""
     return Follower(
         directory,

@@ -28,7 +28,7 @@ from authz.domain.entities import (
 from authz.domain.errors import AuthzError, InvalidArgumentError
 from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import US_PER_S, Instant
-from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
+from authz.domain.ports import MAX_PAGE_SIZE, Page
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.engine.clock import TOLERANCE_US
 from authz.engine.policies import CompiledPolicies
@@ -50,6 +50,7 @@ from authz.store import (
     require_own_statements,
     sqlite_file,
 )
+from authz.store.directory import SqlDirectory
 
 _PROBE_TIMEOUT_S = 5
 _LATE_US = 300 * US_PER_S
@@ -203,7 +204,7 @@ def _of_primaries(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _of_clock(directory: Directory) -> Iterator[Finding]:
+def _of_clock(directory: SqlDirectory) -> Iterator[Finding]:
     behind_us = directory.head().committed_at - system_clock()
     if behind_us > TOLERANCE_US:
         yield wrong(
@@ -213,7 +214,7 @@ def _of_clock(directory: Directory) -> Iterator[Finding]:
         )
 
 
-def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Iterator[Finding]:
+def _of_callers(settings: Settings, directory: SqlDirectory, now: Instant) -> Iterator[Finding]:
     activations = _all(directory, PolicyActivationFilter(scope=PLATFORM))
     if not activations:
         yield wrong("no version of the policy is active; run `authz migrate`")
@@ -261,7 +262,7 @@ def _of_limited(settings: Settings, callers: Collection[Subject]) -> Iterator[Fi
         yield note(f"{settings.limits_file} has limits of `{caller}`, which has no role; check the name")
 
 
-def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:
+def _of_tokens(directory: SqlDirectory, now: Instant) -> Iterator[Finding]:
     for token in _all(directory, AccessTokenFilter()):
         if token.ends_at < now + SOON_US:
             when = "has ended" if token.ends_at <= now else f"ends on {date_of(token.ends_at)}"
@@ -314,7 +315,7 @@ def _of_retention(store: Store) -> Iterator[Finding]:
         )
 
 
-def _all(directory: Directory, wanted: Filter[Any]) -> list[Any]:
+def _all(directory: SqlDirectory, wanted: Filter[Any]) -> list[Any]:
     found: list[Any] = []
     token = ""
     while True:

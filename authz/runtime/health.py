@@ -13,8 +13,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.errors import NO_ANSWER, ErrorReason, UnavailableError
-from authz.domain.ports import Directory, View
+from authz.domain.ports import View
 from authz.engine.policies import ActiveChecker
+from authz.store.directory import SqlDirectory
 
 log = structlog.get_logger()
 
@@ -57,7 +58,7 @@ class Health:
             await self._report(name, "starting")
 
     async def watch(
-        self, active: ActiveChecker, view: View, directory: Directory, *, max_staleness_s: float
+        self, active: ActiveChecker, view: View, directory: SqlDirectory, *, max_staleness_s: float
     ) -> None:
         """Probe now, and again until `drain`; report every change."""
 

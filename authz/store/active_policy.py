@@ -32,7 +32,7 @@ _IS_OF_COURSE = _ACTIVATIONS.c.scope_kind == ScopeKind.COURSE.value
 def read_course_policies(
     connection: Connection, *, since: int, after: str, limit: int
 ) -> tuple[PolicyVersion, ...]:
-    """See `Directory.course_policies`. Of a course that is gone, nothing is read."""
+    """See `SqlDirectory.course_policies`. Of a course that is gone, nothing is read."""
     same = [_VERSIONS.c[name] == _ACTIVATIONS.c[name] for name in ("scope_kind", "scope_id", "number")]
     statement = (
         select(_VERSIONS)

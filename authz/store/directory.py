@@ -23,15 +23,7 @@ from authz.domain.mutations import (
     WriteRequest,
 )
 from authz.domain.origin import Origin
-from authz.domain.ports import (
-    CommitNotifier,
-    Directory,
-    Listing,
-    Page,
-    PastRecords,
-    RemovalProgress,
-    Vocabularies,
-)
+from authz.domain.ports import ChangeSource, CommitNotifier, Listing, Page, Vocabularies
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store.active_policy import read_course_policies
 from authz.store.database.connections import OpenConnections
@@ -41,10 +33,10 @@ from authz.store.database.standby import require_standby
 from authz.store.dump import SqlDump, open_dump
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log import reader
-from authz.store.log.past import read_past
+from authz.store.log.past import PastRecords, read_past
 from authz.store.pagination import list_entities
 from authz.store.privacy.erased import require_not_erased_since
-from authz.store.removals import removal_progress
+from authz.store.removals import RemovalProgress, removal_progress
 from authz.store.sharing import Member
 from authz.store.write import Transaction
 
@@ -56,8 +48,11 @@ _REFUSAL_COUNTS_FOR_S = 10.0
 reports NOT_SERVING."""
 
 
-class SqlDirectory(Directory):
-    """A `Directory` in SQLite or PostgreSQL."""
+class SqlDirectory(ChangeSource):
+    """The directory in SQLite or PostgreSQL. Every call blocks and is safe to make from many threads.
+
+    A call to a database that gives no answer raises `UnavailableError` after a timeout.
+    """
 
     def __init__(
         self,
@@ -85,12 +80,25 @@ class SqlDirectory(Directory):
         self._listener = listener
 
     def write(self, request: WriteRequest) -> ConsistencyToken:
+        """Apply all mutations in one transaction, or none; return the state after them.
+
+        The same transaction takes the next revision and appends the effects to the change log. A write that
+        changes nothing takes no revision and returns the head.
+
+        Deleting a course, session or resource deletes, and logs, everything in it: a bounded number of
+        records at once, the rest by `remove_contents`. Until then, only `dump` shows the rest, and its keys
+        are refused. Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, ConflictError,
+        RemovalPendingError; then nothing has changed. After UnavailableError the outcome is unknown: the
+        commit may have succeeded although its answer was lost.
+        """
         (outcome,) = self.write_group([request])
         if isinstance(outcome, AuthzError):
             raise outcome
         return outcome
 
     def recall(self, request: WriteRequest) -> ConsistencyToken | None:
+        """The state after an earlier write by the same actor with the same idempotency key; None if there was
+        none. Raises `FailedPreconditionError` (IDEMPOTENCY_KEY_REUSED) if that write had another body."""
         with read_transaction(self._engine) as connection:
             head = reader.read_head(connection)
             keys = {(request.origin.actor, request.idempotency_key)} if request.idempotency_key else set()
@@ -102,6 +110,13 @@ class SqlDirectory(Directory):
             return reader.read_state(connection, head.database_id, revision) or head
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
+        """Apply several writes, each as `write` does, in one transaction and in order.
+
+        Each write takes its own revision, sees the effects of those before it, and is atomic by itself. The
+        result has, in the order of the requests, the state of each write, or its error if nothing of it was
+        written. If two writes have the same idempotency key, the second gets the answer of the first. If the
+        shared transaction fails, raises as `write` does, and the error applies to every write.
+        """
         with self.transaction() as transaction:
             return transaction.write(requests)
 
@@ -112,18 +127,28 @@ class SqlDirectory(Directory):
         offset: int,
         origin: Origin,
     ) -> ImportBatchResult:
+        """Apply the valid mutations of a batch, in one transaction.
+
+        An invalid mutation, or the error in the place of one, is skipped and reported with its position,
+        counted from `offset`.
+        """
         with self.transaction() as transaction:
             return transaction.import_batch(mutations, offset=offset, origin=origin)
 
     def removal_progress(self) -> RemovalProgress | None:
+        """How far the oldest removal has come; None if nothing is left to remove. Takes no lock."""
         with read_transaction(self._engine) as connection:
             return removal_progress(connection)
 
     def remove_member(self, subject: Subject, scope: Scope, origin: Origin) -> tuple[ConsistencyToken, bool]:
+        """Delete, and log, a bounded part of a subject's memberships and then of the shares with it, in a
+        course with its sessions, or in a session. Return the state after it, and whether that is all."""
         with self.transaction() as transaction:
             return transaction.remove_member(Member(subject, scope), origin)
 
     def remove_contents(self) -> ConsistencyToken:
+        """Delete, and log, a bounded part of what deletions have left, in one transaction; return the state
+        after it."""
         with self.transaction() as transaction:
             return transaction.remove_contents()
 
@@ -159,6 +184,7 @@ class SqlDirectory(Directory):
         self._refusal = None
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
+        """A page of the entities of one kind that match a filter, ordered by key."""
         with bounded_read_transaction(self._engine) as connection:
             read_at = reader.read_head(connection)
             self.add_token_key(connection, read_at.database_id)
@@ -167,6 +193,8 @@ class SqlDirectory(Directory):
     def course_policies(
         self, *, since: int, after: str, limit: int
     ) -> tuple[tuple[PolicyVersion, ...], ConsistencyToken]:
+        """Up to `limit` of the versions that are active in courses and were activated after the revision
+        `since`: those of the courses whose ids follow `after`, ordered by id. And the state that was read."""
         with read_transaction(self._engine) as connection:
             read_at = reader.read_head(connection)
             return read_course_policies(connection, since=since, after=after, limit=limit), read_at
@@ -180,6 +208,14 @@ class SqlDirectory(Directory):
         likely: ChangeScope,
         subject: Subject | None,
     ) -> PastRecords:
+        """What there was, at a time, on the platform and in the course in which a record then was: the
+        records whose keys are `wanted`, from the change log. `record` itself must be wanted.
+
+        Reads the whole log of that course. `likely` is where the record may have been, such as where it is
+        now; if it was not, the log of all is searched for it. Raises `OutOfRangeError` if the log does not
+        reach back to its beginning, `FailedPreconditionError` (SUBJECT_ERASED) if `subject`, whom the
+        question is about, was erased since, and as `read` for one that takes too long.
+        """
         with bounded_read_transaction(self._engine) as connection:
             if subject is not None:
                 require_not_erased_since(connection, [str(subject)], time)
@@ -191,9 +227,16 @@ class SqlDirectory(Directory):
         return reader.read_tail(self._engine, after, limit)
 
     def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
+        """Up to `limit` mutations of the revisions after `after`, in order, without the first `skip`.
+
+        To read a revision of any size in chunks, pass as `skip` the number of its mutations that you have
+        read. Raises `OutOfRangeError` (TOKEN_EXPIRED) if the next mutations are no longer in the log, or if
+        `after` is beyond the head or of another history.
+        """
         return reader.read_chunk(self._engine, after, skip, limit)
 
     def head(self) -> ConsistencyToken:
+        """The last committed state."""
         with read_transaction(self._engine) as connection:
             head = reader.read_head(connection)
             self.add_token_key(connection, head.database_id)
@@ -204,6 +247,8 @@ class SqlDirectory(Directory):
         reader.add_token_key(connection, database_id, self._keys)
 
     def require_serving(self) -> None:
+        """Raise `UnavailableError` if the database does not answer, or if it refused the last write of this
+        process, within the last ten seconds, as full or read-only."""
         self.head()
         with read_transaction(self._engine) as connection:
             require_standby(connection)
@@ -218,8 +263,11 @@ class SqlDirectory(Directory):
         return open_notifier(self._engine)
 
     def abort_connections(self) -> None:
+        """Raise `UnavailableError` at once in every call that waits for the database, and in every later one:
+        for a server that stops. To be called from any thread."""
         self._connections.abort_connections()
 
     def close(self) -> None:
+        """Release every connection."""
         self._connections.close()
         self._engine.dispose()

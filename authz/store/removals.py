@@ -13,7 +13,6 @@ from authz.domain.errors import RemovalPendingError
 from authz.domain.ids import Subject
 from authz.domain.mutations import ChangeScope
 from authz.domain.origin import Origin
-from authz.domain.ports import RemovalProgress
 from authz.store.bulk import delete_by_key, insert_rows, select_by_key
 from authz.store.log.mutation_json import json_names
 from authz.store.sharing import Member
@@ -36,6 +35,13 @@ class Removal(msgspec.Struct, frozen=True):
     scope: ChangeScope
     origin: Origin
     since: int
+
+
+class RemovalProgress(msgspec.Struct, frozen=True):
+    """How far the oldest removal has come: another value after each step, and for another removal."""
+
+    root: str
+    steps: int
 
 
 def oldest_removals(connection: Connection, limit: int) -> list[Removal]:

@@ -16,13 +16,13 @@ from authz.api.permissions import permission_to_write
 from authz.domain.entities import Key
 from authz.domain.errors import PermissionDeniedError
 from authz.domain.mutations import Mutation, WriteRequest
-from authz.domain.ports import Directory
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.declared_words import require_declared
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns
 from authz.engine.write import DirectoryWriter, ImportPart, ImportReport, WriteReport
+from authz.store.directory import SqlDirectory
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.filters import READ_CALLS_BY_REQUEST
@@ -42,7 +42,7 @@ class DirectoryServicer:
 
     service = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
-    directory: Directory
+    directory: SqlDirectory
     active: ActiveChecker
     gate: ConsistencyGate
     turns: Turns

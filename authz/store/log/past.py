@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from sqlalchemy import Connection, and_, func, or_, select
 
 from authz.domain.entities import CourseKey, Entity, Key, RetainedData, SessionKey, kind_of
@@ -11,7 +12,6 @@ from authz.domain.errors import OutOfRangeError
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import ChangeScope, Operation
-from authz.domain.ports import PastRecords
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.database.engine import stream
@@ -22,6 +22,13 @@ from authz.store.privacy.purge import read_rules
 _changes, _revisions = tables.changes, tables.revisions
 
 
+class PastRecords(msgspec.Struct, frozen=True):
+    """The records of one course, or of a session that stands alone, and of the platform, as they were."""
+
+    state: ConsistencyToken
+    entities: tuple[Entity, ...]
+
+
 def read_past(
     connection: Connection,
     time: Instant,
@@ -29,7 +36,7 @@ def read_past(
     wanted: Callable[[Key], bool],
     likely: ChangeScope,
 ) -> PastRecords:
-    """See `Directory.records_at`."""
+    """See `SqlDirectory.records_at`."""
     head = reader.read_head(connection)
     _require_known(connection, time, head)
     row = connection.execute(

@@ -89,7 +89,7 @@ def raise_resumable_from(connection: Connection, revision: int) -> None:
 
 
 def read_tail(engine: Engine, after: int, limit: int) -> LogTail:
-    """See `Directory.follow`."""
+    """See `ChangeSource.follow`."""
     with read_transaction(engine) as connection:
         head = read_head(connection)
         state: ConsistencyToken | None = head
@@ -127,7 +127,7 @@ def _read_changes(connection: Connection, after: int, limit: int) -> tuple[Chang
 
 
 def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -> LogChunk:
-    """See `Directory.read_log`."""
+    """See `SqlDirectory.read_log`."""
     revisions, changes = tables.revisions, tables.changes
     place = tuple_(changes.c.revision, changes.c.position)
     after = token.revision
