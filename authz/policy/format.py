@@ -33,11 +33,13 @@ def format_policy(data: bytes, *, file: str) -> str:
     return "".join(f"{line}\n" for line in lines).rstrip("\n") + "\n"
 
 
-def _lines(text: str, delimiter: str) -> Iterator[str]:
+def _lines(text: str, usual: str) -> Iterator[str]:
     for line in text.splitlines():
-        cells = next(csv.reader([line], delimiter=delimiter), [])
-        if cells and cells[0].lstrip().startswith(_COMMENT):
-            yield delimiter.join(cells).rstrip(f"{delimiter} ").lstrip()
+        delimiter = delimiter_of(line, usual)  # rows that were added by hand may have another
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        if cells and cells[0].startswith(_COMMENT):
+            comment = line if line.lstrip().startswith(_COMMENT) else delimiter.join(cells)
+            yield comment.rstrip(f"{delimiter} ").lstrip()
             continue
         cells = [cell.strip() for cell in cells]
         width = WIDTHS.get(cells[0], 0) if cells else 0

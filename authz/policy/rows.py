@@ -108,8 +108,10 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     if text.startswith(BYTE_ORDER_MARK):
         faults.add(file, 1, 1, f"starts with a byte order mark; {_FORMAT}")
         return
-    if delimiter_of(text) != ",":
-        faults.add(file, 1, 1, f"fields are not separated by commas; {_FORMAT}")
+    separated = (found for found in _DELIMITER.finditer(text) if found[1] != ",")
+    if other := next(separated, None):
+        number = text.count("\n", 0, other.start()) + 1
+        faults.add(file, number, 1, f"fields are not separated by commas; {_FORMAT}")
         return
     quoted = _QUOTED.search(text)
     if quoted:
@@ -133,10 +135,10 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
         yield row
 
 
-def delimiter_of(text: str) -> str:
+def delimiter_of(text: str, default: str = ",") -> str:
     """What separates the fields of the first row: a comma unless a spreadsheet wrote something else."""
     found = _DELIMITER.search(text)
-    return found.group(1) if found else ","
+    return found.group(1) if found else default
 
 
 def trim_padding(rows: list[Row], faults: Faults) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_direc
 from tests.policies import POLICY, compiled
 
 DEFAULT = (policy_directory() / POLICY_FILE).read_text()
+PLAIN_ROWS = [line for line in DEFAULT.splitlines() if line and not line.startswith("#")]
 
 
 def spreadsheet(text: str, delimiter: str, encoding: str, quoting: Any = csv.QUOTE_MINIMAL) -> bytes:
@@ -48,11 +50,30 @@ def test_what_a_spreadsheet_saves_comes_back_with_every_row(name: str) -> None:
     assert theirs.inherited == ours.inherited
 
 
+def test_rows_that_are_separated_and_quoted_in_different_ways_come_back_with_every_row(
+    tmp_path: Path,
+) -> None:
+    ways = cycle(product((",", ", ", ";", "; ", "\t"), ("{}", '"{}"')))
+    mixed = []
+    for line in PLAIN_ROWS:
+        separator, quotes = next(ways)
+        mixed.append(separator.join(quotes.format(cell.strip()) for cell in line.split(",")))
+    for rows in (mixed, mixed[4:] + mixed[:4]):
+        formatted = format_policy("\n".join(rows).encode(), file=POLICY_FILE)
+        assert sorted(formatted.splitlines()) == sorted(PLAIN_ROWS)
+    (tmp_path / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (tmp_path / POLICY_FILE).write_text("\n".join((PLAIN_ROWS[0], mixed[4])))
+    with pytest.raises(PolicyError) as caught:
+        load_policy(tmp_path)
+    assert [(each.line, each.text) for each in caught.value.faults] == [
+        (2, "fields are not separated by commas; run `authz policy format --write` on the file")
+    ]
+
+
 @pytest.mark.parametrize("name", [name for name in SAVED if "UTF-16" not in name])
 def test_what_a_spreadsheet_saves_is_refused_with_the_remedy_once(name: str, tmp_path: Path) -> None:
     (tmp_path / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
-    lines = [line for line in DEFAULT.splitlines() if not line.startswith("#")]
-    (tmp_path / POLICY_FILE).write_bytes(spreadsheet("\n".join(lines), *SAVED[name]))
+    (tmp_path / POLICY_FILE).write_bytes(spreadsheet("\n".join(PLAIN_ROWS), *SAVED[name]))
     with pytest.raises(PolicyError) as caught:
         load_policy(tmp_path)
     (fault,) = caught.value.faults
@@ -65,14 +86,14 @@ def test_the_shipped_policy_is_formatted_as_it_stands() -> None:
 
 def test_rows_of_another_tool_keep_their_order_their_kinds_and_their_comments() -> None:
     theirs = (
-        b"# kept, with its commas\r\n"
+        b'# kept, with its commas and, "as it is", its quotes\r\n'
         b'p,"student",*,quiz,read,own & published,allow\r\n'
         b"p2, alice, domain1\r\n"
         b"\r\n"
         b"g,owner,teacher\r\n"
     )
     assert format_policy(theirs, file="theirs.csv") == (
-        "# kept, with its commas\n"
+        '# kept, with its commas and, "as it is", its quotes\n'
         "p, student, *, quiz, read, own & published, allow\n"
         "p2, alice, domain1\n"
         "\n"
