@@ -124,8 +124,9 @@ class PersonRights:
             more = f"; and {len(given) - _MAX_NAMED} more" if len(given) > _MAX_NAMED else ""
             raise PermissionDeniedError(
                 f"{person} may not publish this, because it {'; and '.join(given[:_MAX_NAMED])}{more};"
-                " a person gives only what their own roles have, to roles below theirs: leave that out,"
-                " or have it published by a caller that acts for nobody",
+                " a person gives only what their own roles have, to roles below theirs, and takes from no"
+                " other role of a course: leave that out, or have it published by a caller that acts for"
+                " nobody",
                 permission=EDIT_POLICY,
                 scope=str(scope),
             )

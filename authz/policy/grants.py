@@ -1,4 +1,4 @@
-"""What a change of the policy gives that its author may not give."""
+"""What a change of the policy gives or takes that its author may not give or take."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def excesses(
     course_id: str | None = None,
     platform: CompiledPolicy | None = None,
 ) -> Iterator[str]:
-    """In words, each thing that an author with these roles and this rank may not give.
+    """In words, each thing that an author with these roles and this rank may not give or take.
 
     That is an action that the roles do not have, before the change, under the same conditions, also if a role
     gives it by becoming another or by working in drafts; anything to a role of this rank or above; and such a
     role itself. With `platform`, the policies are of a course: what the platform's policy gives there by
-    itself is not its author's gift, so it may be given back to roles below.
+    itself is not its author's gift, so it may be given back to roles below. From a role of this rank or above
+    nothing may be taken there: the author could not give it back.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
     for name in declared:
@@ -37,17 +38,20 @@ def excesses(
         elif new is not None:
             yield from _given_by_declaration(before, after, old, new, roles)
     beyond = None if platform is None else {_cell(each) for each in _giving(platform, after)}
-    for change in _giving(before, after):
+    for change in diff(before, after).cells:
         given = [*change.gains, *change.unblocks]
-        what = f"gives {change.action} on {change.type} to `{change.role}`"
+        what = f"{change.action} on {change.type}"
         if declared[change.role].rank >= rank:
-            yield f"{what}, whose rank is not below {rank}"
+            if given or platform is not None:
+                how = f"gives {what} to" if given else f"takes {what} from"
+                yield f"{how} `{change.role}`, whose rank is not below {rank}"
             continue
         if beyond is not None and _cell(change) not in beyond:
             continue
         lacking = [when for when in given if not _have(before, roles, change, when, course_id)]
         if lacking:
-            yield f"{what}, when {' or when '.join(each or 'always' for each in lacking)}"
+            when = " or when ".join(each or "always" for each in lacking)
+            yield f"gives {what} to `{change.role}`, when {when}"
 
 
 def _given_by_declaration(

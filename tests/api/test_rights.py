@@ -268,6 +268,10 @@ async def test_an_owner_edits_the_policy_of_the_own_course_within_the_own_rights
     for row, says in (
         ("p, student, course:algebra, notebook, read, session_visible, allow", "`student`, when "),
         ("p, owner, course:algebra, notebook, delete, , allow", "`owner`, whose rank is not below 50"),
+        *(
+            (f"p, {role}, course:algebra, material, update, , deny", "takes update on material from `owner`")
+            for role in ("owner", "teacher", "*")
+        ),
     ):
         error = await refused(course(row, "olga"))
         denied(error, "edit_policy", "course:algebra")

@@ -22,11 +22,10 @@ BELOW = ("teaching_assistant", "student", "attendee")
 FACTS = ("own", "shared_view", "course_visible", "session_visible", "attending")
 ALLOWS = [f"{fact}, allow" for fact in ("", *FACTS)]
 DENIES = [f"{fact}, deny" for fact in ("", *FACTS, "!own", "!own & !shared_view", "!attending")]
-ROWS = st.builds(
-    "p, {}, course:a, notebook, read, {}".format,
-    st.sampled_from((*BELOW, "owner")),
-    st.sampled_from(ALLOWS + DENIES),
-)
+ROW = "p, {}, course:a, notebook, read, {}".format
+ROWS = st.builds(ROW, st.sampled_from((*BELOW, "owner")), st.sampled_from(ALLOWS + DENIES))
+ANYBODY = (*BELOW, "teacher", "owner", "*")
+ROWS_OF_ANYBODY = st.builds(ROW, st.sampled_from(ANYBODY), st.sampled_from(ALLOWS + DENIES))
 MASKS = [bits(*names) for count in range(len(FACTS) + 1) for names in combinations(FACTS, count)]
 
 
@@ -67,6 +66,17 @@ def test_a_course_gets_in_person_only_what_the_platform_the_course_or_an_owner_h
                     or allows(POLICY, facts, *roles)
                     or not {*roles, "owner"}.isdisjoint(had)
                 ), (roles, bin(facts))
+
+
+@examples(200)
+@given(st.lists(ROWS_OF_ANYBODY, max_size=4, unique=True))
+def test_what_an_owner_publishes_in_person_the_owner_may_lift(rows: list[str]) -> None:
+    def found(before: CompiledPolicy, after: CompiledPolicy) -> list[str]:
+        return [*excesses(before, after, roles={"owner"}, rank=50, course_id="a", platform=POLICY)]
+
+    changed = in_course(rows)
+    assume(not found(POLICY, changed))
+    assert found(changed, POLICY) == []
 
 
 def test_what_the_platform_gives_is_given_back_but_not_to_the_own_rank() -> None:
