@@ -38,6 +38,7 @@ class CoursePolicyReview:
         """Look at those that were activated after `revision`, set it to what the database holds now, and
         return whether there were any. Raises `PolicyError` if one does not pass."""
         read = partial(self._directory.course_policies, since=self.revision, limit=_PAGE_SIZE)
+        await self._gate.require_answer()
         after, count = "", 0
         while True:
             versions, read_at = await self._gate.run(read, after=after)

@@ -81,6 +81,7 @@ class DraftEditor:
 
     async def read(self, key: DraftKey) -> PolicyDraft:
         """Read a draft. Raises `NotFoundError`."""
+        await self.gate.require_answer()
         return await self.gate.run(self.drafts.read, key)
 
     async def edit(

@@ -14,6 +14,7 @@ from authz.client.errors import CallError, error_of
 from authz.store.database.standby import WAITS_FOR_STANDBY
 from authz.v1 import authorization_pb2, common_pb2, directory_pb2, policy_pb2
 from authz.wire.entities import mutation_message
+from tests.api.test_policies import messages
 from tests.cli.commands import run
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running
@@ -29,6 +30,7 @@ from tests.faults.test_outage import (
     refused,
     write,
 )
+from tests.policies import with_rows
 from tests.runtime.test_server import campus_of
 from tests.serving import both_transports, over_grpc
 from tests.waiting import until
@@ -86,6 +88,11 @@ def test_calls_that_need_a_database_that_hangs_use_up_no_limit_of_checks_that_do
         write(stubs, 1)
         request = fully_consistent()
         preview = policy_pb2.PreviewPolicyRequest(number=1)
+        files = messages(with_rows("# why"))
+        apply = policy_pb2.ApplyPolicyRequest(files=files)
+        back = policy_pb2.RollBackPolicyRequest(number=1)
+        validate = policy_pb2.ValidatePolicyRequest(files=files)
+        publish = policy_pb2.PublishPolicyDraftRequest(id="mine", etag="1")
         with database.frozen():
             held = [stubs.authorization.Check.future(request, timeout=600) for _ in range(3)]
             # The query that they wait for has then been without an answer for longer than it may be.
@@ -98,6 +105,10 @@ def test_calls_that_need_a_database_that_hangs_use_up_no_limit_of_checks_that_do
                 lambda: stubs.authorization.Check(request, timeout=600),
                 lambda: stubs.authorization.Explain(past, timeout=600),
                 lambda: list(stubs.policy.PreviewPolicy(preview, timeout=600)),
+                lambda: stubs.policy.ApplyPolicy(apply, timeout=600),
+                lambda: stubs.policy.RollBackPolicy(back, timeout=600),
+                lambda: stubs.policy.ValidatePolicy(validate, timeout=600),
+                lambda: stubs.policy.PublishPolicyDraft(publish, timeout=600),
             ):
                 for _ in range(10):
                     failure = refused(call)
