@@ -15,8 +15,8 @@ from authz.access.authentication import Authenticator, Transport, acting_for, au
 from authz.access.permission import ACT_FOR, Permissions
 from authz.api.call import Call, CallKind
 from authz.api.concurrency import ConcurrencyLimit
+from authz.api.deadline import before_deadline
 from authz.api.decisions import DecisionRecorder
-from authz.api.hang import before_deadline
 from authz.api.limits import Limiter
 from authz.api.recheck import Recheck
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of, refused

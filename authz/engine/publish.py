@@ -290,8 +290,8 @@ class Publisher:
         return active, read_at
 
     async def require_course(self, scope: Scope) -> None:
-        """Raise `FailedPreconditionError` if there is no such course."""
-        if not (await self._read(CourseFilter(ids=(scope.id,)))).items:
+        """Raise `FailedPreconditionError` if the scope is a course that there is not."""
+        if scope != PLATFORM and not (await self._read(CourseFilter(ids=(scope.id,)))).items:
             raise no_course(scope)
 
     async def _publish(

@@ -90,7 +90,7 @@ class ShadowControl:
 
         Raises `FailedPreconditionError` if there is no such course.
         """
-        await self._require_course(scope)
+        await self.publisher.require_course(scope)
         found = await self.gate.run(self.shadows.read, scope)
         if found is None:
             return None
@@ -112,12 +112,8 @@ class ShadowControl:
     async def stop(self, scope: Scope = PLATFORM) -> ShadowReport:
         """End the shadow of a scope. Raises `FailedPreconditionError` if none is running, or there is no such
         course."""
-        await self._require_course(scope)
+        await self.publisher.require_course(scope)
         await self.gate.run(self.shadows.stop, self.clock.at(0), scope)
         found = await self.read(scope)
         assert found is not None  # noqa: S101  it was just stopped; narrows the type
         return found
-
-    async def _require_course(self, scope: Scope) -> None:
-        if scope != PLATFORM:
-            await self.publisher.require_course(scope)

@@ -19,8 +19,8 @@ from authz.domain.facts import PURPOSE_AI_RESPONSE, PURPOSES
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
-from authz.policy.campus import campus_data, parse_campus
 from authz.policy.counterexample import Counterexample
+from authz.policy.directory_tables import directory_tables, parse_directory
 from authz.policy.rows import Faults
 from authz.policy.toml_tables import convert_table, line_of, read_tables
 
@@ -113,7 +113,7 @@ def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
         now = _instant(file.now)
     except AuthzError as error:
         faults.add(path, 1, 1, error.message)
-    entities, in_directory = parse_campus(file.directory, vocabulary)
+    entities, in_directory = parse_directory(file.directory, vocabulary)
     for problem in in_directory:
         faults.add(path, 1, 1, problem)
     # Of a directory with faults nobody knows what is in it.
@@ -211,7 +211,7 @@ def case_file_of(says: str, example: Counterexample) -> dict[str, Any]:
     case = {"ask": f"{question.subject} {question.action} {resource}", "allowed": allowed}
     return {
         "now": format_instant(example.now),
-        "directory": campus_data(entities),
+        "directory": directory_tables(entities),
         "cases": {says: case | {name: value for name, value in stated.items() if value}},
     }
 

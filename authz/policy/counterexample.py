@@ -1,4 +1,4 @@
-"""A breach as a small campus: load it, ask the question, and the answer is the one that must not be."""
+"""A breach as a small directory: load it, ask the question, and the answer is the one that must not be."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class Counterexample(msgspec.Struct, frozen=True):
 
 
 def counterexample(breach: Breach, vocabulary: Vocabulary) -> Counterexample:
-    """A campus on which exactly the facts of the breach hold for a subject with exactly its roles."""
+    """A directory in which exactly the facts of the breach hold for a subject with exactly its roles."""
     obligation = breach.obligation
-    campus = _Campus(obligation, breach.facts, vocabulary)
-    entities = (*campus.scopes(), *campus.memberships(), *campus.content())
-    gained = None if obligation.gained is None else campus.membership(vocabulary.roles[obligation.gained])
-    return Counterexample(entities, campus.question(), NOW, gained)
+    directory = _Directory(obligation, breach.facts, vocabulary)
+    entities = (*directory.scopes(), *directory.memberships(), *directory.content())
+    gained = None if obligation.gained is None else directory.membership(vocabulary.roles[obligation.gained])
+    return Counterexample(entities, directory.question(), NOW, gained)
 
 
-class _Campus:
+class _Directory:
     def __init__(self, obligation: Obligation, facts: int, vocabulary: Vocabulary) -> None:
         self._type_name, self._action = obligation.type_name, obligation.action
         self._facts = {name for name, fact in FACTS_BY_NAME.items() if fact.bit & facts}

@@ -21,7 +21,7 @@ from authz.domain.instants import Instant
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import suggest
-from authz.policy.campus import read_campus
+from authz.policy.directory_tables import read_directory
 from authz.policy.load import load_policy, policy_directory, read_folder
 from authz.runtime.compose import system_clock
 from authz.runtime.embedded import embedded
@@ -64,7 +64,7 @@ class ServiceUnderTest:
         the service refuses, and `ValueError` for a file that is no TOML.
         """
         try:
-            self.write(*read_campus(_records_in(file), load_policy(self._policy).vocabulary))
+            self.write(*read_directory(_records_in(file), load_policy(self._policy).vocabulary))
         except (AuthzError, ValueError) as error:
             error.add_note(f"in {file}")
             raise
@@ -203,7 +203,7 @@ def _records_in(file: str | Path) -> dict[str, Any]:
     data = parse_toml(Path(file).read_text(encoding="utf-8"))
     if "directory" not in data:
         raise malformed("directory", "is missing; the records are in a table of this name")
-    return data["directory"]  # type: ignore[no-any-return]  # read_campus validates it
+    return data["directory"]  # type: ignore[no-any-return]  # read_directory validates it
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from authz.domain.decision_log import DecisionTable
 from authz.domain.errors import precondition_failed
 from authz.domain.proofs import AuditLog, Checkpoints, Proofs
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.declared_words import require_declared
+from authz.engine.declared_names import require_declared
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns

@@ -17,7 +17,7 @@ from authz.domain.entities import Key
 from authz.domain.errors import PermissionDeniedError
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.declared_words import require_declared
+from authz.engine.declared_names import require_declared
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
 from authz.engine.turns import Turns

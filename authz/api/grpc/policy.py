@@ -16,7 +16,7 @@ from authz.api.grpc.shadows import ShadowCalls
 from authz.api.permissions import require_policy_edit
 from authz.domain.drafts import Authorship, Publication
 from authz.domain.errors import PolicyError
-from authz.domain.ids import PLATFORM, Scope
+from authz.domain.ids import Scope
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
 from authz.engine.compare import Comparer
@@ -186,7 +186,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         scope = parse_policy_scope(request.course_id)
         await self.gate.wait_until(call.consistency, call.deadline)
         listing = await self.publisher.list(page, scope)
-        if not listing.items and scope != PLATFORM:
+        if not listing.items:
             await self.publisher.require_course(scope)
         return pb.ReadPolicyVersionsResponse(
             policy_versions=[summary_message(each.entity, each.revision) for each in listing.items],

@@ -1,4 +1,4 @@
-"""A small directory as data: tables of plain values, as test files and counterexamples have them."""
+"""A small directory as tables of plain values, as test files and counterexamples have them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from authz.domain.instants import format_instant, parse_instant
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.vocabulary import Vocabulary, suggest
 
-_malformed = partial(invalid, "campus")
+_malformed = partial(invalid, "directory")
 _PLURALS = {kind.plural: kind for kind in KINDS.values()}
 _FORMS: dict[FieldType, tuple[type, str]] = {
     FieldType.FLAG: (bool, "true or false"),
@@ -33,8 +33,8 @@ _PARSERS: dict[FieldType, Callable[[str, str], Any]] = {
 }
 
 
-def campus_data(entities: Iterable[Entity]) -> dict[str, list[dict[str, Any]]]:
-    """The entities as data."""
+def directory_tables(entities: Iterable[Entity]) -> dict[str, list[dict[str, Any]]]:
+    """The entities as tables."""
     data: dict[str, list[dict[str, Any]]] = {}
     for entity in entities:
         kind = kind_of(entity)
@@ -48,15 +48,15 @@ def campus_data(entities: Iterable[Entity]) -> dict[str, list[dict[str, Any]]]:
     return data
 
 
-def read_campus(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Entity, ...]:
-    """As `parse_campus`. Raises `InvalidArgumentError` that names each record at fault."""
-    entities, faults = parse_campus(data, vocabulary)
+def read_directory(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Entity, ...]:
+    """As `parse_directory`. Raises `InvalidArgumentError` that names each record at fault."""
+    entities, faults = parse_directory(data, vocabulary)
     if faults:
         raise _malformed("\n".join(faults))
     return entities
 
 
-def parse_campus(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[tuple[Entity, ...], list[str]]:
+def parse_directory(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[tuple[Entity, ...], list[str]]:
     """The entities of the data, containers first, but for those at fault; and each fault, which names its
     record."""
     faults = [f"unknown table `{name}`; {suggest(name, _PLURALS)}" for name in data if name not in _PLURALS]

@@ -14,7 +14,7 @@ async def require_declared(
     active: ActiveChecker, query: Any, consistency: Consistency, deadline: float | None
 ) -> None:
     """Raise `InvalidArgumentError` if the active policy declares no such role, type or action as a query
-    names that has found nothing. What was found may have a word that the policy had once.
+    names that has found nothing. What was found may have a name that the policy had once.
 
     Returns while this server cannot read the policy: that nothing was found is then all that is known.
     """
