@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from authz.client import Client
+from authz.client import AsyncClient, Client
 from authz.client.imports import import_messages
 from authz.domain.entities import Course, Membership, Resource, Share, ShareFilter, ShareLevel
 from authz.domain.ids import course_scope, parse_subject
@@ -45,3 +47,22 @@ def test_every_other_message_is_full(mutations: list[Mutation], sizes: list[int]
     messages = [*import_messages(mutations, "", sent.append)]
     assert [len(message.mutations) for message in messages] == sizes
     assert sent == [sum(sizes[: place + 1]) for place in range(len(sizes))]
+
+
+@pytest.mark.parametrize("error", [ValueError("row 2 is broken"), KeyError("course_id")], ids=repr)
+async def test_what_the_mutations_raise_is_raised_and_is_not_logged(
+    empty_sqlite_url: str, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def mutations() -> Iterator[Mutation]:
+        yield from touches(1000)
+        raise error
+
+    with served(empty_sqlite_url) as address:
+        async with AsyncClient(address) as client:
+            with pytest.raises(type(error)) as raised:
+                await client.import_mutations(mutations())
+        assert raised.value is error
+        with Client(address) as blocking, pytest.raises(type(error)) as raised:
+            blocking.import_mutations(mutations())
+        assert raised.value is error
+    assert [each for each in caplog.records if each.name.startswith("grpc")] == []

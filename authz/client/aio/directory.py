@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from authz.client.access_tokens import make_access_token
 from authz.client.aio.calls import Calls
-from authz.client.aio.transport import CLOSED, Method, answer_to
+from authz.client.aio.transport import Method, answer_to
 from authz.client.arguments import (
     as_caller,
     as_filter,
@@ -27,7 +27,7 @@ from authz.client.arguments import (
     sent_scope,
     sent_subject,
 )
-from authz.client.errors import closed, error_of
+from authz.client.errors import error_of
 from authz.client.imports import Progress, import_messages
 from authz.client.questions import ImportOutcome, WriteToken, warn_unless_replicated
 from authz.client.touches import warn_of_bare_touches
@@ -165,8 +165,6 @@ class AsyncDirectory:
         metadata = self._calls.metadata()
         try:
             response = await answer_to(self._directory.Import, messages, metadata)
-        except CLOSED:
-            raise closed() from None
         except grpc.RpcError as failure:
             raise error_of(failure) from None
         if response.written_at.token:

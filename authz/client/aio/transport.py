@@ -94,8 +94,12 @@ def open_channel(connection: Connection, *, is_separate: bool = False) -> Channe
 
 
 async def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> Any:
-    """The answer of a method to a stream of messages. Raises what `messages` raises."""
-    call = method(metadata=metadata)
+    """The answer of a method to a stream of messages. Raises what `messages` raises, and `CallError` if the
+    channel is closed, or is closed meanwhile."""
+    try:
+        call = method(metadata=metadata)
+    except CLOSED:
+        raise closed() from None
     sending = asyncio.ensure_future(_send_each(call, messages))
     # A write that fails after the status has arrived would replace it by INTERNAL, without a reason.
     # Source: https://github.com/grpc/grpc/issues/36066
@@ -105,6 +109,8 @@ async def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> A
         if not sending.cancelled():
             sending.result()
         return await answered(call)
+    except CLOSED:
+        raise closed() from None
     finally:
         call.cancel()
 

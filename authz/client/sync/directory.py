@@ -26,11 +26,11 @@ from authz.client.arguments import (
     sent_scope,
     sent_subject,
 )
-from authz.client.errors import closed, error_of
+from authz.client.errors import error_of
 from authz.client.imports import Progress, import_messages
 from authz.client.questions import ImportOutcome, WriteToken, warn_unless_replicated
 from authz.client.sync.calls import Calls
-from authz.client.sync.transport import CLOSED, Method, answer_to
+from authz.client.sync.transport import Method, answer_to
 from authz.client.touches import warn_of_bare_touches
 from authz.domain.entities import (
     AccessToken,
@@ -164,8 +164,6 @@ class Directory:
         metadata = self._calls.metadata()
         try:
             response = answer_to(self._directory.Import, messages, metadata)
-        except CLOSED:
-            raise closed() from None
         except grpc.RpcError as failure:
             raise error_of(failure) from None
         if response.written_at.token:

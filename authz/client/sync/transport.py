@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from authz.client.connection import Connection
-from authz.client.errors import error_of, silence
+from authz.client.errors import closed, error_of, silence
 from authz.client.hedging import HedgeBudget
 from authz.v1 import watch_pb2
 from authz.v1.authorization_pb2 import CheckRequest, CheckResponse
@@ -76,22 +76,26 @@ def each_of(stream: Iterable[T]) -> Iterable[T]:
 
 
 def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> Any:
-    """The answer of a method to a stream of messages. Raises what `messages` raises."""
+    """The answer of a method to a stream of messages. Raises what `messages` raises, once the server has
+    answered what was sent before, and `CallError` if the channel is closed."""
     failures: list[Exception] = []
 
     def sent() -> Iterator[object]:
         try:
             yield from messages
-        except Exception as error:  # gRPC, which iterates in a thread of its own, does not tell
+        except Exception as error:  # noqa: BLE001  gRPC iterates in a thread of its own, logs it and does not tell
             failures.append(error)
-            raise
 
     try:
-        return method(sent(), metadata=metadata)
+        answer = method(sent(), metadata=metadata)
+    except CLOSED:
+        raise closed() from None
     except grpc.RpcError:
-        if failures:
-            raise failures[0] from None
-        raise
+        if not failures:
+            raise
+    if failures:
+        raise failures[0]
+    return answer
 
 
 class Hedge:
