@@ -288,7 +288,7 @@ def malformed(field: str, problem: str) -> InvalidArgumentError:
 
 
 def invalid(field: str, message: str) -> InvalidArgumentError:
-    """As `malformed`, with a message that begins otherwise than with the name of the field."""
+    """As `malformed`, of a field or a setting, with a message that begins otherwise than with its name."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, message, field=field)
 
 

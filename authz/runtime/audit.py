@@ -13,10 +13,11 @@ from authz.audit.erased_names import ErasedNames
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.audit.table import TableSink
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.errors import invalid
 from authz.domain.instants import US_PER_S, Instant
 from authz.engine.polling import poll
 from authz.runtime.lifecycle import run_abandonable
-from authz.runtime.settings import FILE_PREFIX, OTLP, STDOUT, TABLE, Settings, invalid_setting
+from authz.runtime.settings import FILE_PREFIX, OTLP, STDOUT, TABLE, Settings
 from authz.store import Store
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def open_otlp_sink() -> DecisionSink:
         from authz.audit.otlp import OtlpSink
         from authz.runtime.otel import VERSION, open_exporter, open_resource
     except ImportError:
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_DECISION_LOG",
             "AUTHZ_DECISION_LOG names `otlp`, and its release of OpenTelemetry is not installed; run"
             " `pip install 'qalamchat-authz[otel]'`",

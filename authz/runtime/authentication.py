@@ -14,10 +14,10 @@ from authz.access.algorithms import accepted_algorithms
 from authz.access.authentication import Authenticator
 from authz.access.bearer import BearerAuthenticator, Verifier
 from authz.domain.addresses import is_local
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, invalid
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
-from authz.runtime.settings import Settings, invalid_setting, split_names
+from authz.runtime.settings import Settings, split_names
 
 log = structlog.get_logger()
 
@@ -47,13 +47,13 @@ def require_authentication(settings: Settings) -> None:
     _require_complete(settings)
     if authenticates(settings):
         if settings.allow_unauthenticated:
-            raise invalid_setting(
+            raise invalid(
                 "AUTHZ_ALLOW_UNAUTHENTICATED",
                 "AUTHZ_ALLOW_UNAUTHENTICATED is set, and callers must prove who they are by another setting;"
                 " unset one of them",
             )
     elif not (is_local(settings.address) or settings.allow_unauthenticated):
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_ADDRESS",
             f"AUTHZ_ADDRESS is `{settings.address}`, which other machines reach, and nothing proves who"
             " calls; let callers prove who they are with AUTHZ_CALLERS_FILE (client certificates),"
@@ -95,7 +95,7 @@ def _require_complete(settings: Settings) -> None:
     if bool(keys[0]) is bool(keys[1]):
         raise _needs("AUTHZ_JWT_ISSUER", "either AUTHZ_JWT_KEYS_FILE or AUTHZ_JWT_JWKS_URL")
     if keys[1] and not keys[1].startswith("https://"):
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_JWT_JWKS_URL", f"AUTHZ_JWT_JWKS_URL is `{keys[1]}`; it must begin with `https://`"
         )
     if keys[0]:
@@ -107,12 +107,12 @@ def _require_complete(settings: Settings) -> None:
 def _jwt_types(settings: Settings) -> frozenset[str]:
     types = frozenset(name.lower() for name in split_names(settings.jwt_types))
     if not types:
-        raise invalid_setting("AUTHZ_JWT_TYPES", "AUTHZ_JWT_TYPES names no type; name one, such as JWT")
+        raise invalid("AUTHZ_JWT_TYPES", "AUTHZ_JWT_TYPES names no type; name one, such as JWT")
     return types
 
 
 def _needs(name: str, what: str) -> InvalidArgumentError:
-    return invalid_setting(name, f"{name} needs {what}")
+    return invalid(name, f"{name} needs {what}")
 
 
 def _certificates(settings: Settings) -> Authenticator:

@@ -10,8 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from authz.domain.errors import InvalidArgumentError
-from authz.runtime.settings import invalid_setting
+from authz.domain.errors import InvalidArgumentError, invalid
 
 
 def socket_path(address: str) -> str:
@@ -127,4 +126,4 @@ def _shut_down_if_at(address: str, connection: socket.socket) -> None:
 
 def cannot_listen(address: str, problem: str) -> InvalidArgumentError:
     """The error for an address at which nothing can listen."""
-    return invalid_setting("AUTHZ_ADDRESS", f"cannot listen at `{address}`: {problem}")
+    return invalid("AUTHZ_ADDRESS", f"cannot listen at `{address}`: {problem}")

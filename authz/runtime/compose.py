@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from authz.domain.decisions import STRUCTURAL_TYPES
-from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
+from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, invalid, malformed
 from authz.domain.files import files_text
 from authz.domain.instants import Instant
 from authz.domain.tokens import TokenKeys
@@ -27,7 +27,7 @@ from authz.replica.folder import make_private_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.replica.view import ReplicaView
-from authz.runtime.settings import Settings, invalid_setting
+from authz.runtime.settings import Settings
 from authz.store import FirstWrite, companion_path, database_name, prepare_store, sqlite_file
 from authz.store.directory import SqlDirectory
 
@@ -103,7 +103,7 @@ def _require_address_space(size_bytes: int) -> None:
     try:
         mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ).close()
     except (OSError, OverflowError) as error:
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_REPLICA_MAX_BYTES",
             f"cannot map {size_bytes} bytes, the maximum size of the replica ({error});"
             " lower AUTHZ_REPLICA_MAX_BYTES, or raise the limit on address space (`ulimit -v`)",
@@ -124,7 +124,7 @@ def _require_folder(folder: Path) -> None:
 
 
 def _unusable_folder(folder: Path, problem: str) -> InvalidArgumentError:
-    return invalid_setting(
+    return invalid(
         "AUTHZ_REPLICA_DIR",
         f"the folder of the replica, `{folder}`, cannot be used: {problem};"
         " set AUTHZ_REPLICA_DIR to a folder that the server's user may write to, on a disk with space",
@@ -218,7 +218,7 @@ def _tracing() -> ModuleType:
     try:
         from authz.runtime import tracing
     except ModuleNotFoundError:
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_TRACES",
             "AUTHZ_TRACES is set, and OpenTelemetry is not installed; run"
             " `pip install 'qalamchat-authz[otel]'`, or unset it",

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 import structlog
 
+from authz.domain.errors import invalid
 from authz.runtime.bind import cannot_listen, reserve, socket_path
 from authz.runtime.envoy_admin import HTTP_STATISTICS, EnvoyAdmin, create_envoy_folder
 from authz.runtime.handshakes import access_log
 from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
-from authz.runtime.settings import PREFIX, Settings, invalid_setting
+from authz.runtime.settings import PREFIX, Settings
 from authz.runtime.tls_files import CertificateFiles
 from authz.runtime.tuning import connection_limit, schedule
 
@@ -285,9 +286,7 @@ def choose_transport(settings: Settings) -> Settings:
     if not cause:
         return msgspec.structs.replace(settings, transport="envoy")
     if settings.transport == "envoy":
-        raise invalid_setting(
-            "AUTHZ_TRANSPORT", f"AUTHZ_TRANSPORT is `envoy`, but {cause}; or set it to `grpc`"
-        )
+        raise invalid("AUTHZ_TRANSPORT", f"AUTHZ_TRANSPORT is `envoy`, but {cause}; or set it to `grpc`")
     log.warning("grpc.aio serves in place of Envoy", cause=f"{cause}; or set AUTHZ_TRANSPORT to `grpc`")
     return msgspec.structs.replace(settings, transport="grpc")
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import structlog
 
+from authz.domain.errors import invalid
 from authz.runtime.folder_lock import lock_temporary_folder, parent_of_sockets
-from authz.runtime.settings import invalid_setting
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ def create_envoy_folder() -> Path:
         parent = parent_of_sockets(f"/{_PREFIX}12345678/{_SOCKET}")
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     except OSError as error:
-        raise invalid_setting("TMPDIR", f"Envoy needs a folder in TMPDIR, or in /tmp: {error}") from None
+        raise invalid("TMPDIR", f"Envoy needs a folder in TMPDIR, or in /tmp: {error}") from None
     lock_temporary_folder(folder)
     return folder
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 
-from authz.runtime.settings import OTLP, invalid_setting
+from authz.domain.errors import invalid
+from authz.runtime.settings import OTLP
 
 VERSION = version("qalamchat-authz")
 
@@ -36,6 +37,6 @@ def open_exporter(signal: str, name: str, *, variable: str) -> Any:
     for found in entry_points(group=group, name=name):
         return found.load()()
     known = ", ".join(sorted({each.name for each in entry_points(group=group)}))
-    raise invalid_setting(
+    raise invalid(
         variable, f"{variable} needs the exporter `{name}`, which is not installed; installed are {known}"
     )

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, invalid
 from authz.policy.load import load_policy, policy_directory
 from authz.runtime.api import open_limiter
 from authz.runtime.audit import open_otlp_sink, open_signer
 from authz.runtime.authentication import require_authentication
 from authz.runtime.compose import open_trace_exporters, replica_folder, require_inline_types, require_replica
-from authz.runtime.settings import FILE_PREFIX, OTLP, PREFIX, Settings, invalid_setting
+from authz.runtime.settings import FILE_PREFIX, OTLP, PREFIX, Settings
 from authz.runtime.tls_files import CertificateFiles
 from authz.store import sqlite_file, sqlite_files
 
@@ -47,7 +47,7 @@ def unreadable_files(settings: Settings) -> dict[str, InvalidArgumentError]:
             variable = PREFIX + name.upper()
             hint = "; make one with `authz audit keygen`" if name == "checkpoint_key_file" else ""
             problem = f"{variable} names `{path}`, which is no file that this user may read{hint}"
-            found[path] = invalid_setting(variable, problem)
+            found[path] = invalid(variable, problem)
     return found
 
 
@@ -58,7 +58,7 @@ def _require_readable(settings: Settings) -> None:
 
 def _require_two_addresses(settings: Settings) -> None:
     if settings.metrics_address == settings.address and not settings.address.endswith(":0"):
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_METRICS_ADDRESS",
             f"AUTHZ_METRICS_ADDRESS is `{settings.metrics_address}`, as is AUTHZ_ADDRESS; give another",
         )
@@ -105,7 +105,7 @@ def _require_own_files(settings: Settings) -> None:
                 problem = "holds something else"
             if problem:
                 text = f"{variable} names the file `{path}`, which {problem}"
-                raise invalid_setting(variable, f"{text}; name a file of its own, empty or not there yet")
+                raise invalid(variable, f"{text}; name a file of its own, empty or not there yet")
             if path.is_file() or not path.exists():  # no device, to which several may write
                 taken[found] = variable
 

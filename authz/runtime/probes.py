@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from authz.runtime.settings import invalid_setting
+from authz.domain.errors import invalid
 
 _TIMEOUT_S = 10
 
@@ -91,7 +91,7 @@ def _listen(address: str, app: Callable[..., Iterable[bytes]]) -> WSGIServer:
     try:
         return make_server(host, int(port), app, server_class, _Handler)
     except (OSError, ValueError) as error:
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_METRICS_ADDRESS",
             f"cannot listen at `{address}` for monitoring: {error};"
             " set AUTHZ_METRICS_ADDRESS to a free host:port of this machine",

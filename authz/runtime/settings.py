@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import invalid
 from authz.domain.vocabulary import suggest
 
 PREFIX = "AUTHZ_"
@@ -252,7 +252,7 @@ def load_settings(
             # Without the prefix, by which all names are alike.
             meant = _NAMED.sub(lambda found: f"`{PREFIX}{found[1].upper()}`", suggest(name, known))
             problem = f"`{variable}` is not a setting; {meant}"
-            raise invalid_setting(variable, f"{problem} (`authz serve --help` lists all)")
+            raise invalid(variable, f"{problem} (`authz serve --help` lists all)")
         given[name] = value
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
@@ -264,7 +264,7 @@ def load_settings(
         problem = _EXPECTED.sub(lambda found: f"give {_VALUES.get(found[1], found[1])}", problem)
         if choices:
             problem = f"give one of {', '.join(choices)}"
-        raise invalid_setting(variable, f"{variable} is `{given[name]}`; {problem}") from None
+        raise invalid(variable, f"{variable} is `{given[name]}`; {problem}") from None
     _validate(settings)
     return settings
 
@@ -290,15 +290,15 @@ def _validate(settings: Settings) -> None:
         _require_address("address", settings.address)
     elif not settings.address.removeprefix("unix:").removeprefix("//"):
         message = f"AUTHZ_ADDRESS is `{settings.address}`; write it like `unix:/run/authz/s`"
-        raise invalid_setting("AUTHZ_ADDRESS", message)
+        raise invalid("AUTHZ_ADDRESS", message)
     elif len(os.fsencode(settings.address.removeprefix("unix:"))) > MAX_SOCKET_PATH_BYTES:
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_ADDRESS",
             f"AUTHZ_ADDRESS is `{settings.address}`, and the path of a Unix socket has at most"
             f" {MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one",
         )
     if settings.address.startswith("unix:") and settings.workers > 1:
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_WORKERS",
             f"AUTHZ_WORKERS is `{settings.workers}`, and processes cannot share the Unix socket of"
             " AUTHZ_ADDRESS; set AUTHZ_WORKERS=1, or AUTHZ_ADDRESS to host:port",
@@ -306,19 +306,17 @@ def _validate(settings: Settings) -> None:
     if settings.metrics_address:
         _require_address("metrics_address", settings.metrics_address)
     if bool(settings.tls_certificate_file) is not bool(settings.tls_key_file):
-        raise invalid_setting(
+        raise invalid(
             "AUTHZ_TLS_KEY_FILE", "AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE go together; set both"
         )
     if settings.tls_client_ca_file and not settings.tls_key_file:
-        raise invalid_setting(
-            "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key"
-        )
+        raise invalid("AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key")
     name = settings.replica_name
     if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
         problem = (
             f"AUTHZ_REPLICA_NAME is {name[:100]!r}; give at most {_MAX_NAME_LENGTH} printable characters"
         )
-        raise invalid_setting("AUTHZ_REPLICA_NAME", problem)
+        raise invalid("AUTHZ_REPLICA_NAME", problem)
     _validate_decision_log(settings)
     _validate_checkpoints(settings)
 
@@ -328,7 +326,7 @@ def _validate_decision_log(settings: Settings) -> None:
     kinds = [sink.partition(":")[0] for sink in sinks]
     for kind in kinds:
         if kinds.count(kind) > 1:
-            raise invalid_setting(variable, f"{variable} names `{kind}` twice; name each place once")
+            raise invalid(variable, f"{variable} names `{kind}` twice; name each place once")
     files = [sink for sink in sinks if sink not in (STDOUT, TABLE, OTLP)]
     _require_files(variable, files, known="`stdout`, `table`, `otlp` and `file:<path>`")
 
@@ -336,7 +334,7 @@ def _validate_decision_log(settings: Settings) -> None:
 def _validate_checkpoints(settings: Settings) -> None:
     variable, destinations = "AUTHZ_CHECKPOINT_PUBLISH", settings.checkpoint_destinations
     if destinations and not settings.checkpoint_key_file:
-        raise invalid_setting(
+        raise invalid(
             variable, f"{variable} needs AUTHZ_CHECKPOINT_KEY_FILE; make a key with `authz audit keygen`"
         )
     files = [each for each in destinations if each != STDOUT and not each.startswith(HTTPS_PREFIX)]
@@ -348,10 +346,10 @@ def _require_files(variable: str, destinations: list[str], *, known: str) -> Non
     for name in destinations:
         path = Path(name.removeprefix(FILE_PREFIX))
         if not name.startswith(FILE_PREFIX):
-            raise invalid_setting(variable, f"{variable} names `{name}`; known are {known}")
+            raise invalid(variable, f"{variable} names `{name}`; known are {known}")
         folder = path.absolute().parent
         if not os.access(folder, os.W_OK | os.X_OK) or not path.name or path.is_dir():
-            raise invalid_setting(
+            raise invalid(
                 variable,
                 f"{variable} names the file `{path}`; name a file in a folder that exists and that the"
                 " server's user may write to",
@@ -362,9 +360,4 @@ def _require_address(name: str, text: str) -> None:
     host, _, port = text.rpartition(":")
     if not (host and port.isascii() and port.isdigit() and int(port) <= _LAST_PORT):
         variable = PREFIX + name.upper()
-        raise invalid_setting(variable, f"{variable} is `{text}`; write it like `127.0.0.1:50051`")
-
-
-def invalid_setting(variable: str, message: str) -> InvalidArgumentError:
-    """The error for a setting that cannot be used."""
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, message, field=variable)
+        raise invalid(variable, f"{variable} is `{text}`; write it like `127.0.0.1:50051`")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import structlog
 
 from authz.access.watched_file import file_version
-from authz.domain.errors import InvalidArgumentError
-from authz.runtime.settings import Settings, invalid_setting
+from authz.domain.errors import InvalidArgumentError, invalid
+from authz.runtime.settings import Settings
 from authz.telemetry.metrics import RELOAD_FAILURES
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ class CertificateFiles:
         try:
             context.load_cert_chain(self._chain, self._key, password=lambda: "")
         except (ssl.SSLError, ValueError, OSError) as error:
-            raise invalid_setting(
+            raise invalid(
                 "AUTHZ_TLS_CERTIFICATE_FILE",
                 f"`{self._chain}` and `{self._key}` are not a PEM chain and its key, without a password"
                 f" ({error}); set AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE",
@@ -69,7 +69,7 @@ class CertificateFiles:
             try:
                 context.load_verify_locations(self._client_ca)
             except (ssl.SSLError, OSError) as error:
-                raise invalid_setting(
+                raise invalid(
                     "AUTHZ_TLS_CLIENT_CA_FILE",
                     f"`{self._client_ca}` holds no PEM certificate ({error}); set AUTHZ_TLS_CLIENT_CA_FILE",
                 ) from None
