@@ -132,6 +132,8 @@ app.add_typer(policy.app, name="policy")
 
 _UsageError: Any = typer.BadParameter.__base__
 """Arguments that a command does not take."""
+_HELP = "Usage: "
+"""How the message begins of a group of commands that is given none: it is the group's help."""
 
 
 @cache
@@ -140,19 +142,25 @@ def whole_command() -> TyperGroup:
     return get_group(app)
 
 
+def _usage_message(error: Any) -> str:
+    """The message for arguments that a command does not take: one line, which names the help."""
+    text = error.format_message().removesuffix(".").replace(": Value error, ", ": ", 1)
+    command = "authz" if error.ctx is None else error.ctx.command_path
+    return f"{text[:1].lower()}{text[1:]} (see `{command} --help`)"
+
+
 def main() -> None:
-    """Run a command. An error is one message on standard error and exit code 2."""
+    """Run a command. An error is one line on standard error and exit code 2."""
     try:
-        if not is_json_asked():
-            whole_command()()
-            return
-        try:
-            sys.exit(whole_command()(standalone_mode=False) or 0)
-        except _UsageError as error:
-            print_fault("INVALID_ARGUMENT", error.format_message(), {})
-        except typer.Abort:
-            print_fault("CANCELLED", "aborted", {})
-            sys.exit(1)
+        sys.exit(whole_command()(standalone_mode=False) or 0)
+    except _UsageError as error:
+        if error.message.startswith(_HELP) and not is_json_asked():
+            error.show()
+        else:
+            print_fault("INVALID_ARGUMENT", _usage_message(error), {})
+    except typer.Abort:
+        print_fault("CANCELLED", "aborted", {})
+        sys.exit(1)
     except EXPECTED as error:
         print_fault(code_of(error), message_of(error), details_of(error))
     sys.exit(ERROR_EXIT_CODE)

@@ -223,3 +223,32 @@ def test_an_error_names_the_option_and_not_the_field_of_the_api(
     command: str, told: str, sqlite_url: str
 ) -> None:
     assert run(*command.split(), "--database", sqlite_url).stderr.startswith(f"error: {told}")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            "course update alg --state running",
+            "invalid value for '--state': 'running' is not one of 'draft', ",
+        ),
+        ("courses --stat", "no such option: --stat (see `authz courses --help`)"),
+        ("member add user:maya course:alg", "missing argument 'ROLE' (see `authz member add --help`)"),
+        ("share add notebook:n user:maya viewer", "got unexpected extra argument(s) (viewer) (see "),
+        ("courses --subjects", "no such option: --subjects"),
+        ("audit changes --limit", "option '--limit' requires an argument (see "),
+        ("curses", "no such command 'curses'"),
+    ],
+)
+def test_arguments_that_a_command_does_not_take_are_one_line_with_the_help_to_read(
+    command: str, told: str
+) -> None:
+    done = run(*command.split())
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith(f"error: {told}")
+    assert done.stderr.endswith("--help`)\n")
+
+
+def test_a_group_without_a_command_shows_its_commands() -> None:
+    done = run("member")
+    assert (done.returncode, "suspend  " in done.stderr) == (2, True)
