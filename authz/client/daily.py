@@ -20,7 +20,7 @@ def meeting_token_properties(
     access: SessionAccess,
     *,
     room: str,
-    now: dt.datetime | Instant,
+    now: dt.datetime | Instant | None = None,
     max_lifetime: dt.timedelta,
     user_name: str = "",
 ) -> dict[str, Any]:
@@ -28,8 +28,8 @@ def meeting_token_properties(
 
     The token ends, and Daily then ejects, at the earliest of the end of the session, the time until which the
     decision is valid, and `max_lifetime` after `now`: Daily cannot take a token back, so this is how long a
-    revocation can last that nobody ejects for. Make another one before it ends. `user_name`, if given, is
-    personal data that Daily keeps.
+    revocation can last that nobody ejects for. Make another one before it ends. `now` is the
+    time of this machine unless it is given. `user_name`, if given, is personal data that Daily keeps.
 
     Raises `InvalidArgumentError` without the right to join, for an access that is over, for an empty room,
     whose token would open every room, and for an argument of another type or a `now` without a time zone.
@@ -64,8 +64,8 @@ def _permissions(access: SessionAccess) -> dict[str, Any]:
     }
 
 
-def _end_of(access: SessionAccess, now: dt.datetime | Instant, max_lifetime: dt.timedelta) -> int:
-    now_us = as_instant(now, field="now")
+def _end_of(access: SessionAccess, now: dt.datetime | Instant | None, max_lifetime: dt.timedelta) -> int:
+    now_us = as_instant(dt.datetime.now(dt.UTC) if now is None else now, field="now")
     if not isinstance(max_lifetime, dt.timedelta) or max_lifetime < dt.timedelta(seconds=1):
         raise malformed("max_lifetime", f"is `{max_lifetime!r}`; give a timedelta of a second or more")
     ends = [from_datetime(each) for each in (access.ends_at, access.valid_until) if each]

@@ -175,6 +175,10 @@ def test_a_meeting_token_ends_with_the_decision_and_is_for_one_room(client: Clie
     soon = msgspec.structs.replace(student, valid_until=NOW + HOUR / 60)
     ends = meeting_token_properties(soon, room="r", now=NOW, max_lifetime=HOUR)["exp"]
     assert ends == int((NOW + HOUR / 60).timestamp())
+    endless = msgspec.structs.replace(student, ends_at=None, valid_until=None)
+    begun = dt.datetime.now(dt.UTC)
+    ends = meeting_token_properties(endless, room="r", max_lifetime=HOUR)["exp"]
+    assert int((begun + HOUR).timestamp()) <= ends <= (dt.datetime.now(dt.UTC) + HOUR).timestamp()
 
 
 def test_no_meeting_token_without_a_right_a_room_or_time(client: Client) -> None:
