@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from itertools import islice
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,8 +18,8 @@ LIGHT_SLICE = 128
 size, which then takes no turn."""
 _STEPS = 50
 """Steps between two turns, each of some microseconds."""
-_STEPS_S = 0.001
-"""After which a turn ends with fewer steps: one that compiles the policy of a course takes milliseconds."""
+_MAX_SLICE_S = 0.002
+"""After which a slice ends with fewer items: one that compiles the policy of a course takes milliseconds."""
 
 
 class Turns:
@@ -36,30 +35,33 @@ class Turns:
     async def collect(self, items: Iterable[T], *, slice_size: int = _SLICE) -> list[T]:
         """All items, in order, produced in slices."""
         left = iter(items)
-        found = list(islice(left, slice_size))
-        produced = len(found)
-        while produced == slice_size:
+        found, is_more = _slice_of(left, slice_size)
+        while is_more:
             async with self._turn:
                 # The lock is fair, and its holder leaves the loop to all others first.
                 for _ in range(_ITERATIONS_BETWEEN):
                     await asyncio.sleep(0)
-                part = list(islice(left, slice_size))
+                part, is_more = _slice_of(left, slice_size)
             found += part
-            produced = len(part)
         return found
 
     async def parts(self, steps: Iterable[T]) -> AsyncIterator[list[T]]:
         """What all steps give, in order, a slice at a time: for results that do not fit in memory."""
-        left = iter(steps)
-        while True:
+        left, is_more = iter(steps), True
+        while is_more:
             async with self._turn:
                 await asyncio.sleep(0)
-                end_at = time.perf_counter() + _STEPS_S
-                part = []
-                for step in islice(left, _STEPS):
-                    part.append(step)
-                    if time.perf_counter() > end_at:
-                        break
-            if not part:
-                return
-            yield part
+                part, is_more = _slice_of(left, _STEPS)
+            if part:
+                yield part
+
+
+def _slice_of(items: Iterator[T], size: int) -> tuple[list[T], bool]:
+    """The next items, up to `size` of them, and whether there may be more."""
+    end_at = time.perf_counter() + _MAX_SLICE_S
+    found: list[T] = []
+    for item in items:
+        found.append(item)
+        if len(found) == size or time.perf_counter() > end_at:
+            return found, True
+    return found, False

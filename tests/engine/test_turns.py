@@ -73,10 +73,22 @@ async def test_parts_come_in_order_with_turns_for_others_in_between() -> None:
     assert [part async for part in turns.parts(nothing)] == []
 
 
-async def test_a_step_that_takes_long_is_a_part_of_its_own() -> None:
-    def steps() -> Iterator[int]:
+async def test_an_item_or_a_step_that_takes_long_is_a_slice_of_its_own() -> None:
+    turns, produced, others = Turns(), list[int](), list[int]()
+
+    def slowly() -> Iterator[int]:
         for number in range(3):
-            time.sleep(0.002)
+            time.sleep(0.003)
+            produced.append(number)
             yield number
 
-    assert [part async for part in Turns().parts(steps())] == [[0], [1], [2]]
+    async def other() -> None:
+        while len(produced) < 3:
+            await asyncio.sleep(0)
+            others.append(len(produced))
+
+    assert [part async for part in turns.parts(slowly())] == [[0], [1], [2]]
+    produced.clear()
+    found, _ = await asyncio.gather(turns.collect(slowly()), other())
+    assert found == [0, 1, 2]
+    assert {1, 2} <= set(others)
