@@ -1,7 +1,8 @@
 # Everything runs in .venv, which the first target that needs it makes.
-# The distribution's Python, if it can make an environment: it is built with optimizations.
+# The first that can make an environment: the distribution's, because it is built with optimizations, then any.
 ifndef PYTHON
-PYTHON := $(shell /usr/bin/python3.11 -c 'import ensurepip, sys; print(sys.executable)' 2>/dev/null || echo python3.11)
+PYTHON := $(shell for each in /usr/bin/python3.11 python3.11 python3; do $$each -c \
+  'import ensurepip, sys; sys.version_info < (3, 11) and sys.exit(1)' 2>/dev/null && echo $$each && break; done)
 endif
 BIN := .venv/bin
 # A second run reads what the first one compiled, the asserts of the tests among it.
@@ -15,7 +16,7 @@ PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importe
 .PHONY: demo test test-fast test-long test-envoy test-grpc test-lowest lint bench serve protos client docs format clean
 
 .venv/.ready: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or later with its module venv; set PYTHON=/path/to/it"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

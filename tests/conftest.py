@@ -26,7 +26,7 @@ from tests import (
 from tests.compiled import compile_policies_once
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
-from tests.serving import find_free_port
+from tests.serving import find_free_port, needs_envoy
 from tests.statements import compile_once
 
 # Where it is set, each of the many processes that tests start would compile the package again.
@@ -96,7 +96,7 @@ _numbers = itertools.count(1)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin the files that mostly wait one after the other, among the others, so that no processor idles.
-    Mark what uses a database."""
+    Mark what uses a database, or Envoy."""
     folder = Path(__file__).parent
     if gone := [name for name in _WAITING_S | _COMPUTING_S if not (folder / f"{name}.py").is_file()]:
         raise pytest.UsageError(f"tests/conftest.py orders files that do not exist: {gone}; rename them")
@@ -108,6 +108,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(name.endswith("_url") for name in getattr(item, "fixturenames", ())):
             item.add_marker("database")
+        if isinstance(item, pytest.Function) and _names_envoy(item):
+            item.add_marker(needs_envoy)
+
+
+def _names_envoy(item: pytest.Function) -> bool:
+    """Whether a parameter of a test says that Envoy serves."""
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any("envoy" in each.split() for each in given if isinstance(each, str))
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
@@ -238,8 +246,6 @@ def shared_sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each transport in turn: see `both_transports`."""
     name: str = request.param
-    if name == "envoy":
-        pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
     monkeypatch.setattr(forkserver, "TRANSPORT", name)
     return name
 

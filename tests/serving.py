@@ -20,10 +20,15 @@ from typing import IO
 import pytest
 
 from authz.runtime.embedded import embedded
+from authz.runtime.envoy import why_not_envoy
 from authz.runtime.settings import load_settings
 from tests import forkserver
 from tests.forkserver import Process, without_settings
 
+WHY_NOT_ENVOY = why_not_envoy(load_settings(environ={}))
+"""Why Envoy cannot serve here; empty if it can. Without it, `authz serve` serves over grpc.aio."""
+needs_envoy = pytest.mark.skipif(bool(WHY_NOT_ENVOY), reason=WHY_NOT_ENVOY)
+"""Skips a test where Envoy cannot serve. Tests with a parameter that names Envoy have it already."""
 both_transports = pytest.mark.usefixtures("transport")
 """Runs a test over each transport. Only the servers that it starts for itself are of that transport."""
 over_grpc = pytest.mark.usefixtures("over_grpc")

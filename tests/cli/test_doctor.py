@@ -57,10 +57,9 @@ def private_url(sqlite_url: str, tmp_path: Path) -> str:
     return sqlite_url
 
 
-@over_grpc
 def test_nothing_is_found_at_a_server_that_is_as_it_should_be(private_url: str, tmp_path: Path) -> None:
     exported = f"127.0.0.1:{find_free_port()}"
-    settings = {"metrics_address": exported, **ISSUER.settings(tmp_path)}
+    settings = {"metrics_address": exported, "transport": "grpc", **ISSUER.settings(tmp_path)}
     (tmp_path / "keys.json").chmod(0o600)
     with serving(private_url, **{f"AUTHZ_{k.upper()}": v for k, v in settings.items()}):
         assert doctor(private_url, **settings) == (0, "nothing is wrong or unsafe\n")

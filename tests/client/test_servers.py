@@ -28,7 +28,7 @@ from authz.v1.directory_pb2_grpc import DirectoryServiceStub
 from authz.wire.entities import mutation_message
 from tests.client.conftest import Connect
 from tests.forkserver import Process, without_settings
-from tests.serving import both_transports, drain, find_free_port, served, serving
+from tests.serving import both_transports, drain, find_free_port, needs_envoy, served, serving
 from tests.waiting import until
 
 QUESTION = ("user:maya", "read", "course:algebra")
@@ -183,6 +183,7 @@ def test_a_server_that_stops_with_an_import_in_flight_fails_no_call(
     assert load.failed == []
 
 
+@needs_envoy  # grpc.aio sends nobody away
 def test_a_server_that_stops_sends_clients_that_never_retry_to_another_one(
     two: tuple[Process, str, str],
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_server_that_stops_sends_clients_that_never_retry_to_another_one(
     assert load.failed == []
 
 
+@needs_envoy
 def test_a_process_that_stops_sends_clients_to_one_that_shares_its_port(
     sqlite_url: str, tmp_path: Path
 ) -> None:

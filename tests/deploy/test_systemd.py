@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from authz.client import Client, Course, Mutation, Operation
-from authz.runtime.envoy import why_not_envoy
 from authz.runtime.settings import load_settings
 from tests.forkserver import AUTHZ, without_settings
+from tests.serving import needs_envoy
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"
 ANALYZE = shutil.which("systemd-analyze")
@@ -77,7 +77,7 @@ def test_the_sandbox_of_each_unit_is_closed(units: list[Path]) -> None:
 
 
 @pytest.mark.skipif(find_library("seccomp") is None, reason="needs libseccomp")
-@pytest.mark.skipif(bool(why_not_envoy(load_settings(environ={}))), reason="Envoy cannot run here")
+@needs_envoy
 def test_no_process_makes_a_system_call_that_its_unit_forbids(
     units: list[Path], postgresql_url: str, tmp_path: Path
 ) -> None:

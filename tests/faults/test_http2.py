@@ -22,8 +22,6 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, psutil.Process]]:
     """A server over each transport, and its process."""
-    if request.param == "envoy":
-        pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
     url = create_sqlite(tmp_path_factory.mktemp("http2") / "authz.db")
     with serving(url, AUTHZ_TRANSPORT=request.param) as (process, address):
         drain(process)

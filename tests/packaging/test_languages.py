@@ -150,8 +150,6 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
     """What a client must know of a server that demands its certificate."""
-    if request.param == "envoy":
-        pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl to make certificates")
     folder = tmp_path_factory.mktemp("languages")

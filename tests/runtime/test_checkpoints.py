@@ -70,7 +70,7 @@ def test_a_start_without_a_key_that_signs_is_refused_by_name_before_a_database_i
     serve = ("serve", "--workers", workers, "--address", "127.0.0.1:0", "--database", empty_sqlite_url)
     ended = run(*serve, AUTHZ_CHECKPOINT_KEY_FILE=str(tmp_path / "key"))
     assert ended.returncode == 2
-    (line,) = map(json.loads, ended.stderr.splitlines())
+    *_, line = map(json.loads, ended.stderr.splitlines())
     assert "make one with `authz audit keygen`" in line["error"]
     assert [each.name for each in tmp_path.iterdir()] == ["key"]
 

@@ -33,8 +33,6 @@ BOUNDS = {
 @pytest.fixture(scope="module", params=["grpc", "envoy"])
 def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with these bounds."""
-    if request.param == "envoy":
-        pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
     folder = tmp_path_factory.mktemp("connections")
     limits = folder / "limits.toml"
     limits.write_text("[each.reads]\nper_second = 0.01\n")

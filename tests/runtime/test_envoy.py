@@ -29,9 +29,9 @@ from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.forkserver import AUTHZ, Process, without_settings
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import drain, run, serving
+from tests.serving import drain, needs_envoy, run, serving
 
-pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
+pytestmark = needs_envoy
 QUESTION = check_request("user:maya", "read", "course:algebra")
 CHECK = "/authz.v1.AuthorizationService/Check"
 READ = "/authz.v1.DirectoryService/ReadCourses"

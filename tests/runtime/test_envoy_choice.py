@@ -20,7 +20,9 @@ from authz.runtime.envoy import choose_transport, envoy_command, python_library
 from authz.runtime.findings import Level
 from authz.runtime.settings import Settings
 from tests.forkserver import AUTHZ, without_settings
-from tests.serving import run
+from tests.serving import needs_envoy, run
+
+pytestmark = needs_envoy  # until a test takes away what it needs
 
 
 def uninstalled(patch: pytest.MonkeyPatch) -> Settings:
@@ -34,7 +36,8 @@ def unexecutable(patch: pytest.MonkeyPatch) -> Settings:
 
 
 def without_library(patch: pytest.MonkeyPatch) -> Settings:
-    patch.setattr(sysconfig, "get_config_vars", lambda: {"VERSION": "3.11", "LIBDIR": "/nowhere"})
+    version = sysconfig.get_python_version()
+    patch.setattr(sysconfig, "get_config_vars", lambda: {"VERSION": version, "LIBDIR": "/nowhere"})
     patch.setattr(sys, "base_prefix", "/nowhere")
     return Settings()
 
@@ -46,18 +49,10 @@ def with_pings_of_their_own(_: pytest.MonkeyPatch) -> Settings:
 CAUSES: dict[Callable[[pytest.MonkeyPatch], Settings], str] = {
     uninstalled: "`pip install 'qalamchat-authz[envoy]'`",
     unexecutable: "cannot be executed",
-    without_library: "no shared library `libpython3.11`",
+    without_library: f"no shared library `libpython{sysconfig.get_python_version()}`",
     with_pings_of_their_own: "unset",
 }
 each_cause = pytest.mark.parametrize("break_it", CAUSES, ids=lambda each: each.__name__)
-
-
-@pytest.fixture(autouse=True)
-def can_run() -> None:
-    """Everything that Envoy needs is here, until a test takes it away."""
-    pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
-    if python_library() is None:
-        pytest.skip("this Python has no shared library")
 
 
 def test_envoy_serves_where_it_can_and_grpc_where_it_is_named() -> None:

@@ -23,11 +23,13 @@ from tests.databases import create_sqlite
 from tests.forkserver import Process
 from tests.runtime.test_http import total
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import find_free_port, serving
+from tests.serving import find_free_port, needs_envoy, serving
 from tests.waiting import until
 
-pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+pytestmark = [
+    needs_envoy,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates"),
+]
 METRIC = "authz_refused_handshakes_total"
 AUTHORITY = ec.generate_private_key(ec.SECP256R1())
 
