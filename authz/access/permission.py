@@ -63,7 +63,7 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
     def _denied(self, permission: str, method: str) -> PermissionDeniedError:
         why = (
             f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that"
-            " does (see `authz policy show --type api`), with `authz admin grant`"
+            " does (see `authz policy show --type api`), with `authz member add service:<id> platform <role>`"
         )
         if permission in self.undeclared:
             why = (

@@ -66,7 +66,10 @@ class PersonRights:
 
     async def require_permission(self, caller: Subject | None, permission: str) -> None:
         """Raise `PermissionDeniedError` unless a caller has a permission of the API."""
-        remedy = "call for somebody who has it, or grant a role that permits it (`authz admin grant`)"
+        remedy = (
+            "call for somebody who has it, or grant a role that permits it"
+            " (`authz member add <subject> platform <role>`)"
+        )
         if caller is not None:
             if await self.has_permission(caller, permission):
                 return

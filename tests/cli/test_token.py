@@ -70,3 +70,26 @@ def test_what_is_suggested_for_a_name_without_a_type_is_a_caller(empty_sqlite_ur
     refused = run("token", "create", "notebooks", *here).stderr
     (suggested,) = re.findall(r"write it like `(.*)`", refused)
     assert run("token", "create", suggested, *here).returncode == 0
+
+
+def test_an_operator_gives_a_missing_permission_from_any_machine_with_the_command_that_is_told(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    grant(sqlite_url, {"service:ops": "operator"})
+    files = {}
+    for caller in ("ops", "sync"):
+        files[caller] = tmp_path / caller
+        created = run("token", "create", f"service:{caller}", "--database", sqlite_url)
+        files[caller].write_text(created.stdout)
+    with served(sqlite_url, access_tokens="true") as address:
+
+        def called_by(caller: str, *command: str) -> tuple[int, str]:
+            done = run(*command, "--address", address, "--token-file", files[caller])
+            return done.returncode, done.stderr
+
+        code, told = called_by("sync", "courses")
+        assert code == 2
+        command = re.search(r"with `authz (.*) service:<id> platform <role>`", told)
+        assert command is not None, told
+        assert called_by("ops", *command[1].split(), "service:sync", "platform", "watcher") == (0, "")
+        assert called_by("sync", "courses") == (0, "")
