@@ -29,19 +29,22 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._zip: zipfile.ZipFile | None = None
-        self._prefix = ""
+        self._members: dict[str, str] = {}
         if path.is_dir():
             self._names = sorted(each.name for each in path.iterdir() if each.is_file())
             return
         if not path.is_file():
             raise unreadable(path, "is neither a folder nor a file")
         self._zip = _opened(path)
-        # What macOS adds to each zip.
-        names = [n for n in self._zip.namelist() if not n.startswith("__MACOSX/") and not n.endswith("/")]
-        folders = {name[: name.rfind("/") + 1] for name in names if not PurePath(name).name.startswith(".")}
-        if len(folders) == 1:
-            self._prefix = folders.pop()
-        self._names = sorted(name.removeprefix(self._prefix) for name in names)
+        # Some programs on Windows separate folders by a backslash. macOS adds a folder to each zip.
+        names = [(member.replace("\\", "/"), member) for member in self._zip.namelist()]
+        files = [each for each in names if not each[0].startswith("__MACOSX/") and not each[0].endswith("/")]
+        folders = {
+            name[: name.rfind("/") + 1] for name, _ in files if not PurePath(name).name.startswith(".")
+        }
+        prefix = folders.pop() if len(folders) == 1 else ""
+        self._names = sorted(name.removeprefix(prefix) for name, _ in files)
+        self._members = {name.removeprefix(prefix): member for name, member in files}
 
     def has(self, name: str) -> bool:
         """Whether the export has this file. Raises `InvalidArgumentError` if it has it elsewhere only: in
@@ -67,6 +70,9 @@ class Archive:
         advice = f"; rename {quoted(meant)} to `{name}`" if meant else ""
         if meant and "/" in meant:
             advice = f"; unpack it and name the folder of {quoted(meant)}"
+        nested = next(self._path.glob(f"*/{name}"), None) if self._zip is None else None
+        if nested is not None:
+            advice = f"; name the folder {quoted(nested.parent.name)} in it"
         names = join_names([*map(quoted, self._names)], _MAX_LISTED) or "no files"
         raise unreadable(self._path, f"has no `{name}`{why}; it has {names}{advice}")
 
@@ -77,9 +83,7 @@ class Archive:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file of the export for reading bytes. Raises `InvalidArgumentError` if it is missing."""
         self.require(name)
-        opened = (
-            (self._path / name).open("rb") if self._zip is None else self._zip.open(f"{self._prefix}{name}")
-        )
+        opened = (self._path / name).open("rb") if self._zip is None else self._zip.open(self._members[name])
         with opened as stream:
             yield stream
 

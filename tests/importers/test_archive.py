@@ -33,6 +33,7 @@ def content(path: Path, name: str) -> bytes:
         ("/classes.csv", "/enrollments.csv"),
         ("/var/export/classes.csv", "/var/export/enrollments.csv"),
         ("../../classes.csv",),
+        ("export\\", "export\\classes.csv", "export\\enrollments.csv"),
         ("export/", "export/classes.csv", "export/.DS_Store", "__MACOSX/export/._classes.csv"),
     ],
 )
@@ -73,9 +74,20 @@ def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
         content(path, "classes.csv")
 
 
+def test_the_folder_to_name_is_told_where_the_files_are_in_a_folder_of_it(tmp_path: Path) -> None:
+    files = tmp_path / "unpacked" / "export"
+    files.mkdir(parents=True)
+    (files / "classes.csv").write_text("sourcedId\n")
+    with pytest.raises(InvalidArgumentError) as refused:
+        content(tmp_path / "unpacked", "classes.csv")
+    assert refused.value.message.endswith("it has no files; name the folder `export` in it")
+    assert content(files, "classes.csv") == b"sourcedId\n"
+
+
+@pytest.mark.parametrize("separator", ["/", "\\"])
 @pytest.mark.parametrize("name", ["manifest.csv", "users.csv"])
-def test_a_file_in_another_folder_is_not_overlooked(tmp_path: Path, name: str) -> None:
-    archive = Archive(zipped(tmp_path / "export.zip", "classes.csv", f"more/{name}"))
+def test_a_file_in_another_folder_is_not_overlooked(tmp_path: Path, name: str, separator: str) -> None:
+    archive = Archive(zipped(tmp_path / "export.zip", "classes.csv", f"more{separator}{name}"))
     assert archive.has("classes.csv")
     with pytest.raises(InvalidArgumentError, match=f"unpack it and name the folder of `more/{name}`"):
         archive.has(name)
