@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar, TypeVarTuple
 
@@ -114,6 +115,20 @@ class ConsistencyGate:
         It has a thread of its own, so that no number of such calls delays what reads the database.
         """
         return await asyncio.get_running_loop().run_in_executor(self._computing_pool, function, *args)
+
+    async def compute_while_wanted(self, function: Callable[[*Ts, Callable[[], None]], T], *args: *Ts) -> T:
+        """As `compute`, of a function whose last argument is one that it calls at each step, and that raises
+        once the call was cancelled: no thread can be."""
+        is_unwanted = threading.Event()
+
+        def require_wanted() -> None:
+            if is_unwanted.is_set():
+                raise CancelledError
+
+        try:
+            return await self.compute(function, *args, require_wanted)
+        finally:
+            is_unwanted.set()
 
     async def read(self, function: Callable[[*Ts], T], *args: *Ts, max_wait_s: float | None = None) -> T:
         """As `run`, for what reads many rows: one call at a time, in their order.

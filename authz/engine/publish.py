@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -119,7 +120,9 @@ class Publisher:
         if the policies of courses do not pass under it; for a course as `validate_course` does. Raises
         `FailedPreconditionError` if there is no such course."""
         if scope == PLATFORM:
-            proved, tests = await self.gate.compute(prove_and_test, read_files(files), self.snapshot_of)
+            proved, tests = await self.gate.compute_while_wanted(
+                prove_and_test, read_files(files), self.snapshot_of
+            )
             review = CoursePolicyReview(self.gate, self.directory, proved.policy, proved.invariants)
             await review.advance()
             warnings = await self.warnings.of(proved.policy, proved.invariants)
@@ -163,9 +166,9 @@ class Publisher:
         `PolicyError` if this release does not find it.
         """
         if version.scope == PLATFORM:
-            return await self.gate.compute(_certificate, version)
+            return await self.gate.compute_while_wanted(_certificate, version, None)
         platform = (await self.read(0)).version
-        return await self.gate.compute(_certificate, platform, version)
+        return await self.gate.compute_while_wanted(_certificate, platform, version)
 
     async def apply(
         self,
@@ -342,12 +345,14 @@ def not_active(active: int, expected: int, scope: Scope) -> FailedPreconditionEr
     )
 
 
-def _certificate(platform: PolicyVersion, of_course: PolicyVersion | None = None) -> PolicyCertificate:
-    proved = prove_files(read_files(platform.files))
+def _certificate(
+    platform: PolicyVersion, of_course: PolicyVersion | None, require_wanted: Callable[[], object]
+) -> PolicyCertificate:
+    proved = prove_files(read_files(platform.files), require_wanted)
     found = proved.certificate
     if of_course is not None:
         policy = load_course_policy(proved.policy, of_course.scope.id, read_files(of_course.files))
-        found = require_certificate(prove(policy, proved.invariants))
+        found = require_certificate(prove(policy, proved.invariants, require_wanted))
     return PolicyCertificate(
         policy_digest=found.policy,
         invariants_digest=found.invariants,

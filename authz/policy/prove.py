@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -28,10 +28,18 @@ class Proof(msgspec.Struct, frozen=True):
     certificate: Certificate | None
 
 
-class Prover:
-    """Searches for breaches, and keeps what it has found of each question: many obligations ask the same."""
+def until_done() -> None:
+    """What a proof calls that is wanted to its end."""
 
-    def __init__(self) -> None:
+
+class Prover:
+    """Searches for breaches, and keeps what it has found of each question: many obligations ask the same.
+
+    For each obligation it calls `require_wanted`, which raises to end the search.
+    """
+
+    def __init__(self, require_wanted: Callable[[], object] = until_done) -> None:
+        self._require_wanted = require_wanted
         self.known: dict[Question, Condition | Refutation] = {}
         self.count = 0
         """The number of obligations so far."""
@@ -40,6 +48,7 @@ class Prover:
         """One breach for each invariant, rule and course that break."""
         breaches: dict[tuple[str, str | None, str], Breach] = {}
         for obligation in found:
+            self._require_wanted()
             self.count += 1
             question = (obligation.start, obligation.denies)
             facts = self.known.get(question)
@@ -51,9 +60,14 @@ class Prover:
         return tuple(breaches.values())
 
 
-def prove(policy: CompiledPolicy, invariants: Sequence[Invariant]) -> Proof:
-    """Decide every invariant over all sets of roles, types, actions and combinations of facts."""
-    prover = Prover()
+def prove(
+    policy: CompiledPolicy,
+    invariants: Sequence[Invariant],
+    require_wanted: Callable[[], object] = until_done,
+) -> Proof:
+    """Decide every invariant over all sets of roles, types, actions and combinations of facts. May take a
+    minute: `require_wanted` as for `Prover`."""
+    prover = Prover(require_wanted)
     breaches = prover.breaches(obligations(policy, invariants))
     if breaches:
         return Proof(breaches, None)

@@ -1,9 +1,10 @@
-"""The review of the policies of courses, before the platform publishes, ends with its call."""
+"""What a server proves before it publishes a policy ends with the call that is to publish it."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from pkgutil import resolve_name
 from typing import Any
 
 import grpc
@@ -13,14 +14,14 @@ from authz.domain.entities import Course, PolicyActivation, PolicyVersion
 from authz.domain.files import FORMAT, files_digest
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
-from authz.policy.course import CourseReview, course_files
+from authz.policy.course import course_files
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_policies import messages
-from tests.policies import with_rows
+from tests.policies import SHIPPED
 from tests.service import Service, in_process
 from tests.store.directory import open_with, write
 
-COURSES = 200
+COURSES = 20
 
 
 def write_policies(url: str) -> None:
@@ -36,23 +37,33 @@ def write_policies(url: str) -> None:
     store.close()
 
 
+STEPS = [
+    "authz.policy.prove:find_facts",
+    "authz.engine.policy_cases:_problem",
+    "authz.policy.course:CourseReview.add",
+]
+"""What the server calls for each step of a proof, of the tests of a policy and of a review."""
+
+
 @in_process
 @pytest.mark.parametrize("ends_by", ["its client", "its deadline"])
-async def test_a_review_ends_with_its_call(
-    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, ends_by: str
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_proof_ends_with_its_call(
+    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, step: str, ends_by: str
 ) -> None:
     await asyncio.to_thread(write_policies, sqlite_url)
-    begun, may_continue, reviewed = threading.Event(), threading.Event(), list[str]()
-    add = CourseReview.add
+    begun, may_continue, steps = threading.Event(), threading.Event(), list[object]()
+    called = resolve_name(step)
 
-    def slowly(self: CourseReview, course_id: str, files: Any) -> None:
-        reviewed.append(course_id)
+    def slowly(*given: Any) -> Any:
+        steps.append(given)
         begun.set()
         assert may_continue.wait(60)
-        add(self, course_id, files)
+        return called(*given)
 
-    monkeypatch.setattr(CourseReview, "add", slowly)
-    request = ppb.ApplyPolicyRequest(files=messages(with_rows("# why")))
+    monkeypatch.setattr(step.replace(":", "."), slowly)
+    monkeypatch.setattr("authz.engine.course_review._SLICE_S", 0)
+    request = ppb.ApplyPolicyRequest(files=messages(SHIPPED))
     async with sqlite_service.logged() as lines:
         applied = sqlite_service.policy.ApplyPolicy(request, timeout=60 if ends_by == "its client" else 2)
         assert await asyncio.to_thread(begun.wait, 20)
@@ -64,8 +75,8 @@ async def test_a_review_ends_with_its_call(
             while not any(line.get("code") == "CANCELLED" for line in lines):  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.01)
     may_continue.set()
-    # In the thread that computes, this waits for what is left of the review.
+    # In the thread that computes, this waits for what is left of the proof.
     await sqlite_service.policy.DiffPolicyVersions(
         ppb.DiffPolicyVersionsRequest(before_number=1, after_number=1)
     )
-    assert 0 < len(reviewed) < COURSES
+    assert len(steps) == 1
