@@ -26,6 +26,12 @@ _LEEWAY_S = 5
 _MAX_CACHED = 1024
 _REQUIRED = ["exp", "iss", "aud", "sub"]
 _SERVICE = f"{SubjectType.SERVICE}:"
+_REMEDIES: Mapping[type[PyJWTError], str] = {
+    jwt.InvalidAudienceError: "get one whose `aud` is what AUTHZ_JWT_AUDIENCE names",
+    jwt.InvalidIssuerError: "get one from the issuer that AUTHZ_JWT_ISSUER names",
+    jwt.ImmatureSignatureError: "use it when it has begun, or correct the clock that is wrong",
+}
+"""By what the library finds wrong, what to do, where a new JWT of the same kind would be refused, too."""
 
 
 class JwtRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +79,8 @@ class JwtVerifier:
             algorithm = self._require_header(header)
             claims = self._claims(token, self._candidates(header, algorithm, keys), algorithm)
         except PyJWTError as error:
-            raise invalid(f"the JWT is not valid: {str(error).lower()}; get a new one") from None
+            remedy = _REMEDIES.get(type(error), "get a new one")
+            raise invalid(f"the JWT is not valid: {str(error).lower()}; {remedy}") from None
         return _Verified(
             principal=Principal(_caller(claims["sub"])),
             ends_at_s=int(claims["exp"]) + _LEEWAY_S,
@@ -87,11 +94,19 @@ class JwtVerifier:
         algorithm = str(header.get("alg"))
         kind = str(header.get("typ", "")).lower().removeprefix("application/")
         if algorithm not in self._rules.algorithms:
-            raise invalid("the algorithm of the JWT is not among those that AUTHZ_JWT_ALGORITHMS names")
+            raise invalid(
+                "the algorithm of the JWT is not among those that AUTHZ_JWT_ALGORITHMS names;"
+                " let its issuer use one of them"
+            )
         if kind not in self._rules.types:
-            raise invalid("the `typ` of the JWT is not among those that AUTHZ_JWT_TYPES names")
+            raise invalid(
+                "the `typ` of the JWT is not among those that AUTHZ_JWT_TYPES names;"
+                " send an access token of the issuer"
+            )
         if "crit" in header:
-            raise invalid("the JWT demands extensions (`crit`) that this server does not know")
+            raise invalid(
+                "the JWT demands extensions (`crit`) that this server does not know; get one without"
+            )
         return algorithm
 
     def _candidates(self, header: Mapping[str, Any], algorithm: str, keys: tuple[Key, ...]) -> list[Key]:
@@ -102,7 +117,10 @@ class JwtVerifier:
         ]
         if not fitting:
             self._keys.refresh_soon()
-            raise invalid("the JWT is signed with a key that this server does not know")
+            raise invalid(
+                "the JWT is signed with a key that this server does not know; if its issuer has a new key,"
+                " try again in some seconds"
+            )
         return fitting
 
     def _claims(self, token: str, candidates: list[Key], algorithm: str) -> Mapping[str, Any]:
@@ -128,7 +146,7 @@ def _caller(sub: object) -> Subject:
     """The caller that `sub` names: a program, with or without `service:`."""
     name = sub.removeprefix(_SERVICE) if isinstance(sub, str) else ""
     if not is_id(name) or name.startswith(f"{SubjectType.USER}:"):
-        raise invalid("the `sub` of the JWT is no id of a service")
+        raise invalid("the `sub` of the JWT is no id of a service; get one for the program that calls")
     return Subject(SubjectType.SERVICE, name)
 
 
@@ -138,11 +156,17 @@ def _thumbprint(confirmation: object) -> str:
         return ""
     thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, Mapping) else None
     if not isinstance(thumbprint, str) or not thumbprint or len(confirmation) != 1:  # type: ignore[arg-type]  # a mapping
-        raise invalid("the JWT is bound (`cnf`) in a way that this server cannot verify")
+        raise invalid(
+            "the JWT is bound (`cnf`) in a way that this server cannot verify; get one that is bound to a"
+            " certificate (`x5t#S256`), or to nothing"
+        )
     return thumbprint
 
 
 def _require_bound(thumbprint: str, transport: Transport) -> None:
     pem = transport.certificate()
     if not pem or not compare_digest(read_certificate(pem).thumbprint.encode(), thumbprint.encode()):
-        raise invalid("the JWT is bound to a client certificate that this connection does not show")
+        raise invalid(
+            "the JWT is bound to a client certificate that this connection does not show;"
+            " connect with that certificate"
+        )

@@ -120,6 +120,29 @@ def test_a_jwt_that_proves_nothing_is_refused_and_never_quoted(tmp_path: Path, n
     assert not BAD[name] or BAD[name] not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("no signature", "AUTHZ_JWT_ALGORITHMS names; let its issuer use one of them"),
+        ("an unknown key id", "if its issuer has a new key, try again in some seconds"),
+        ("another issuer", "get one from the issuer that AUTHZ_JWT_ISSUER names"),
+        ("another audience", "get one whose `aud` is what AUTHZ_JWT_AUDIENCE names"),
+        ("an end that is past", "get a new one"),
+        ("a start that is to come", "correct the clock that is wrong"),
+        ("another type", "AUTHZ_JWT_TYPES names; send an access token of the issuer"),
+        ("an extension that is critical", "get a new one"),
+        ("a person", "get one for the program that calls"),
+        ("a binding that is unknown", "get one that is bound to a certificate (`x5t#S256`), or to nothing"),
+        ("a binding to a certificate that is not shown", "connect with that certificate"),
+    ],
+)
+def test_what_is_told_of_a_jwt_ends_in_what_to_do(tmp_path: Path, name: str, remedy: str) -> None:
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    with pytest.raises(UnauthenticatedError) as caught:
+        authenticator.authenticate(shown(BAD[name]))
+    assert caught.value.message.endswith(remedy)
+
+
 @pytest.mark.parametrize("name", ["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "x5u"])
 def test_a_header_with_a_value_of_any_type_is_refused(tmp_path: Path, name: str) -> None:
     authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
