@@ -17,11 +17,12 @@ from authz.domain.mutations import Mutation, Operation
 from authz.policy.course import course_files
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_policies import messages
-from tests.policies import SHIPPED
-from tests.service import Service, in_process
+from tests.policies import SHIPPED, with_rows
+from tests.service import Service, in_process, serve
 from tests.store.directory import open_with, write
 
 COURSES = 20
+ONE_WITH_ITSELF = ppb.DiffPolicyVersionsRequest(before_number=1, after_number=1)
 
 
 def write_policies(url: str) -> None:
@@ -76,7 +77,22 @@ async def test_a_proof_ends_with_its_call(
                 await asyncio.sleep(0.01)
     may_continue.set()
     # In the thread that computes, this waits for what is left of the proof.
-    await sqlite_service.policy.DiffPolicyVersions(
-        ppb.DiffPolicyVersionsRequest(before_number=1, after_number=1)
-    )
+    await sqlite_service.policy.DiffPolicyVersions(ONE_WITH_ITSELF)
     assert len(steps) == 1
+
+
+async def test_a_proof_over_envoy_ends_when_its_client_leaves(sqlite_url: str) -> None:
+    roles = (f"role, r{number}, course, 5, no," for number in range(60))
+    denies = (
+        f"p, *, *, *, read, {fact} & {gate}, deny"
+        for fact in ("own", "shared_view", "shared_edit", "published", "attending")
+        for gate in ("session_live", "locked", "course_archived")
+    )
+    takes_seconds = ppb.ValidatePolicyRequest(files=messages(with_rows(*roles, *denies)))
+    async with serve(sqlite_url, transport="envoy") as service, service.logged() as lines:
+        validated = service.policy.ValidatePolicy(takes_seconds)
+        await asyncio.sleep(1)
+        validated.cancel()
+        await service.policy.DiffPolicyVersions(ONE_WITH_ITSELF)
+    codes = [line["code"] for line in lines if line.get("method", "").endswith("/ValidatePolicy")]
+    assert codes == ["CANCELLED"]

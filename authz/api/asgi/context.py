@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import grpc
@@ -26,6 +26,7 @@ from authz.api.asgi.framing import (
     timeout_s,
 )
 
+T = TypeVar("T")
 Scope: TypeAlias = Mapping[str, Any]
 Send: TypeAlias = Callable[[Event], Awaitable[None]]
 
@@ -44,6 +45,8 @@ _OK: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0
 _LARGE_BYTES = 16 * 1024
 """A call with a larger answer lasts until its client reads."""
 _MAX_CACHED = 1024
+PRESENCE_INTERVAL_S = 0.1
+"""How soon a call that sends nothing ends after its client has left."""
 MAX_SILENCE_S = 10.0
 """Seconds within a request without a part of it. Envoy's limit for headers is as long."""
 
@@ -229,7 +232,21 @@ class AsgiContext(Transport):
     async def _has_left(self) -> bool:
         return bool((await self._receive())["type"] == "http.disconnect")
 
-    async def until_client_leaves(self, interval_s: float) -> None:
+    async def while_client_stays(self, running: Awaitable[T], interval_s: float = PRESENCE_INTERVAL_S) -> T:
+        """The result of what may send nothing for long. Cancels it and the caller when the client leaves."""
+        task = asyncio.ensure_future(running)
+        leaving = asyncio.ensure_future(self._until_client_leaves(interval_s))
+        try:
+            await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise asyncio.CancelledError
+            return task.result()
+        finally:
+            task.cancel()
+            leaving.cancel()
+            await asyncio.gather(task, leaving, return_exceptions=True)
+
+    async def _until_client_leaves(self, interval_s: float) -> None:
         """Return once the client has disconnected. While the request is read, its reader sees that."""
         while not self.has_request or not await self._has_left():  # noqa: ASYNC110  neither waits
             await asyncio.sleep(interval_s)

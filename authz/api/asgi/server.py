@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import structlog
 
-from authz.api.asgi.context import AsgiContext, Scope, Send
+from authz.api.asgi.context import PRESENCE_INTERVAL_S, AsgiContext, Scope, Send
 from authz.api.asgi.framing import Receive, StatusError, anybody, decompressed
 from authz.api.asgi.turns import ConnectionTurns
 
@@ -30,10 +30,8 @@ _MAX_OPEN_BYTES = 4096
 _MAX_OPEN_STREAMS = 16
 """The number of streams of such methods that a connection may have. A client watches the health of a service
 once."""
-_PRESENCE_INTERVAL_S = 0.1
-"""How soon a call that sends nothing ends after its client has left."""
 _OPEN_PRESENCE_INTERVAL_S = 1.0
-"""The same for a call that needs no credential: anybody may open many."""
+"""`PRESENCE_INTERVAL_S` for a call that needs no credential: anybody may open many."""
 
 
 class AsgiServer:
@@ -101,8 +99,8 @@ class AsgiServer:
                 await context.write(answer)
         else:
             request = await self._request(handler, context)
-            interval_s = _OPEN_PRESENCE_INTERVAL_S if _is_open(handler) else _PRESENCE_INTERVAL_S
-            await _while_client_stays(context, handler.unary_stream(request, context), interval_s)
+            interval_s = _OPEN_PRESENCE_INTERVAL_S if _is_open(handler) else PRESENCE_INTERVAL_S
+            await context.while_client_stays(handler.unary_stream(request, context), interval_s)
         await context.end()
 
     async def _request(self, handler: Any, context: AsgiContext) -> Any:
@@ -165,18 +163,3 @@ def _at_deadline(left_s: float, expire: Callable[[asyncio.Task[Any]], None]) -> 
 
 async def _refuse(_: AsgiContext) -> NoReturn:
     raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
-
-
-async def _while_client_stays(context: AsgiContext, running: Awaitable[None], interval_s: float) -> None:
-    """Run what may send nothing for long, and cancel it when the client leaves."""
-    task = asyncio.ensure_future(running)
-    leaving = asyncio.ensure_future(context.until_client_leaves(interval_s))
-    try:
-        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise asyncio.CancelledError
-        task.result()
-    finally:
-        task.cancel()
-        leaving.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
