@@ -11,7 +11,7 @@ import typer
 
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.domain.origin import MAX_REASON_LENGTH
-from authz.importers.report import RowFault, Sourced, place, printable
+from authz.importers.report import RowFault, Sourced, in_order, printable
 
 FAULTS_EXIT_CODE = 1
 _MAX_LISTED = 50
@@ -34,11 +34,11 @@ def print_capped(label: str, lines: Iterable[str]) -> None:
 
 def finish_import(outcome: ImportOutcome, sourced: Sequence[Sourced], faults: Sequence[RowFault]) -> None:
     """Print what has failed and the summary. Exits with 1 if anything has failed."""
-    found = [str(fault) for fault in faults]
+    found = [*faults]
     for fault in outcome.faults:
         source = sourced[fault.position]
-        found.append(f"{place(source.file, source.line)}: {fault.message}")
-    print_capped("failed", found)
+        found.append(RowFault(source.file, source.line, fault.message))
+    print_capped("failed", map(str, in_order(found)))
     failed = outcome.failed + len(faults)
     if not outcome.replicated:
         print(f"warning: {NOT_REPLICATED}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from authz.domain.mutations import Mutation
@@ -34,6 +36,11 @@ class ParsedSource(msgspec.Struct, frozen=True):
     mutations: list[Sourced]
     faults: list[RowFault]
     notes: list[RowFault]
+
+
+def in_order(faults: Iterable[RowFault]) -> list[RowFault]:
+    """Faults by file and line. They are found in several passes, the last of them on the server."""
+    return sorted(faults, key=lambda fault: (fault.file, fault.line))
 
 
 def place(file: str, line: int) -> str:

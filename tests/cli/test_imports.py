@@ -195,3 +195,16 @@ def test_an_import_says_when_the_replica_has_not_followed(tmp_path: Path, sqlite
             done = run("import", "resources", rows, "--address", address)
         assert done.stdout == "written 0, unchanged 0, failed 0\n"
         assert ("warning: the write is committed, but the replica" in done.stderr) is (follows == "false")
+
+
+def test_rows_at_fault_are_told_in_the_order_of_the_file_whoever_finds_them(
+    tmp_path: Path, address: str
+) -> None:
+    run("course", "create", "alg", "--state", "active", "--address", address)
+    file = tmp_path / "materials.csv"
+    file.write_text(
+        "id,course_id,visibility\nm1,nowhere,COURSE\nm2,alg,PUBLIC\nm3,nowhere,COURSE\nm4,alg,ALL\n"
+    )
+    done = run("import", "resources", file, "--type", "material", "--address", address)
+    lines = [int(line.split(":")[2]) for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert (done.returncode, lines) == (1, [2, 3, 4, 5]), done.stderr

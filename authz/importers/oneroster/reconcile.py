@@ -12,7 +12,7 @@ from authz.importers.oneroster.memberships import MembershipPlan
 from authz.importers.oneroster.plan import Action, Change, Plan
 from authz.importers.oneroster.precedence import resolve_enrollments
 from authz.importers.oneroster.rows import Roster, RowState
-from authz.importers.report import RowFault
+from authz.importers.report import RowFault, in_order
 
 
 def plan_import(
@@ -38,17 +38,12 @@ def plan_import(
             *giving,
         ],
         unchanged=len(roster.classes) - len(changed_classes) + memberships.unchanged,
-        faults=sorted(roster.faults, key=_position),
-        notes=sorted(roster.notes, key=_position),
+        faults=in_order(roster.faults),
+        notes=in_order(roster.notes),
         live=sum(each.is_live for each in held.memberships.values()),
         ended=len(memberships.ended),
         absent=len(memberships.absent),
     )
-
-
-def _position(fault: RowFault) -> tuple[str, int]:
-    """Orders faults by file and line: they are found in several passes."""
-    return fault.file, fault.line
 
 
 def _accounts(roster: Roster, held: DirectoryState, *, now: Instant) -> list[Change]:
