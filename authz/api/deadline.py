@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from authz.api.call import Call, CallKind
-from authz.domain.errors import no_answer
+from authz.domain.errors import NO_ANSWER, UnavailableError, no_answer
 
 AnswerT = TypeVar("AnswerT")
 
@@ -29,6 +29,22 @@ async def before_deadline(
 ) -> AnswerT:
     """The answer of `running`. Shortly before the deadline of the call, cancels it and raises
     `UnavailableError` (STORE_UNAVAILABLE) with the fault that the database has then, if any."""
+    try:
+        return await _until_deadline(running, call, database_fault)
+    except UnavailableError as error:
+        fault = database_fault()
+        if error.message != NO_ANSWER or fault in {"", NO_ANSWER}:
+            raise
+        # Its connection was aborted, which cannot tell why the answer took long.
+        told = no_answer(fault + _OUTCOMES.get(call.method.kind, ""))
+        for note in error.notes:
+            told.add_note(note)
+        raise told from None
+
+
+async def _until_deadline(
+    running: Awaitable[AnswerT], call: Call, database_fault: Callable[[], str]
+) -> AnswerT:
     if call.deadline is None:
         return await running
     left_s = call.deadline - time.monotonic()

@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 
 from authz.access.permission import AllowAll
 from authz.api.call import Call, CallKind, Method
+from authz.api.deadline import before_deadline
 from authz.api.methods import METHODS
 from authz.api.pipeline import Pipeline
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency, Freshness
-from authz.domain.errors import NO_ANSWER, ErrorReason, UnavailableError
+from authz.domain.errors import NO_ANSWER, ErrorReason, UnavailableError, no_answer
 from authz.v1 import authorization_pb2
 from tests.api.in_process import Request
 
@@ -75,6 +76,37 @@ async def test_only_a_database_that_does_not_answer_ends_a_call_that_needs_it(
 ) -> None:
     given = await served(method, answers=answers, waits_s=2 * TIMEOUT_S, consistency=consistency)
     assert given == "answer"
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("", NO_ANSWER),
+        (NO_ANSWER, NO_ANSWER),
+        ("no standby answers", "no standby answers; if the call changes anything, it is unknown"),
+    ],
+)
+@pytest.mark.parametrize("deadline", [None, 60.0])
+async def test_a_call_whose_connection_is_aborted_is_told_the_fault_of_the_database(
+    fault: str, told: str, deadline: float | None
+) -> None:
+    async def run() -> str:
+        error = no_answer()
+        error.add_note("the connection was aborted")
+        raise error
+
+    call = Call(
+        method=Method("/authz.v1.DirectoryService/Write", *METHODS["Write"]),
+        transport=Request({}),
+        deadline=None if deadline is None else time.monotonic() + deadline,
+        consistency=MINIMIZE_LATENCY,
+    )
+    with pytest.raises(UnavailableError) as caught:
+        await before_deadline(run(), call, lambda: fault)
+    assert caught.value.message.startswith(told)
+    assert (caught.value.message == NO_ANSWER) is (told == NO_ANSWER)
+    assert caught.value.notes == ["the connection was aborted"]
+    assert caught.value.retry_after_s
 
 
 def test_a_decision_without_demands_reads_the_database_only_if_it_may_be_about_the_past() -> None:
