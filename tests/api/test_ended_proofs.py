@@ -19,6 +19,7 @@ from authz.v1 import policy_pb2 as ppb
 from tests.api.test_policies import messages
 from tests.policies import SHIPPED, with_rows
 from tests.service import Service, in_process, serve
+from tests.serving import needs_envoy
 from tests.store.directory import open_with, write
 
 COURSES = 20
@@ -81,6 +82,7 @@ async def test_a_proof_ends_with_its_call(
     assert len(steps) == 1
 
 
+@needs_envoy
 async def test_a_proof_over_envoy_ends_when_its_client_leaves(sqlite_url: str) -> None:
     roles = (f"role, r{number}, course, 5, no," for number in range(60))
     denies = (
