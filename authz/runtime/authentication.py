@@ -62,8 +62,15 @@ def require_authentication(settings: Settings) -> None:
         )
 
 
-def warn_if_unauthenticated(settings: Settings) -> None:
-    """Log, loudly, that nobody has to prove who calls."""
+def warn_of_open_access(settings: Settings) -> None:
+    """Log, loudly, that nobody has to prove who calls, or that others can read what proves it."""
+    if (settings.jwt_issuer or settings.access_tokens) and not (
+        settings.tls_key_file or is_local(settings.address)
+    ):
+        log.warning(
+            "NO TLS: JWTs and access tokens cross the network for everybody to read; set"
+            " AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE, unless a mesh encrypts",
+        )
     if not authenticates(settings):
         log.warning(
             "NO AUTHENTICATION: every caller may do everything; set AUTHZ_CALLERS_FILE, AUTHZ_JWT_ISSUER or"

@@ -24,7 +24,7 @@ from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
 from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api
 from authz.runtime.audit import open_checkpoints, open_decision_log
-from authz.runtime.authentication import open_authentication, warn_if_unauthenticated
+from authz.runtime.authentication import open_authentication, warn_of_open_access
 from authz.runtime.compose import (
     open_follower,
     open_view,
@@ -190,7 +190,7 @@ class Server:
             self._run(run(), parts)
         self._parts.push_async_callback(face.stop)
         self.address = await face.start()
-        warn_if_unauthenticated(settings)
+        warn_of_open_access(settings)
         await self.health.watch(api.active, view, store.directory, max_staleness_s=settings.max_staleness_s)
 
     @staticmethod

@@ -85,12 +85,23 @@ def test_settings_that_do_not_go_together_are_refused(
         open_authentication(settings, no_state)
 
 
-async def test_a_server_that_lets_in_everybody_says_so(sqlite_url: str) -> None:
-    settings = load_settings({"address": "127.0.0.1:0", "database_url": sqlite_url}, environ={})
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        ({"address": "127.0.0.1:0"}, ["NO AUTHENTICATION"]),
+        ({"address": "127.0.0.1:0", "access_tokens": True}, []),
+        ({"address": "0.0.0.0:0", "access_tokens": True}, ["NO TLS"]),
+    ],
+)
+async def test_a_server_that_lets_in_everybody_or_reads_open_tokens_says_so(
+    sqlite_url: str, given: dict[str, str | bool], warned: list[str]
+) -> None:
+    settings = load_settings({**given, "database_url": sqlite_url}, environ={})
     with capture_logs() as lines:
         async with Server(settings):
             pass
-    assert [line["log_level"] for line in lines if "NO AUTHENTICATION" in line["event"]] == ["warning"]
+    told = [line["event"].partition(":")[0] for line in lines if line["log_level"] == "warning"]
+    assert [event for event in told if event.startswith("NO ")] == warned
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
