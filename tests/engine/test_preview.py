@@ -336,3 +336,23 @@ def test_a_preview_names_as_many_examples_as_are_wanted_and_counts_the_rest() ->
         ["material:m0", "material:m1"],
     )
     assert [(each.subjects, each.count) for each in totals.kinds] == [(1, 9)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        TEXT.replace("share|export|", "share|export|pin|") + "p, student, *, notebook, pin, , allow\n",
+        "".join(line for line in TEXT.splitlines(keepends=True) if ", guest," not in line),
+    ],
+    ids=["another-action", "a-role-less"],
+)
+@pytest.mark.parametrize("comes", [True, False], ids=["comes", "goes"])
+def test_a_preview_of_other_declarations_says_what_check_answers_without_a_rule(
+    other: str, *, comes: bool
+) -> None:
+    campus = Campus(SMALL)
+    policies = [checker_of(POLICY), checker_of(compiled(other.splitlines()))]
+    before, after = policies if comes else reversed(policies)
+    rows, _ = previewed(campus, before, after)
+    assert rows
+    require_exact(rows, (campus, before), (campus, after))
