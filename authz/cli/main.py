@@ -143,10 +143,11 @@ def whole_command() -> TyperGroup:
 
 
 def _usage_message(error: Any) -> str:
-    """The message for arguments that a command does not take: one line, which names the help."""
+    """The message for arguments that a command does not take: one line, which names the help if it is known
+    which command this is."""
     text = error.format_message().removesuffix(".").replace(": Value error, ", ": ", 1)
-    command = "authz" if error.ctx is None else error.ctx.command_path
-    return f"{text[:1].lower()}{text[1:]} (see `{command} --help`)"
+    see = "" if error.ctx is None else f" (see `{error.ctx.command_path} --help`)"
+    return f"{text[:1].lower()}{text[1:]}{see}"
 
 
 def main() -> None:
