@@ -61,6 +61,10 @@ def test_a_case_passes_when_the_answer_is_the_one_it_expects(case: str) -> None:
         (READS + "allowed = false }", "is allowed (ROLE_GRANT by default.csv:"),
         (READS + 'allowed = true, rule = "teacher" }', "not by a row of `teacher`"),
         (
+            READS + 'allowed = false, purpose = "ai_response", reason = "NOT_A_MEMBER" }',
+            ", not for NOT_A_MEMBER",
+        ),
+        (
             READS + 'allowed = true, purpose = "training", reason = "PURPOSE_NOT_PERMITTED" }',
             "is denied (PURPOSE_NOT_PERMITTED), not allowed",
         ),
