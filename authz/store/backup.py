@@ -49,6 +49,8 @@ def back_up(url: str, file: Path, *, password_file: str = "") -> int:
     """
     if file.exists():
         raise malformed("FILE", f"`{file}` is there; name another, or move it away")
+    if not file.parent.is_dir():
+        raise malformed("FILE", f"is in `{file.parent}`, which is no folder; make it, or name another")
     if file.resolve() in {path.resolve() for path in sqlite_files(url)}:
         raise malformed("FILE", f"`{file}` is for the database itself; name another")
     partial = file.with_name(f"{file.name}.partial")

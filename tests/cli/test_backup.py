@@ -98,6 +98,9 @@ def test_what_is_no_backup_or_would_be_overwritten_is_refused(sqlite_url: str, t
     assert run("backup", file, "--database", sqlite_url).returncode == 0
     again = run("backup", file, "--database", sqlite_url)
     assert again.returncode == 2 and "is there; name another" in again.stderr
+    nowhere = run("backup", tmp_path / "no" / "backup.db", "--database", sqlite_url)
+    assert nowhere.returncode == 2
+    assert f"FILE is in `{tmp_path / 'no'}`, which is no folder; make it" in nowhere.stderr
     own = run("backup", f"{sqlite_url.removeprefix('sqlite:///')}-journal", "--database", sqlite_url)
     assert own.returncode == 2 and "is for the database itself; name another" in own.stderr
     full = run("restore", file, "--database", sqlite_url)

@@ -289,6 +289,9 @@ def test_ids_that_are_too_long_are_replaced_and_recorded(folder: Path, address: 
         "3 ids are too long and were replaced; record the originals with `--id-map FILE`"
         in take_in(folder, address, "--dry-run")[2]
     )
+    code, _, errors = take_in(folder, address, "--id-map", str(tmp_path / "no" / "ids.csv"))
+    assert (code, held(address)) == (2, {})
+    assert f"--id-map is in `{tmp_path / 'no'}`, which is no folder; make it" in errors
     ids = tmp_path / "ids.csv"
     assert take_in(folder, address, "--id-map", str(ids))[0] == 0
     recorded = dict(line.split(",") for line in ids.read_text().splitlines()[1:])

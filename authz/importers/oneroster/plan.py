@@ -56,11 +56,12 @@ class Plan(msgspec.Struct, frozen=True):
     def require_few_removals(self, max_removals: float) -> None:
         """Raise `FailedPreconditionError` if too many of the live memberships would lose their role.
 
-        Up to ten that rows themselves end are always few. Absence may be a file that was cut off, so its
-        fraction alone counts.
+        Up to ten that rows themselves end are few, unless none may end. Absence may be a file that was cut
+        off, so its fraction alone counts.
         """
         limit = max_removals * self.live
-        if self.absent <= limit and (self.ended <= limit or self.ended <= _FEW):
+        few = _FEW if max_removals else 0
+        if self.absent <= limit and (self.ended <= limit or self.ended <= few):
             return
         raise precondition_failed(
             f"the import would end {self.ended} of {self.live} memberships of this roster, {self.absent} of "

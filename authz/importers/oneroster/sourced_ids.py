@@ -11,6 +11,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from authz.domain.errors import malformed
 from authz.domain.ids import MAX_ID_LENGTH, is_id, malformed_id, refused_id
 from authz.importers.oneroster.source_ref import MAX_SOURCED_ID_LENGTH, SourceRef, parse_source_ref
 from authz.importers.report import quoted
@@ -55,7 +56,14 @@ class SourcedIds:
         return new
 
     def save(self, path: Path) -> None:
-        """Add the replaced ids to a CSV file, `id,sourcedId`, which is written whole or not at all."""
+        """Add the replaced ids to a CSV file, `id,sourcedId`, which is written whole or not at all.
+
+        Raises `InvalidArgumentError` for a path without a folder.
+        """
+        if not path.parent.is_dir():
+            raise malformed(
+                "--id-map", f"is in `{path.parent}`, which is no folder; make it, or name another"
+            )
         known: dict[str, str] = {}
         if path.exists():
             with path.open("rb") as stream:

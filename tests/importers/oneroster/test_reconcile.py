@@ -282,6 +282,16 @@ def test_an_import_that_would_end_many_memberships_is_refused(
     plan.require_few_removals(1)
 
 
+def test_an_import_that_may_end_none_is_refused_for_one(campus: Campus) -> None:
+    rows = [enrolled(f"e{n}", "alg", f"u{n}") for n in range(100)]
+    campus.take_in(rows)
+    plan = campus.take_in([row | {"status": "tobedeleted"} for row in rows[:1]])
+    plan.require_few_removals(0.01)
+    with pytest.raises(FailedPreconditionError, match="would end 1 of 100 memberships"):
+        plan.require_few_removals(0)
+    campus.take_in(rows).require_few_removals(0)
+
+
 def test_what_has_ended_already_does_not_widen_the_share(campus: Campus) -> None:
     past = [enrolled(f"p{n}", "alg", f"p{n}", end="2025-06-30") for n in range(100)]
     now = [enrolled(f"e{n}", "alg", f"u{n}") for n in range(5)]
