@@ -9,7 +9,7 @@ import typer
 from authz.cli.connection import connect
 from authz.cli.options import Reason, Who
 from authz.cli.server_settings import setting_options
-from authz.domain.entities import Membership
+from authz.domain.entities import Membership, MembershipFilter
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
 
@@ -30,10 +30,15 @@ def group() -> None:
 @app.command("grant")
 @setting_options("database_url")
 def grant(who: Who, role: PlatformRole, reason: Reason = "", **given: str | bool | None) -> None:
-    """Give a role on the platform. Needs the right to open the database, and no right of a caller."""
+    """Give a role on the platform. Needs the right to open the database, and no right of a caller.
+
+    Does nothing if the subject has the role without an end.
+    """
     from authz.runtime.settings import load_settings
 
     membership = Membership(subject=who, scope=PLATFORM, role=role)
     with connect(database=load_settings(given).database_url) as client:
-        client.write([Mutation(Operation.CREATE, membership)], reason=reason)
+        held = client.read(MembershipFilter(subject=who, scope=PLATFORM, role=role))
+        if [each.entity for each in held] != [membership]:
+            client.write([Mutation(Operation.CREATE, membership)], reason=reason)
     print(f"{who} has the role {role} on the platform")

@@ -52,3 +52,21 @@ async def test_a_role_that_is_not_of_the_platform_is_refused(sqlite_url: str) ->
     ended = await asyncio.to_thread(run, *command)
     assert ended.returncode == 2
     assert "`student` belongs to a course" in ended.stderr
+
+
+async def test_a_grant_that_is_repeated_changes_nothing_and_lifts_no_suspension(sqlite_url: str) -> None:
+    def did(*command: str) -> tuple[int, str]:
+        ended = run(*command, "--database", sqlite_url)
+        return ended.returncode, ended.stderr
+
+    command = ("admin", "grant", "service:ops", "operator")
+    assert [did(*command) for _ in range(2)] == [(0, ""), (0, "")]
+    changes = run("audit", "changes", "--json", "--database", sqlite_url).stdout
+    assert changes.count('"key":"membership service:ops') == 1
+    assert (
+        did("member", "suspend", "service:ops", "platform", "--until", "2096-01-01")[0] == 2
+    )  # the last one
+    assert did("admin", "grant", "service:other", "operator") == (0, "")
+    assert did("member", "suspend", "service:ops", "platform", "--until", "2096-01-01") == (0, "")
+    code, told = did(*command)
+    assert (code, "exists; update it" in told) == (2, True)
