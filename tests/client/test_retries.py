@@ -191,7 +191,7 @@ def test_a_change_waits_for_a_server_that_is_not_there_yet(
     address = f"127.0.0.1:{find_free_port()}"
     with connect(address, timeout_s=60) as client, ThreadPoolExecutor(1) as pool:
         with pytest.raises(CallError, match="all backends failing") as failure:
-            change(client.with_options(timeout_s=0.3))
+            change(client.with_options(timeout_s=1))
         assert failure.value.is_unsent
         changed = pool.submit(change, client)
         with served(sqlite_url, address=address):
