@@ -15,6 +15,7 @@ from authz.cli.options import (
     Who,
     given,
     given_times,
+    require_future,
     suspension_end,
     updated,
 )
@@ -22,6 +23,7 @@ from authz.client import Client
 from authz.domain.entities import Membership, MembershipFilter, MembershipKey, MembershipStatus
 from authz.domain.errors import malformed, precondition_failed
 from authz.domain.ids import Scope, Subject
+from authz.domain.instants import format_instant
 from authz.domain.mutations import Mutation, Operation, update
 
 app = typer.Typer(help="Add, update, suspend, restore or remove a member.", no_args_is_help=True)
@@ -49,6 +51,10 @@ Values = Annotated[dict[str, Any], OptionGroup(_values)]
 @on_server(app, writes=True)
 def add(context: Context, who: Who, where: Where, role: Role, values: Values) -> None:
     """Give a subject a role in a scope."""
+    end = values.get("ends_at")
+    # Only a completed membership gives a role after its end.
+    if end is not None and values.get("status") is not MembershipStatus.COMPLETED:
+        require_future(end, format_instant(end), option="--until")
     new = Membership(subject=who, scope=where, role=role, **values)
     context.write([Mutation(Operation.CREATE, new)], _membership_filter(who, where))
 

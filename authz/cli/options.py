@@ -158,9 +158,14 @@ def future_time(text: str, *, option: str) -> Instant:
     A suspension until then would suspend nobody, and look as if it did.
     """
     instant = parse_instant(text, field=option)
+    require_future(instant, text, option=option)
+    return instant
+
+
+def require_future(instant: Instant, text: str, *, option: str) -> None:
+    """Raise `InvalidArgumentError` for a time, given as `text`, that is over."""
     if instant <= time.time() * US_PER_S:
         raise malformed(option, f"`{text}` is in the past, so this would have no effect; give a later time")
-    return instant
 
 
 def updated(key: Key, values: dict[str, Any]) -> Mutation:

@@ -193,6 +193,7 @@ def test_a_suspended_account_has_no_role_until_it_is_restored(course: str) -> No
         ("member add maya course:alg student", "subject `maya` has no type; write it like `user:maya`"),
         ("member add user:maya alg student", "scope `alg` has no type; write it like `course:algebra-1`"),
         ("member add user:m course:alg studnt", "unknown role `studnt`; did you mean `student`?"),
+        ("member add user:m course:alg student --until 2020-01-01", "is in the past, so this would have no"),
         ("member add user:m course:alg student --until soon", "--until `soon` is not a time"),
         ("member add user:m course:alg student --from x", "--from `x` is not a time"),
         ("share add nb user:maya", "resource `nb` has no type; write it like `notebook:nb-7`"),
