@@ -23,6 +23,7 @@ from authz.domain.entities import (
     ShareKey,
     kind_of,
 )
+from authz.domain.errors import PermissionDeniedError
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
@@ -42,9 +43,20 @@ _READ = frozenset(
 """The kinds that `DirectoryService` reads, each by a permission of its own."""
 
 
-def permission_to_ask(action: str, purpose: str) -> str:
-    """What a caller needs to ask about an action for a purpose."""
-    return CHECK_AI_PROCESS if _is_for_ai(action, purpose) else CHECK
+def require_to_ask(call: Call, action: str, purpose: str) -> None:
+    """Raise `PermissionDeniedError` unless the caller may ask about an action for a purpose."""
+    if _is_for_ai(action, purpose):
+        call.require(CHECK_AI_PROCESS)
+    elif call.rights.has(CHECK_AI_PROCESS) and not call.rights.has(CHECK):
+        raise PermissionDeniedError(
+            f"`{call.rights.holder}` may ask only about the action `{AI_PROCESS}` with the purpose"
+            f" `{PURPOSE_AI_RESPONSE}`; set both in each question",
+            method=call.method.name,
+            type=API_TYPE,
+            permission=CHECK,
+        )
+    else:
+        call.require(CHECK)
 
 
 def require_to_learn(call: Call, action: str, purpose: str) -> None:

@@ -18,7 +18,7 @@ from authz.cli.errors import in_flags, message_of
 from authz.cli.options import Reason
 from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import CallError, Client
-from authz.domain.entities import KINDS, Filter, Key
+from authz.domain.entities import KINDS, CourseKey, Filter, Key, SessionKey
 from authz.domain.errors import AuthzError
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 
@@ -101,7 +101,8 @@ class Context:
     def delete(self, key: Key, *, confirmed: bool) -> None:
         """Delete a record that exists, once a person has confirmed it."""
         if not confirmed:
-            typer.confirm(f"Delete {key} with everything in it?", abort=True, err=True)
+            contents = " with everything in it" if isinstance(key, CourseKey | SessionKey) else ""
+            typer.confirm(f"Delete {key}{contents}?", abort=True, err=True)
         deletion, there = Mutation(Operation.DELETE, key), Precondition(key, Expectation.EXISTS)
         self.client.write([deletion], preconditions=[there], reason=self.reason)
         print(f"deleted {key}")

@@ -18,4 +18,4 @@ def migrate(**given: str | bool | None) -> None:
     settings = load_settings(given)
     first = first_write(system_clock)
     prepare_store(settings.database_url, password_file=settings.database_password_file, first=first)
-    print("the schema is current")
+    print("the database has the schema of this version")

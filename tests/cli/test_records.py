@@ -75,6 +75,7 @@ def test_a_session_is_created_changed_and_deleted(course: str) -> None:
     )
     unconfirmed = forkserver.run("session", "delete", "s", "--address", course)
     assert unconfirmed.returncode == 1
+    assert "Delete session:s with everything in it?" in unconfirmed.stderr
     assert did(course, "sessions --course alg") == changed
     did(course, "session delete s --yes")
     assert did(course, "sessions --course alg") == []
@@ -96,7 +97,8 @@ def test_a_resource_is_created_changed_and_deleted(course: str) -> None:
     assert "material:exam exists; update it, or delete it first" in refused(
         course, "resource create material:exam course:alg"
     )
-    assert forkserver.run("resource", "delete", "material:exam", "--address", course).returncode == 1
+    unconfirmed = forkserver.run("resource", "delete", "material:exam", "--address", course)
+    assert (unconfirmed.returncode, "Delete material:exam?" in unconfirmed.stderr) == (1, True)
     did(course, "resource delete material:exam --yes")
     assert not allowed(course, *read)
     assert "material:exam does not exist" in refused(course, "resource update material:exam --locked")

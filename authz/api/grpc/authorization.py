@@ -12,7 +12,7 @@ from authz.api.call import Call
 from authz.api.grpc.answers import note_actions, redacted
 from authz.api.grpc.combined import CombinedCalls
 from authz.api.grpc.lists import ListCalls
-from authz.api.permissions import permission_to_ask, require_to_learn, require_to_learn_all
+from authz.api.permissions import require_to_ask, require_to_learn, require_to_learn_all
 from authz.domain.decisions import Question
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.instants import Instant
@@ -36,7 +36,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """Decide one question."""
         question = parse_check(request)
-        call.require(permission_to_ask(question.action, question.purpose))
+        require_to_ask(call, question.action, question.purpose)
         snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         decision = self.shadow.check(checker, snapshot, question, now)
         response = pb.CheckResponse()
@@ -47,8 +47,8 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
         """Decide many questions on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
-        for permission in {permission_to_ask(each.action, each.purpose) for each in request.items}:
-            call.require(permission)
+        for action, purpose in {(each.action, each.purpose) for each in request.items}:
+            require_to_ask(call, action, purpose)
         snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         token = snapshot.token
         response = pb.BatchCheckResponse()
