@@ -116,19 +116,22 @@ class ConsistencyGate:
         """
         return await asyncio.get_running_loop().run_in_executor(self._computing_pool, function, *args)
 
-    async def compute_while_wanted(self, function: Callable[[*Ts, Callable[[], None]], T], *args: *Ts) -> T:
-        """As `compute`, of a function whose last argument is one that it calls at each step, and that raises
-        once the call was cancelled: no thread can be."""
-        is_unwanted = threading.Event()
+    async def compute_cancellable(self, function: Callable[[*Ts, Callable[[], None]], T], *args: *Ts) -> T:
+        """As `compute`, for a function that may take long, and ends when the call is cancelled.
 
-        def require_wanted() -> None:
-            if is_unwanted.is_set():
+        Cancelling ends no thread. So the function gets a last argument, which it calls at each step: it
+        raises `CancelledError` once the call is cancelled.
+        """
+        is_cancelled = threading.Event()
+
+        def require_not_cancelled() -> None:
+            if is_cancelled.is_set():
                 raise CancelledError
 
         try:
-            return await self.compute(function, *args, require_wanted)
+            return await self.compute(function, *args, require_not_cancelled)
         finally:
-            is_unwanted.set()
+            is_cancelled.set()
 
     async def read(self, function: Callable[[*Ts], T], *args: *Ts, max_wait_s: float | None = None) -> T:
         """As `run`, for what reads many rows: one call at a time, in their order.

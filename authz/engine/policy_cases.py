@@ -17,7 +17,7 @@ from authz.domain.trace import Trace
 from authz.engine.check import Checker
 from authz.policy.cases import TESTS_FOLDER, Case, CaseFile, fault_of_case
 from authz.policy.compile import CompiledPolicy
-from authz.policy.prove import until_done
+from authz.policy.prove import never_cancelled
 from authz.policy.versions import ProvedPolicy, prove_files
 
 Cell: TypeAlias = tuple[str, str, str]
@@ -64,14 +64,14 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def prove_and_test(
-    files: Mapping[str, str], snapshot_of: SnapshotOf, require_wanted: Callable[[], object]
+    files: Mapping[str, str], snapshot_of: SnapshotOf, require_not_cancelled: Callable[[], object]
 ) -> tuple[ProvedPolicy, Report]:
     """What a policy must pass before it is published: it has no fault, keeps its invariants, and passes its
     own tests. Raises `PolicyError` with everything that is wrong at the first of the three that fails, and
-    what `require_wanted` raises, which each step calls."""
-    proved = prove_files(files, require_wanted)
+    what `require_not_cancelled` raises, which each step calls."""
+    proved = prove_files(files, require_not_cancelled)
     end_at = time.monotonic() + _MAX_TESTS_S
-    report = run_case_files(proved.policy, proved.tests, snapshot_of, require_wanted, end_at=end_at)
+    report = run_case_files(proved.policy, proved.tests, snapshot_of, require_not_cancelled, end_at=end_at)
     if report.failed:
         faults = (fault_of_case(files, each.file, each.case, each.problem) for each in report.failed)
         raise PolicyError(tuple(sorted(faults)))
@@ -82,11 +82,11 @@ def run_case_files(
     policy: CompiledPolicy,
     files: Iterable[CaseFile],
     snapshot_of: SnapshotOf,
-    require_wanted: Callable[[], object] = until_done,
+    require_not_cancelled: Callable[[], object] = never_cancelled,
     *,
     end_at: float | None = None,
 ) -> Report:
-    """Ask every case of a snapshot of its file's directory; each calls `require_wanted`, as a `Prover` does.
+    """Ask every case of a snapshot of its file's directory; for each, call `require_not_cancelled`.
 
     Raises `PolicyError` if that is not done at `end_at`, on the clock of `time.monotonic`.
     """
@@ -97,7 +97,7 @@ def run_case_files(
     for file in files:
         with snapshot_of(file.entities) as snapshot:
             for case in file.cases:
-                require_wanted()
+                require_not_cancelled()
                 if end_at is not None and time.monotonic() > end_at:
                     raise _too_slow(file.name)
                 trace = Trace()

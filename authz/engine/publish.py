@@ -120,7 +120,7 @@ class Publisher:
         if the policies of courses do not pass under it; for a course as `validate_course` does. Raises
         `FailedPreconditionError` if there is no such course."""
         if scope == PLATFORM:
-            proved, tests = await self.gate.compute_while_wanted(
+            proved, tests = await self.gate.compute_cancellable(
                 prove_and_test, read_files(files), self.snapshot_of
             )
             review = CoursePolicyReview(self.gate, self.directory, proved.policy, proved.invariants)
@@ -166,9 +166,9 @@ class Publisher:
         `PolicyError` if this release does not find it.
         """
         if version.scope == PLATFORM:
-            return await self.gate.compute_while_wanted(_certificate, version, None)
+            return await self.gate.compute_cancellable(_certificate, version, None)
         platform = (await self.read(0)).version
-        return await self.gate.compute_while_wanted(_certificate, platform, version)
+        return await self.gate.compute_cancellable(_certificate, platform, version)
 
     async def apply(
         self,
@@ -346,13 +346,13 @@ def not_active(active: int, expected: int, scope: Scope) -> FailedPreconditionEr
 
 
 def _certificate(
-    platform: PolicyVersion, of_course: PolicyVersion | None, require_wanted: Callable[[], object]
+    platform: PolicyVersion, of_course: PolicyVersion | None, require_not_cancelled: Callable[[], object]
 ) -> PolicyCertificate:
-    proved = prove_files(read_files(platform.files), require_wanted)
+    proved = prove_files(read_files(platform.files), require_not_cancelled)
     found = proved.certificate
     if of_course is not None:
         policy = load_course_policy(proved.policy, of_course.scope.id, read_files(of_course.files))
-        found = require_certificate(prove(policy, proved.invariants, require_wanted))
+        found = require_certificate(prove(policy, proved.invariants, require_not_cancelled))
     return PolicyCertificate(
         policy_digest=found.policy,
         invariants_digest=found.invariants,

@@ -28,18 +28,18 @@ class Proof(msgspec.Struct, frozen=True):
     certificate: Certificate | None
 
 
-def until_done() -> None:
-    """What a proof calls that is wanted to its end."""
+def never_cancelled() -> None:
+    """For a proof that no call waits for: it is not cancelled."""
 
 
 class Prover:
     """Searches for breaches, and keeps what it has found of each question: many obligations ask the same.
 
-    For each obligation it calls `require_wanted`, which raises to end the search.
+    For each obligation it calls `require_not_cancelled`, which raises to end the search.
     """
 
-    def __init__(self, require_wanted: Callable[[], object] = until_done) -> None:
-        self._require_wanted = require_wanted
+    def __init__(self, require_not_cancelled: Callable[[], object] = never_cancelled) -> None:
+        self._require_not_cancelled = require_not_cancelled
         self.known: dict[Question, Condition | Refutation] = {}
         self.count = 0
         """The number of obligations so far."""
@@ -48,7 +48,7 @@ class Prover:
         """One breach for each invariant, rule and course that break."""
         breaches: dict[tuple[str, str | None, str], Breach] = {}
         for obligation in found:
-            self._require_wanted()
+            self._require_not_cancelled()
             self.count += 1
             question = (obligation.start, obligation.denies)
             facts = self.known.get(question)
@@ -63,11 +63,11 @@ class Prover:
 def prove(
     policy: CompiledPolicy,
     invariants: Sequence[Invariant],
-    require_wanted: Callable[[], object] = until_done,
+    require_not_cancelled: Callable[[], object] = never_cancelled,
 ) -> Proof:
     """Decide every invariant over all sets of roles, types, actions and combinations of facts. May take a
-    minute: `require_wanted` as for `Prover`."""
-    prover = Prover(require_wanted)
+    minute: `require_not_cancelled` as for `Prover`."""
+    prover = Prover(require_not_cancelled)
     breaches = prover.breaches(obligations(policy, invariants))
     if breaches:
         return Proof(breaches, None)

@@ -18,7 +18,7 @@ from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
 from authz.policy.load import compile_files
-from authz.policy.prove import Breach, Proof, prove, until_done
+from authz.policy.prove import Breach, Proof, never_cancelled, prove
 
 T = TypeVar("T")
 _compile_published = partial(compile_files, is_published=True)
@@ -33,11 +33,13 @@ class ProvedPolicy(msgspec.Struct, frozen=True):
     tests: tuple[CaseFile, ...]
 
 
-def prove_files(files: Mapping[str, str], require_wanted: Callable[[], object] = until_done) -> ProvedPolicy:
+def prove_files(
+    files: Mapping[str, str], require_not_cancelled: Callable[[], object] = never_cancelled
+) -> ProvedPolicy:
     """Compile and prove a policy, as `prove`. Raises `PolicyError` as `load_files`, or else with every rule
     that breaks an invariant."""
     policy, invariants, tests = load_files(files)
-    certificate = require_certificate(prove(policy, invariants, require_wanted))
+    certificate = require_certificate(prove(policy, invariants, require_not_cancelled))
     return ProvedPolicy(policy, invariants, certificate, tests)
 
 
