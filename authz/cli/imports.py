@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.import_oneroster import oneroster
 from authz.cli.import_report import finish_import, import_reason, print_capped
 from authz.cli.output import progress_bar
+from authz.domain.entities import Account, AccountFilter, Membership, MembershipFilter
 from authz.importers.report import ParsedSource
 
 app = typer.Typer(
@@ -45,18 +47,26 @@ def subject(
     context: Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The JSON of `authz privacy export`.")],
 ) -> None:
-    """Import the records of an export: the subject then has the same access."""
+    """Import the records of an export: the subject then has the same access.
+
+    Whatever is suspended stays so.
+    """
     from authz.importers.subject_export import read_subject_export, records_of, restriction_in
 
     export = read_subject_export(path)
-    why, privacy = restriction_in(export), context.client.privacy
+    client = context.client
+    why, privacy = restriction_in(export), client.privacy
     if why is not None and export.subject not in {
         each.restriction.entity.subject for each in privacy.restrictions()
     }:
         # Before the records, which would give access until then.
         privacy.restrict(export.subject, reason=why or "as in the export")
         print(f"{export.subject} is restricted, as in the export: {why}")
-    _import(context, records_of(export, path), path)
+    held: list[Account | Membership] = [
+        *(each.entity for each in client.read(AccountFilter(subject=export.subject))),
+        *(each.entity for each in client.read(MembershipFilter(subject=export.subject))),
+    ]
+    _import(context, records_of(export, path, held, now=time.time_ns() // 1000), path)
 
 
 def _import(context: Context, parsed: ParsedSource, path: Path) -> None:

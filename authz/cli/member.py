@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from authz.cli.command import Context, OptionGroup, on_server
@@ -84,7 +85,20 @@ def _suspended_without_end(held: list[Membership]) -> list[Mutation]:
         raise precondition_failed(
             f"{held[0].key} is {held[0].status.value}; suspend it until a time, with `--until`, or remove it"
         )
-    return [update(each.key, status=_SUSPENDED) for each in held if each.status is _ACTIVE]
+    return [_suspended_by_hand(each) for each in held if each.status in (_ACTIVE, _SUSPENDED)]
+
+
+def _suspended_by_hand(membership: Membership) -> Mutation:
+    """Suspend a membership, also one that a roster suspends already, which its next import could lift."""
+    from authz.importers.oneroster.source_ref import parse_source_ref
+
+    ref = parse_source_ref(membership.source_ref)
+    values: dict[str, Any] = {"status": _SUSPENDED}
+    if ref.is_suspended:
+        values["source_ref"] = str(
+            msgspec.structs.replace(ref, suspended_by_row=False, suspended_by_user=False)
+        )
+    return update(membership.key, **values)
 
 
 @on_server(app, writes=True)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from authz.domain.entities import AccessToken, Share, kind_of
+from authz.domain.entities import (
+    AccessToken,
+    Account,
+    AccountStatus,
+    Membership,
+    MembershipStatus,
+    Share,
+    kind_of,
+)
 from authz.domain.errors import malformed
 from authz.domain.exports import EXPORT_FORMAT, RESTRICTION_ENTRY, ExportSection, SubjectExport
+from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced
@@ -43,12 +53,23 @@ def restriction_in(export: SubjectExport) -> str | None:
     return next((each.text for each in entries if each.name == RESTRICTION_ENTRY), None)
 
 
-def records_of(export: SubjectExport, path: Path) -> ParsedSource:
+def records_of(
+    export: SubjectExport, path: Path, held: Iterable[Account | Membership], *, now: Instant
+) -> ParsedSource:
     """The records of an export from a file, to be written in this order. Access tokens, whose secret no
-    export has, and policies are left out. A share with somebody else awaits their membership."""
+    export has, and policies are left out. A share with somebody else awaits their membership.
+
+    `held` are the account and the memberships that the directory has of the subject: no import lifts a
+    suspension, so one that is suspended at `now` stays as it is.
+    """
     parsed = ParsedSource([], [], [])
+    suspended = {each.key: each for each in held if _is_suspended(each, now)}
     for each in export.records:
         record: Any = each.record
+        if suspended.get(record.key, record) != record:
+            text = f"{record.key} stays suspended; only a person may lift that"
+            parsed.notes.append(RowFault(path.name, 0, text))
+            continue
         if isinstance(record, AccessToken) or kind_of(record).service:
             parsed.notes.append(RowFault(path.name, 0, f"{record.key} is left out: it is made, not imported"))
             continue
@@ -56,3 +77,10 @@ def records_of(export: SubjectExport, path: Path) -> ParsedSource:
             record = msgspec.structs.replace(record, awaits_membership=True)
         parsed.mutations.append(Sourced(Mutation(Operation.TOUCH, record), path.name, 0))
     return parsed
+
+
+def _is_suspended(record: Account | Membership, now: Instant) -> bool:
+    is_future = record.suspended_until is not None and record.suspended_until > now
+    if isinstance(record, Account):
+        return record.status is AccountStatus.SUSPENDED and (is_future or record.suspended_until is None)
+    return is_future or record.status is MembershipStatus.SUSPENDED

@@ -299,6 +299,41 @@ def test_the_records_of_an_export_give_the_same_answers_in_an_empty_service(tmp_
         assert not here.check("user:stu", "read", ESSAY).allowed
 
 
+@pytest.mark.parametrize(
+    ("suspend", "stays"),
+    [
+        (("account", "suspend", "user:maya"), "account of user:maya"),
+        (("account", "suspend", "user:maya", "--until", "2096-01-01"), "account of user:maya"),
+        (
+            ("member", "suspend", "user:maya", "course:algebra"),
+            "membership user:maya student in course:algebra",
+        ),
+        (
+            ("member", "suspend", "user:maya", "course:algebra", "--until", "2096-01-01"),
+            "membership user:maya student in course:algebra",
+        ),
+    ],
+)
+def test_the_import_of_an_export_lifts_no_suspension(
+    tmp_path: Path, suspend: tuple[str, ...], stays: str
+) -> None:
+    database = ("--database", create_sqlite(tmp_path / "authz.db"))
+    file = tmp_path / "maya.json"
+    assert run("course", "create", "algebra", "--state", "active", *database).returncode == 0
+    for command in ("add user:maya course:algebra student", "add user:maya course:algebra auditor"):
+        assert run("member", *command.split(), *database).returncode == 0
+    for command in ("suspend", "restore"):  # so that the export has the account
+        assert run("account", command, "user:maya", *database).returncode == 0
+    file.write_text(run("privacy", "export", "user:maya", *database).stdout)
+    role = ("--role", "student") if suspend[0] == "member" else ()
+    assert run(*suspend, *role, *database).returncode == 0
+    imported = run("import", "subject", file, *database)
+    assert imported.stdout == "written 0, unchanged 3, failed 0\n", imported.stderr
+    assert f"{stays} stays suspended; only a person may lift that" in imported.stderr
+    checked = run("check", "user:maya", "read", "course:algebra", *database)
+    assert checked.stdout.startswith("denied  MEMBERSHIP_NOT_EFFECTIVE (SUSPENDED)\n")
+
+
 def test_a_file_that_is_no_export_is_refused_with_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "maya.json"
     file.write_text('{"format":"authz-subject-export-1"}')

@@ -53,6 +53,23 @@ def test_an_import_keeps_what_a_roster_does_not_know(roster: Path, address: str)
         assert suspended in [membership.entity for membership in client.read(MembershipFilter())]
 
 
+@pytest.mark.parametrize("until", [[], ["--until", "2096-01-01"]])
+def test_an_import_lifts_no_suspension_that_a_person_gives_besides_that_of_the_roster(
+    roster: Path, address: str, until: list[str]
+) -> None:
+    users = roster / "users.csv"
+    for enabled in ("true", "false", "true"):
+        users.write_text(f"sourcedId,status,enabledUser\nmaya,active,{enabled}\n")
+        imported = run("import", "oneroster", roster, "--address", address)
+        assert imported.returncode == 1, imported.stderr  # a row has an unknown role
+        if enabled == "false":
+            suspended = run("member", "suspend", "user:maya", "course:alg", *until, "--address", address)
+            assert suspended.returncode == 0, suspended.stderr
+    assert run("account", "restore", "user:maya", "--address", address).returncode == 0
+    checked = run("check", "user:maya", "read", "course:alg", "--address", address)
+    assert checked.stdout.startswith("denied  MEMBERSHIP_NOT_EFFECTIVE (SUSPENDED)\n")
+
+
 def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: Path, address: str) -> None:
     run("import", "oneroster", roster, "--address", address)
     with Client(address) as client:

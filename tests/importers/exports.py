@@ -191,8 +191,15 @@ class Campus:
         return {
             f"{each.role} in {each.scope.id}"
             for each in self.of(subject)
-            if each.status is MembershipStatus.ACTIVE and (each.ends_at is None or each.ends_at > self.now)
+            if each.status is MembershipStatus.ACTIVE
+            and not self.is_suspended(each)
+            and (each.ends_at is None or each.ends_at > self.now)
         }
+
+    def is_suspended(self, membership: Membership) -> bool:
+        """Whether a membership is suspended now."""
+        until = membership.suspended_until
+        return membership.status is MembershipStatus.SUSPENDED or (until is not None and until > self.now)
 
     def account(self, subject: str) -> Account | None:
         """The account of `maya`, if there is one."""

@@ -38,15 +38,26 @@ class DirectoryReader(Protocol):
 
 
 class ImportedMembership(msgspec.Struct, frozen=True, gc=False):
-    """A membership that an earlier import wrote. It is live if it gives a role now, or will later."""
+    """A membership that an earlier import wrote, as it is at `now`."""
 
     entity: Membership
     ref: SourceRef
-    is_live: bool
+    now: Instant
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it gives a role now, or will later."""
+        return is_live(self.entity, self.now)
 
     @property
     def is_suspended_by_hand(self) -> bool:
-        """Whether a person suspended it, so that no import may lift that."""
+        """Whether a person suspended it, without an end or until a later time: no import may lift that."""
+        until = self.entity.suspended_until
+        return self.has_status_by_hand or (until is not None and until > self.now)
+
+    @property
+    def has_status_by_hand(self) -> bool:
+        """Whether a person suspended it without an end."""
         return self.entity.status is MembershipStatus.SUSPENDED and not self.ref.is_suspended
 
 
@@ -88,7 +99,7 @@ def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Direc
             if entity.scope in scopes:
                 held.others[entity.key] = entity.source
             continue
-        found = ImportedMembership(entity, _ref_of(entity), is_live(entity, now))
+        found = ImportedMembership(entity, _ref_of(entity), now)
         if entity.subject == marker:
             held.markers[entity.scope.id] = found
         else:

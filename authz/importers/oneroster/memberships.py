@@ -162,13 +162,13 @@ class MembershipPlan:
         return takes_precedence(row, other)
 
     def _given(self, row: Enrollment, before: ImportedMembership | None) -> Membership:
-        """The membership that a row gives. A suspension by hand and a completion stay."""
+        """The membership that a row gives. A suspension by hand, also until a time, and a completion stay."""
         assert row.subject is not None  # noqa: S101  an active row has both
         assert row.scope is not None  # noqa: S101
         known = before.ref.modified_at if before is not None and before.ref.sourced_id == row.ref else None
         by_user = self._is_disabled(row.subject)
         status = MembershipStatus.SUSPENDED if by_user else MembershipStatus.ACTIVE
-        if before is not None and (before.is_suspended_by_hand or before.entity.status is _COMPLETED):
+        if before is not None and (before.has_status_by_hand or before.entity.status is _COMPLETED):
             status, by_user = before.entity.status, False
         modified_at = self._recorded(row.modified_at, known)
         ref = SourceRef(row.ref, modified_at, row.ends_with_term, suspended_by_user=by_user)
@@ -181,6 +181,7 @@ class MembershipPlan:
             ends_at=row.ends_at,
             source=self._roster.options.source,
             source_ref=str(ref),
+            suspended_until=None if before is None else before.entity.suspended_until,
         )
 
     def _keep(self, held: ImportedMembership, faulty: Enrollment | None = None) -> None:
@@ -194,7 +195,7 @@ class MembershipPlan:
         by_row = ref.suspended_by_row or faulty is not None
         by_user = self._is_disabled(entity.subject)
         status = entity.status
-        if held.is_suspended_by_hand or status is _COMPLETED:
+        if held.has_status_by_hand or status is _COMPLETED:
             by_row = by_user = False
         elif by_row or by_user:
             status = MembershipStatus.SUSPENDED
@@ -241,7 +242,7 @@ class MembershipPlan:
         if modified_at is None and known is not None:
             modified_at = self._now
         end = min(self._now if modified_at is None else modified_at, self._now)
-        status = entity.status if by_hand else MembershipStatus.ACTIVE
+        status = entity.status if held.has_status_by_hand else MembershipStatus.ACTIVE
         new = msgspec.structs.replace(
             _ending_at(entity, end if entity.ends_at is None else min(end, entity.ends_at)),
             status=status,
@@ -301,6 +302,8 @@ def _described(membership: Membership) -> str:
         parts.append(f"from {format_instant(membership.starts_at)}")
     if membership.ends_at is not None:
         parts.append(f"until {format_instant(membership.ends_at)}")
+    if membership.suspended_until is not None:
+        parts.append(f"suspended until {format_instant(membership.suspended_until)}")
     return ", ".join(parts)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from authz.domain.entities import MembershipStatus
 from authz.importers.oneroster.plan import Plan
-from tests.importers.exports import Campus, Row, enrolled
+from tests.importers.exports import Campus, Row, at, enrolled
 
 SUSPENDED, COMPLETED = MembershipStatus.SUSPENDED, MembershipStatus.COMPLETED
 ROSTER = {"classes": "bulk", "enrollments": "bulk"}
@@ -25,9 +27,14 @@ def changes(plan: Plan) -> list[str]:
     return [f"{change.action.value} {change}" for change in plan.changes]
 
 
-def suspend(campus: Campus, *subjects: str) -> None:
+WAYS_TO_SUSPEND: list[dict[str, Any]] = [{"status": SUSPENDED}, {"suspended_until": at("2096-01-01")}]
+"""What a person writes who suspends somebody: without an end, and until a time."""
+
+
+def suspend(campus: Campus, *subjects: str, **how: Any) -> None:
     for subject in subjects:
-        campus.write(*(msgspec.structs.replace(each, status=SUSPENDED) for each in campus.of(subject)))
+        written = how or {"status": SUSPENDED}
+        campus.write(*(msgspec.structs.replace(each, **written) for each in campus.of(subject)))
 
 
 def changed(

@@ -15,6 +15,7 @@ from authz.domain.entities import Membership, MembershipKey, MembershipStatus
 from authz.importers.oneroster.directory import is_live
 from authz.importers.oneroster.source_ref import parse_source_ref
 from tests.importers.exports import BULK, Campus, Row, at, by_hand, enrolled, klass, user
+from tests.importers.oneroster.plans import WAYS_TO_SUSPEND
 from tests.properties import examples
 
 USERS, CLASSES = ("maya", "omar", "nora"), ("alg", "bio")
@@ -49,13 +50,14 @@ user_rows = st.lists(
 
 
 class Export(msgspec.Struct):
-    """What one import reads, and whom a person suspends by hand before it."""
+    """What one import reads, and whom a person suspends by hand before it, and how."""
 
     enrollments: list[Row]
     classes: list[Row]
     users: list[Row] | None
     is_bulk: bool
     suspended: str
+    how: dict[str, Any]
 
 
 exports = st.builds(
@@ -65,6 +67,7 @@ exports = st.builds(
     st.none() | user_rows,
     st.booleans(),
     st.sampled_from(("", "", *USERS)),
+    st.sampled_from(WAYS_TO_SUSPEND),
 )
 
 
@@ -75,11 +78,14 @@ def of_roster(campus: Campus) -> list[Membership]:
 
 def is_suspended_by_hand(membership: Membership) -> bool:
     ref = parse_source_ref(membership.source_ref)
-    return membership.status is MembershipStatus.SUSPENDED and not ref.is_suspended
+    is_without_end = membership.status is MembershipStatus.SUSPENDED and not ref.is_suspended
+    return is_without_end or membership.suspended_until is not None
 
 
 def give_access(campus: Campus) -> set[MembershipKey]:
-    return {each.key for each in of_roster(campus) if is_live(each, campus.now)}
+    return {
+        each.key for each in of_roster(campus) if is_live(each, campus.now) and not campus.is_suspended(each)
+    }
 
 
 @given(st.lists(exports, min_size=1, max_size=4))
@@ -96,7 +102,7 @@ def _take_in(campus: Campus, export: Export) -> None:
         if each.subject.id == export.suspended:
             # As a person does it, who knows nothing of what the roster records.
             ref = parse_source_ref(each.source_ref).sourced_id
-            campus.write(msgspec.structs.replace(each, status=MembershipStatus.SUSPENDED, source_ref=ref))
+            campus.write(msgspec.structs.replace(each, source_ref=ref, **export.how))
     by_hand_before = {each.key for each in of_roster(campus) if is_suspended_by_hand(each)}
     before = give_access(campus)
     names = ("classes", "enrollments", *(() if export.users is None else ("users",)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -14,6 +16,7 @@ from tests.importers.oneroster.plans import (
     DELTA,
     ROSTER,
     SUSPENDED,
+    WAYS_TO_SUSPEND,
     changed,
     changes,
     faults,
@@ -139,46 +142,64 @@ def test_two_rosters_leave_each_other_alone(campus: Campus) -> None:
     assert (campus.roles("maya"), campus.roles("omar")) == ({"student in alg"}, {"student in alg"})
 
 
-@pytest.mark.parametrize("status", [SUSPENDED, COMPLETED])
-def test_what_a_person_suspended_or_completed_stays_so(campus: Campus, status: MembershipStatus) -> None:
+@pytest.mark.parametrize("fields", [*WAYS_TO_SUSPEND, {"status": COMPLETED}])
+def test_what_a_person_suspended_or_completed_stays_so(campus: Campus, fields: dict[str, Any]) -> None:
     campus.take_in([enrolled("e1", "alg", "maya")])
-    campus.write(msgspec.structs.replace(campus.only("maya"), status=status))
+    suspend(campus, "maya", **fields)
     plan = campus.take_in([enrolled("e1", "alg", "maya")])
     stays = (
         "enrollments.csv:2: membership user:maya student in course:alg stays suspended; only the person who "
         "suspended it may lift that"
     )
-    assert (changes(plan), notes(plan)) == ([], [stays] if status is SUSPENDED else [])
-    campus.take_in([enrolled("e1", "alg", "maya", end="2026-12-20")], users=[user("maya")])
-    assert (campus.only("maya").status, campus.only("maya").ends_at) == (status, at("2026-12-20"))
-    campus.take_in([enrolled("e1", "alg", "maya", "teacher")])
-    assert (campus.only("maya").status, campus.only("maya").role) == (status, "teacher")
+    assert (changes(plan), notes(plan)) == ([], [stays] if fields in WAYS_TO_SUSPEND else [])
+    for role, end in (("student", "2026-12-20"), ("teacher", "")):
+        campus.take_in([enrolled("e1", "alg", "maya", role, end=end)], users=[user("maya")])
+        found = campus.only("maya")
+        assert (found.role, found.ends_at) == (role, at(end) if end else None)
+        assert msgspec.structs.replace(found, **fields) == found
 
 
+@pytest.mark.parametrize("how", WAYS_TO_SUSPEND)
 @pytest.mark.parametrize("modes", [None, ROSTER])
-def test_a_suspension_by_hand_outlives_the_enrollment(campus: Campus, modes: dict[str, str] | None) -> None:
+def test_a_suspension_by_hand_outlives_the_enrollment(
+    campus: Campus, modes: dict[str, str] | None, how: dict[str, Any]
+) -> None:
     campus.take_in([enrolled("e1", "alg", "maya")], modes=modes)
-    suspend(campus, "maya")
+    suspend(campus, "maya", **how)
     gone = [] if modes else [enrolled("e1", "alg", "maya", status="tobedeleted")]
     campus.take_in(gone, modes=modes)
     for rows in ([enrolled("e1", "alg", "maya")], [enrolled("e2", "alg", "maya")]):
         campus.take_in(rows, modes=modes)
-        assert campus.only("maya").status is SUSPENDED
+        assert campus.is_suspended(campus.only("maya"))
 
 
+@pytest.mark.parametrize("how", WAYS_TO_SUSPEND)
 @pytest.mark.parametrize(
     "row",
     [enrolled("e1", "alg", "nora"), enrolled("e1", "bio", "maya"), enrolled("e1", "alg", "maya", "aide")],
 )
-def test_a_suspension_by_hand_outlives_a_move_of_the_enrollment(campus: Campus, row: Row) -> None:
+def test_a_suspension_by_hand_outlives_a_move_of_the_enrollment(
+    campus: Campus, row: Row, how: dict[str, Any]
+) -> None:
     classes = [klass("alg"), klass("bio")]
     campus.take_in([enrolled("e1", "alg", "maya")], classes=classes)
-    suspend(campus, "maya")
+    suspend(campus, "maya", **how)
     campus.take_in([row], classes=classes)
-    assert (campus.roles("maya"), SUSPENDED in {each.status for each in campus.of("maya")}) == (set(), True)
+    assert (campus.roles("maya"), any(map(campus.is_suspended, campus.of("maya")))) == (set(), True)
     campus.take_in([row, enrolled("e2", "alg", "maya", row["role"])], classes=classes)
     assert "student in alg" not in campus.roles("maya")
     assert campus.roles("nora") == ({"student in alg"} if row["userSourcedId"] == "nora" else set())
+
+
+def test_a_suspension_until_a_time_outlives_that_by_the_roster(campus: Campus) -> None:
+    rows = [enrolled("e1", "alg", "maya")]
+    campus.take_in(rows)
+    suspend(campus, "maya", suspended_until=at("2096-01-01"))
+    campus.take_in(rows, users=[user("maya", enabledUser="false")])
+    assert campus.only("maya").status is SUSPENDED
+    campus.take_in(rows, users=[user("maya")])
+    found = campus.only("maya")
+    assert (found.status, found.suspended_until) == (MembershipStatus.ACTIVE, at("2096-01-01"))
 
 
 def test_who_is_reinstated_by_hand_stays_so(campus: Campus) -> None:
