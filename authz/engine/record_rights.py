@@ -59,7 +59,7 @@ class RecordRights:
         for need in self._needs(mutation):
             decision = None if need.never else self._decide(need)
             if decision is None or not decision.allowed:
-                because = need.never or reason_shown(decision)
+                because = need.never if decision is None else reason_shown(decision)
                 return PermissionDeniedError(
                     f"{self._person} has no {need.action} on {need}{because}; ask somebody who has it",
                     permission=need.action,
@@ -107,7 +107,9 @@ class RecordRights:
         before, after = self._snapshot.record(ref), mutation.target
         if mutation.operation is Operation.DELETE:
             yield _Need(_DELETE, ref)
-        elif before is None and isinstance(after, Resource):
+        elif isinstance(before, Resource):
+            yield from self._to_change(ref, before.scope, _changed(mutation, before))
+        elif isinstance(after, Resource):
             yield _Need(CREATE_ACTION, ResourceRef(ref.type, ""), after.scope)
             if after.owner not in (None, self._person):
                 yield _Need(CREATE_ACTION, ref, after.scope, f", because {after.owner} would own it")
@@ -119,12 +121,9 @@ class RecordRights:
             if after.locked:
                 yield _to_lock(after.scope)
         else:
-            scope = before.scope if isinstance(before, Resource) else PLATFORM
-            yield from self._to_change(ref, scope, _changed(mutation, before))
+            yield _Need(_UPDATE, ref)
 
     def _to_change(self, ref: ResourceRef, scope: Scope, changed: set[str]) -> Iterator[_Need]:
-        for name in changed.intersection(_FIXED):
-            yield _Need(_UPDATE, ref, never=f", because no person changes the field {name}")
         is_published = not changed.isdisjoint(_PUBLICATION) and self._declares(ref, _PUBLISH)
         if is_published:
             yield _Need(_PUBLISH, ref)
@@ -133,20 +132,22 @@ class RecordRights:
         settled = {"locked", *(_PUBLICATION if is_published else ())}
         if not changed or changed - settled:
             yield _Need(_UPDATE, ref)
+        for name in changed.intersection(_FIXED):
+            yield _Need(_UPDATE, ref, never=f", because no person changes the field {name}")
 
     def _of_course(self, key: CourseKey, mutation: Mutation) -> Iterator[_Need]:
         before, ref = self._snapshot.record(key), ResourceRef(COURSE_TYPE, key.id)
         if mutation.operation is Operation.DELETE:
             yield _Need(_DELETE, ref)
-        elif before is None:
-            yield _Need(CREATE_ACTION, ResourceRef(COURSE_TYPE, ""))
-        else:
-            changed, states = _changed(mutation, before), {_value(mutation, before, "state"), before.state}  # type: ignore[union-attr]  # a course
+        elif isinstance(before, Course):
+            changed, states = _changed(mutation, before), {_value(mutation, before, "state"), before.state}
             archives = len(states) > 1 and CourseState.ARCHIVED in states
             if archives:
                 yield _Need(_ARCHIVE, ref)
             if not archives or changed - {"state"}:
                 yield _Need(_UPDATE, ref)
+        else:
+            yield _Need(CREATE_ACTION, ResourceRef(COURSE_TYPE, ""))
 
     def _of_session(self, key: SessionKey, mutation: Mutation) -> Iterator[_Need]:
         before, after = self._snapshot.record(key), mutation.target
@@ -167,19 +168,19 @@ def _to_lock(scope: Scope) -> _Need:
     return _Need(MANAGE_MEMBERS, ResourceRef(scope.kind.value, scope.id))
 
 
-def reason_shown(decision: Decision | None) -> str:
+def reason_shown(decision: Decision) -> str:
     """The reason of a denial in brackets. Empty for reasons that tell whether something is registered."""
-    if decision is None or decision.reason in _RECORD_REASONS:
+    if decision.reason in _RECORD_REASONS:
         return ""
     return f" ({decision.reason})"
 
 
-def _changed(mutation: Mutation, before: Course | Session | Resource | None) -> set[str]:
+def _changed(mutation: Mutation, before: Course | Resource) -> set[str]:
     """The fields to which a mutation gives another value than they have."""
     values = mutation.values
     if mutation.operation is not Operation.UPDATE:
         values = tuple((name, getattr(mutation.target, name)) for name in mutation.target.__struct_fields__)
-    return {name for name, value in values if before is None or getattr(before, name) != value}
+    return {name for name, value in values if getattr(before, name) != value}
 
 
 def _value(mutation: Mutation, before: object, name: str) -> object:

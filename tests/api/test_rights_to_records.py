@@ -13,9 +13,10 @@ from authz.engine.rights import PersonRights
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import delete, touch
-from tests.api.test_policies import active, refused
-from tests.api.test_rights import ALGEBRA, PLATFORM, acting_for, campus, given, write
-from tests.service import Service, in_process, info_of, reason_of
+from tests.api.test_policies import active, applied, refused
+from tests.api.test_rights import ALGEBRA, PLATFORM, SEMINAR, acting_for, campus, denied, given, write
+from tests.policies import with_rows
+from tests.service import START, Service, in_process, info_of, reason_of
 
 
 def user(name: str) -> pb.Subject:
@@ -29,12 +30,21 @@ def resource(type_name: str, id_: str, owner: str = "", **fields: Any) -> dpb.Mu
     return touch(resource=made)
 
 
-def share(with_whom: str) -> dpb.Mutation:
-    return touch(
-        share=pb.Share(
-            resource_type="notebook", resource_id="nb", subject=user(with_whom), level=pb.SHARE_LEVEL_VIEWER
-        )
+def share(with_whom: str, type_name: str = "notebook", id_: str = "nb") -> dpb.Mutation:
+    record = pb.Share(
+        resource_type=type_name, resource_id=id_, subject=user(with_whom), level=pb.SHARE_LEVEL_VIEWER
     )
+    return touch(share=record)
+
+
+def note(**fields: Any) -> dpb.Mutation:
+    return touch(resource=pb.Resource(type="session_note", id="new", scope=SEMINAR, **fields))
+
+
+def message(created_after_us: int) -> dpb.Mutation:
+    created_at = Timestamp()
+    created_at.FromMicroseconds(START + created_after_us)
+    return resource("message", "new", "stu", created_at=created_at)
 
 
 def change(paths: str, **record: Any) -> dpb.Mutation:
@@ -58,13 +68,22 @@ NOTEBOOK = pb.Resource(type="notebook", id="nb", scope=ALGEBRA)
 YOUNG = pb.Resource(type="notebook", id="nb", scope=ALGEBRA, created_at=Timestamp(seconds=1))
 SHUT = pb.Resource(type="notebook", id="shut", scope=ALGEBRA)
 MATERIAL = pb.Resource(type="material", id="m", scope=ALGEBRA, published=True)
+SHOWN = pb.Resource(type="notebook", id="nb", scope=ALGEBRA, published=True)
+UNKNOWN = pb.Resource(type="notebook", id="no-such", scope=ALGEBRA, locked=True)
+OVER = pb.Course(id="algebra", state=pb.COURSE_STATE_CONCLUDED)
 ALLOWED: list[tuple[str, dpb.Mutation]] = [
     ("stu", resource("notebook", "new", "stu")),
     ("stu", resource("notebook", "new")),
     ("stu", resource("message", "new", "stu", created_at=Timestamp(seconds=1))),
+    ("stu", message(created_after_us=5_000_000)),
+    ("stu", resource("notebook", "new", "stu", published=True)),
+    ("hana", note()),
+    ("hana", note(locked=True)),
     ("stu", change("visibility", resource=NOTEBOOK)),
+    ("stu", resource("notebook", "nb", "stu", published=True)),
     ("stu", delete(resource=NOTEBOOK)),
     ("stu", share("tess")),
+    ("tess", share("tara", "material", "m")),
     ("tess", resource("material", "new")),
     ("tess", change("published", resource=MATERIAL)),
     ("tess", change("locked", resource=SHUT)),
@@ -72,6 +91,7 @@ ALLOWED: list[tuple[str, dpb.Mutation]] = [
     ("tess", touch(session=pb.Session(id="seminar", course_id="algebra"))),
     ("tess", delete(session=pb.Session(id="seminar"))),
     ("tess", change("ai_enabled", course=pb.Course(id="algebra", ai_enabled=True))),
+    ("tess", change("state", course=OVER)),
     ("olga", to_archive()),
     ("olga", delete(course=pb.Course(id="algebra"))),
     ("root", touch(course=pb.Course(id="new"))),
@@ -83,24 +103,35 @@ REFUSED: list[tuple[str, dpb.Mutation, str]] = [
     ("tess", resource("notebook", "new", "stu"), "create"),
     ("stu", resource("material", "new"), "create"),
     ("stu", resource("message", "new", "stu", created_at=Timestamp(seconds=4_000_000_000)), "create"),
+    ("stu", message(created_after_us=5_000_001), "create"),
+    ("tara", note(locked=True), "manage_members"),
     ("tess", resource("material", "new", published=True), "publish"),
     ("stu", resource("notebook", "new", "stu", locked=True), "manage_members"),
     ("tess", change("visibility", resource=NOTEBOOK), "update"),
     ("stu", change("owner", resource=NOTEBOOK), "update"),
     ("stu", change("created_at", resource=YOUNG), "update"),
+    ("stu", resource("notebook", "nb", "tess", visibility=pb.VISIBILITY_COURSE), "update"),
+    ("stu", change("visibility", resource=UNKNOWN), "update"),
+    ("stu", change("locked", resource=UNKNOWN), "update"),
     ("stu", change("locked", resource=SHUT), "manage_members"),
+    ("stu", resource("notebook", "nb", "stu", locked=True), "manage_members"),
     ("stu", change("visibility", resource=SHUT), "update"),
     ("stu", change("published", resource=MATERIAL), "publish"),
+    ("tess", change("published", resource=SHOWN), "update"),
     ("tess", resource("message", "hello", "tess"), "update"),
     ("tess", delete(resource=NOTEBOOK), "delete"),
     ("stu", delete(resource=pb.Resource(type="notebook", id="no-such")), "delete"),
     ("tess", share("tara"), "share"),
     ("tess", delete(share=share("tara").share), "share"),
+    ("stu", share("tara", "material", "m"), "update"),
     ("stu", touch(session=pb.Session(id="new", course_id="algebra")), "create"),
     ("tess", touch(session=pb.Session(id="alone")), "create"),
     ("stu", touch(session=pb.Session(id="seminar", course_id="algebra")), "update"),
     ("hana", delete(session=pb.Session(id="seminar")), "create"),
+    ("stu", change("state", course=OVER), "update"),
+    ("stu", touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE)), "update"),
     ("tess", to_archive(), "archive"),
+    ("tess", touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ARCHIVED)), "archive"),
     ("root", change("state ai_enabled", course=SHUT_WITH_AI), "update"),
     ("root", change("ai_enabled", course=pb.Course(id="algebra", ai_enabled=True)), "update"),
     ("tess", delete(course=pb.Course(id="algebra")), "delete"),
@@ -138,6 +169,44 @@ async def test_a_person_writes_no_others(taught: Service) -> None:
         )
         assert [each.reason for each in outcome.errors] == ["PERMISSION_MISSING"], mutation
     assert (await active(taught)).read_at == before
+
+
+async def test_a_course_is_opened_again_by_who_may_archive_it(taught: Service) -> None:
+    await write(taught, to_archive())
+    opened = pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE)
+    for mutation in (touch(course=opened), change("state", course=opened)):
+        denied(await refused(write(taught, mutation, person="tess")), "archive", "course:algebra")
+    await write(taught, change("state", course=opened), person="root")
+
+
+@pytest.mark.parametrize(
+    ("person", "fields", "missing"),
+    [
+        ("tara", "published", ""),
+        ("tara", "visibility", "update"),
+        ("tara", "published visibility", "update"),
+        ("ed", "visibility", ""),
+        ("ed", "available_from", "publish"),
+        ("ed", "published visibility", "publish"),
+    ],
+)
+async def test_to_publish_and_to_update_are_rights_of_their_own(
+    taught: Service, person: str, fields: str, missing: str
+) -> None:
+    rows = with_rows(
+        "role, editor, course, 30, no,",
+        "p, editor, *, material, update, , allow",
+        "p, teaching_assistant, *, material, publish, , allow",
+    )
+    await applied(taught, rows)
+    await write(taught, given("ed", ALGEBRA, "editor"))
+    material = pb.Resource(type="material", id="m", published=True, visibility=pb.VISIBILITY_COURSE)
+    material.available_from.FromSeconds(1)
+    changed = write(taught, change(fields, resource=material), person=person)
+    if missing:
+        assert info_of(await refused(changed)).metadata["permission"] == missing
+    else:
+        await changed
 
 
 def token_of(service: str) -> dpb.Mutation:
