@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from authz.client.imports import Progress as Advance
+from authz.domain.errors import escaped
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import format_instant, from_datetime
 
@@ -22,8 +23,8 @@ _TIMES = {"at", "from", "until", "since", "now"}
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print aligned columns under headings, also in a pipe. An empty cell is `-`."""
-    table = [columns, *([cell or "-" for cell in row] for row in rows)]
+    """Print aligned columns under headings, also in a pipe. An empty cell is `-`; each row is one line."""
+    table = [columns, *([escaped(cell) or "-" for cell in row] for row in rows)]
     widths = [max(map(_width, cells)) for cells in zip(*table, strict=True)]
     for row in table:
         padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]

@@ -15,6 +15,7 @@ from authz.cli.options import Folder, PolicyCourse, Verbose, Version
 from authz.cli.output import FOUND_EXIT_CODE, print_json
 from authz.cli.policy_report import counted, most_common
 from authz.cli.policy_source import PolicySource, load_in_course, read_policy
+from authz.domain.errors import escaped
 
 if TYPE_CHECKING:
     from authz.policy.certificate import Certificate
@@ -151,7 +152,7 @@ def _print_breaches(
         by_invariant.setdefault(breach.obligation.invariant.name, []).append(breach)
     for place, found in enumerate(by_invariant.values()):
         invariant = found[0].obligation.invariant
-        print(f"broken: {invariant.name}: {invariant.says}")
+        print(f"broken: {escaped(invariant.name)}: {escaped(invariant.says)}")
         for number, breach in enumerate(found if verbose else found[:_MAX_SHOWN]):
             _print_row(breach.obligation, breach.facts)
             if verbose or (number == 0 and place < _MAX_SHOWN):

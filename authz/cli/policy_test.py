@@ -13,6 +13,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, Version
 from authz.cli.output import FOUND_EXIT_CODE, print_json
 from authz.cli.policy_source import read_policy
+from authz.domain.errors import escaped
 
 if TYPE_CHECKING:
     from authz.runtime.policy_cases import Report
@@ -43,7 +44,7 @@ def test(
 
 def _print(report: Report) -> None:
     for outcome in report.failed:
-        print(f"failed: {outcome.file}: {outcome.case}: {outcome.problem}")
+        print(f"failed: {outcome.file}: {escaped(outcome.case)}: {outcome.problem}")
     print(f"passed {report.passed}, failed {len(report.failed)}")
     rules = [f"{rule.source}: {', '.join(rule.fields)}" for rule in report.untouched_rules]
     cells = [f"{role}: {action} on {type_name}" for role, type_name, action in report.untouched_cells]
@@ -64,7 +65,8 @@ def _write_junit(report: Report, file: Path) -> None:
             suites, "testsuite", name=name, tests=str(len(outcomes)), failures=str(failures)
         )
         for outcome in outcomes:
-            case = ElementTree.SubElement(suite, "testcase", classname=name, name=outcome.case)
+            # XML has no form for most control characters.
+            case = ElementTree.SubElement(suite, "testcase", classname=name, name=escaped(outcome.case))
             if outcome.problem:
                 ElementTree.SubElement(case, "failure", message=outcome.problem)
     ElementTree.ElementTree(suites).write(file, encoding="utf-8", xml_declaration=True)

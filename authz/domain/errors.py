@@ -282,6 +282,11 @@ def result_or_error(compute: Callable[[], T]) -> T | AuthzError:
         return error
 
 
+def escaped(text: str) -> str:
+    r"""The text of somebody else on one line: `\n` and `\x1b` in place of what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def malformed(field: str, problem: str) -> InvalidArgumentError:
     """The error for a field with a value that it cannot have; `problem` continues the name of the field."""
     return invalid(field, f"{field} {problem}")

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, escaped
 
 MAX_ID_LENGTH = 128
 _ID = re.compile(r"[A-Za-z0-9._~@+=|/:\-]{1,128}")
@@ -116,7 +116,7 @@ class ResourceRef(msgspec.Struct, frozen=True, gc=False, order=True, tag_field="
 
 def _require_type(text: str, *, field: str, form: str) -> None:
     if ":" not in text:
-        raise refused_id(field, f"`{text}` has no type; write it like `{form}`")
+        raise refused_id(field, f"`{escaped(text)}` has no type; write it like `{form}`")
 
 
 def parse_subject(text: str, *, field: str = "subject", form: str = "user:maya") -> Subject:
@@ -128,7 +128,8 @@ def parse_subject(text: str, *, field: str = "subject", form: str = "user:maya")
         return Subject(kind, tail)
     _require_type(text, field=field, form=form)
     if kind is None:
-        raise refused_id(field, f"`{text}` has the type `{head}`; it must be `user` or `service`")
+        problem = f"`{escaped(text)}` has the type `{escaped(head)}`; it must be `user` or `service`"
+        raise refused_id(field, problem)
     raise malformed_id(tail, field=f"{field} id")
 
 
@@ -139,8 +140,8 @@ def parse_scope(text: str, *, field: str = "scope") -> Scope:
     _require_type(text, field=field, form="course:algebra-1")
     head, _, tail = text.partition(":")
     if head not in (ScopeKind.COURSE, ScopeKind.SESSION):
-        problem = f"`{text}` has the kind `{head}`; write `platform`, `course:<id>` or `session:<id>`"
-        raise refused_id(field, problem)
+        problem = f"`{escaped(text)}` has the kind `{escaped(head)}`"
+        raise refused_id(field, f"{problem}; write `platform`, `course:<id>` or `session:<id>`")
     return Scope(ScopeKind(head), parse_id(tail, field=f"{field} id"))
 
 
@@ -151,5 +152,5 @@ def parse_resource_ref(text: str, *, field: str = "resource") -> ResourceRef:
         return ResourceRef(head, tail)
     _require_type(text, field=field, form="notebook:nb-7")
     if not is_name(head):
-        raise refused_id(field, f"`{text}` has a malformed type")
+        raise refused_id(field, f"`{escaped(text)}` has a malformed type")
     raise malformed_id(tail, field=f"{field} id")

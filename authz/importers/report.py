@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from authz.domain.errors import escaped
 from authz.domain.mutations import Mutation
 
 _MAX_QUOTED = 80
@@ -58,5 +59,4 @@ def quoted(text: str) -> str:
     cut = text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
     body = cut.strip(" ")
     start = len(cut) - len(cut.lstrip(" "))
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in body)
-    return f"`{'␠' * start}{shown}{'␠' * (len(cut) - len(body) - start)}`"
+    return f"`{'␠' * start}{escaped(body)}{'␠' * (len(cut) - len(body) - start)}`"

@@ -14,7 +14,7 @@ import msgspec
 
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, Question, Reason
 from authz.domain.entities import CourseKey, Entity, Key, SessionKey
-from authz.domain.errors import AuthzError, PolicyError, PolicyFault, invalid
+from authz.domain.errors import AuthzError, PolicyError, PolicyFault, escaped, invalid
 from authz.domain.facts import PURPOSE_AI_RESPONSE, PURPOSES
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
@@ -93,7 +93,9 @@ def read_tests(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[CaseFi
 def fault_of_case(files: Mapping[str, str], file: str, case: str, problem: str) -> PolicyFault:
     """The fault of a case that fails, at its line."""
     path = f"{TESTS_FOLDER}/{file}"
-    text = f"the test `{case}` fails: {problem}; change the rule, or the test if that is what you mean"
+    text = (
+        f"the test `{escaped(case)}` fails: {problem}; change the rule, or the test if that is what you mean"
+    )
     return PolicyFault(path, line_of(files[path], _CASES, case), 1, text)
 
 
@@ -126,7 +128,7 @@ def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
             if keys is not None:
                 _require_registered(cases[-1], keys)
         except AuthzError as error:
-            faults.add(path, line_of(text, _CASES, name), 1, f"`{name}`: {error.message}")
+            faults.add(path, line_of(text, _CASES, name), 1, f"`{escaped(name)}`: {error.message}")
     faults.require_none()
     return CaseFile(path.rpartition("/")[2], entities, tuple(cases))
 

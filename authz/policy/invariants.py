@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from authz.domain.errors import escaped
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import ScopeKind
 from authz.domain.vocabulary import Vocabulary, suggest
@@ -107,7 +108,7 @@ class _Reader:
     def invariant(self, name: str, table: object, kind: type[_Selection]) -> Invariant | None:
         selection, problems = convert_table(table, kind)
         for problem in problems:
-            self._fault(f"`{name}`: {problem}")
+            self._fault(f"`{escaped(name)}`: {problem}")
         if selection is None:
             return None
         cells = self._cells(selection)

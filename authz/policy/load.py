@@ -53,8 +53,8 @@ def policy_directory() -> Path:
 def read_folder(directory: Path) -> dict[str, str]:
     """The files of a folder and of the folders in it by relative name, without those that begin with a dot.
 
-    Raises `PolicyError` with a fault for each file that is not text, and before it reads anything if the
-    folder is not of a policy.
+    Raises `PolicyError` with a fault for each file that is not text, for whatever else is there, such as a
+    broken link, and before it reads anything if the folder is not of a policy.
     """
     files: dict[str, str] = {}
     faults = Faults()
@@ -64,7 +64,11 @@ def read_folder(directory: Path) -> dict[str, str]:
     faults.require_none()
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
-        if any(part.startswith((".", "__pycache__")) for part in relative.parts) or not path.is_file():
+        if any(part.startswith((".", "__pycache__")) for part in relative.parts) or path.is_dir():
+            continue
+        if not path.is_file():
+            text = "is no file that can be read, or a link to nothing; delete it, or put the file there"
+            faults.add(relative.as_posix(), 1, 1, text)
             continue
         data = path.read_bytes()
         try:

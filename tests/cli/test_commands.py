@@ -152,6 +152,14 @@ def test_columns_are_aligned_under_wide_characters(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "author  number\n山田    1\nana     2\n"
 
 
+def test_each_row_is_one_line_that_no_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(("source", "number"), [("a\x1b[2J\nb\u202e", "1"), ("", "2")])
+    assert (
+        capsys.readouterr().out
+        == "source             number\na\\x1b[2J\\nb\\u202e  1\n-                  2\n"
+    )
+
+
 def test_importing_again_changes_nothing(database: str, imported: Path) -> None:
     again = run("import", "oneroster", imported, "--database", database)
     assert again.stdout == "written 0, unchanged 2, failed 0\n"

@@ -215,6 +215,30 @@ def test_the_tests_of_a_policy_report_to_people_and_pipelines(folder: Path, tmp_
     assert f"by default.csv:{line}" in str(failure.get("message"))
 
 
+def test_the_name_of_a_test_may_have_any_characters(folder: Path, tmp_path: Path) -> None:
+    junit = tmp_path / "junit.xml"
+    name = r'"]]> <&\" \u001b[2J\n\uFFFE"'
+    (folder / "tests/odd.toml").write_text(
+        'now = "2026-03-01T12:00:00Z"\n[directory]\ncourses = [{ id = "alg", state = "ACTIVE" }]\n'
+        f'[cases]\n{name} = {{ ask = "user:x read course:alg", allowed = true }}\n'
+    )
+    shown = r']]> <&" \x1b[2J\n\ufffe'
+    failed = run("policy", "test", folder, "--junit", junit)
+    assert (
+        failed.stdout.splitlines()[0] == f"failed: odd.toml: {shown}: is denied (NOT_A_MEMBER), not allowed"
+    )
+    cases = ElementTree.parse(junit).getroot().iter("testcase")  # noqa: S314  written by the command above
+    assert [each.get("name") for each in cases if each.get("classname") == "odd.toml"] == [shown]
+
+
+def test_what_is_no_file_in_the_folder_of_a_policy_is_a_fault(folder: Path) -> None:
+    (folder / "tests/course.toml").unlink()
+    (folder / "tests/course.toml").symlink_to("moved.toml")
+    refused = run("policy", "test", folder)
+    assert refused.returncode == 2
+    assert "tests/course.toml:1:1: is no file that can be read, or a link to nothing" in refused.stderr
+
+
 def test_a_counterexample_is_a_test_until_the_leak_is_mended(folder: Path) -> None:
     before = (folder / POLICY_FILE).read_text()
     add(folder, "p, student, *, material, read, own, allow")

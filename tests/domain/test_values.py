@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,18 @@ def test_other_characters_are_refused_and_shown_in_ascii(text: str) -> None:
         assert error.message.isprintable()
     else:
         assert text.isascii()
+
+
+@pytest.mark.parametrize("parse", [parse_subject, parse_scope, parse_resource_ref])
+@given(st.text(max_size=4), st.text(max_size=4))
+def test_the_error_of_a_malformed_name_is_one_line(
+    parse: Callable[[str], object], head: str, tail: str
+) -> None:
+    for text in (head, f"{head}:{tail}", f"user:{tail}", f"course:{tail}"):
+        try:
+            parse(text)
+        except InvalidArgumentError as error:
+            assert error.message.isprintable(), error.message
 
 
 @pytest.mark.parametrize("bad", ["maya", "robot:maya", ":maya", "user:", "USER:maya", "user: maya"])
