@@ -52,7 +52,9 @@ class Recording:
         self._current: list[ServedRequest] = []
 
     def note(self, entry: DecisionEntry) -> None:
-        """A question was answered."""
+        """A question was answered, or a call that asks nothing, such as a read of records."""
+        if not entry.action:
+            return
         self.questions.append(entry)
         for request in self._current:
             request.questions.append(entry)

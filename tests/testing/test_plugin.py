@@ -222,6 +222,8 @@ def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Py
                 elif path == "/list":
                     listed = client.list_resources("user:omar", "update", "notebook")
                     assert not [each async for each in listed]
+                elif path == "/records":
+                    assert [each async for each in client.read_memberships()]
                 elif path == "/elsewhere":
                     status = 307
                 await send({"type": "http.response.start", "status": status, "headers": []})
@@ -237,7 +239,8 @@ def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Py
                     await app({"type": "http", "method": "GET", "path": path}, None, send)
 
         def test_found(authz_service):
-            paths = ["/guarded", "/list", "/elsewhere", "/open", "/heedless", "/mistaken", "/static/x"]
+            paths = ["/guarded", "/list", "/elsewhere", "/open"]
+            paths += ["/heedless", "/records", "/static/x", "/mistaken"]
             with authz_service.recording() as recording:
                 asyncio.run(visit(authz_service.address, recording, paths))
             authz_service.client.check("user:maya", "read", "notebook:nb")
@@ -264,6 +267,7 @@ def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Py
             "E*served without a check that allowed it:",
             "E*  GET /open: nothing was checked",
             "E*  GET /heedless: user:omar may not read notebook:nb: NOT_A_MEMBER",
+            "E*  GET /records: nothing was checked",
             "E*  GET /mistaken: user:omar may not raed notebook:nb: UNKNOWN_ACTION",
             "E*no request was recorded*",
         ]
