@@ -26,7 +26,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError, InvalidArgumentError, PermissionDeniedError
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Mutation
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
@@ -118,7 +118,6 @@ class PersonRights:
                     changed,
                     roles=authority.roles,
                     rank=authority.rank,
-                    course_id=None if platform is None else scope.id,
                     platform=platform,
                 )
             )
@@ -154,9 +153,11 @@ class PersonRights:
         """The mutations, each of a record that the person may not write replaced by the error for it."""
         if person is None:
             return mutations
+        snapshot, checker, now = await self.active.get(FULLY_CONSISTENT, None)
+        rights = RecordRights(snapshot, checker, now, person)
+        outcomes = await self.turns.collect(_permitted(rights, each) for each in mutations)
         known: dict[Scope, _Authority | PermissionDeniedError] = {}
-        outcomes = await self._without_refused_records(person, mutations)
-        for position, scope, key in await self._memberships_of(outcomes):
+        for position, scope, key in await self._memberships_of(outcomes, snapshot):
             if scope not in known:
                 known[scope] = await self._managing(person, scope)
             authority = known[scope]
@@ -165,27 +166,16 @@ class PersonRights:
         return outcomes
 
     async def _memberships_of(
-        self, mutations: Sequence[Mutation | AuthzError]
+        self, mutations: Sequence[Mutation | AuthzError], snapshot: Snapshot
     ) -> list[tuple[int, Scope, MembershipKey]]:
         """The memberships that mutations give or take, each with the position of the mutation, and the scope
         whose manager may make that."""
-        snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
         return await self.turns.collect(
             (position, each.key.scope if isinstance(each.key, MembershipKey) else PLATFORM, key)
             for position, each in enumerate(mutations)
             if isinstance(each, Mutation)
             for key in _memberships_of(each, snapshot)
         )
-
-    async def _without_refused_records(
-        self, person: Subject, mutations: Sequence[Mutation | AuthzError]
-    ) -> list[Mutation | AuthzError]:
-        """As `permitted`, for the records that are no memberships."""
-        if all(isinstance(each, AuthzError) or isinstance(each.key, MembershipKey) for each in mutations):
-            return [*mutations]
-        snapshot, checker, now = await self.active.get(FULLY_CONSISTENT, None)
-        rights = RecordRights(snapshot, checker, now, person)
-        return await self.turns.collect(_permitted(rights, each) for each in mutations)
 
     async def require_removal(self, person: Subject | None, subject: Subject, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may remove a subject from a course with its
@@ -238,6 +228,7 @@ class PersonRights:
 
 
 def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | AuthzError:
+    """The error for a record that is no membership, if the person may not write it; else what is given."""
     if isinstance(each, AuthzError) or isinstance(each.key, MembershipKey):
         return each
     try:
@@ -266,7 +257,7 @@ def _memberships_of(mutation: Mutation, snapshot: Snapshot) -> Iterator[Membersh
 def _suspends(mutation: Mutation) -> bool:
     """Whether a mutation of a membership leaves it suspended, now or later."""
     values = dict(mutation.values)
-    if isinstance(mutation.target, Membership) and mutation.operation is not Operation.DELETE:
+    if isinstance(mutation.target, Membership):
         values = {name: getattr(mutation.target, name) for name in _SUSPENSION}
     return _is_suspension(values.get("status"), values.get("suspended_until"))
 
@@ -318,7 +309,7 @@ def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[Sc
 
 
 def _authority_of(trace: Trace, policy: CompiledPolicy) -> _Authority:
-    roles = frozenset(each.gives for each in trace.memberships if each.gives and each.counts)
+    roles = frozenset(each.gives for each in trace.memberships if each.gives)
     by = {each.rule.role for each in trace.rules if each.matches and each.rule.effect == ALLOW}
     ranks = {name: role.rank for name, role in policy.vocabulary.roles.items()}
     giving = [ranks[role] for role in roles if ANY in by or by & policy.inherited[role]]

@@ -19,7 +19,6 @@ def excesses(
     *,
     roles: Collection[str],
     rank: int,
-    course_id: str | None = None,
     platform: CompiledPolicy | None = None,
 ) -> Iterator[str]:
     """In words, each thing that an author with these roles and this rank may not give or take.
@@ -48,7 +47,7 @@ def excesses(
             continue
         if beyond is not None and _cell(change) not in beyond:
             continue
-        lacking = [when for when in given if not _have(before, roles, change, when, course_id)]
+        lacking = [when for when in given if not _have(before, roles, change, when)]
         if lacking:
             when = " or when ".join(each or "always" for each in lacking)
             yield f"gives {what} to `{change.role}`, when {when}"
@@ -69,7 +68,7 @@ def _given_by_declaration(
         found.append((new.name, f"lets `{new.name}` work in drafts"))
     for gained, what in found:
         for each in given_by(after, gained):
-            if not all(_have(before, roles, each, when, None) for when in each.gains):
+            if not all(_have(before, roles, each, when) for when in each.gains):
                 yield f"{what}, which gives {each.action} on {each.type}"
 
 
@@ -81,12 +80,9 @@ def _cell(change: CellChange) -> tuple[str, str, str]:
     return change.role, change.type, change.action
 
 
-def _have(
-    policy: CompiledPolicy, roles: Collection[str], change: CellChange, when: str, course_id: str | None
-) -> bool:
+def _have(policy: CompiledPolicy, roles: Collection[str], change: CellChange, when: str) -> bool:
     """Whether the roles together are allowed the action wherever the condition holds."""
-    course = course_id if change.course_id is None else change.course_id
-    clauses = [policy.clauses(course, role, change.type, change.action) for role in roles]
+    clauses = [policy.clauses(change.course_id, role, change.type, change.action) for role in roles]
     denies = [clause.condition for denied, _ in clauses for clause in denied]
     allows = [clause.condition for _, allowed in clauses for clause in allowed]
     condition = parse_condition(when)

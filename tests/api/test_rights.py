@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.v1 import common_pb2 as pb
@@ -143,6 +144,28 @@ async def test_what_a_person_may_write_is_written_and_the_log_names_both(
     assert response.change.actor == ("unauthenticated" + (f" for user:{person}" if person else ""))
 
 
+@pytest.mark.parametrize("fields", [{"status": SUSPENDED}, {"suspended_until": TOMORROW}], ids=str)
+async def test_a_suspension_by_an_update_is_made_by_who_is_above_all_that_it_takes(
+    sqlite_service: Service, fields: dict[str, Any]
+) -> None:
+    await campus(sqlite_service)
+    await write(sqlite_service, *(given(name, ALGEBRA, "auditor") for name in ("stu", "olga")))
+    updates = {
+        name: dpb.Mutation(
+            operation=dpb.OPERATION_UPDATE,
+            update_mask=FieldMask(paths=fields),
+            membership=membership(name, ALGEBRA, "auditor", **fields),
+        )
+        for name in ("stu", "olga")
+    }
+    denied(
+        await refused(write(sqlite_service, updates["olga"], person="tess")),
+        "manage_members",
+        "course:algebra",
+    )
+    await write(sqlite_service, updates["stu"], person="tess")
+
+
 async def test_a_suspension_is_ended_by_who_is_above_all_that_it_takes(sqlite_service: Service) -> None:
     await campus(sqlite_service)
     await write(
@@ -155,6 +178,7 @@ async def test_a_suspension_is_ended_by_who_is_above_all_that_it_takes(sqlite_se
         denied(
             await refused(write(sqlite_service, mutation, person="tom")), "manage_members", "course:algebra"
         )
+    await write(sqlite_service, given("tess", ALGEBRA, "auditor"), person="tom")  # ends no suspension
     await write(sqlite_service, touch(membership=row), person="olga")
     await write(sqlite_service, delete(membership=row), person="tom")
 
@@ -166,7 +190,13 @@ async def test_a_suspension_is_ended_by_who_is_above_all_that_it_takes(sqlite_se
 async def test_a_member_is_removed_by_who_is_above(
     sqlite_service: Service, person: str, member: str, allowed: bool
 ) -> None:
+    """What somebody is in other courses neither keeps nor removes them."""
     await campus(sqlite_service)
+    for course in ("aaa", "algebra-2"):
+        elsewhere = given(member, pb.Scope(course_id=course), "owner")
+        await write(
+            sqlite_service, touch(course=pb.Course(id=course, state=pb.COURSE_STATE_ACTIVE)), elsewhere
+        )
     subject = pb.Subject(type=pb.SUBJECT_TYPE_USER, id=member)
     request = dpb.RemoveMemberRequest(subject=subject, scope=ALGEBRA)
     call = sqlite_service.directory.RemoveMember(request, metadata=acting_for(person))
@@ -228,6 +258,8 @@ async def test_the_policy_is_edited_by_who_may_and_gives_nothing_that_its_author
     more = with_rows("p, auditor, *, material, read, , deny", "p, support_agent, *, course, create, , allow")
     assert (await publish(service, more, "root")).active.number == 3
     assert (await service.policy.RollBackPolicy(back)).active.number == 4
+    from_admins = with_rows("p, platform_admin, *, course, archive, , deny")
+    assert (await publish(service, from_admins, "root")).active.number == 5
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,26 @@ async def test_a_person_writes_no_others(taught: Service) -> None:
     assert (await active(taught)).read_at == before
 
 
+async def test_an_import_says_of_each_record_why_its_person_may_not_write_it(taught: Service) -> None:
+    mutations = [
+        touch(course=pb.Course(id="not an id")),
+        given("new", ALGEBRA, "owner"),
+        resource("notebook", "new", "stu"),
+        change("visibility", resource=pb.Resource(type="quiz", id="q")),
+        given("new", ALGEBRA, "student"),
+        resource("notebook", "new", "tess"),
+    ]
+    parts = iter([dpb.ImportRequest(mutations=mutations)])
+    outcome = await taught.directory.Import(parts, metadata=acting_for("tess"))
+    assert [each.reason for each in outcome.errors] == [
+        "MALFORMED_ID",
+        "PERMISSION_MISSING",
+        "PERMISSION_MISSING",
+        "UNKNOWN_TYPE",
+    ]
+    assert outcome.written == 2
+
+
 async def test_a_course_is_opened_again_by_who_may_archive_it(taught: Service) -> None:
     await write(taught, to_archive())
     opened = pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE)

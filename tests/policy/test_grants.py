@@ -56,7 +56,7 @@ def test_a_course_gets_in_person_only_what_the_platform_the_course_or_an_owner_h
     old: list[str], new: list[str]
 ) -> None:
     before, after = in_course(old), in_course(new)
-    assume(not [*excesses(before, after, roles={"owner"}, rank=50, course_id="a", platform=POLICY)])
+    assume(not [*excesses(before, after, roles={"owner"}, rank=50, platform=POLICY)])
     for facts, count in product(MASKS, (1, 2)):
         had = [name for name in (*BELOW, "owner") if allows(before, facts, name)]
         for roles in combinations(BELOW, count):
@@ -72,7 +72,7 @@ def test_a_course_gets_in_person_only_what_the_platform_the_course_or_an_owner_h
 @given(st.lists(ROWS_OF_ANYBODY, max_size=4, unique=True))
 def test_what_an_owner_publishes_in_person_the_owner_may_lift(rows: list[str]) -> None:
     def found(before: CompiledPolicy, after: CompiledPolicy) -> list[str]:
-        return [*excesses(before, after, roles={"owner"}, rank=50, course_id="a", platform=POLICY)]
+        return [*excesses(before, after, roles={"owner"}, rank=50, platform=POLICY)]
 
     changed = in_course(rows)
     assume(not found(POLICY, changed))
@@ -82,7 +82,7 @@ def test_what_an_owner_publishes_in_person_the_owner_may_lift(rows: list[str]) -
 def test_what_the_platform_gives_is_given_back_but_not_to_the_own_rank() -> None:
     def found(old: str, new: str = "") -> list[str]:
         before, after = in_course([old]), in_course([new])
-        return [*excesses(before, after, roles={"owner"}, rank=50, course_id="a", platform=POLICY)]
+        return [*excesses(before, after, roles={"owner"}, rank=50, platform=POLICY)]
 
     restricts = "p, student, course:a, notebook, read, !own & !shared_view, deny"
     assert found(restricts) == []
@@ -95,7 +95,7 @@ def test_a_role_may_become_what_its_author_has_and_nothing_else() -> None:
 
     def found(becomes: str, *author: str) -> list[str]:
         after = compile_files(with_rows(f"role, visitor, course, 10, no, {becomes}"))
-        return [*excesses(POLICY, after, roles=author, rank=100, course_id=None)]
+        return [*excesses(POLICY, after, roles=author, rank=100)]
 
     assert found("alumni", "alumni") == found("", "support_agent") == []
     assert all("lets `visitor` become `alumni`" in each for each in found("alumni", "support_agent"))
