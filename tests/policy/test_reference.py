@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.facts import ALL_FACTS, FACTS_BY_NAME, fact_names
+from authz.domain.facts import ALL_FACTS, ATTENDING, FACTS_BY_NAME, fact_names
 from authz.domain.ids import PLATFORM, Scope, course_scope
-from authz.policy.condition import parse_condition
+from authz.policy.condition import Condition, parse_condition
 from authz.policy.load import load_policy, policy_directory
 from authz.policy.situations import closure
 from tests.facts import BITS, bits
@@ -113,7 +113,8 @@ FACTS = list(FACTS_BY_NAME)
 
 @st.composite
 def rows(draw: st.DrawFn, scopes: list[str], effects: list[str]) -> str:
-    """A row; empty instead of one whose condition never holds, which is refused when it is loaded."""
+    """A row; empty instead of one whose condition never holds, which is refused when it is loaded. A guest
+    has that role in a session, and so attends it."""
     role = draw(st.sampled_from([*ROLES, "*"]))
     scope = draw(st.sampled_from(scopes))
     type_name = draw(st.sampled_from([*TYPES, "*"]))
@@ -121,7 +122,8 @@ def rows(draw: st.DrawFn, scopes: list[str], effects: list[str]) -> str:
     effect = draw(st.sampled_from(effects))
     names = draw(st.lists(st.sampled_from(FACTS), max_size=3, unique=True))
     condition = " & ".join("!" * (effect == "deny" and draw(st.booleans())) + name for name in names)
-    if closure(parse_condition(condition)) is None:
+    always = Condition(required=ATTENDING) if role == "guest" else Condition()
+    if closure(parse_condition(condition), always) is None:
         return ""
     return f"p, {role}, {scope}, {type_name}, {action}, {condition}, {effect}"
 
