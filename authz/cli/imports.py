@@ -34,7 +34,8 @@ def resources(
     """Import resources. A repeated import changes nothing.
 
     Columns: id; course_id or session_id; optional are type, owner, visibility (private, session, course),
-    published, available_from, available_until, created_at, locked, ai_allowed.
+    published, available_from, available_until, created_at, locked, ai_allowed. What has no column goes back
+    to its default, also in a resource that exists.
     """
     from authz.importers.resources import read_resources
 
