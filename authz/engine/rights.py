@@ -38,7 +38,7 @@ from authz.engine.record_rights import RecordRights, reason_shown
 from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
 from authz.policy.grants import excesses
-from authz.policy.rules import ALLOW, ANY
+from authz.policy.rules import ANY
 
 _SUSPENSION = ("status", "suspended_until")
 _MAX_NAMED = 5
@@ -309,11 +309,12 @@ def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[Sc
 
 
 def _authority_of(trace: Trace, policy: CompiledPolicy) -> _Authority:
+    """By the trace of a decision that allows: no deny matches, and at least one role gives the permission."""
     roles = frozenset(each.gives for each in trace.memberships if each.gives)
-    by = {each.rule.role for each in trace.rules if each.matches and each.rule.effect == ALLOW}
+    by = {each.rule.role for each in trace.rules if each.matches}
     ranks = {name: role.rank for name, role in policy.vocabulary.roles.items()}
     giving = [ranks[role] for role in roles if ANY in by or by & policy.inherited[role]]
-    return _Authority(roles, max(giving, default=0), ranks)
+    return _Authority(roles, max(giving), ranks)
 
 
 def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> PermissionDeniedError | None:

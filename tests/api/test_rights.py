@@ -144,6 +144,45 @@ async def test_what_a_person_may_write_is_written_and_the_log_names_both(
     assert response.change.actor == ("unauthenticated" + (f" for user:{person}" if person else ""))
 
 
+async def test_the_rank_is_the_highest_of_the_roles_that_give_the_right(sqlite_service: Service) -> None:
+    await campus(sqlite_service)
+    await applied(
+        sqlite_service,
+        with_rows(
+            "role, dean, course, 60, no,",
+            "role, chair, session, 45, no,",
+            "p, chair, *, session, manage_members, session_ended, allow",
+        ),
+    )
+    await write(
+        sqlite_service,
+        given("tess", ALGEBRA, "dean"),  # which gives no right
+        given("tess", ALGEBRA, "owner", ends_at=Timestamp(seconds=1)),
+        given("tess", SEMINAR, "host"),
+        given("hana", SEMINAR, "chair"),  # which gives the right only once the session has ended
+    )
+    for person, scope, gives, not_gives in (
+        ("tess", ALGEBRA, "teaching_assistant", "teacher"),
+        ("tess", SEMINAR, "host", "chair"),
+        ("hana", SEMINAR, "attendee", "host"),
+    ):
+        await write(sqlite_service, given("new", scope, gives), person=person)
+        error = await refused(write(sqlite_service, given("new", scope, not_gives), person=person))
+        assert f"user:{person} may not give or take `{not_gives}`" in str(error.details())
+
+
+async def test_a_right_of_everybody_gives_each_the_own_rank(sqlite_service: Service) -> None:
+    await campus(sqlite_service)
+    everybody = with_rows("p, *, *, session, manage_members, , allow")
+    everybody["invariants.toml"] = (
+        '[never.ended]\nsays = "over"\nactions = ["join"]\nwhen = "session_ended"\n'
+    )
+    await publish(sqlite_service, everybody, "", weaken_invariants=True)
+    await write(sqlite_service, given("anna", SEMINAR, "attendee"))
+    await write(sqlite_service, given("new", SEMINAR, "guest"), person="anna")
+    await refused(write(sqlite_service, given("new", SEMINAR, "attendee"), person="anna"))
+
+
 @pytest.mark.parametrize("fields", [{"status": SUSPENDED}, {"suspended_until": TOMORROW}], ids=str)
 async def test_a_suspension_by_an_update_is_made_by_who_is_above_all_that_it_takes(
     sqlite_service: Service, fields: dict[str, Any]

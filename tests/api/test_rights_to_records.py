@@ -267,6 +267,9 @@ async def test_a_person_reaches_no_role_of_the_own_rank_by_an_account_or_a_token
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_MISSING")
         assert "rank" in (error.details() or "")
     await write(taught, suspended("sue"), token_of("notebooks"), person="root")
+    later = token_of("notebooks").access_token
+    later.ends_at.FromSeconds(4_100_000_000)
+    await write(taught, change("ends_at", access_token=later), person="root")
     await refuse_to_move_the_token("ops", taught)
     revoked = delete(access_token=token_of("notebooks").access_token)
     await write(taught, revoked, person="root")
