@@ -8,7 +8,13 @@ import pytest
 from authz.access.permission import EVERY_RIGHT, CallerRights
 from authz.api.call import Call, Method
 from authz.api.methods import METHODS
-from authz.api.permissions import CHECK, CHECK_AI_PROCESS, require_to_ask
+from authz.api.permissions import (
+    CHECK,
+    CHECK_AI_PROCESS,
+    require_to_ask,
+    require_to_learn,
+    require_to_learn_all,
+)
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.errors import PermissionDeniedError
 from tests.api.in_process import Request
@@ -42,3 +48,14 @@ def test_who_may_ask_nothing_is_told_the_permission(question: tuple[str, str]) -
 def test_who_may_ask_about_everything_else_is_told_the_permission() -> None:
     with pytest.raises(PermissionDeniedError, match="permits `check_ai_process`"):
         require_to_ask(call_of(CHECK), *ABOUT_AI)
+
+
+def test_an_answer_about_an_ai_response_alone_takes_the_right_to_ask_about_it() -> None:
+    for question in OTHERS:
+        require_to_learn(call_of(), *question)
+    require_to_learn_all(call_of(), "")
+    require_to_learn(call_of(CHECK_AI_PROCESS), *ABOUT_AI)
+    with pytest.raises(PermissionDeniedError, match="permits `check_ai_process`"):
+        require_to_learn(call_of(CHECK), *ABOUT_AI)
+    with pytest.raises(PermissionDeniedError, match="permits `check_ai_process`"):
+        require_to_learn_all(call_of(CHECK), "ai_response")

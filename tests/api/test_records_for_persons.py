@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from authz.api import methods
 from authz.v1 import audit_pb2, common_pb2, privacy_pb2
 from tests.service import info_of, serve
 
@@ -39,4 +40,7 @@ async def test_no_call_about_records_is_made_for_a_person_without_the_right(sqli
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED, name
             assert (refused.value.details() or "").startswith("user:stu has no "), name
             assert info_of(refused.value).reason == "PERMISSION_MISSING", name
+            # Without a log in the request, a proof is about the log of changes.
+            needed = methods.METHODS[name][1] or "read_changes"
+            assert info_of(refused.value).metadata["permission"] == needed, name
         await called(service.privacy, METHODS["ExportSubject"][1], subject=STU)  # of one's own

@@ -5,17 +5,25 @@ The filters are of the engine, after the log was read, so one database is enough
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 
+import grpc
 import pytest
 import pytest_asyncio
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import policy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
-from tests.api.test_api import delete, written
+from tests.api.test_api import delete, touch, written
+from tests.api.test_policies import messages
 from tests.api.watching import CAMPUS, SCOPES, mutations_of, revision_of, told, without_version, write_campus
-from tests.service import Service
+from tests.callers import grant
+from tests.issuer import Issuer, bearer
+from tests.policies import with_rows
+from tests.service import Service, serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -87,3 +95,44 @@ async def test_a_watch_tells_only_what_matches_when_it_comes_and_when_it_goes(
     for mutation in went:
         mutation.operation = dpb.OPERATION_TOUCH
     assert sorted(map(str, went)) == sorted(map(str, wanted))
+
+
+READABLE_BY = {
+    wpb.ENTITY_KIND_COURSE: "read_courses",
+    wpb.ENTITY_KIND_SESSION: "read_sessions",
+    wpb.ENTITY_KIND_MEMBERSHIP: "read_memberships",
+    wpb.ENTITY_KIND_RESOURCE: "read_resources",
+    wpb.ENTITY_KIND_SHARE: "read_shares",
+    wpb.ENTITY_KIND_ACCOUNT: "read_accounts",
+    wpb.ENTITY_KIND_RESTRICTION: "read_accounts",
+    wpb.ENTITY_KIND_ACCESS_TOKEN: "read_access_tokens",
+    wpb.ENTITY_KIND_HOLD: "erase_subject",
+}
+
+
+async def test_who_may_only_watch_is_told_of_the_policy_and_of_no_record(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    issuer = Issuer()
+    root, mirror = (bearer(issuer.jwt(caller)) for caller in ("root", "mirror"))
+    grant(sqlite_url, {"service:root": "platform_admin"})
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **issuer.settings(tmp_path)) as service:
+        rows = with_rows("role, mirror, platform, 60, no,", "p, mirror, *, api, watch, , allow")
+        before = (
+            await service.policy.ReadPolicyVersion(ppb.ReadPolicyVersionRequest(number=1), metadata=root)
+        ).read_at
+        await service.policy.ApplyPolicy(ppb.ApplyPolicyRequest(files=messages(rows)), metadata=root)
+        subject = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="mirror")
+        membership = pb.Membership(subject=subject, scope=pb.Scope(platform=pb.Platform()), role="mirror")
+        request = dpb.WriteRequest(mutations=[touch(membership=membership)])
+        await service.directory.Write(request, metadata=root)
+        for kind, permission in READABLE_BY.items():
+            watch = service.watch.Watch(wpb.WatchRequest(after=before, kinds=[kind]), metadata=mirror)
+            with pytest.raises(grpc.aio.AioRpcError, match=f"none of its roles permits `{permission}`"):
+                await watch.read()
+        for kind in (wpb.ENTITY_KIND_POLICY_VERSION, wpb.ENTITY_KIND_POLICY_ACTIVATION):
+            asked = wpb.WatchRequest(after=before, kinds=[kind])
+            watch = service.watch.Watch(asked, metadata=mirror, timeout=30)
+            while not (await watch.read()).HasField("change"):
+                pass
+            watch.cancel()
