@@ -68,7 +68,8 @@ def test_a_jwt_proves_the_service_that_its_sub_names(tmp_path: Path, form: str) 
     assert (
         authenticator.authenticate(Request({"authorization": f"bearer {OURS.jwt('notebooks')}"})) == NOTEBOOKS
     )
-    assert authenticator.authenticate(Request({})) is None
+    for carries_none in ({}, {"authorization": ""}):
+        assert authenticator.authenticate(Request(carries_none)) is None
 
 
 def test_a_jwt_without_a_key_id_may_be_signed_with_any_of_the_keys(tmp_path: Path) -> None:
