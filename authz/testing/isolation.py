@@ -38,15 +38,16 @@ class Leak(msgspec.Struct, frozen=True):
 
 class LeakSearch:
     """What those who are in the course `inside`, and neither in `outside` nor on the platform, may do in
-    `outside`. People of both courses are left out: what they may do in one is theirs to do."""
+    `outside`. People of both courses are left out: what they may do in one is theirs to do. Who only owns
+    something in a course is not in it."""
 
     def __init__(self, client: Client, vocabulary: Vocabulary, *, inside: str, outside: str) -> None:
         self._client = client
         self._vocabulary = vocabulary
         self._inside, self._outside = inside, outside
         self._types = [each for each in vocabulary.types.values() if each.name != API_TYPE]
-        there = self._scopes(outside)
-        self.strangers = self._subjects(self._scopes(inside)) - self._subjects((*there, PLATFORM))
+        here, there = self._scopes(inside), self._scopes(outside)
+        self.strangers = (self._members(here) | self._owners(here)) - self._members((*there, PLATFORM))
         self._targets = [
             *(ResourceRef(_TYPES[each.kind], each.id) for each in there),
             *(found.entity.key for scope in there for found in client.read_resources(scope=scope)),
@@ -128,9 +129,10 @@ class LeakSearch:
             for action in self._vocabulary.types[target.type].actions:
                 if action == CREATE_ACTION:
                     continue
-                for found in self._client.list_subjects(action, target):
-                    if found.subject in strangers:
-                        yield self._leak(found.subject, action, target, "ListSubjects", "")
+                for purpose in PURPOSES:
+                    for found in self._client.list_subjects(action, target, purpose=purpose):
+                        if found.subject in strangers:
+                            yield self._leak(found.subject, action, target, "ListSubjects", purpose)
 
     def _leak(self, subject: object, action: str, resource: object, told_by: str, purpose: str) -> Leak:
         return Leak(str(subject), self._inside, action, str(resource), self._outside, told_by, purpose)
@@ -139,7 +141,9 @@ class LeakSearch:
         sessions = (session_scope(each.entity.id) for each in self._client.read_sessions(course_id=course))
         return (course_scope(course), *sessions)
 
-    def _subjects(self, scopes: Sequence[Scope]) -> set[Subject]:
-        members = {each.entity.subject for s in scopes for each in self._client.read_memberships(scope=s)}
+    def _members(self, scopes: Sequence[Scope]) -> set[Subject]:
+        return {each.entity.subject for s in scopes for each in self._client.read_memberships(scope=s)}
+
+    def _owners(self, scopes: Sequence[Scope]) -> set[Subject]:
         owners = {each.entity.owner for s in scopes for each in self._client.read_resources(scope=s)}
-        return members | {owner for owner in owners if owner is not None}
+        return {owner for owner in owners if owner is not None}

@@ -24,11 +24,13 @@ CAMPUS = (
     Course(id="algebra", state=CourseState.ACTIVE),
     Course(id="poetry", state=CourseState.ACTIVE),
     Course(id="history", state=CourseState.ACTIVE),
+    Course(id="logic", state=CourseState.ACTIVE),
     Membership(subject=parse_subject("user:maya"), scope=ALGEBRA, role="student"),
     Membership(subject=parse_subject("user:sami"), scope=ALGEBRA, role="student"),
     Membership(subject=parse_subject("user:sami"), scope=POETRY, role="student"),
     Membership(subject=parse_subject("user:sami"), scope=course_scope("history"), role="student"),
     Resource(type="material", id="verse", scope=POETRY, published=True),
+    Resource(type="material", id="lent", scope=course_scope("logic"), owner=parse_subject("user:maya")),
     Session(id="monday", course_id="poetry"),
 )
 VOCABULARY = POLICY.vocabulary
@@ -83,8 +85,8 @@ class Leaky:
         for each in self._client.authorize_sources(subject, sources):
             yield SimpleNamespace(resource=each.resource) if str(subject) == "user:maya" else each
 
-    def _leaky_list_subjects(self, action: str, resource: Any) -> Any:
-        if (action, str(resource)) == ("read", "material:verse"):
+    def _leaky_list_subjects(self, action: str, resource: Any, *, purpose: str) -> Any:
+        if (action, str(resource), purpose) == ("ai_process", "material:verse", "ai_response"):
             for subject in ("user:maya", "user:sami"):
                 yield PermittedSubject(
                     subject=subject, role="", scope="", membership_role="", rule="", **OF_PAGE
@@ -98,7 +100,7 @@ class Leaky:
         ("batch_list_actions", "ListActions", "read material:verse"),
         ("list_resources", "ListResources", "read material:verse"),
         ("plan_resources", "PlanResources", "read a material"),
-        ("list_subjects", "ListSubjects", "read material:verse"),
+        ("list_subjects", "ListSubjects", "ai_process material:verse"),
         ("authorize_session", "AuthorizeSession", "join session:monday"),
         ("authorize_sources", "AuthorizeSources", "ai_process material:verse"),
     ],
@@ -128,6 +130,12 @@ def test_courses_are_not_isolated_where_nothing_could_be_tried(
 ) -> None:
     with pytest.raises(AssertionError, match=why):
         service.assert_isolated(*courses)
+
+
+def test_who_owns_something_in_the_other_course_and_is_not_in_it_is_tried(service: ServiceUnderTest) -> None:
+    search = LeakSearch(service.client, VOCABULARY, inside="algebra", outside="logic")
+    assert parse_subject("user:maya") in search.strangers
+    assert [*search.leaks()] == []
 
 
 def test_courses_of_the_real_service_are_isolated(service: ServiceUnderTest) -> None:
