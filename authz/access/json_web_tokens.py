@@ -142,9 +142,9 @@ class JwtVerifier:
         raise AssertionError("there is always a candidate")
 
 
-def _caller(sub: object) -> Subject:
+def _caller(sub: str) -> Subject:
     """The caller that `sub` names: a program, with or without `service:`."""
-    name = sub.removeprefix(_SERVICE) if isinstance(sub, str) else ""
+    name = sub.removeprefix(_SERVICE)
     if not is_id(name) or name.startswith(f"{SubjectType.USER}:"):
         raise invalid("the `sub` of the JWT is no id of a service; get one for the program that calls")
     return Subject(SubjectType.SERVICE, name)

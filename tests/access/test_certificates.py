@@ -72,6 +72,10 @@ def test_any_other_certificate_is_refused_whatever_its_common_name(
     assert caught.value.reason is ErrorReason.CREDENTIAL_INVALID
 
 
+def test_who_shows_no_certificate_may_show_another_credential(file: Path) -> None:
+    assert CertificateAuthenticator(str(file)).authenticate(Request({})) is None
+
+
 def test_a_certificate_that_has_ended_is_refused_on_a_connection_that_was_made_before(file: Path) -> None:
     pem = certificate(uris=[SPIFFE], days=-1).pem
     with pytest.raises(UnauthenticatedError, match="has ended"):

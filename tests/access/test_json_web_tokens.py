@@ -10,7 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
 from authz.access.bearer import BearerAuthenticator
 from authz.access.json_web_tokens import JwtRules, JwtVerifier
@@ -102,10 +105,14 @@ BAD: dict[str, str] = {
     "no type": OURS.jwt("notebooks", header={"typ": None}),
     "an extension that is critical": OURS.jwt("notebooks", header={"crit": ["x"], "x": 1}),
     "no subject": OURS.jwt("x", sub=None),
+    "a subject that is no text": OURS.jwt("x", sub=7),
     "a person": OURS.jwt("user:maya"),
     "an id that is none": OURS.jwt("two words"),
     "a binding that is unknown": OURS.jwt("notebooks", cnf={"jkt": "x"}),
     "a binding to nothing": OURS.jwt("notebooks", cnf={}),
+    "a binding that is no object": OURS.jwt("notebooks", cnf="x"),
+    "a binding to a certificate without a thumbprint": OURS.jwt("notebooks", cnf={"x5t#S256": ""}),
+    "a binding to a certificate by a number": OURS.jwt("notebooks", cnf={"x5t#S256": 7}),
     "a binding to a certificate that is not shown": OURS.jwt("notebooks", cnf={"x5t#S256": "x"}),
     "no JWT": "abc",
     "nothing": "",
@@ -178,6 +185,30 @@ def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
         authenticator_of(file_of(tmp_path, OURS.pem())).authenticate(shown(forged))
 
 
+def test_a_key_verifies_only_by_the_algorithm_that_its_set_names(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    token = jwt.encode(CLAIMS, key, algorithm="RS256", headers={"typ": "at+jwt"})
+
+    def keys_for(algorithm: str) -> Path:
+        jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"alg": algorithm}
+        return file_of(tmp_path, json.dumps({"keys": [jwk]}).encode())
+
+    assert authenticator_of(keys_for("RS256")).authenticate(shown(token)) == NOTEBOOKS
+    with pytest.raises(UnauthenticatedError, match="a key that this server does not know"):
+        authenticator_of(keys_for("PS256")).authenticate(shown(token))
+
+
+def test_a_clock_that_is_less_than_five_seconds_off_refuses_no_jwt(tmp_path: Path) -> None:
+    keys, ends_at_s = FileKeys(str(file_of(tmp_path, OURS.jwks()))), NOW + DAY_S
+    times = iter((NOW, ends_at_s + 4.9, ends_at_s + 5))
+    authenticator = BearerAuthenticator(jwts=JwtVerifier(RULES, keys, clock=lambda: next(times)))
+    transport = shown(OURS.jwt("notebooks", nbf=int(time.time()) + 4, exp=ends_at_s))
+    assert authenticator.authenticate(transport) == NOTEBOOKS
+    assert authenticator.authenticate(transport) == NOTEBOOKS
+    with pytest.raises(UnauthenticatedError, match="has ended"):
+        authenticator.authenticate(transport)
+
+
 def test_a_jwt_that_was_verified_ends_all_the_same(tmp_path: Path) -> None:
     clock = Clock()
     authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()), clock)
@@ -191,12 +222,15 @@ def test_a_jwt_that_was_verified_ends_all_the_same(tmp_path: Path) -> None:
 def test_a_jwt_that_is_bound_is_accepted_with_its_certificate_only(tmp_path: Path) -> None:
     own, other = certificate(uris=["spiffe://qalam/notebooks"]), certificate(uris=["spiffe://qalam/other"])
     token = OURS.jwt("notebooks", cnf={"x5t#S256": own.thumbprint})
+    to_a_key_too = OURS.jwt("notebooks", cnf={"x5t#S256": own.thumbprint, "jkt": "x"})
     authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
     for _ in range(2):  # the second time it is known
         assert authenticator.authenticate(shown(token, own.pem)) == NOTEBOOKS
         for pem in (other.pem, ""):
             with pytest.raises(UnauthenticatedError, match="bound to a client certificate"):
                 authenticator.authenticate(shown(token, pem))
+    with pytest.raises(UnauthenticatedError, match="in a way that this server cannot verify"):
+        authenticator.authenticate(shown(to_a_key_too, own.pem))
 
 
 def test_keys_change_with_their_file_and_nobody_enters_while_it_cannot_be_read(tmp_path: Path) -> None:
