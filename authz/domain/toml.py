@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from typing import Any
 
 _MAX_DEPTH = 32
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_TOO_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}){{{_MAX_DEPTH}}}")
+"""A key such as `a.b.c`, of too many parts. Possessive, so that a search takes time linear in the text."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The tables of a text. Raises `ValueError` for one that is no TOML, or that is nested too deeply for
-    recursion: `tomllib.loads` raises `RecursionError` for some of them, and reads others (`a.a.a.a = 1`)."""
+    recursion: `tomllib.loads` raises `RecursionError` for some of them, and reads others (`a.a.a.a = 1`), of
+    which it takes the square of the length of a key in time and in memory."""
     too_deep = f"its values are nested more than {_MAX_DEPTH} deep"
+    if _TOO_DEEP_KEY.search(text):
+        raise ValueError(too_deep)
     try:
         tables = tomllib.loads(text)
     except RecursionError:
