@@ -46,7 +46,7 @@ _LARGE_BYTES = 16 * 1024
 """A call with a larger answer lasts until its client reads."""
 _MAX_CACHED = 1024
 PRESENCE_INTERVAL_S = 0.1
-"""How soon a call that sends nothing ends after its client has left."""
+"""How soon a call ends after its client has left."""
 MAX_SILENCE_S = 10.0
 """Seconds within a request without a part of it. Envoy's limit for headers is as long."""
 
@@ -59,12 +59,16 @@ class AsgiContext(Transport):
         "_deadline",
         "_failure",
         "_headers",
+        "_leaving",
         "_named",
         "_receive",
         "_releases",
         "_send",
+        "_task",
+        "_timer",
         "client",
         "has_request",
+        "presence_interval_s",
         "serialize",
     )
 
@@ -72,7 +76,11 @@ class AsgiContext(Transport):
         self.client: tuple[str, int] | None = scope["client"]
         self.has_request = False
         """Whether the only message has been read."""
+        self.presence_interval_s = PRESENCE_INTERVAL_S
         self.serialize: Callable[[Any], bytes] = bytes
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._receive = receive
         self._send = send
         self._failure: StatusError | None = None
@@ -92,14 +100,20 @@ class AsgiContext(Transport):
         """
         return self._named.get(b"content-type", b"").partition(b";")[0] in _CONTENT_TYPES
 
-    def begin(self) -> float | None:
-        """Set the deadline; return the seconds until then, None without one. Raises `StatusError`."""
+    def begin(self) -> None:
+        """From now on, cancel the task of the call at its deadline, or soon after the client has left. Raises
+        `StatusError` for a deadline that cannot be read."""
+        self._task = asyncio.current_task()
         stated = self._named.get(b"grpc-timeout")
-        if stated is None:
-            return None
-        left_s = timeout_s(stated)
-        self._deadline = time.monotonic() + left_s
-        return left_s
+        loop = asyncio.get_running_loop()
+        if stated is not None:
+            left_s = timeout_s(stated)
+            self._deadline = time.monotonic() + left_s
+            if left_s <= PRESENCE_INTERVAL_S:
+                self._timer = loop.call_later(left_s, self._expire)
+                return
+        # Nearly every call ends before that, and pays for one timer only.
+        self._timer = loop.call_later(PRESENCE_INTERVAL_S, self._watch_client)
 
     def certificate(self) -> bytes:
         stated = self._named.get(_CERTIFICATE_HEADER)
@@ -124,14 +138,37 @@ class AsgiContext(Transport):
 
     def done(self) -> None:
         """Call what waits for the end of the call."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._leaving is not None:
+            self._leaving.cancel()
         for release in self._releases:
             release()
 
-    def expire(self, task: asyncio.Task[Any]) -> None:
-        """Cancel the call at its deadline. A timer of the event loop may be a millisecond early, so the time
-        does not tell afterwards why the call was cancelled."""
-        self._failure = StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
-        task.cancel()
+    def _watch_client(self) -> None:
+        self._leaving = asyncio.ensure_future(self._cancel_when_client_leaves())
+        left_s = self.time_remaining()
+        if left_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
+
+    async def _cancel_when_client_leaves(self) -> None:
+        """Cancel the call once the client has disconnected. While the request is read, its reader sees that.
+
+        gRPC does the same by itself."""
+        while not self.has_request or not await self._has_left():  # noqa: ASYNC110  neither waits
+            await asyncio.sleep(self.presence_interval_s)
+        self._cancel()
+
+    def _expire(self) -> None:
+        """A timer of the event loop may be a millisecond early, so the time does not tell afterwards why the
+        call was cancelled."""
+        self._cancel(StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
+
+    def _cancel(self, failure: StatusError | None = None) -> None:
+        """Cancel the call, and send the client this failure if it may still read it."""
+        self._failure = failure
+        assert self._task is not None  # noqa: S101  the server runs each call in one
+        self._task.cancel()
 
     @property
     def failure(self) -> StatusError | None:
@@ -159,18 +196,15 @@ class AsgiContext(Transport):
     async def _receive_in_time(self) -> Event:
         """Receive, or cancel the call of a client that is silent within its request: before that has arrived,
         no limit counts the call."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  the server runs each call in one
-        timer = asyncio.get_running_loop().call_later(MAX_SILENCE_S, self._end_silence, task)
+        timer = asyncio.get_running_loop().call_later(MAX_SILENCE_S, self._end_silence)
         try:
             return await self._receive()
         finally:
             timer.cancel()
 
-    def _end_silence(self, task: asyncio.Task[Any]) -> None:
+    def _end_silence(self) -> None:
         text = f"the client has sent no more of its request for {MAX_SILENCE_S:g} s; call again"
-        self._failure = StatusError(grpc.StatusCode.UNAVAILABLE, text)
-        task.cancel()
+        self._cancel(StatusError(grpc.StatusCode.UNAVAILABLE, text))
 
     async def requests(self, max_message_bytes: int) -> AsyncIterator[bytes]:
         """The messages of the client. Cancels the caller at one that cannot be read."""
@@ -231,25 +265,6 @@ class AsgiContext(Transport):
 
     async def _has_left(self) -> bool:
         return bool((await self._receive())["type"] == "http.disconnect")
-
-    async def while_client_stays(self, running: Awaitable[T], interval_s: float = PRESENCE_INTERVAL_S) -> T:
-        """The result of what may send nothing for long. Cancels it and the caller when the client leaves."""
-        task = asyncio.ensure_future(running)
-        leaving = asyncio.ensure_future(self._until_client_leaves(interval_s))
-        try:
-            await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise asyncio.CancelledError
-            return task.result()
-        finally:
-            task.cancel()
-            leaving.cancel()
-            await asyncio.gather(task, leaving, return_exceptions=True)
-
-    async def _until_client_leaves(self, interval_s: float) -> None:
-        """Return once the client has disconnected. While the request is read, its reader sees that."""
-        while not self.has_request or not await self._has_left():  # noqa: ASYNC110  neither waits
-            await asyncio.sleep(interval_s)
 
 
 def _body(body: bytes, *, more: bool = False) -> Event:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import structlog
 
-from authz.api.asgi.context import PRESENCE_INTERVAL_S, AsgiContext, Scope, Send
+from authz.api.asgi.context import AsgiContext, Scope, Send
 from authz.api.asgi.framing import Receive, StatusError, anybody, decompressed
 from authz.api.asgi.turns import ConnectionTurns
 
@@ -55,15 +55,12 @@ class AsgiServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call; return when the client has its answer, or has left."""
         context = AsgiContext(scope, receive, send)
-        timer = None
         try:
             if not context.is_grpc:
                 await context.refuse_content_type()
                 return
             serve = _refuse if scope["query_string"] else self._serving.get(scope["raw_path"], _refuse)
-            left_s = context.begin()
-            if left_s is not None:
-                timer = _at_deadline(left_s, context.expire)
+            context.begin()
             await serve(context)
         except StatusError as error:
             await context.fail(error)
@@ -75,8 +72,6 @@ class AsgiServer:
             log.error("call failed", method=scope["path"], exc_info=error)  # noqa: TRY400  a line as any other
             await context.fail(StatusError(grpc.StatusCode.INTERNAL, "the call failed; try again"))
         finally:
-            if timer is not None:
-                timer.cancel()
             context.done()
 
     async def _answer_once(self, handler: Any, context: AsgiContext) -> None:
@@ -92,6 +87,7 @@ class AsgiServer:
     async def _answer_stream(self, handler: Any, context: AsgiContext) -> None:
         context.serialize = handler.response_serializer
         if _is_open(handler):
+            context.presence_interval_s = _OPEN_PRESENCE_INTERVAL_S
             self._admit_open_stream(context)
         if handler.request_streaming:
             await self._turns.wait(context.client)
@@ -99,8 +95,7 @@ class AsgiServer:
                 await context.write(answer)
         else:
             request = await self._request(handler, context)
-            interval_s = _OPEN_PRESENCE_INTERVAL_S if _is_open(handler) else PRESENCE_INTERVAL_S
-            await context.while_client_stays(handler.unary_stream(request, context), interval_s)
+            await handler.unary_stream(request, context)
         await context.end()
 
     async def _request(self, handler: Any, context: AsgiContext) -> Any:
@@ -152,13 +147,6 @@ class AsgiServer:
 def _is_open(handler: Any) -> bool:
     """Whether a method needs no credential: health and reflection, which parse their requests themselves."""
     return handler.request_deserializer is not None
-
-
-def _at_deadline(left_s: float, expire: Callable[[asyncio.Task[Any]], None]) -> asyncio.TimerHandle:
-    """End this task after so many seconds. `asyncio.timeout` would take as long as to decide."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  the server runs each call in one
-    return asyncio.get_running_loop().call_later(left_s, expire, task)
 
 
 async def _refuse(_: AsgiContext) -> NoReturn:

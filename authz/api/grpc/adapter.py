@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from authz.access.authentication import Transport
 from authz.api.asgi.context import AsgiContext
 from authz.api.asgi.server import Read
-from authz.api.call import Call, CallKind
+from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, ErrorReason
@@ -29,8 +29,6 @@ from authz.wire.limits import SMALL_BYTES
 GrpcContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Context: TypeAlias = GrpcContext | AsgiContext
 
-_LONG_KINDS = (CallKind.POLICY, CallKind.READ)
-"""The kinds of calls that may compute or read for long, and that a client gives up by leaving."""
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -82,7 +80,6 @@ def add_endpoints(server: grpc.aio.Server, pipeline: Pipeline, endpoints: Iterab
 
 def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
     """A handler that takes a request as bytes: a malformed one is then answered as any other bad request."""
-    is_long = not endpoint.server_streams and endpoint.method.kind in _LONG_KINDS
 
     async def serve(received: Any, context: Context) -> Any:
         run = endpoint.run
@@ -104,10 +101,7 @@ def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         try:
             call = endpoint.call(request, transport, deadline)
-            answering = pipeline.serve(call, run, request)
-            if is_long and isinstance(context, AsgiContext):
-                answering = context.while_client_stays(answering)  # grpc.aio does that by itself
-            return await answering
+            return await pipeline.serve(call, run, request)
         except AuthzError as error:
             return await _abort(context, error)
 

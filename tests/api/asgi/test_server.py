@@ -77,8 +77,49 @@ async def test_a_client_that_stops_within_its_request_does_not_keep_its_call(
     assert dict(events[0]["headers"])[b"grpc-status"] == b"14"
 
 
-async def test_each_call_whose_deadline_passes_is_told_so() -> None:
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream"])
+@pytest.mark.parametrize("deadline", [b"", b"60S"], ids=["without a deadline", "with a deadline"])
+async def test_a_call_ends_when_its_client_leaves(
+    monkeypatch: pytest.MonkeyPatch, deadline: bytes, shape: str
+) -> None:
+    monkeypatch.setattr("authz.api.asgi.context.PRESENCE_INTERVAL_S", 0.001)
+    events: list[Any] = []
+    ended_by: list[BaseException] = []
+
+    async def receive() -> dict[str, Any]:
+        if waits.is_set():
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": prefixed(b""), "more_body": False}
+
+    async def answer(request: Any, _context: Any) -> bytes:
+        await request(9, lambda: None)
+        waits.set()
+        try:
+            return await asyncio.Event().wait()  # type: ignore[return-value]  # never
+        except asyncio.CancelledError as error:
+            ended_by.append(error)
+            raise
+
+    async def send(event: Any) -> None:
+        events.append(event)
+
+    waits = asyncio.Event()
+    server = AsgiServer(max_message_bytes=10_000)
+    make = getattr(grpc, f"{shape}_rpc_method_handler")
+    server.add_registered_method_handlers("s", {"Check": make(answer, response_serializer=bytes)})
+    scope = scope_of("/s/Check")
+    scope["headers"] += [(b"grpc-timeout", deadline)] if deadline else []
+    async with asyncio.timeout(20):
+        await server(scope, receive, send)
+    assert ended_by and not events
+
+
+@pytest.mark.parametrize("interval_s", [0.001, 60.0], ids=["looks for its client", "has not looked"])
+async def test_each_call_whose_deadline_passes_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, interval_s: float
+) -> None:
     """Also if the timer of the event loop is early, as a third of those of uvloop are."""
+    monkeypatch.setattr("authz.api.asgi.context.PRESENCE_INTERVAL_S", interval_s)
 
     async def answer(request: Any, _context: Any) -> bytes:
         await asyncio.sleep(60)
