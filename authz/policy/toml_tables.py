@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +15,12 @@ from authz.policy.rows import BYTE_ORDER_MARK, Faults
 
 T = TypeVar("T", bound=msgspec.Struct)
 _PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_NAME = r"""(?:[A-Za-z0-9_-]+|'[^']*'|"(?:[^"\\]|\\.)*")"""
+_BEGINS = re.compile(
+    rf"[ \t]*(?:\[\s*(?P<parent>{_NAME})\s*\.\s*(?P<name>{_NAME})\s*\]|(?P<key>{_NAME})[ \t]*=)"
+)
+_MAX_CACHED = 4
+"""Texts of files, of which one is read after the other."""
 
 
 def read_tables(file: str, text: str, faults: Faults) -> dict[str, Any]:
@@ -56,7 +62,19 @@ def _fields_of(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.Field
 
 def line_of(text: str, parent: str, name: str) -> int:
     """Where a table begins: at its header, or at its key in the table of its parent. 1 if it is not found."""
-    names = "|".join(map(re.escape, (name, f"'{name}'", msgspec.json.encode(name).decode())))
-    begins = rf"^[ \t]*(?:\[\s*{parent}\s*\.\s*(?:{names})\s*\]|(?:{names})[ \t]*=)"
-    found = re.search(begins, text, re.MULTILINE)
-    return text.count("\n", 0, found.start()) + 1 if found else 1
+    begins = _beginnings(text)
+    spelled = (name, f"'{name}'", msgspec.json.encode(name).decode())
+    found = [begins.get((head, each)) for head in (parent, "") for each in spelled]
+    return min((line for line in found if line is not None), default=1)
+
+
+@lru_cache(_MAX_CACHED)
+def _beginnings(text: str) -> Mapping[tuple[str, str], int]:
+    """The first line of each header `[parent.name]`, and of each key, whose parent is empty here; as they are
+    spelled. In one pass: each fault looks for its line."""
+    found: dict[tuple[str, str], int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        begins = _BEGINS.match(line)
+        if begins is not None:
+            found.setdefault((begins["parent"] or "", begins["name"] or begins["key"]), number)
+    return found

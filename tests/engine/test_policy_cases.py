@@ -137,6 +137,17 @@ def test_each_case_with_a_mistake_is_refused_at_its_line() -> None:
     assert found == [(first, "`raeds`"), (first + 2, "`lost`")]
 
 
+def test_each_of_many_cases_with_a_mistake_is_refused_at_its_line() -> None:
+    spelled = ["bare-{}", "'in quotes {}'", '"{} = \\"x\\""', '"\\u00e9 {}"']
+    names = [spelled[number % 4].format(number) for number in range(10_000)]
+    first = FILE.count("\n") + 1
+    with pytest.raises(PolicyError) as caught:
+        case_file(*(f"{name} = 1" for name in names))
+    lines = [fault.line for fault in caught.value.faults]
+    # A name that TOML spells with an escape of its own choice is not looked for.
+    assert [line for line in lines if line != 1] == [first + at for at in range(10_000) if at % 4 != 3]
+
+
 def test_each_record_with_a_mistake_is_named_beside_each_case_with_one() -> None:
     text = FILE.replace("ACTIVE", "ACTVE").replace('"student"', '"studnet"').replace("published", "publishd")
     with pytest.raises(PolicyError) as caught:
