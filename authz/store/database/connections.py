@@ -1,7 +1,10 @@
-"""The open connections to PostgreSQL: a watchdog ends those that get no answer, and a stop ends all.
+"""The connections of a server to PostgreSQL: a watchdog ends those that get no answer, and a stop ends all.
 
 A host that hangs, or a process on it that was suspended, keeps its connections open as far as the network can
 tell, so a statement that was sent to it would wait forever.
+
+For the pool of a server, `OpenConnections` connects: in a thread, by `NewestPrimary`, which chooses the host
+and makes a `TimedConnection`. For a command (`opened`), `NewestPrimary` connects alone.
 """
 
 from __future__ import annotations
@@ -54,7 +57,6 @@ class OpenConnections:
         self._connecting: set[Future[TimedConnection]] = set()
         self._aborted = False
         self._closed = threading.Event()
-        self._watchdog: threading.Thread | None = None
         self._primary: NewestPrimary[TimedConnection] | None = None
         self._options: dict[str, Any] = {}
         """Of the last connection: a password may have changed since the first."""
@@ -96,9 +98,6 @@ class OpenConnections:
                 connection.shut_down()
 
     def _connect(self, _dialect: Dialect, _record: object, _given: object, options: dict[str, Any]) -> Any:
-        from authz.store.database.primary import NewestPrimary, has_several_hosts
-        from authz.store.database.timed_connection import TimedConnection
-
         # A thread of its own connects, which the end of the process does not wait for: there is no socket yet
         # that `abort_connections` could shut down, and the look-up of a host name may take long. The wait
         # for a connection has a timeout of its own for each host: `connect_timeout`.
@@ -107,25 +106,26 @@ class OpenConnections:
             if self._aborted:
                 raise _stopping()
             self._connecting.add(connecting)
-            primary = self._primary
-            if primary is None:
-                primary = self._primary = NewestPrimary(TimedConnection.connect)
-                if has_several_hosts(options):
-                    search = partial(self._search, primary)
-                    threading.Thread(target=search, name="primary-search", daemon=True).start()
             self._options = options
-            if self._watchdog is None:
-                self._watchdog = threading.Thread(target=self._watch, name="database-watchdog", daemon=True)
-                self._watchdog.start()
+            primary = self._primary or self._begin(options)
         try:
             connect = partial(primary.connect, options, self._watch_over)
-            threading.Thread(
-                target=self._make, args=(connecting, connect), name="connect", daemon=True
-            ).start()
+            _start_thread("connect", partial(self._make, connecting, connect))
             return connecting.result()
         finally:
             with self._lock:
                 self._connecting.discard(connecting)
+
+    def _begin(self, options: dict[str, Any]) -> NewestPrimary[TimedConnection]:
+        """Prepare for the first connection, and only then: these modules import psycopg."""
+        from authz.store.database.primary import NewestPrimary, has_several_hosts
+        from authz.store.database.timed_connection import TimedConnection
+
+        primary = self._primary = NewestPrimary(TimedConnection.connect)
+        if has_several_hosts(options):
+            _start_thread("primary-search", partial(self._search, primary))
+        _start_thread("database-watchdog", self._watch)
+        return primary
 
     def _watch_over(self, made: TimedConnection) -> None:
         with self._lock:
@@ -144,6 +144,10 @@ class OpenConnections:
                 connecting.set_result(made)
                 return
         made.close()
+
+
+def _start_thread(name: str, target: Callable[[], None]) -> None:
+    threading.Thread(target=target, name=name, daemon=True).start()
 
 
 def _stopping() -> Exception:

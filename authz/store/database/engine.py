@@ -277,7 +277,7 @@ def _open_postgresql(url: URL, password_file: str) -> Engine:
 
 
 def _connect_to_newest() -> Callable[..., Any]:
-    """What connects in place of the driver."""
+    """What connects for the pool of a command, in place of the driver. For a server, see `connections`."""
     from psycopg import Connection as DriverConnection
 
     from authz.store.database.primary import NewestPrimary
@@ -288,10 +288,9 @@ def _connect_to_newest() -> Callable[..., Any]:
 
 def _read_password(file: str) -> str:
     try:
-        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable_password(error) from None
-    return password
 
 
 def _without_url_options(url: URL, defaults: dict[str, Any]) -> dict[str, Any]:
