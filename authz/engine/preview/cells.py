@@ -27,9 +27,6 @@ class DifferingCell:
     with whom it is shared.
     """
 
-    __slots__ = ("_after_facts", "_before_facts", "_found", "_kinds", "action", "after", "before",
-                 "depends_on_subject", "type_name")  # fmt: skip
-
     def __init__(
         self,
         type_name: str,

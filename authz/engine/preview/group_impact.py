@@ -40,14 +40,32 @@ class Correction(msgspec.Struct, frozen=True, eq=False):
     added: list[tuple[AccessKind, Match]]
 
 
-_OwnExamples: TypeAlias = tuple[tuple[Scope, int], ...]
-"""The scopes of a subject's own examples, and their places among the resources that were corrected."""
-_Forms: TypeAlias = tuple[tuple[AccessChange, ...], tuple[tuple[AccessChange, _OwnExamples], ...]]
-"""The changes with common examples only; and, if there are any examples of the subject's own, each with those
-that go behind."""
+class _Template(msgspec.Struct, frozen=True, eq=False):
+    """The changes for all subjects with the same corrections, with the examples that they have in common.
 
-WithoutRules: TypeAlias = Callable[[Match, ScopeContext], tuple[Verdict | None, Verdict | None]]
-"""The verdicts under either policy where it consults no rule."""
+    `own` has for each change the examples that are resources of the subject: the place of each among the
+    resources that were corrected, and its scope. It is empty if no change has any.
+    """
+
+    changes: tuple[AccessChange, ...]
+    own: tuple[Sequence[tuple[int, Scope]], ...]
+
+    def filled(self, refs: Sequence[ResourceRef]) -> tuple[AccessChange, ...]:
+        """The changes for a subject of whose resources these were corrected: one object if `own` is empty."""
+        if not self.own:
+            return self.changes
+        return tuple(
+            msgspec.structs.replace(
+                change, examples=(*change.examples, *[Example(refs[place], scope) for place, scope in own])
+            )
+            if own
+            else change
+            for change, own in zip(self.changes, self.own, strict=True)
+        )
+
+
+Verdicts: TypeAlias = Callable[[Match, ScopeContext, int], tuple[Verdict | None, Verdict | None]]
+"""What Check answers under either policy in a context, where besides the facts of a match others hold."""
 
 
 class GroupImpact:
@@ -59,19 +77,19 @@ class GroupImpact:
         tree: ScopeTree,
         group: MemberGroup,
         inside: Mapping[int, MemberGroup],
-        without_rules: WithoutRules,
+        verdicts: Verdicts,
         *,
         max_examples: int,
     ) -> None:
         self._tree = tree
         self._group, self._inside = group, inside
-        self._without_rules = without_rules
+        self._verdicts = verdicts
         self._max_examples = max_examples
         self._matches: Matches = defaultdict(list)
         self._counts: dict[AccessKind, int] = {}
         self._types: list[str] = []
         self._corrections: dict[Relation, Correction] = {}
-        self._known: dict[tuple[Correction, ...], _Forms] = {}
+        self._templates: dict[tuple[Correction, ...], _Template] = {}
         self._shown: set[ResourceRef] = set()
         """The examples of those to whom no resource belongs."""
 
@@ -93,8 +111,8 @@ class GroupImpact:
             kind: sum(len(match.refs) for match in matches) for kind, matches in self._matches.items()
         }
         self._types = list(dict.fromkeys(name for group in found for name in group.cells_of_subject))
-        common, _ = self._known[()] = self._forms((), ())
-        self._shown = {example.resource for change in common for example in change.examples}
+        common = self._templates[()] = self._template((), ())
+        self._shown = {example.resource for change in common.changes for example in change.examples}
 
     def changes_for(self, subject: Subject) -> tuple[AccessChange, ...]:
         """Every change of the subject's access in the tree. Mostly one object for all to whom it applies."""
@@ -108,13 +126,13 @@ class GroupImpact:
                     corrections.append(correction)
                     refs.append(ref)
         if not self._shown.isdisjoint(refs):
-            return _filled(self._forms(corrections, refs), refs)
+            return self._template(corrections, refs).filled(refs)
         # The common examples stay, so all with as many resources of these kinds differ in their own alone.
         key = tuple(corrections)
-        forms = self._known.get(key)
-        if forms is None:
-            forms = self._known[key] = self._forms(corrections, refs)
-        return _filled(forms, refs)
+        template = self._templates.get(key)
+        if template is None:
+            template = self._templates[key] = self._template(corrections, refs)
+        return template.filled(refs)
 
     def _find(self, group: MemberGroup, indexes: Iterable[int]) -> Iterator[None]:
         for index in indexes:
@@ -142,7 +160,7 @@ class GroupImpact:
         found = self._corrections[relation] = Correction(removed, added)
         return found
 
-    def _forms(self, corrections: Sequence[Correction], refs: Sequence[ResourceRef]) -> _Forms:
+    def _template(self, corrections: Sequence[Correction], refs: Sequence[ResourceRef]) -> _Template:
         """The changes for a subject with corrections, each for one of some resources."""
         gone: dict[AccessKind, set[ResourceRef]] = {}
         new: dict[AccessKind, list[tuple[Match, int]]] = {}
@@ -151,7 +169,7 @@ class GroupImpact:
                 gone.setdefault(kind, set()).add(ref)
             for kind, match in correction.added:
                 new.setdefault(kind, []).append((match, place))
-        found = []
+        changes, own_examples = list[AccessChange](), list[Sequence[tuple[int, Scope]]]()
         for kind in dict.fromkeys([*self._matches, *new]):
             without, own = gone.get(kind, ()), new.get(kind, [])
             count = self._counts.get(kind, 0) - len(without) + len(own)
@@ -162,46 +180,14 @@ class GroupImpact:
                 own = own[: self._max_examples - len(shown)]
                 first = shown[0][0] if shown else own[0][0]
                 scopes = self._tree.scopes
-                change = self._change(kind, count, first, [Example(ref, scopes[m.at]) for m, ref in shown])
-                found.append((change, tuple((scopes[match.at], place) for match, place in own)))
-        changes = tuple(change for change, _ in found)
-        return changes, tuple(found) if any(own for _, own in found) else ()
+                examples = [Example(ref, scopes[match.at]) for match, ref in shown]
+                changes.append(self._change(kind, count, first, examples))
+                own_examples.append([(place, scopes[match.at]) for match, place in own])
+        return _Template(tuple(changes), tuple(own_examples) if any(own_examples) else ())
 
     def _change(
         self, kind: AccessKind, count: int, first: Match, examples: Sequence[Example]
     ) -> AccessChange:
         extra = FOR_AI_RESPONSE if kind.purposes == (PURPOSE_AI_RESPONSE,) else 0
-        cell = first.cell
-        before, after = (
-            self._without_rules(first, self._tree.contexts[first.at])
-            if cell.before is None or cell.after is None
-            else (None, None)
-        )
-        return AccessChange(
-            kind=kind,
-            count=count,
-            examples=tuple(examples),
-            before=before if cell.before is None else cell.before.verdict(first.before_facts | extra),
-            after=after if cell.after is None else cell.after.verdict(first.after_facts | extra),
-        )
-
-
-def _filled(forms: _Forms, refs: Sequence[ResourceRef]) -> tuple[AccessChange, ...]:
-    """The changes with the subject's own examples."""
-    changes, with_own = forms
-    if not with_own:
-        return changes
-    return tuple(
-        [
-            AccessChange(
-                kind=change.kind,
-                count=change.count,
-                examples=(*change.examples, *[Example(refs[place], scope) for scope, place in own]),
-                before=change.before,
-                after=change.after,
-            )
-            if own
-            else change
-            for change, own in with_own
-        ]
-    )
+        before, after = self._verdicts(first, self._tree.contexts[first.at], extra)
+        return AccessChange(kind=kind, count=count, examples=tuple(examples), before=before, after=after)

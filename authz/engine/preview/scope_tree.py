@@ -124,20 +124,12 @@ class ScopeTree:
         for index, context in enumerate(self.contexts):
             by_facts: dict[int, list[ResourceRef]] = defaultdict(list)
             found.append(by_facts)
-            owned: dict[int, Relation] = {}
             for ref, owner, resource in self._snapshot.scan_owned(context, type_name):
                 yield None
                 facts = self._facts(resource, named)
                 by_facts[facts].append(ref)
-                if not resource.is_shared:
-                    if owner is not None:
-                        relation = owned.get(facts)
-                        if relation is None:
-                            relation = owned[facts] = self._relation(type_name, index, facts, OWN)
-                        personal[owner].append((relation, ref))
-                    continue
                 extras = {} if owner is None else {owner: OWN}
-                for subject, level in self._snapshot.scan_shares(ref):
+                for subject, level in self._snapshot.scan_shares(ref) if resource.is_shared else ():
                     yield None
                     extras[subject] = extras.get(subject, 0) | share_facts(level)
                 for subject, extra in extras.items():
