@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from authz.store import open_store, prepare_store
-from authz.store.log.tree import LogTree, read_trees
+from authz.store.log.verification import LogTree, read_trees
 from tests.store.directory import VOCABULARY
 
 _TEMPLATE = "authz_template"

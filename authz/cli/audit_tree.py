@@ -17,7 +17,7 @@ from authz.domain.instants import format_instant
 
 if TYPE_CHECKING:
     from authz.audit.notes import Checkpoint
-    from authz.store.log.tree import DecisionTree, LogTree
+    from authz.store.log.verification import DecisionTree, LogTree
 
 FAULT_EXIT_CODE = 1
 _MODE = 0o600
@@ -111,7 +111,7 @@ def _trees(
     given: Mapping[str, str | bool | None], signed: Sequence[Checkpoint]
 ) -> tuple[LogTree, DecisionTree]:
     from authz.runtime.settings import load_settings
-    from authz.store.log.tree import UNREADABLE, read_trees
+    from authz.store.log.verification import UNREADABLE, read_trees
 
     settings = load_settings(given)
     sqlite_file_of(settings.database_url)

@@ -18,7 +18,7 @@ from authz.domain.entities import Course
 from authz.domain.instants import US_PER_S
 from authz.store import Store, tables
 from authz.store.database.engine import open_engine, write_transaction
-from authz.store.log.tree import read_trees
+from authz.store.log.verification import read_trees
 from authz.telemetry.metrics import REGISTRY
 from tests.databases import read_tree
 from tests.https import Address, https_address

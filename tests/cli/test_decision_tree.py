@@ -22,7 +22,7 @@ from authz.store import Store, tables
 from authz.store.database.engine import open_engine, read_transaction, write_transaction
 from authz.store.log.decision_leaves import entries_of, leaf_content
 from authz.store.log.leaves import LeafMaker
-from authz.store.log.tree import read_trees
+from authz.store.log.verification import read_trees
 from tests.cli.commands import run
 from tests.store.directory import Clock, open_with, user
 from tests.store.log.test_decisions import ENTRY

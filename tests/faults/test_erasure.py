@@ -14,7 +14,7 @@ from authz.domain.errors import FailedPreconditionError
 from authz.domain.ports import Page
 from authz.store import Store
 from authz.store.database.engine import open_engine, read_transaction, sqlite_file
-from authz.store.log.tree import read_trees
+from authz.store.log.verification import read_trees
 from authz.store.tables import metadata
 from tests.faults.erasing import REQUEST
 from tests.forkserver import Process

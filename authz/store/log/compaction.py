@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from sqlalchemy import Connection, Row, func, select
 
-from authz.domain.entities import Key, RetentionRule
+from authz.domain.entities import RetentionRule
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.mentions import mentions, subjects_in
@@ -23,7 +23,7 @@ from authz.store import tables
 from authz.store.bulk import delete_by_key, select_by, upsert_rows
 from authz.store.log.leaves import LeafMaker
 from authz.store.log.mutation_json import decode_mutation
-from authz.store.log.reader import raise_resumable_from
+from authz.store.log.reader import RecordVersion, raise_resumable_from
 from authz.store.privacy.erasure_steps import rewrites_history
 from authz.store.privacy.holds import held_subjects
 from authz.store.privacy.renames import purge_renames
@@ -38,8 +38,6 @@ _encoder = msgspec.json.Encoder()
 
 _Position: TypeAlias = tuple[int, int]
 """A revision, and the position of a change in it."""
-_Effect: TypeAlias = tuple[int, Key]
-"""What a revision did to one record."""
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -53,7 +51,7 @@ class _Change(msgspec.Struct, frozen=True):
         return self.row.revision, self.row.position
 
     @property
-    def effect(self) -> _Effect:
+    def version(self) -> RecordVersion:
         return self.row.revision, self.mutation.key
 
 
@@ -146,9 +144,9 @@ def _read(connection: Connection, revisions: Iterable[int]) -> list[_Change]:
 
 def _superseded(connection: Connection, window: Sequence[_Change]) -> dict[_Position, _Change]:
     """The changes that a window supersedes: the previous ones of the same records, and its own deletions."""
-    earlier: dict[_Effect, list[_Change]] = defaultdict(list)
+    earlier: dict[RecordVersion, list[_Change]] = defaultdict(list)
     for change in _read(connection, {each.row.previous for each in window if each.row.previous}):
-        earlier[change.effect].append(change)
+        earlier[change.version].append(change)
     found: dict[_Position, _Change] = {}
     for change in window:
         previous = change.row.previous
@@ -188,19 +186,19 @@ def _withhold(connection: Connection, superseded: dict[_Position, _Change]) -> l
         if holder is None:
             removed.append(change)
         else:
-            kept[change.effect] = holder
+            kept[change.version] = holder
             withheld.append((*change.log_position, holder.type.value, holder.id))
     upsert_rows(connection, _held, withheld)
     return removed
 
 
-def _kept_before(connection: Connection, changes: Sequence[_Change]) -> dict[_Effect, Subject]:
+def _kept_before(connection: Connection, changes: Sequence[_Change]) -> dict[RecordVersion, Subject]:
     """The previous changes that a hold keeps, and the subject of the hold."""
     wanted = {each.row.previous for each in changes if each.row.previous}
     rows = select_by(connection, _held, ("revision",), [[each] for each in wanted])
     held = {(row.revision, row.position): row for row in rows if row.subject_id is not None}
     found = _read(connection, {revision for revision, _ in held})
-    return {each.effect: subject_of(held[each.log_position]) for each in found if each.log_position in held}
+    return {each.version: subject_of(held[each.log_position]) for each in found if each.log_position in held}
 
 
 def _actors(connection: Connection, changes: Iterable[_Change]) -> dict[int, str]:

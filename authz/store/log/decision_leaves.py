@@ -19,7 +19,7 @@ from authz.domain.instants import Instant
 from authz.domain.tree import leaf_hash
 from authz.store import tables
 from authz.store.log.leaves import LeafMaker
-from authz.store.log.stored_tree import DECISIONS, resume
+from authz.store.log.stored_tree import DECISIONS, next_part, resume
 
 _FORMAT = "authz-decisions-1"
 _SUBJECTS = ("caller", "person", "subject")
@@ -61,14 +61,12 @@ def extent_of(entries: Sequence[DecisionEntry | Row[Any]]) -> tuple[int, Instant
 def append_leaf(connection: Connection, entries: Sequence[DecisionEntry]) -> int:
     """Store the next leaf, in the transaction that stores its entries; return its number."""
     number: int = lock_tree(connection).size + 1
-    hashed = leaf_hash(leaf_content(LeafMaker(connection), number, entries))
-    tree = resume(connection, DECISIONS, number - 1)
-    part = None if tree is None else tree.add(hashed)
+    hashed = leaf_hash(leaf_content(LeafMaker(connection), number, entries)).hex()
     count, first_at, last_at = extent_of(entries)
     values = {
         "number": number,
-        "hash": hashed.hex(),
-        "part": None if part is None or part == hashed else part.hex(),
+        "hash": hashed,
+        "part": next_part(resume(connection, DECISIONS, number - 1), hashed),
         "entries": count,
         "first_at": first_at,
         "last_at": last_at,

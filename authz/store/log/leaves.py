@@ -23,7 +23,7 @@ from authz.domain.tree import MerkleTree, leaf_hash
 from authz.store import tables
 from authz.store.bulk import insert_rows
 from authz.store.log.reader import read_token_key
-from authz.store.log.stored_tree import CHANGES, resume
+from authz.store.log.stored_tree import CHANGES, next_part, resume
 
 Values: TypeAlias = Mapping[str, Any]
 
@@ -112,13 +112,12 @@ class LeafMaker:
         """The row of the leaf of a revision that is committed as it is. Adds the leaf to `tree`, which has
         those before it; without one, the row has no part."""
         leaf = self.leaf(head, rows)
-        part = None if tree is None else tree.add(bytes.fromhex(leaf.hash)).hex()
         return {
             "revision": head["revision"],
             "hash": leaf.hash,
             "text_macs": " ".join(leaf.macs),
             "purged": "",
-            "part": None if part == leaf.hash else part,
+            "part": next_part(tree, leaf.hash),
         }
 
     def _hashes(

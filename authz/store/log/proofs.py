@@ -24,7 +24,7 @@ from authz.store.log.decision_leaves import entries_of, leaf_content
 from authz.store.log.leaves import LeafMaker
 from authz.store.log.reader import read_head
 from authz.store.log.stored_tree import CHANGES, DECISIONS, range_hashes
-from authz.store.log.tree import contents
+from authz.store.log.verification import contents
 
 T = TypeVar("T", bytes, tuple[bytes, ...])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_, update
 
-from authz.domain.entities import Erasure, ErasureStatus
+from authz.domain.entities import Erasure, ErasureStatus, Key
 from authz.domain.errors import OutOfRangeError
 from authz.domain.ids import Subject
 from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail
@@ -18,6 +18,9 @@ from authz.store import tables
 from authz.store.database.engine import read_transaction
 from authz.store.log.mutation_json import decode_mutation
 from authz.store.rows import subject_of
+
+RecordVersion: TypeAlias = tuple[int, Key]
+"""A record as a revision left it."""
 
 MAX_MUTATIONS_PER_READ = 10_000
 """About 10 MB, however far behind the reader is. A larger revision is read as a whole."""

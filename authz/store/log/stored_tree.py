@@ -78,6 +78,12 @@ def resume(connection: Connection, stored: StoredTree, size: int) -> MerkleTree 
     return MerkleTree(size, [found[part.end].part for part in parts])
 
 
+def next_part(tree: MerkleTree | None, leaf: str) -> str | None:
+    """Add the hash of the next leaf to a tree; return its `part` as it is stored, None without a tree."""
+    part = None if tree is None else tree.add(bytes.fromhex(leaf)).hex()
+    return None if part == leaf else part
+
+
 def range_hashes(connection: Connection, stored: StoredTree, ranges: Iterable[Range]) -> list[bytes]:
     """The hashes of some ranges. Raises `FailedPreconditionError` if the tree has not all of them."""
     wanted = [*ranges]

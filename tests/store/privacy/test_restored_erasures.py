@@ -19,7 +19,7 @@ from authz.domain.shadow import PolicyShadow
 from authz.store import Store
 from authz.store.backup import back_up, restore
 from authz.store.database.engine import open_engine, read_transaction
-from authz.store.log.tree import read_trees
+from authz.store.log.verification import read_trees
 from authz.store.tables import metadata
 from tests.databases import create_sqlite
 from tests.store.directory import create, hold, open_with, release_hold, remove, touch, user, write

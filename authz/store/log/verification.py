@@ -29,7 +29,7 @@ from authz.store.database.engine import opened, read_transaction, stream
 from authz.store.log.decision_leaves import BatchState, entries_of, extent_of, leaf_content
 from authz.store.log.leaves import LeafMaker
 from authz.store.log.mutation_json import decode_mutation
-from authz.store.log.reader import read_head
+from authz.store.log.reader import RecordVersion, read_head
 from authz.store.log.stored_tree import RecomputedTree
 from authz.store.rows import ENTITY_ROWS
 from authz.store.schema import require_current
@@ -38,12 +38,10 @@ _CACHE_KIB = 256 * 1024
 _HASH_BYTES = 16
 _encode = msgspec.json.Encoder().encode
 _keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Key)
-_EFFECTS_AT_ONCE = 100
+_VERSIONS_AT_ONCE = 100
 """Each may be one of a thousand of its revision."""
 UNREADABLE = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
 """What a row raises in which somebody has put what the service does not write, such as an unknown status."""
-_Effect: TypeAlias = tuple[int, Key]
-"""What a revision did to one record."""
 _Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
 """A revision and its changes."""
 _changes, _revisions = tables.changes, tables.revisions
@@ -297,13 +295,13 @@ def _missing_changes(connection: Connection, logged: Any, purge: RetentionRule) 
     if purge.complete_since is None or logged.committed_at - purge.complete_since < least_us:
         yield f"the purge in revision {logged.revision} went further than any retention period allows"
     expected, cut = _expected(connection, through), format_instant(purge.complete_since or 0)
-    while effects := [*islice(expected, _EFFECTS_AT_ONCE)]:
-        for revision, key in sorted(set(effects) - _there(connection, effects), key=str):
+    while versions := [*islice(expected, _VERSIONS_AT_ONCE)]:
+        for revision, key in sorted(set(versions) - _there(connection, versions), key=str):
             yield f"revision {revision} has lost the last change of {key} before {cut}"
 
 
-def _expected(connection: Connection, through: int) -> Iterator[_Effect]:
-    """The last effects before a cut on records that were changed since."""
+def _expected(connection: Connection, through: int) -> Iterator[RecordVersion]:
+    """The last versions before a cut of the records that were changed since."""
     later = select(_changes).where(
         _changes.c.revision > through, _changes.c.previous <= through, _changes.c.previous > 0
     )
@@ -311,12 +309,11 @@ def _expected(connection: Connection, through: int) -> Iterator[_Effect]:
         yield row.previous, decode_mutation(row.mutation).key
 
 
-def _there(connection: Connection, effects: Iterable[_Effect]) -> set[_Effect]:
-    rows = select_by(
-        connection, _changes, ("revision",), [[each] for each in {first for first, _ in effects}]
-    )
+def _there(connection: Connection, versions: Iterable[RecordVersion]) -> set[RecordVersion]:
+    wanted = {revision for revision, _ in versions}
+    rows = select_by(connection, _changes, ("revision",), [[each] for each in wanted])
     mutations = ((row.revision, decode_mutation(row.mutation)) for row in rows)
-    return {(first, each.key) for first, each in mutations if each.operation is not Operation.DELETE}
+    return {(revision, each.key) for revision, each in mutations if each.operation is not Operation.DELETE}
 
 
 def contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:
