@@ -1,6 +1,16 @@
-"""Which of several rows about one membership counts, by each other and by what the directory knows."""
+"""Which of several rows about one membership counts, by each other and by what the directory knows.
+
+1. Of the rows of one enrollment, that is with one sourcedId, the newest; of those, the rows that end it.
+2. None of an enrollment of which an earlier import had a newer row.
+3. Of the enrollments that give one membership, the newest; if the dates do not say which, the longer one.
+
+For example, if `e1` makes ada a student of algebra-1 until May, and `e2`, which is as new, until June, `e2`
+counts. If `e2` is also on a newer line that ends it, `e1` counts.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
@@ -32,15 +42,14 @@ class ResolvedEnrollments(msgspec.Struct, frozen=True):
 def resolve_enrollments(roster: Roster, held: DirectoryState) -> ResolvedEnrollments:
     """What the enrollments say. Notes name the rows that do not count. An enrollment without its class or
     user is a fault."""
-    newest = max((row.modified_at for row in roster.enrollments if row.modified_at is not None), default=None)
-    return _Resolution(roster, held, newest).resolve()
+    return _Resolution(roster, held).resolve()
 
 
 class _Resolution:
-    def __init__(self, roster: Roster, held: DirectoryState, newest: Instant | None) -> None:
+    def __init__(self, roster: Roster, held: DirectoryState) -> None:
         self._roster = roster
         self._held = held
-        self._found = ResolvedEnrollments(newest=newest)
+        self._found = ResolvedEnrollments(newest=_newest(roster.enrollments))
         self._term_ends = _term_ends(roster, held)
         self._last_known: dict[str, Instant] = {}
         for each in held.memberships.values():
@@ -49,17 +58,18 @@ class _Resolution:
                 self._last_known[ref] = max(known, self._last_known.get(ref, known))
 
     def resolve(self) -> ResolvedEnrollments:
-        for row in _one_state_each(self._roster):
-            if row.ref and row.modified_at is not None and self._is_stale(row, row.modified_at):
+        for read in _newest_of_each(self._roster):
+            if self._is_stale(read):
                 continue
-            settled = self._with_term(self._checked(row))
-            if settled.ref:
-                self._found.by_ref[settled.ref] = settled
-            self._file(settled)
+            row = self._with_term_end(self._checked(read))
+            if row.ref:
+                self._found.by_ref[row.ref] = row
+            self._add(row)
         return self._found
 
-    def _is_stale(self, row: Enrollment, modified_at: Instant) -> bool:
-        if modified_at >= self._last_known.get(row.ref, modified_at):
+    def _is_stale(self, row: Enrollment) -> bool:
+        known = self._last_known.get(row.ref) if row.ref else None
+        if known is None or row.modified_at is None or row.modified_at >= known:
             return False
         self._found.stale.add(row.ref)
         self._roster.note(row, f"enrollment {quoted(row.ref)} is older than in an earlier import; skipped")
@@ -84,7 +94,7 @@ class _Resolution:
         self._roster.faults.append(RowFault(ENROLLMENTS, row.line, problem))
         return msgspec.structs.replace(row, state=RowState.FAULTY)
 
-    def _with_term(self, row: Enrollment) -> Enrollment:
+    def _with_term_end(self, row: Enrollment) -> Enrollment:
         """The row, with the end of its class's terms if it states none."""
         if row.state is not RowState.ACTIVE or row.ends_at is not None or row.scope is None:
             return row
@@ -99,7 +109,8 @@ class _Resolution:
         self._roster.note(row, "never in effect: begins after the terms of its class end; skipped")
         return msgspec.structs.replace(row, state=RowState.ENDED)
 
-    def _file(self, row: Enrollment) -> None:
+    def _add(self, row: Enrollment) -> None:
+        """Keep a row by its state. What it gives, if anything, has to win against what other rows give."""
         key = row.key
         if row.state is RowState.FAULTY:
             if row.subject is not None and row.scope is not None:
@@ -154,7 +165,7 @@ def takes_precedence(row: Enrollment, other: Enrollment) -> bool:
     return is_newer(row, other, otherwise=is_longer)
 
 
-def _one_state_each(roster: Roster) -> list[Enrollment]:
+def _newest_of_each(roster: Roster) -> list[Enrollment]:
     """The rows, of several with one sourcedId the newest; if they are as new, those that end it."""
     chosen: dict[str, list[Enrollment]] = {}
     for row in roster.enrollments:
@@ -162,19 +173,19 @@ def _one_state_each(roster: Roster) -> list[Enrollment]:
         chosen.setdefault(row.ref or f"\0{row.line}", []).append(row)
     found = []
     for rows in chosen.values():
-        if len(rows) == 1:
-            found.append(rows[0])
-            continue
-        newest = max((row.modified_at for row in rows if row.modified_at is not None), default=None)
+        newest = _newest(rows)
         latest = [row for row in rows if row.modified_at in (None, newest)]
         kept = [row for row in latest if row.state is not RowState.ACTIVE] or latest
         found += kept
-        counted = {row.line for row in kept}
         for row in rows:
-            if row.line not in counted:
+            if row not in kept:
                 text = f"enrollment {quoted(row.ref)} is also on line {kept[-1].line}, which counts; skipped"
                 roster.note(row, text)
     return found
+
+
+def _newest(rows: Iterable[Enrollment]) -> Instant | None:
+    return max((row.modified_at for row in rows if row.modified_at is not None), default=None)
 
 
 def _term_ends(roster: Roster, held: DirectoryState) -> dict[str, Instant | None]:
