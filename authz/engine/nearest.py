@@ -3,7 +3,8 @@
 A change is to the memberships, the account, the state of the course, or the facts. The search goes through
 the roles that some changes give, and there through the rules: what a rule that would allow still needs, and
 what must change so that no deny matches. Of all sets that allow it keeps the smallest, so that no part of one
-allows.
+allows. For example, to a subject without a membership, who may not read an unpublished material, it names
+roles such as `teacher`, but not `student`, which would also need the fact `published`.
 """
 
 from __future__ import annotations
@@ -250,15 +251,16 @@ def _with_roles_joined(
     """Sets that differ in the new role only become one, with all of these roles, the lowest rank first."""
     joined: dict[tuple[Step, ...], list[str]] = {}
     for steps in found:
-        key = tuple(msgspec.structs.replace(s, roles=()) if s.kind is ChangeKind.ROLE else s for s in steps)
-        joined.setdefault(key, []).extend(s.roles[0] for s in steps if s.kind is ChangeKind.ROLE)
+        added = (role for step in steps if step.kind is ChangeKind.ROLE for role in step.roles)
+        joined.setdefault(_with_new_roles(steps, ()), []).extend(added)
     ranks = policy.vocabulary.roles
     return tuple(
-        tuple(
-            msgspec.structs.replace(s, roles=tuple(sorted(roles, key=lambda name: (ranks[name].rank, name))))
-            if s.kind is ChangeKind.ROLE
-            else s
-            for s in steps
-        )
+        _with_new_roles(steps, tuple(sorted(roles, key=lambda name: (ranks[name].rank, name))))
         for steps, roles in joined.items()
+    )
+
+
+def _with_new_roles(steps: tuple[Step, ...], roles: tuple[str, ...]) -> tuple[Step, ...]:
+    return tuple(
+        msgspec.structs.replace(step, roles=roles) if step.kind is ChangeKind.ROLE else step for step in steps
     )
