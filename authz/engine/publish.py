@@ -1,4 +1,9 @@
-"""Publishes versions of policies: each is validated, stored and activated in one transaction."""
+"""Publishes versions of policies: each is validated, then stored and activated in one transaction.
+
+The proof takes seconds, in which others may publish. So the write has what the proof relies on as its
+preconditions: the active version, and for a course that of the platform. If one is broken, the publish begins
+again. For a policy of the platform, the policies that courses have activated meanwhile are reviewed first.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +79,8 @@ class Published(msgspec.Struct, frozen=True):
     replicated: bool
 
 
-class _Active(msgspec.Struct, frozen=True):
-    """The active version as the database has it; `revision` is that of its activation."""
+class _Stored(msgspec.Struct, frozen=True):
+    """A version as the database has it; `revision` is that of its activation if it is the active one."""
 
     version: PolicyVersion
     revision: int
@@ -83,10 +88,10 @@ class _Active(msgspec.Struct, frozen=True):
 
 
 class Validated(msgspec.Struct, frozen=True):
-    """What a policy was found to be right under, which must be so still when it is activated.
+    """What a validation found, and what must still hold when the policy is activated.
 
-    `warnings` of either. For the platform's policy, what its tests came to, and the policies of courses; for
-    that of a course, the platform's version.
+    For the platform's policy the proof, what its tests came to, and the review of the policies of courses;
+    for that of a course the precondition that the platform's version is the same.
     """
 
     proved: ProvedPolicy | None = None
@@ -134,7 +139,7 @@ class Publisher:
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
     async def _require_not_weakened(
-        self, active: _Active | None, proved: ProvedPolicy | None, origin: Authorship
+        self, active: _Stored | None, proved: ProvedPolicy | None, origin: Authorship
     ) -> None:
         """Raise `FailedPreconditionError` if its invariants cover less than those of the active version, and
         `origin` does not say that they may. A course has no invariants of its own."""
@@ -191,10 +196,10 @@ class Publisher:
         """
         lost = 0
         while True:
-            await self._active_as_expected(scope, expected)  # before the proof, which may take seconds
+            await self._find_active(scope, expected)  # before the proof, which may take seconds
             try:
                 validated = await self.validate(files, scope)
-                before, read_at = await self._active_as_expected(scope, expected)
+                before, read_at = await self._find_active(scope, expected)
                 changed = before is None or files_digest(files) != before.version.digest
                 await self._require_not_weakened(before, validated.proved, origin)
                 if validate_only or not changed:
@@ -236,7 +241,7 @@ class Publisher:
             require_permitted=require_permitted,
         )
 
-    async def read(self, number: int, scope: Scope = PLATFORM) -> _Active:
+    async def read(self, number: int, scope: Scope = PLATFORM) -> _Stored:
         """A version, the active one for 0. Raises `NotFoundError`."""
         if not number:
             active, _ = await self._find_active(scope)
@@ -255,7 +260,7 @@ class Publisher:
                 f"there is no {PolicyVersionKey(scope, number)}; {_history(scope)} lists them",
                 number=str(number),
             )
-        return _Active(listing.items[0].entity, listing.items[0].revision, listing.read_at)
+        return _Stored(listing.items[0].entity, listing.items[0].revision, listing.read_at)
 
     async def list(self, page: Page, scope: Scope = PLATFORM) -> Listing[PolicyVersion]:
         """A page of versions, ordered by number."""
@@ -271,23 +276,20 @@ class Publisher:
         active, _ = await self._find_active(scope)
         return 0 if active is None else active.version.number
 
-    async def _find_active(self, scope: Scope) -> tuple[_Active | None, ConsistencyToken]:
-        """The active version, None for a course without one, and when it was read."""
+    async def _find_active(
+        self, scope: Scope, expected: int | None = None
+    ) -> tuple[_Stored | None, ConsistencyToken]:
+        """The active version, None for a course without one, and when it was read. Raises
+        `FailedPreconditionError` if another number is `expected`, 0 for none."""
         listing = await self._read(PolicyActivationFilter(scope=scope))
-        if not listing.items:
-            if scope == PLATFORM:
-                raise no_policy()
-            return None, listing.read_at
-        activation = listing.items[0]
-        found = await self.read(activation.entity.number, scope)
-        return _Active(found.version, activation.revision, found.read_at), found.read_at
-
-    async def _active_as_expected(
-        self, scope: Scope, expected: int | None
-    ) -> tuple[_Active | None, ConsistencyToken]:
-        """As `_find_active`. Raises `FailedPreconditionError` if another number is expected."""
-        active, read_at = await self._find_active(scope)
-        number = 0 if active is None else active.version.number
+        active, number, read_at = None, 0, listing.read_at
+        if listing.items:
+            activation = listing.items[0]
+            number = activation.entity.number
+            found = await self.read(number, scope)
+            active, read_at = _Stored(found.version, activation.revision, found.read_at), found.read_at
+        elif scope == PLATFORM:
+            raise no_policy()
         if expected not in (None, number):
             raise not_active(number, expected, scope)
         return active, read_at
