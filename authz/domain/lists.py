@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from authz.domain.decisions import Rule
+from authz.domain.decisions import Question, Rule
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.predicates import Predicate
 
@@ -24,6 +24,10 @@ class ResourceQuery(msgspec.Struct, frozen=True):
     types: tuple[str, ...]
     within: Scope | None = None
     purpose: str = ""
+
+    def question(self, resource: ResourceRef) -> Question:
+        """The question about one resource, or about a type where it has no id."""
+        return Question(self.subject, self.action, resource, purpose=self.purpose)
 
 
 class ListedResource(msgspec.Struct, frozen=True, gc=False):

@@ -182,17 +182,14 @@ class Checker:
             return Decision(_WITHOUT_ROLES[Reason.PURPOSE_NOT_PERMITTED], version, revision), True
         if isinstance(located, Reason):
             return Decision(_WITHOUT_ROLES[located], version, revision), True
-        subject, type_name = question.subject, question.resource.type
         own = located.scope.course_policy
         of_course = "" if own is None else str(own.number)
-        access = self.access(snapshot, subject, located.scope, type_name, question.action, now, trace)
+        access = self.access(snapshot, question, located.scope, now, trace)
         if access.refusal is not None:
             return Decision(access.refusal, version, revision, access.next_change_at, of_course), False
-        verdict, changes_at = self.verdict(
-            snapshot, subject, question.resource, located, access, question.purpose, now
-        )
+        verdict, changes_at = self.verdict(snapshot, question, located, access, now)
         if trace is not None:
-            trace.facts = self.facts(snapshot, question, located, access, now)
+            trace.facts, _ = self.facts(snapshot, question, located, access, now)
             trace.rules = access.rules.trace(trace.facts)
         is_certain = len(access.memberships) == 1 and changes_at == access.next_change_at
         return Decision(verdict, version, revision, changes_at, of_course), is_certain
@@ -202,39 +199,38 @@ class Checker:
         own = scope.course_policy
         return self.policy if own is None else self._courses.in_course(own, snapshot)
 
-    def access(  # noqa: PLR0917  positional, because every check goes through here
+    def access(
         self,
         snapshot: Snapshot,
-        subject: Subject,
+        question: Question,
         scope: ScopeContext,
-        type_name: str,
-        action: str,
         now: Instant,
         trace: Trace | None = None,
     ) -> Access:
-        """What decides at `now` on everything of a type in a scope, for one subject and action."""
+        """What decides at `now` on everything in a scope of the type that a question names; its resource may
+        have no id."""
+        subject = question.subject
         memberships, suspension = snapshot.memberships(subject, scope), snapshot.suspension(subject)
         if trace is not None:
-            is_structural = type_name in STRUCTURAL_TYPES
+            is_structural = question.resource.type in STRUCTURAL_TYPES
             self._trace_memberships(trace, scope, memberships, suspension, now, structural=is_structural)
-        return self.access_by(memberships, suspension, snapshot, scope, type_name, action, now)
+        return self.access_by(memberships, suspension, snapshot, question, scope, now)
 
     def access_by(  # noqa: PLR0917  positional, because every check goes through here
         self,
         memberships: Memberships,
         suspension: Suspension | None,
         snapshot: Snapshot,
+        question: Question,
         scope: ScopeContext,
-        type_name: str,
-        action: str,
         now: Instant,
     ) -> Access:
-        """As `access`, for everybody with these memberships and this suspension."""
-        state, table = scope.state.course_state, self.policy.role_table
+        """As `access`, for everybody with these memberships and this suspension: whoever the subject is."""
+        state, table, type_name = scope.state.course_state, self.policy.role_table, question.resource.type
         held = effective_roles_of(memberships, state, table, now, suspension)
         if opens(held, type_name):
             policy = self.policy_in(snapshot, scope)
-            rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
+            rules = policy.rules_for(held.roles, scope.course_id, type_name, question.action)
             return Access(memberships, held, rules, held.next_change_at)
         is_structural = type_name in STRUCTURAL_TYPES
         refusal, until = self.without_roles(
@@ -242,21 +238,12 @@ class Checker:
         )
         return Access(memberships, held, NO_RULES, until, refusal)
 
-    def verdict(  # noqa: PLR0917  positional, because every check goes through here
-        self,
-        snapshot: Snapshot,
-        subject: Subject,
-        ref: ResourceRef,
-        resource: ResourceContext,
-        access: Access,
-        purpose: str,
-        now: Instant,
+    def verdict(
+        self, snapshot: Snapshot, question: Question, located: ResourceContext, access: Access, now: Instant
     ) -> tuple[Verdict, Instant | None]:
         """The verdict on one resource by an access that is not refused, and when time alone may change it."""
         rules = access.rules
-        facts, changes_at = self._facts(
-            snapshot, subject, ref, resource, access.held, rules.required_facts, purpose, now
-        )
+        facts, changes_at = self.facts(snapshot, question, located, access, now, rules.required_facts)
         if access.next_change_at is not None:
             changes_at = earliest_after(now, changes_at, access.next_change_at)
         return rules.verdict(facts), changes_at
@@ -284,35 +271,27 @@ class Checker:
         why = held_here.inactive_reason or held.inactive_reason
         return (_NOT_A_MEMBER if why is None else _NOT_EFFECTIVE[why]), held.next_change_at
 
-    def _facts(  # noqa: PLR0917  positional, because every check goes through here
+    def facts(  # noqa: PLR0917  positional, because every check goes through here
         self,
         snapshot: Snapshot,
-        subject: Subject,
-        ref: ResourceRef,
-        resource: ResourceContext,
-        held: EffectiveRoles,
-        required: int,
-        purpose: str,
+        question: Question,
+        located: ResourceContext,
+        access: Access,
         now: Instant,
+        required: int = ALL_FACTS,
     ) -> tuple[int, Instant | None]:
-        """The facts that hold, complete for those of `required`; and when time alone changes one of these."""
-        facts, changes_at = facts_at(now, resource, required) if required & TIMED else (resource.facts, None)
-        if required & SHARED and resource.is_shared:
-            facts |= share_facts(snapshot.share(ref, subject))
-        if required & ATTENDING and resource.scope.is_attended(
+        """The facts that hold, complete for those of `required`, and when time alone changes one of these."""
+        facts, changes_at = facts_at(now, located, required) if required & TIMED else (located.facts, None)
+        if required & SHARED and located.is_shared:
+            facts |= share_facts(snapshot.share(question.resource, question.subject))
+        held = access.held
+        if required & ATTENDING and located.scope.is_attended(
             in_course=held.in_course, in_session=held.in_session
         ):
             facts |= ATTENDING
-        if purpose:
+        if question.purpose:
             facts |= FOR_AI_RESPONSE
         return facts, changes_at
-
-    def facts(
-        self, snapshot: Snapshot, question: Question, located: ResourceContext, access: Access, now: Instant
-    ) -> int:
-        """The bits of all facts that hold."""
-        subject, ref, purpose = question.subject, question.resource, question.purpose
-        return self._facts(snapshot, subject, ref, located, access.held, ALL_FACTS, purpose, now)[0]
 
     def cached(self, key: KeyT, compute: Callable[[KeyT], T]) -> T:
         """The result of `compute(key)`, cached. It may depend only on the key and on this policy version."""

@@ -101,10 +101,9 @@ class _Explainer:
             if asked is self._question and trace.facts is not None:
                 memberships, facts = tuple(each.terms for each in trace.memberships), trace.facts
             else:
-                access = checker.access(
-                    snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
-                )
-                memberships, facts = access.memberships, checker.facts(snapshot, asked, located, access, now)
+                access = checker.access(snapshot, asked, located.scope, now)
+                memberships = access.memberships
+                facts, _ = checker.facts(snapshot, asked, located, access, now)
             denial = self._denial(asked, located.scope, memberships, facts)
             policy = checker.policy_in(snapshot, located.scope)
             for steps in checker.cached(denial, partial(nearest_grants, policy)):

@@ -163,6 +163,7 @@ class ResourcePage(ListPage[ListedResource]):
         only_own = not rules.may_allow(certain, possible & ~_OWN)
         is_timed = rules.required_facts & TIMED != 0
         course_id, session_id = context.course_id, context.session_id
+        of_type = self._query.question(ResourceRef(type_name, ""))  # without a share, the id does not matter
         known: dict[int, bool] = {}
         for id_, resource in (
             _scope_itself(context, type_name, after)
@@ -173,7 +174,8 @@ class ResourcePage(ListPage[ListedResource]):
         ):
             allowed = known.get(resource.facts)
             if allowed is None or resource.is_shared:
-                allowed = self._allows(ResourceRef(type_name, id_), resource, access)
+                shared = self._query.question(ResourceRef(type_name, id_)) if resource.is_shared else None
+                allowed = self._allows(shared or of_type, resource, access)
                 if not (is_timed or resource.is_shared):  # then its facts alone decide
                     known[resource.facts] = allowed
             yield ListedResource(type_name, id_, course_id, session_id) if allowed else None
@@ -181,11 +183,8 @@ class ResourcePage(ListPage[ListedResource]):
                 return id_
         return None
 
-    def _allows(self, ref: ResourceRef, resource: ResourceContext, access: Access) -> bool:
-        query = self._query
-        found, changes_at = self._checker.verdict(
-            self._snapshot, query.subject, ref, resource, access, query.purpose, self._now
-        )
+    def _allows(self, question: Question, resource: ResourceContext, access: Access) -> bool:
+        found, changes_at = self._checker.verdict(self._snapshot, question, resource, access, self._now)
         self._validity.note(changes_at)
         return found.allowed
 
@@ -290,17 +289,13 @@ class SubjectPage(ListPage[ListedSubject]):
         suspension: Suspension | None,
     ) -> _By | None:
         """By what a subject with these memberships is allowed; None if it is not."""
-        checker, question, scope, now = self._checker, self._question, resource.scope, self._now
-        ref = question.resource
-        access = checker.access_by(
-            memberships, suspension, self._snapshot, scope, ref.type, question.action, now
-        )
+        checker, snapshot, scope, now = self._checker, self._snapshot, resource.scope, self._now
+        question = msgspec.structs.replace(self._question, subject=subject)
+        access = checker.access_by(memberships, suspension, snapshot, question, scope, now)
         if access.refusal is not None:
             self._validity.note(access.next_change_at)
             return None
-        found, changes_at = checker.verdict(
-            self._snapshot, subject, ref, resource, access, question.purpose, now
-        )
+        found, changes_at = checker.verdict(snapshot, question, resource, access, now)
         self._validity.note(changes_at)
         return self._by(scope, access, found) if found.allowed else None
 

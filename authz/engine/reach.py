@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.facts import ALL_FACTS, ATTENDING, FOR_AI_RESPONSE
-from authz.domain.ids import PLATFORM, ScopeKind, Subject
+from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.lists import ResourceQuery
 from authz.domain.ports import Snapshot
@@ -66,10 +66,8 @@ class ReachableScopes:
 
     def access(self, context: ScopeContext, type_name: str) -> Access:
         """What decides on everything of a type in a context."""
-        query = self._query
-        access = self._checker.access(
-            self._snapshot, query.subject, context, type_name, query.action, self._now
-        )
+        question = self._query.question(ResourceRef(type_name, ""))
+        access = self._checker.access(self._snapshot, question, context, self._now)
         self._validity.note(access.next_change_at)
         return access
 
