@@ -28,7 +28,7 @@ def run_server(
     import structlog
     import uvloop
 
-    from authz.runtime.liveness import run_with_watchdog
+    from authz.runtime.liveness import run_beating
     from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 
     configure_logging("info")
@@ -36,7 +36,7 @@ def run_server(
     try:
         settings = load_settings(given)
         configure_logging(settings.log_level)
-        uvloop.run(run_with_watchdog(main(settings)))
+        uvloop.run(run_beating(main(settings)))
     except EXPECTED as error:
         structlog.get_logger().error("cannot start", error=message_of(error))
         raise typer.Exit(ERROR_EXIT_CODE) from None

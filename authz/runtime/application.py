@@ -18,14 +18,14 @@ import structlog
 
 from authz.domain.instants import Instant
 from authz.runtime.bind import is_answered, socket_path
-from authz.runtime.child import FAILED_START, SupervisorPipe, beating, exit_code
+from authz.runtime.child import FAILED_START, SupervisorPipe, exit_code
 from authz.runtime.compose import system_clock
 from authz.runtime.envoy import FOLDER, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
 from authz.runtime.envoy_admin import EnvoyAdmin, remove_envoy_folder
 from authz.runtime.faces import AsgiFace
 from authz.runtime.handshakes import report_refused
 from authz.runtime.lifecycle import finishes_before, in_background
-from authz.runtime.liveness import run_with_watchdog
+from authz.runtime.liveness import run_beating
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.secrets import Secrets
 from authz.runtime.serve import run
@@ -118,7 +118,7 @@ def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any])
 
 async def _run_to_the_end(main: Coroutine[Any, Any, None], link: SupervisorPipe | None) -> NoReturn:
     """Run `main`, and end the process when it returns or fails."""
-    code = await exit_code(run_with_watchdog(main) if link is None else beating(link, main))
+    code = await exit_code(run_beating(main, None if link is None else link.beat))
     WRITER.flush()
     # Envoy would first close what the stop has already drained, and wait for Python.
     os._exit(_ERROR if link is None and code == FAILED_START else code)

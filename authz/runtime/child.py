@@ -23,8 +23,7 @@ import uvloop
 
 from authz.domain.errors import AuthzError
 from authz.runtime.folder_lock import lock_temporary_folder
-from authz.runtime.lifecycle import in_background
-from authz.runtime.liveness import MAX_MISSED_BEATS, MAX_MISSED_BEATS_AT_START, beat_forever
+from authz.runtime.liveness import MAX_MISSED_BEATS, MAX_MISSED_BEATS_AT_START, run_beating
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.settings import Settings
 
@@ -182,12 +181,6 @@ class Child:
             receiver.close()
 
 
-async def beating(link: SupervisorPipe, main: Coroutine[Any, Any, None]) -> None:
-    """Run the main coroutine of a child, and show the supervisor each second that its event loop runs."""
-    with in_background(beat_forever(link.beat)):
-        await main
-
-
 async def exit_code(main: Coroutine[Any, Any, None]) -> int:
     """Run the main coroutine of a process, and log why it failed: 0, `FAILED_START`, or 1 for a fault."""
     try:
@@ -202,12 +195,12 @@ async def exit_code(main: Coroutine[Any, Any, None]) -> int:
 
 
 def run_child(main: Coroutine[Any, Any, None], settings: Settings, link: SupervisorPipe) -> None:
-    """Run `main` in a child process, as `beating`."""
+    """Run `main` in a child process, and exit. See `run_beating`."""
     configure_logging(settings.log_level)
     log_uncaught()
     try:
         # multiprocessing would print an exception, and not as a line.
-        raise SystemExit(uvloop.run(exit_code(beating(link, main))))
+        raise SystemExit(uvloop.run(exit_code(run_beating(main, link.beat))))
     finally:
         # A child of multiprocessing runs nothing that is registered for its end.
         WRITER.flush()

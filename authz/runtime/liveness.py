@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +88,10 @@ def notify_systemd(state: str) -> None:
         notify.sendto(state.encode(), path)
 
 
-async def run_with_watchdog(main: Coroutine[Any, Any, None]) -> None:
-    """Run the main coroutine of a process. Meanwhile, if systemd's watchdog is on (`WatchdogSec=`),
-    notify it each second that the event loop runs."""
-    if "WATCHDOG_USEC" not in os.environ:
-        await main
-        return
-    with in_background(beat_forever(partial(notify_systemd, "WATCHDOG=1"))):
+async def run_beating(main: Coroutine[Any, Any, None], beat: Callable[[], None] | None = None) -> None:
+    """Run the main coroutine of a process. Meanwhile show each second that its event loop runs: by `beat` to
+    its supervisor; without one to systemd, if its watchdog is on (`WatchdogSec=`)."""
+    if beat is None and "WATCHDOG_USEC" in os.environ:
+        beat = partial(notify_systemd, "WATCHDOG=1")
+    with nullcontext() if beat is None else in_background(beat_forever(beat)):
         await main
