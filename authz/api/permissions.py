@@ -113,9 +113,7 @@ async def require_of_person(call: Call, rights: PersonRights, permission: str = 
 async def require_policy_edit(call: Call, rights: PersonRights, scope: Scope) -> None:
     """Raise `PermissionDeniedError` unless the person, if any, may edit the policy of a scope, throughout the
     call."""
-    person = call.principal.on_behalf_of
-    if person is not None:
-        await call.require_throughout(partial(rights.require_policy_edit, person, scope))
+    await call.require_throughout(partial(rights.require_policy_edit, call.principal.on_behalf_of, scope))
 
 
 class PolicyPermissions(Permissions):
