@@ -68,7 +68,7 @@ def _read_erasures(file: Path) -> ErasureList:
     remedy = "make one with `authz privacy erasures --export`"
     try:
         found = msgspec.json.decode(file.read_bytes(), type=ErasureList)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise malformed("--erasures", f"`{file}` is no list of erasures ({error}); {remedy}") from None
     if found.format != ERASURE_LIST_FORMAT:
         raise malformed("--erasures", f"`{file}` has the format `{found.format}`; {remedy} of this release")

@@ -115,7 +115,7 @@ def _read_certificate(content: bytes, source: str) -> Certificate:
 
     try:
         return msgspec.json.decode(content, type=Certificate)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{source} is not a certificate: {error}; write one with --certificate") from None
 
 

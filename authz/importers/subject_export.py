@@ -32,7 +32,7 @@ def read_subject_export(path: Path) -> SubjectExport:
         export = msgspec.json.decode(path.read_bytes(), type=SubjectExport)
     except OSError as error:
         raise unreadable(path, f"cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = f"is no export of a subject ({error}); make one with `authz privacy export`"
         raise malformed(path.name, problem) from None
     if export.format != EXPORT_FORMAT:

@@ -359,3 +359,19 @@ def test_with_json_the_faults_of_a_policy_have_their_places(tmp_path: Path) -> N
         ("default.csv", 1),
         ("model.conf", 1),
     }
+
+
+@pytest.mark.parametrize(
+    "command", ["import subject {}", "policy prove --check {}", "restore {}.backup --erasures {}"]
+)
+def test_json_that_is_nested_too_deeply_is_an_error_in_one_line(tmp_path: Path, command: str) -> None:
+    database, file = ("--database", f"sqlite:///{tmp_path / 'authz.db'}"), tmp_path / "deep.json"
+    file.write_text('{"x": ' + "[" * 100_000)
+    assert run("migrate", *database).returncode == 0
+    if command.startswith("restore"):
+        assert run("backup", f"{file}.backup", *database).returncode == 0
+        database = ("--database", f"sqlite:///{tmp_path / 'restored.db'}")
+    refused = run(*(each.format(file) for each in command.split()), *database)
+    assert refused.returncode == 2
+    assert "recursion" in refused.stderr
+    assert [line for line in refused.stderr.splitlines() if not line.startswith(("read", "error: "))] == []
