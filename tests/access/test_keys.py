@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from authz.access.json_web_tokens import JwtRules, JwtVerifier
 from authz.access.keys import AddressKeys
-from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.errors import ErrorReason, UnauthenticatedError, UnavailableError
+from tests.api.in_process import Request
 from tests.https import Address, https_address
-from tests.issuer import Issuer, jwks_of
+from tests.issuer import AUDIENCE, ISSUER, Issuer, jwks_of
 from tests.waiting import until
 
 
@@ -56,6 +58,26 @@ def test_keys_are_refreshed_when_a_jwt_names_an_unknown_one_and_kept_while_the_a
         address.content = jwks_of(Issuer("k3"))
         keys.refresh_soon()
         until(lambda: ids(keys) == ["k3"])
+    finally:
+        keys.close()
+
+
+@pytest.mark.parametrize("kid", ["k2", None])
+def test_a_jwt_of_a_new_key_is_accepted_soon_after_one_was_shown(address: Address, kid: str | None) -> None:
+    address.content = jwks_of(Issuer("k1"))
+    new = Issuer("k2")
+    rules = JwtRules(
+        issuer=ISSUER, audience=AUDIENCE, algorithms=frozenset(("ES256",)), types=frozenset(("at+jwt",))
+    )
+    keys = AddressKeys(address.url, interval_s=3600, max_age_s=3600)
+    keys.start()
+    try:
+        verifier, token = JwtVerifier(rules, keys), new.jwt("notebooks", header={"kid": kid})
+        address.content = jwks_of(new)
+        with pytest.raises(UnauthenticatedError):
+            verifier.verify(token, Request({}))
+        until(lambda: ids(keys) == ["k2"])
+        assert verifier.verify(token, Request({})).actor == "service:notebooks"
     finally:
         keys.close()
 

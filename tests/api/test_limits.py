@@ -295,6 +295,21 @@ def test_a_client_without_identity_counts_by_its_address_and_not_by_its_port(tmp
         limiter.admit(calls[-1])
 
 
+def test_as_many_calls_are_in_flight_as_may_be_when_some_of_them_end(tmp_path: Path) -> None:
+    limiter = limiter_of("[each.checks]\nin_flight = 3", tmp_path, Clock())
+    calls = [call_of("service:a") for _ in range(3)]
+    assert [admitted(limiter, call, 1) for call in calls] == [1, 1, 1]
+    for ended in (1, 2):
+        for call in calls[:ended]:
+            call.transport.send()  # type: ignore[attr-defined]  # of the face of these tests
+        calls = calls[ended:] + [call_of("service:a") for _ in range(ended)]
+        assert [admitted(limiter, call, 1) for call in calls[-ended:]] == [1] * ended
+        assert admitted(limiter, call_of("service:a"), 1) == 0
+    for call in calls:
+        call.transport.send()  # type: ignore[attr-defined]  # likewise
+    assert not limiter._in_flight
+
+
 def test_memory_is_bounded_by_those_who_called_lately(tmp_path: Path) -> None:
     clock = Clock()
     limiter = limiter_of("[each.checks]\nper_second = 1000", tmp_path, clock)
