@@ -197,6 +197,16 @@ def test_a_key_verifies_only_by_the_algorithm_that_its_set_names(tmp_path: Path)
         authenticator_of(keys_for("PS256")).authenticate(shown(token))
 
 
+def test_a_key_for_encryption_verifies_nothing(tmp_path: Path) -> None:
+    other = Issuer("k2")
+    keys = json.loads(jwks_of(OURS, other))
+    keys["keys"][0]["use"] = "enc"
+    authenticator = authenticator_of(file_of(tmp_path, json.dumps(keys).encode()))
+    assert authenticator.authenticate(shown(other.jwt("notebooks"))) == NOTEBOOKS
+    with pytest.raises(UnauthenticatedError, match="a key that this server does not know"):
+        authenticator.authenticate(shown(OURS.jwt("notebooks")))
+
+
 def test_a_clock_that_is_less_than_five_seconds_off_refuses_no_jwt(tmp_path: Path) -> None:
     keys, ends_at_s = FileKeys(str(file_of(tmp_path, OURS.jwks()))), NOW + DAY_S
     times = iter((NOW, ends_at_s + 4.9, ends_at_s + 5))
