@@ -85,16 +85,18 @@ def _resolve(text: str, vocabulary: Vocabulary, faults: Faults) -> tuple[Invaria
     if count > MAX_INVARIANTS:
         faults.add(INVARIANTS_FILE, 1, 1, f"has more than {MAX_INVARIANTS} invariants; write fewer")
         return ()
+    known: dict[str, dict[str, object]] = {}
     for kind, named in tables.items():
-        if kind not in _TABLES or not isinstance(named, dict):
+        if kind in _TABLES and isinstance(named, dict):
+            known[kind] = named
+        else:
             where = line_of(text, kind, next(iter(named), "") if isinstance(named, dict) else "")
             problem = f"`{kind}` is no kind of invariant; write `[never.NAME]` or `[gaining.NAME]`"
             faults.add(INVARIANTS_FILE, where, 1, problem)
-            tables = {**tables, kind: {}}
     found = [
         _Reader(vocabulary, faults, line_of(text, kind, name)).invariant(name, table, _TABLES[kind])
         for kind in _TABLES
-        for name, table in tables.get(kind, {}).items()
+        for name, table in known.get(kind, {}).items()
     ]
     return tuple(each for each in found if each is not None)
 
