@@ -23,6 +23,8 @@ BYTE_ORDER_MARK = "\ufeff"
 _FORMAT = "run `authz policy format --write` on the file"
 _MAX_END = 1000
 """Of the text of a fault: what is kept of its beginning and of its end."""
+MAX_FAULTS = 1000
+"""Of a policy, after which no more is read of it. Else one that has nothing but faults takes a minute."""
 _UNREADABLE = re.compile(r"[\[\]()\"']")
 
 
@@ -53,7 +55,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Faults:
-    """Collects the faults of a policy, so that all of them are reported together."""
+    """Collects the faults of a policy, so that all of them are reported together, up to `MAX_FAULTS`."""
 
     def __init__(self) -> None:
         self._faults: list[PolicyFault] = []
@@ -61,10 +63,17 @@ class Faults:
         """Names of which the declaration has a fault."""
 
     def add(self, file: str, line: int, column: int, text: str) -> None:
-        """Record a fault. Of a text that quotes a very long field, the middle is left out."""
+        """Record a fault. Of a text that quotes a very long field, the middle is left out.
+
+        Raises `PolicyError` as `require_none` when there are too many to go on.
+        """
         if len(text) > 2 * _MAX_END:
             text = f"{text[:_MAX_END]} … {text[-_MAX_END:]}"
+        if len(self._faults) == MAX_FAULTS - 1:
+            text = f"{text}. This is fault {MAX_FAULTS}, and no more are listed; correct these first"
         self._faults.append(PolicyFault(file, line, column, text))
+        if len(self._faults) == MAX_FAULTS:
+            self.require_none()
 
     def at(self, row: Row, index: int, text: str) -> None:
         """Record a fault of the field at `index` of a row; 0 is the kind."""

@@ -10,6 +10,7 @@ import pytest
 from authz.domain.errors import PolicyError
 from authz.policy.invariants import INVARIANTS_FILE
 from authz.policy.load import MODEL_FILE, POLICY_FILE, policy_directory
+from authz.policy.rows import MAX_FAULTS
 from authz.policy.size import MAX_ACTIONS, MAX_CELLS, MAX_INVARIANTS, MAX_ROWS, MAX_RULES_OF_A_CELL
 from authz.policy.versions import prove_files
 
@@ -102,3 +103,23 @@ def test_a_policy_may_have_as_many_invariants_and_no_more() -> None:
     assert faults_of(allows_none, "\n".join(tables)) == [
         f"{INVARIANTS_FILE}:1:1: has more than {MAX_INVARIANTS} invariants; write fewer"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "invariants"),
+    [
+        (BEGIN + "p, nobody, *, note, read, , allow\n" * 3000, ANY_INVARIANT),
+        (
+            f"{BEGIN}p, student, *, note, read, {' & '.join(f'x{n}' for n in range(3000))}, allow\n",
+            ANY_INVARIANT,
+        ),
+        (BEGIN + "".join(f"word{n}, a\n" for n in range(3000)), ANY_INVARIANT),
+        (BEGIN + ALLOW, "".join(f"key{n} = 1\n" for n in range(3000))),
+        (BEGIN + ALLOW, f"[never.a]\nsays = 'x'\nactions = {[f'a{n}' for n in range(3000)]}\n"),
+    ],
+    ids=["rows", "facts of a row", "kinds of rows", "keys", "names in an invariant"],
+)
+def test_only_the_first_of_very_many_faults_are_listed(text: str, invariants: str) -> None:
+    faults = faults_of(text, invariants)
+    assert len(faults) == MAX_FAULTS
+    assert sum("no more are listed; correct these first" in fault for fault in faults) == 1
