@@ -50,7 +50,8 @@ def test_what_proves_a_policy_may_take_long(
         hasty = client.with_options(timeout_s=TOO_SHORT_S)
         assert call(client, hasty)
         with pytest.raises(CallError) as failure:
-            hasty.policies.active_number()
+            for _ in range(50):  # on a busy machine an answer may come before gRPC looks at the clock
+                hasty.policies.active_number()
         assert failure.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
