@@ -114,13 +114,21 @@ class Campus:
 
     def __init__(self, folder: Path, *entities: Entity) -> None:
         self.held: dict[Key, Entity] = {}
+        self._revisions: dict[Key, int] = {}
+        self._head = 0
         self.now: Instant = NOW
         self._folder = folder
         self.write(*entities)
 
     def write(self, *entities: Entity) -> None:
         """Write records by hand."""
-        self.held |= {entity.key: entity for entity in entities}
+        self._head += 1
+        for entity in entities:
+            self._put(entity)
+
+    def _put(self, entity: Entity) -> None:
+        self.held[entity.key] = entity
+        self._revisions[entity.key] = self._head
 
     def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
         """See `DirectoryReader`."""
@@ -128,7 +136,8 @@ class Campus:
             if kind.filter_type is type(wanted):
                 statuses = getattr(wanted, "statuses", ())
                 found = (each for each in self.held.values() if isinstance(each, kind.entity))
-                yield from (Versioned(each, 1) for each in found if not statuses or each.status in statuses)
+                asked = (each for each in found if not statuses or each.status in statuses)
+                yield from (Versioned(each, self._revisions[each.key]) for each in asked)
 
     def plan(self, path: Path, options: ReadOptions = DEFAULTS, *, deletes_classes: bool = False) -> Plan:
         """Plan an export that is there."""
@@ -149,6 +158,7 @@ class Campus:
         folder = self._folder / "export"
         path = export(folder, enrollments, classes=classes, modes=modes, users=users, terms=terms)
         plan = self.plan(path, options, deletes_classes=deletes_classes)
+        self._head += 1
         for mutation in plan.mutations:
             self._apply(mutation)
         again = self.plan(path, options, deletes_classes=deletes_classes)
@@ -174,7 +184,7 @@ class Campus:
             assert target.scope.id in {each.id for each in self.held.values() if isinstance(each, Course)}
             assert target.starts_at is None or target.ends_at is None or target.starts_at < target.ends_at
         assert self.held.get(mutation.key) != target, f"{mutation.key} does not change"
-        self.held[mutation.key] = target
+        self._put(target)
 
     def of(self, subject: str) -> list[Membership]:
         """The memberships of `maya`."""

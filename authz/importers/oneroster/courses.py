@@ -1,7 +1,8 @@
 """Plans the courses of a roster's classes.
 
 A class that is to be deleted concludes its course. A marker, a suspended membership of `service:<source>` in
-the course, records that the roster did so, because only then may the roster make the course active again.
+the course, records that the roster did so, because only then may the roster make the course active again. Not
+if somebody has changed the course since: they may have made it active and concluded it again.
 """
 
 from __future__ import annotations
@@ -63,9 +64,13 @@ def _opened(row: ClassRow, roster: Roster, held: DirectoryState) -> Iterator[Cha
         new = Course(id=row.id, state=CourseState.ACTIVE)
         yield Change(Mutation(Operation.TOUCH, new), CLASSES, row.line, action=Action.ADD)
         return
-    if marker is None:
-        if course.state is CourseState.CONCLUDED:
-            text = f"course:{row.id} was not concluded by this roster; it stays concluded"
+    is_concluded = course.state is CourseState.CONCLUDED
+    if marker is None or (is_concluded and row.id in held.changed):
+        if is_concluded:
+            cause = (
+                "not concluded by this roster" if marker is None else "changed since this roster concluded it"
+            )
+            text = f"course:{row.id} was {cause}; it stays concluded"
             roster.notes.append(RowFault(CLASSES, row.line, text))
         return
     known = marker.ref.modified_at
@@ -73,7 +78,7 @@ def _opened(row: ClassRow, roster: Roster, held: DirectoryState) -> Iterator[Cha
         text = f"class of course:{row.id} is older than in an earlier import; skipped"
         roster.notes.append(RowFault(CLASSES, row.line, text))
         return
-    if course.state is CourseState.CONCLUDED:
+    if is_concluded:
         yield _with_state(course, CourseState.ACTIVE, row)
     deletion = Mutation(Operation.DELETE, marker.entity.key)
     yield Change(deletion, CLASSES, row.line, action=Action.CHANGE, detail="the class is active again")

@@ -66,25 +66,29 @@ class DirectoryState(msgspec.Struct, frozen=True):
 
     `memberships` are those of the roster's source, `others` maps the memberships of other sources in the
     roster's classes to their source. `markers` are the memberships that record which courses the roster has
-    concluded, by course. `suspended` are the accounts that are, or have been until a time. `refused_roles`
-    maps each role that the active policy does not declare for courses to what the directory says of it.
+    concluded, by course, and `changed` are those of these courses that were changed since. `suspended` are
+    the accounts that are, or have been until a time. `refused_roles` maps each role that the active policy
+    does not declare for courses to what the directory says of it.
     """
 
     courses: dict[str, Course]
     memberships: dict[MembershipKey, ImportedMembership]
     others: dict[MembershipKey, str]
     markers: dict[str, ImportedMembership]
+    changed: set[str]
     suspended: dict[Subject, Account]
     refused_roles: dict[str, str]
 
 
 def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> DirectoryState:
     """Read the directory once. Memory grows with the memberships of the source and of its classes."""
+    courses = {course.entity.id: course for course in directory.read(CourseFilter())}
     held = DirectoryState(
-        courses={course.entity.id: course.entity for course in directory.read(CourseFilter())},
+        courses={course_id: course.entity for course_id, course in courses.items()},
         memberships={},
         others={},
         markers={},
+        changed=set(),
         suspended={
             account.entity.subject: account.entity
             for account in directory.read(AccountFilter(statuses=(AccountStatus.SUSPENDED,)))
@@ -101,7 +105,11 @@ def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Direc
             continue
         found = ImportedMembership(entity, _ref_of(entity), now)
         if entity.subject == marker:
-            held.markers[entity.scope.id] = found
+            course_id = entity.scope.id
+            held.markers[course_id] = found
+            # The roster writes the marker with the conclusion, or just after it.
+            if course_id in courses and courses[course_id].revision > versioned.revision:
+                held.changed.add(course_id)
         else:
             held.memberships[entity.key] = found
     held.refused_roles.update(_refused_roles(roster, held, directory))

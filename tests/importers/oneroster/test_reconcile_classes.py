@@ -84,6 +84,23 @@ def test_a_course_that_was_reopened_by_hand_stays_open(campus: Campus) -> None:
     ]
 
 
+def test_a_course_that_was_reopened_and_concluded_by_hand_stays_concluded(campus: Campus) -> None:
+    campus.take_in()
+    campus.take_in(classes=[klass("alg", "tobedeleted")])
+    campus.write(Course(id="alg", state=CourseState.ACTIVE))
+    campus.write(Course(id="alg", state=CourseState.CONCLUDED))
+    plan = campus.take_in()
+    assert campus.course("alg").state is CourseState.CONCLUDED
+    assert notes(plan) == [
+        "classes.csv:2: course:alg was changed since this roster concluded it; it stays concluded"
+    ]
+    campus.write(Course(id="alg", state=CourseState.ACTIVE))
+    campus.take_in()
+    campus.take_in(classes=[klass("alg", "tobedeleted")])
+    campus.take_in()
+    assert campus.course("alg").state is CourseState.ACTIVE
+
+
 def test_an_older_export_does_not_reopen_a_course(campus: Campus) -> None:
     campus.take_in(classes=[klass("alg", dateLastModified="2026-09-01")])
     campus.take_in(classes=[klass("alg", "tobedeleted", dateLastModified="2026-09-02")])
