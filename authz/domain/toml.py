@@ -9,8 +9,9 @@ from typing import Any
 
 _MAX_DEPTH = 32
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_TOO_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}){{{_MAX_DEPTH}}}")
-"""A key such as `a.b.c`, of too many parts. Possessive, so that a search takes time linear in the text."""
+_TOO_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-])(?:{_PART}){{{_MAX_DEPTH}}}")
+"""A key such as `a.b.c`, of too many parts. A search takes time linear in the text: each part is possessive, and
+none begins inside another, as at the quote of `\\"`."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:

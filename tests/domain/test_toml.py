@@ -24,6 +24,7 @@ def test_tables_are_read() -> None:
         "a = " + "{a = " * 5000,
         "a." * 5000 + "a = 1",
         "[" + "a." * 5000 + "a]",
+        'a = "' + r"\"" * 500_000,
     ],
     ids=lambda text: text[:8],
 )
@@ -50,3 +51,8 @@ def test_a_key_of_many_parts_takes_little_memory(part: str, form: str) -> None:
 
 def test_a_key_may_have_as_many_parts_as_tables_may_be_deep() -> None:
     assert list(parse_toml(".".join(["a"] * 32) + " = 1")) == ["a"]
+
+
+def test_no_key_begins_at_an_escaped_quote() -> None:
+    text = r"\"a" + '".' + ".".join(["a"] * 32)
+    assert parse_toml(f"a = '{text}'") == {"a": text}
