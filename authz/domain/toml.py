@@ -10,8 +10,10 @@ from typing import Any
 _MAX_DEPTH = 32
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _TOO_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-])(?:{_PART}){{{_MAX_DEPTH}}}")
-"""A key such as `a.b.c`, of too many parts. A search takes time linear in the text: each part is possessive, and
-none begins inside another, as at the quote of `\\"`."""
+"""A key such as `a.b.c`, of too many parts. A search takes time linear in the text: each part is possessive,
+and none begins inside another, as at the quote of `\\"`."""
+_MAX_BITS = 63
+"""Of a number, besides its sign. Python reads larger ones, and then raises when it writes them."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -28,6 +30,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     level: list[object] = [tables]
     for _ in range(_MAX_DEPTH + 1):
         level = [value for each in level for value in _values(each)]
+        if any(isinstance(value, int) and value.bit_length() > _MAX_BITS for value in level):
+            raise ValueError("a number has more than 64 bits")
     if level:
         raise ValueError(too_deep)
     return tables
