@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ from authz.cli.command import Context, on_server
 from authz.cli.import_oneroster import oneroster
 from authz.cli.import_report import finish_import, import_reason, print_capped
 from authz.cli.output import progress_bar
-from authz.domain.entities import Account, AccountFilter, Membership, MembershipFilter
 from authz.importers.report import ParsedSource
 
 app = typer.Typer(
@@ -50,9 +48,9 @@ def subject(
 ) -> None:
     """Import the records of an export: the subject then has the same access.
 
-    Whatever is suspended stays so.
+    A record that is there already stays as it is.
     """
-    from authz.importers.subject_export import read_subject_export, records_of, restriction_in
+    from authz.importers.subject_export import read_subject_export, records_of, records_there, restriction_in
 
     export = read_subject_export(path)
     client = context.client
@@ -63,11 +61,7 @@ def subject(
         # Before the records, which would give access until then.
         privacy.restrict(export.subject, reason=why or "as in the export")
         print(f"{export.subject} is restricted, as in the export: {why}")
-    held: list[Account | Membership] = [
-        *(each.entity for each in client.read(AccountFilter(subject=export.subject))),
-        *(each.entity for each in client.read(MembershipFilter(subject=export.subject))),
-    ]
-    _import(context, records_of(export, path, held, now=time.time_ns() // 1000), path)
+    _import(context, records_of(export, path, records_there(export, client)), path)
 
 
 def _import(context: Context, parsed: ParsedSource, path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,30 @@ import msgspec
 
 from authz.domain.entities import (
     AccessToken,
-    Account,
-    AccountStatus,
-    Membership,
-    MembershipStatus,
+    AccountFilter,
+    Course,
+    CourseFilter,
+    Entity,
+    Filter,
+    Key,
+    MembershipFilter,
+    Resource,
+    ResourceFilter,
+    Session,
+    SessionFilter,
     Share,
+    ShareFilter,
     kind_of,
 )
-from authz.domain.errors import malformed
+from authz.domain.errors import AuthzError, ErrorReason, malformed
 from authz.domain.exports import EXPORT_FORMAT, RESTRICTION_ENTRY, ExportSection, SubjectExport
-from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.archive import unreadable
+from authz.importers.oneroster.directory import DirectoryReader
 from authz.importers.report import ParsedSource, RowFault, Sourced
+
+_MAX_IDS = 1000
+"""Of one read."""
 
 
 def read_subject_export(path: Path) -> SubjectExport:
@@ -53,34 +65,59 @@ def restriction_in(export: SubjectExport) -> str | None:
     return next((each.text for each in entries if each.name == RESTRICTION_ENTRY), None)
 
 
-def records_of(
-    export: SubjectExport, path: Path, held: Iterable[Account | Membership], *, now: Instant
-) -> ParsedSource:
+def records_there(export: SubjectExport, directory: DirectoryReader) -> dict[Key, Entity]:
+    """Those of the records of an export that the directory has, as they are there."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    whose = export.subject
+    wanted: list[Filter[Any]] = [
+        AccountFilter(subject=whose),
+        MembershipFilter(subject=whose),
+        ShareFilter(subject=whose),
+    ]
+    for record in (each.record for each in export.records):
+        if isinstance(record, Course | Session):
+            ids[kind_of(record).name].append(record.id)
+        elif isinstance(record, Resource):
+            ids[record.type].append(record.id)
+            wanted.append(ShareFilter(resource=record.key))
+    filters: dict[str, type[Filter[Any]]] = {"course": CourseFilter, "session": SessionFilter}
+    for name, named in ids.items():
+        found_by = filters.get(name) or partial(ResourceFilter, type=name)
+        parts = (tuple(named[start : start + _MAX_IDS]) for start in range(0, len(named), _MAX_IDS))
+        wanted += [found_by(ids=part) for part in parts]
+    there: dict[Key, Entity] = {}
+    for each in wanted:
+        try:
+            there |= {found.entity.key: found.entity for found in directory.read(each)}
+        except AuthzError as error:
+            if error.reason != ErrorReason.UNKNOWN_TYPE:
+                raise  # else none is there, and the import says which rows fail
+    return there
+
+
+def records_of(export: SubjectExport, path: Path, there: Mapping[Key, Entity]) -> ParsedSource:
     """The records of an export from a file, to be written in this order. Access tokens, whose secret no
     export has, and policies are left out. A share with somebody else awaits their membership.
 
-    `held` are the account and the memberships that the directory has of the subject: no import lifts a
-    suspension, so one that is suspended at `now` stays as it is.
+    A record that is `there` stays as it is: an export is older, and to write what it says could lift a
+    suspension, reopen a course for everybody, or unlock a resource.
     """
     parsed = ParsedSource([], [], [])
-    suspended = {each.key: each for each in held if _is_suspended(each, now)}
     for each in export.records:
         record: Any = each.record
-        if suspended.get(record.key, record) != record:
-            text = f"{record.key} stays suspended; only a person may lift that"
-            parsed.notes.append(RowFault(path.name, 0, text))
-            continue
+        found = there.get(record.key)
         if isinstance(record, AccessToken) or kind_of(record).service:
             parsed.notes.append(RowFault(path.name, 0, f"{record.key} is left out: it is made, not imported"))
             continue
         if isinstance(record, Share) and record.subject != export.subject:
             record = msgspec.structs.replace(record, awaits_membership=True)
-        parsed.mutations.append(Sourced(Mutation(Operation.TOUCH, record), path.name, 0))
+        if found is None:
+            mutation = Mutation(Operation.CREATE, record)
+        elif found in (record, each.record):
+            mutation = Mutation(Operation.TOUCH, found)
+        else:
+            text = f"{record.key} is there already, and not as in the export; it stays as it is"
+            parsed.notes.append(RowFault(path.name, 0, text))
+            continue
+        parsed.mutations.append(Sourced(mutation, path.name, 0))
     return parsed
-
-
-def _is_suspended(record: Account | Membership, now: Instant) -> bool:
-    is_future = record.suspended_until is not None and record.suspended_until > now
-    if isinstance(record, Account):
-        return record.status is AccountStatus.SUSPENDED and (is_future or record.suspended_until is None)
-    return is_future or record.status is MembershipStatus.SUSPENDED
