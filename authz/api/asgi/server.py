@@ -30,8 +30,10 @@ _MAX_OPEN_BYTES = 4096
 _MAX_OPEN_STREAMS = 16
 """The number of streams of such methods that a connection may have. A client watches the health of a service
 once."""
+_PRESENCE_INTERVAL_S = 0.1
+"""How soon a stream, which may send nothing for long, ends after its client has left."""
 _OPEN_PRESENCE_INTERVAL_S = 1.0
-"""`PRESENCE_INTERVAL_S` for a call that needs no credential: anybody may open many."""
+"""The same of a stream that needs no credential: anybody may open many."""
 
 
 class AsgiServer:
@@ -87,8 +89,8 @@ class AsgiServer:
     async def _answer_stream(self, handler: Any, context: AsgiContext) -> None:
         context.serialize = handler.response_serializer
         if _is_open(handler):
-            context.presence_interval_s = _OPEN_PRESENCE_INTERVAL_S
             self._admit_open_stream(context)
+        context.watch_client(_OPEN_PRESENCE_INTERVAL_S if _is_open(handler) else _PRESENCE_INTERVAL_S)
         if handler.request_streaming:
             await self._turns.wait(context.client)
             async for answer in handler.stream_stream(self._requests(handler, context), context):

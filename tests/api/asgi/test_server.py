@@ -82,7 +82,7 @@ async def test_a_client_that_stops_within_its_request_does_not_keep_its_call(
 async def test_a_call_ends_when_its_client_leaves(
     monkeypatch: pytest.MonkeyPatch, deadline: bytes, shape: str
 ) -> None:
-    monkeypatch.setattr("authz.api.asgi.context.PRESENCE_INTERVAL_S", 0.001)
+    monkeypatch.setattr("authz.api.asgi.context.UNARY_PRESENCE_INTERVAL_S", 0.001)
     events: list[Any] = []
     ended_by: list[BaseException] = []
 
@@ -119,7 +119,7 @@ async def test_each_call_whose_deadline_passes_is_told_so(
     monkeypatch: pytest.MonkeyPatch, interval_s: float
 ) -> None:
     """Also if the timer of the event loop is early, as a third of those of uvloop are."""
-    monkeypatch.setattr("authz.api.asgi.context.PRESENCE_INTERVAL_S", interval_s)
+    monkeypatch.setattr("authz.api.asgi.context.UNARY_PRESENCE_INTERVAL_S", interval_s)
 
     async def answer(request: Any, _context: Any) -> bytes:
         await asyncio.sleep(60)
