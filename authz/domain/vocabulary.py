@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from heapq import nlargest
+from operator import eq
 
 import msgspec
 
@@ -47,6 +50,10 @@ MAX_RANK = 1000
 _MAX_NAMED = 30
 """Keeps an error message within gRPC's limit, however many names an admin declares."""
 
+_MAX_COMPARED = 10
+"""Names that are compared with an unknown one. Each takes 0.1 ms, and a policy may have 1,000 faults and 500
+names."""
+
 
 def join_names(names: Sequence[str], most: int) -> str:
     """The names in a sentence; of more than `most`, the first and how many there are beyond."""
@@ -65,10 +72,16 @@ def suggest(word: str, words: Iterable[str]) -> str:
     ]
     if not known:
         return "none is known"
-    near = difflib.get_close_matches(word, alike, n=1)
+    near = difflib.get_close_matches(word, nlargest(_MAX_COMPARED, alike, partial(_shared, word)), n=1)
     if near:
         return f"{_unlike_ascii(word)}did you mean `{near[0]}`?"
     return f"known are {join_names([f'`{name}`' for name in known], _MAX_NAMED)}"
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters are the same, counted from the beginnings and from the ends."""
+    same: int = sum(map(eq, one, other)) + sum(map(eq, reversed(one), reversed(other)))
+    return same
 
 
 def _unlike_ascii(word: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from authz.policy.condition import Condition, conjunction
-from authz.policy.search import ways_to_fail
+from authz.policy.search import bits, ways_to_fail
 from authz.policy.situations import closure
 
 
@@ -36,35 +36,33 @@ def simplest(found: Iterable[Condition]) -> list[Condition]:
     """
     kept = set(found)
     while True:
-        joined = {
-            Condition(a.required & b.required, a.forbidden & b.forbidden)
-            for a in kept
-            for b in kept
-            if _differ_in_one_fact(a, b)
-        }
-        more = _largest(kept | joined)
+        more = _largest(kept.union(*(_joined(each, kept) for each in kept)))
         if more == kept:
             return sorted(map(_shortest, kept))
         kept = more
 
 
-def _differ_in_one_fact(a: Condition, b: Condition) -> bool:
-    differing = a.required & b.forbidden | a.forbidden & b.required
-    return (
-        differing.bit_count() == 1
-        and a.required & ~differing == b.required & ~differing
-        and a.forbidden & ~differing == b.forbidden & ~differing
-    )
+def _joined(one: Condition, others: Set[Condition]) -> Iterator[Condition]:
+    """One condition with each of the others that differs in one fact only: both without that fact."""
+    for bit in bits(one.named):
+        if Condition(one.required ^ bit, one.forbidden ^ bit) in others:
+            yield Condition(one.required & ~bit, one.forbidden & ~bit)
 
 
-def _largest(conditions: set[Condition]) -> set[Condition]:
-    return {c for c in conditions if not any(other != c and other.follows_from(c) for other in conditions)}
+def _largest(conditions: Set[Condition]) -> set[Condition]:
+    """Those that no other one covers."""
+    found: list[Condition] = []
+    for condition in sorted(conditions, key=lambda each: each.named.bit_count()):
+        required, forbidden = ~condition.required, ~condition.forbidden
+        if all(each.required & required or each.forbidden & forbidden for each in found):
+            found.append(condition)
+    return set(found)
 
 
 def _shortest(condition: Condition) -> Condition:
     """Without the facts that follow from the others."""
     meaning = closure(condition)
-    for bit in (1 << place for place in range(condition.named.bit_length())):
+    for bit in bits(condition.named):
         less = Condition(condition.required & ~bit, condition.forbidden & ~bit)
         if closure(less) == meaning:
             condition = less

@@ -27,9 +27,9 @@ CONTRADICTION = Refutation()
 
 def ways_to_fail(deny: Condition, known: Condition) -> Iterator[Condition]:
     """Each way in which the condition of a deny may not hold, where what is known does not rule it out."""
-    for bit in _bits(deny.required & ~known.required):
+    for bit in bits(deny.required & ~known.required):
         yield Condition(forbidden=bit)
-    for bit in _bits(deny.forbidden & ~known.forbidden):
+    for bit in bits(deny.forbidden & ~known.forbidden):
         yield Condition(required=bit)
 
 
@@ -60,7 +60,8 @@ def find_facts(start: Condition, denies: Sequence[Condition]) -> Condition | Ref
     return Refutation(place, tuple(escapes))
 
 
-def _bits(mask: int) -> Iterator[int]:
+def bits(mask: int) -> Iterator[int]:
+    """Each bit of a mask, the lowest first."""
     while mask:
         bit = mask & -mask
         yield bit

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import ScopeKind, is_name
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary, suggest
+from tests.steps import count_steps
 
 WORDS = Vocabulary(
     {
@@ -106,3 +109,11 @@ def test_of_many_names_some_are_told() -> None:
     told = suggest("?", [f"role_{number:03}" for number in range(500)])
     assert told.startswith("known are `role_000`, ")
     assert told.endswith("`role_029` and 470 more")
+
+
+def test_an_unknown_name_is_compared_with_few_of_many_names_that_are_like_it() -> None:
+    names = [f"an_action_name_that_is_like_the_others_{number:03}" for number in range(400)]
+    word = "an_action_name_that_si_like_the_others_123"
+    assert suggest(word, names) == f"did you mean `{names[123]}`?"
+    few, many = (count_steps(partial(suggest, word, known)) for known in (names[:20], names))
+    assert many < 3 * few
