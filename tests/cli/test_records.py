@@ -189,6 +189,21 @@ def test_a_suspended_account_has_no_role_until_it_is_restored(course: str) -> No
     assert "the account of user:nobody was never suspended" in refused(course, "account restore user:nobody")
 
 
+def test_a_suspension_until_a_time_shortens_none_without_an_end(course: str) -> None:
+    did(course, "member suspend user:maya course:alg")
+    (row,) = did(course, "member suspend user:maya course:alg --until 2096-01-01")
+    assert (row[3], row[6]) == ("SUSPENDED", "2096-01-01T00:00:00Z")
+    did(course, "account suspend user:maya")
+    assert refused(course, "account suspend user:maya --until 2096-01-01") == (
+        "the account of user:maya is suspended without an end, which `--until` would shorten; leave it so,"
+        " or end that first with `authz account restore user:maya`"
+    )
+    assert did(course, "accounts --subject user:maya") == [["user:maya", "SUSPENDED", "-"]]
+    did(course, "account restore user:maya")
+    did(course, "account suspend user:maya --until 2096-01-01")
+    assert did(course, "account suspend user:maya") == [["user:maya", "SUSPENDED", "-"]]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
