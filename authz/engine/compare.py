@@ -25,10 +25,10 @@ class Comparer:
     async def diff(self, before: PolicySource, after: PolicySource, scope: Scope = PLATFORM) -> PolicyDiff:
         """What changes: between policies of the platform, or of a course. Raises as `compiled`."""
         if scope != PLATFORM:
-            return await self._gate.compute(diff, *await self.both(before, after, scope))
+            return await self._gate.compute_cancellable(diff, *await self.both(before, after, scope))
         old, old_files = await self._with_files(before)
         new, new_files = await self._with_files(after)
-        return await self._gate.compute(diff_files, old, new, old_files, new_files)
+        return await self._gate.compute_cancellable(diff_files, old, new, old_files, new_files)
 
     async def both(
         self, before: PolicySource, after: PolicySource, scope: Scope

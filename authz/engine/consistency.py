@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar, TypeVarTuple
 import structlog
 
 from authz.domain.consistency import Consistency, Freshness
-from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.errors import ErrorReason, UnavailableError, invalid
 from authz.domain.ports import Snapshot, View
 from authz.domain.tokens import ConsistencyToken, TokenKeys, malformed_token
 from authz.engine.shared_query import SharedQuery
@@ -27,6 +27,7 @@ P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 _HEAD_INTERVAL_S = 0.1
+_MAX_COMPUTING_S = 60.0
 _FIELD = "consistency.at_least_as_fresh"
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline for the answer, so that the caller gets it instead of its own DEADLINE_EXCEEDED."""
@@ -51,6 +52,7 @@ class ConsistencyGate:
         computing_pool: ThreadPoolExecutor,
         freshness_timeout_s: float,
         replication_timeout_s: float,
+        max_computing_s: float = _MAX_COMPUTING_S,
     ) -> None:
         self._view = view
         self._changes = ViewChanges(view)
@@ -60,6 +62,7 @@ class ConsistencyGate:
         self._computing_pool = computing_pool
         self._freshness_timeout_s = freshness_timeout_s
         self._replication_timeout_s = replication_timeout_s
+        self._max_computing_s = max_computing_s
         self._turn = asyncio.Lock()
         self._head = SharedQuery(lambda: self.run(self._directory.head))
         self._history = SharedQuery(self._compare_history)
@@ -120,13 +123,22 @@ class ConsistencyGate:
         """As `compute`, for a function that may take long, and ends when the call is cancelled.
 
         Cancelling ends no thread. So the function gets a last argument, which it calls at each step: it
-        raises `CancelledError` once the call is cancelled.
+        raises `CancelledError` once the call is cancelled, and `InvalidArgumentError` once it has
+        computed for `max_computing_s`, whatever the deadline of the call.
         """
-        is_cancelled = threading.Event()
+        is_cancelled, end_at = threading.Event(), 0.0
 
         def require_not_cancelled() -> None:
+            nonlocal end_at
             if is_cancelled.is_set():
                 raise CancelledError
+            end_at = end_at or time.monotonic() + self._max_computing_s
+            if time.monotonic() > end_at:
+                raise invalid(
+                    "request",
+                    f"what is asked for takes more than {self._max_computing_s:g} s to compute; send fewer"
+                    " edits at once, or a policy with fewer rules",
+                )
 
         try:
             return await self.compute(function, *args, require_not_cancelled)

@@ -100,7 +100,7 @@ class DraftEditor:
         if rebase and number != draft.base_number:
             draft = await self._rebased(draft, number, files)
         course = None if key.scope == PLATFORM else Course(key.scope.id, await self.publisher.platform())
-        edited = await self.gate.compute(edit_files, read_files(draft.files), edits, course)
+        edited = await self.gate.compute_cancellable(edit_files, read_files(draft.files), edits, course)
         require_files(edited, field="edits")
         now = self.clock.at(read_at.committed_at)
         draft = msgspec.structs.replace(

@@ -111,14 +111,15 @@ class PersonRights:
         number = await self.publisher.active_number(scope)
         before, changed = await self.comparer.both(PolicySource(number=number), after, scope)
         platform = None if scope == PLATFORM else await self.publisher.platform()
-        given = await self.gate.compute(
-            lambda: list(
+        given = await self.gate.compute_cancellable(
+            lambda require_not_cancelled: list(
                 excesses(
                     before,
                     changed,
                     roles=authority.roles,
                     rank=authority.rank,
                     platform=platform,
+                    require_not_cancelled=require_not_cancelled,
                 )
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -12,6 +12,7 @@ from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition, conjunction
 from authz.policy.file_changes import file_changes
+from authz.policy.prove import never_cancelled
 from authz.policy.regions import regions, simplest
 from authz.policy.rules import ANY
 from authz.policy.situations import closure, situations_with
@@ -26,26 +27,36 @@ def diff_files(
     after: CompiledPolicy,
     before_files: Mapping[str, str],
     after_files: Mapping[str, str],
+    require_not_cancelled: Callable[[], object] = never_cancelled,
 ) -> PolicyDiff:
     """As `diff`, with what changes in the files that the policies are compiled from: invariants, tests and
     others. Empty if nothing changes but comments and the order of rows."""
-    found = diff(before, after)
+    found = diff(before, after, require_not_cancelled)
     return PolicyDiff((*found.declarations, *file_changes(before_files, after_files)), found.cells)
 
 
-def diff(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDiff:
-    """Every change of meaning, those for all courses first. Empty if the two decide everything alike."""
+def diff(
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    require_not_cancelled: Callable[[], object] = never_cancelled,
+) -> PolicyDiff:
+    """Every change of meaning, those for all courses first. Empty if the two decide everything alike.
+
+    For each cell it calls `require_not_cancelled`, which raises to end the comparison.
+    """
     roles = list(dict.fromkeys([*before.vocabulary.roles, *after.vocabulary.roles]))
     pairs = list(dict.fromkeys([*before.vocabulary.actions, *after.vocabulary.actions]))
-    everywhere = {
-        (role, *pair): change
-        for pair in pairs
-        for role in roles
-        if (change := _changed(before, after, roles, None, (role, *pair))) is not None
-    }
+    everywhere: dict[tuple[str, str, str], CellChange] = {}
+    for pair in pairs:
+        for role in roles:
+            require_not_cancelled()
+            change = _changed(before, after, roles, None, (role, *pair))
+            if change is not None:
+                everywhere[role, *pair] = change
     cells = list(everywhere.values())
     for course_id in dict.fromkeys([*before.overrides, *after.overrides]):
         for cell in _touched(before, after, course_id):
+            require_not_cancelled()
             change = _changed(before, after, roles, course_id, cell)
             here = msgspec.structs.replace(change, course_id=None) if change is not None else None
             if here != everywhere.get(cell):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from authz.policy.compile import Clause, CompiledPolicy
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.load import POLICY_FILE, compile_files
+from authz.policy.prove import never_cancelled
 from authz.policy.rules import ALLOW, ANY, unknown_fact
 from authz.policy.situations import closure
 
@@ -35,15 +35,22 @@ class Course(NamedTuple):
     platform: CompiledPolicy
 
 
-def edit_files(files: Files, edits: Iterable[Edit], course: Course | None = None) -> dict[str, str]:
+def edit_files(
+    files: Files,
+    edits: Iterable[Edit],
+    course: Course | None = None,
+    require_not_cancelled: Callable[[], object] = never_cancelled,
+) -> dict[str, str]:
     """The files after the edits, made in order: of the platform's policy, or of that of a course.
 
-    Raises `InvalidArgumentError` for edits that name what is not there, `FailedPreconditionError` for a
+    Before each, as one of a large policy takes seconds, it calls `require_not_cancelled`, which raises to end
+    them. Raises `InvalidArgumentError` for edits that name what is not there, `FailedPreconditionError` for a
     cell that its rows cannot express, and `PolicyError` if a cell is set while the rows have faults.
     """
     edited, rows = dict(files), _file_of(course)
     problems: list[str] = []
     for edit in edits:
+        require_not_cancelled()
         lines = edited.get(rows, "").split("\n")
         try:
             match edit:
@@ -74,7 +81,8 @@ def _require_none(problems: Sequence[str]) -> None:
 def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
     """The files `onto`, with what was changed since `base`.
 
-    The file of rows is merged by row. Raises `FailedPreconditionError` for another file that differs on both.
+    The file of rows is merged by row: one that was only moved stays where `onto` has it. Raises
+    `FailedPreconditionError` for another file that differs on both.
     """
     merged: dict[str, str] = {}
     for name in sorted({*base, *changed, *onto}):
@@ -95,18 +103,21 @@ def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
 
 
 def _merged(base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]) -> list[str]:
-    lines = list(theirs)
-    changes = difflib.SequenceMatcher(None, base, mine, autojunk=False).get_opcodes()
-    for kind, start, end, mine_start, mine_end in changes:
-        if kind == "equal":
-            continue
-        at = lines.index(base[start - 1]) + 1 if start and base[start - 1] in lines else len(lines)
-        for line in base[start:end]:
-            if line in lines:
-                at = lines.index(line)
-                del lines[at]
-        lines[at:at] = [line for line in mine[mine_start:mine_end] if not line.strip() or line not in lines]
-    return lines
+    """The lines `theirs` without those that `mine` has removed since `base`, and with those that it has
+    added, each after the line that it follows in `mine`."""
+    known, there, removed = set(base), set(theirs), {*base} - {*mine}
+    after, added = "", dict[str, list[str]]()
+    for line in mine:
+        if line in there:
+            after = line if line.strip() else after
+        elif line not in known:
+            added.setdefault(after, []).append(line)
+    merged = added.pop("", [])
+    for line in theirs:
+        if line not in removed:
+            merged.append(line)
+        merged += added.pop(line, ())
+    return merged
 
 
 def _file_of(course: Course | None) -> str:

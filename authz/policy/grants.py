@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from authz.domain.policy_changes import CellChange
 from authz.domain.vocabulary import RoleDeclaration
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import conjunction, parse_condition
 from authz.policy.diff import diff, given_by
+from authz.policy.prove import never_cancelled
 from authz.policy.regions import regions
 from authz.policy.situations import closure
 
@@ -20,6 +21,7 @@ def excesses(
     roles: Collection[str],
     rank: int,
     platform: CompiledPolicy | None = None,
+    require_not_cancelled: Callable[[], object] = never_cancelled,
 ) -> Iterator[str]:
     """In words, each thing that an author with these roles and this rank may not give or take.
 
@@ -27,7 +29,7 @@ def excesses(
     gives it by becoming another or by working in drafts; anything to a role of this rank or above; and such a
     role itself. With `platform`, the policies are of a course: what the platform's policy gives there by
     itself is not its author's gift, so it may be given back to roles below. From a role of this rank or above
-    nothing may be taken there: the author could not give it back.
+    nothing may be taken there: the author could not give it back. `require_not_cancelled` as for `diff`.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
     for name in declared:
@@ -36,8 +38,8 @@ def excesses(
             yield f"changes the role `{name}`, whose rank is not below {rank}"
         elif new is not None:
             yield from _given_by_declaration(before, after, old, new, roles)
-    beyond = None if platform is None else {_cell(each) for each in _giving(platform, after)}
-    for change in diff(before, after).cells:
+    beyond = None if platform is None else set(_given(platform, after, require_not_cancelled))
+    for change in diff(before, after, require_not_cancelled).cells:
         given = [*change.gains, *change.unblocks]
         what = f"{change.action} on {change.type}"
         if declared[change.role].rank >= rank:
@@ -72,8 +74,13 @@ def _given_by_declaration(
                 yield f"{what}, which gives {each.action} on {each.type}"
 
 
-def _giving(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[CellChange]:
-    return (change for change in diff(before, after).cells if change.gains or change.unblocks)
+def _given(
+    before: CompiledPolicy, after: CompiledPolicy, require_not_cancelled: Callable[[], object]
+) -> Iterator[tuple[str, str, str]]:
+    """The cells that give more than before."""
+    for change in diff(before, after, require_not_cancelled).cells:
+        if change.gains or change.unblocks:
+            yield _cell(change)
 
 
 def _cell(change: CellChange) -> tuple[str, str, str]:

@@ -206,3 +206,9 @@ def says(change: CellChange | None, facts: int) -> str:
         if any(parse_condition(text).holds(facts) for text in getattr(change, name)):
             return name
     return ""
+
+
+def test_a_comparison_ends_when_its_call_does() -> None:
+    left = iter(range(100))
+    with pytest.raises(StopIteration):
+        diff(POLICY, POLICY, lambda: next(left))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from authz.policy.load import POLICY_FILE, compile_files
 from authz.policy.situations import closure
 from tests.policies import SHIPPED
 from tests.properties import examples
+from tests.steps import count_steps
 
 POLICY = compile_files(SHIPPED)
 CELLS = [
@@ -188,6 +191,27 @@ def test_a_rebase_keeps_the_changes_of_both_sides() -> None:
     assert rebase_files(SHIPPED, mine, SHIPPED) == mine
     assert rebase_files(SHIPPED, SHIPPED, theirs) == theirs
     assert rebase_files(SHIPPED, mine, mine) == mine
+
+
+def test_a_rebase_removes_moves_and_adds_rows_where_they_belong() -> None:
+    base, mine, theirs = ({POLICY_FILE: "\n".join(rows)} for rows in ("abc", "dbaef", "xacyb"))
+    assert rebase_files(base, mine, theirs) == {POLICY_FILE: "d\nx\na\ne\nf\ny\nb\n"}
+
+
+def test_a_rebase_of_many_equal_lines_takes_steps_in_proportion() -> None:
+    def rebase(count: int) -> None:
+        files = ({POLICY_FILE: "#\n" * count + own} for own in ("", "mine\n", "theirs\n"))
+        assert "mine\ntheirs\n" in rebase_files(*files)[POLICY_FILE].replace("#\n", "")
+
+    assert count_steps(partial(rebase, 1000)) < 12 * count_steps(partial(rebase, 100))
+
+
+def test_edits_end_when_their_call_does() -> None:
+    left = iter(range(2))
+    rows = [AddRow(f"p, student, *, quiz, read{number}, , allow") for number in range(3)]
+    with pytest.raises(StopIteration):
+        edit_files(SHIPPED, rows, require_not_cancelled=lambda: next(left))
+    assert edit_files(SHIPPED, rows[:2], require_not_cancelled=partial(next, iter(range(2))))
 
 
 def test_a_file_that_both_sides_changed_is_not_rebased() -> None:

@@ -38,9 +38,14 @@ from tests.waiting import until
 
 @contextmanager
 def gate_of(
-    view: ReplicaView, store: Store, *, keys: TokenKeys | None = None, wait_s: float = 0.05
+    view: ReplicaView,
+    store: Store,
+    *,
+    keys: TokenKeys | None = None,
+    wait_s: float = 0.05,
+    computing_s: float = 60,
 ) -> Iterator[ConsistencyGate]:
-    """The read side of a process whose writes wait this long for the replica."""
+    """The read side of a process whose writes wait this long for the replica, and that computes this long."""
     keys = TokenKeys() if keys is None else keys
     with ThreadPoolExecutor(2) as pool:
         yield ConsistencyGate(
@@ -51,6 +56,7 @@ def gate_of(
             computing_pool=pool,
             freshness_timeout_s=30,
             replication_timeout_s=wait_s,
+            max_computing_s=computing_s,
         )
 
 

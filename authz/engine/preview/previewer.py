@@ -70,7 +70,9 @@ class Previewer:
             recent=recent_decisions(entries, changes),
             in_course=in_course,
         )
-        nothing = in_course is None and not await self.gate.compute(diff, before.policy, after.policy)
+        nothing = in_course is None and not await self.gate.compute_cancellable(
+            diff, before.policy, after.policy
+        )
         await self._write(iter((preview.totals(),)) if nothing else preview.events(), write)
 
     async def _write(
