@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,32 +67,36 @@ def restriction_in(export: SubjectExport) -> str | None:
 
 def records_there(export: SubjectExport, directory: DirectoryReader) -> dict[Key, Entity]:
     """Those of the records of an export that the directory has, as they are there."""
-    ids: dict[str, list[str]] = defaultdict(list)
-    whose = export.subject
-    wanted: list[Filter[Any]] = [
-        AccountFilter(subject=whose),
-        MembershipFilter(subject=whose),
-        ShareFilter(subject=whose),
-    ]
+    whose, ids = export.subject, defaultdict[str, list[str]](list)
     for record in (each.record for each in export.records):
         if isinstance(record, Course | Session):
             ids[kind_of(record).name].append(record.id)
         elif isinstance(record, Resource):
             ids[record.type].append(record.id)
-            wanted.append(ShareFilter(resource=record.key))
+    wanted: list[Filter[Any]] = [
+        AccountFilter(subject=whose),
+        MembershipFilter(subject=whose),
+        ShareFilter(subject=whose),
+    ]
     filters: dict[str, type[Filter[Any]]] = {"course": CourseFilter, "session": SessionFilter}
     for name, named in ids.items():
         found_by = filters.get(name) or partial(ResourceFilter, type=name)
         parts = (tuple(named[start : start + _MAX_IDS]) for start in range(0, len(named), _MAX_IDS))
         wanted += [found_by(ids=part) for part in parts]
-    there: dict[Key, Entity] = {}
+    there = _read(directory, wanted)
+    shared = dict.fromkeys(each.record.resource for each in export.records if isinstance(each.record, Share))
+    return there | _read(directory, (ShareFilter(resource=ref) for ref in shared if ref in there))
+
+
+def _read(directory: DirectoryReader, wanted: Iterable[Filter[Any]]) -> dict[Key, Entity]:
+    found: dict[Key, Entity] = {}
     for each in wanted:
         try:
-            there |= {found.entity.key: found.entity for found in directory.read(each)}
+            found |= {versioned.entity.key: versioned.entity for versioned in directory.read(each)}
         except AuthzError as error:
             if error.reason != ErrorReason.UNKNOWN_TYPE:
                 raise  # else none is there, and the import says which rows fail
-    return there
+    return found
 
 
 def records_of(export: SubjectExport, path: Path, there: Mapping[Key, Entity]) -> ParsedSource:

@@ -338,6 +338,17 @@ def test_the_import_of_an_export_changes_no_record_that_is_there(tmp_path: Path,
         assert client.current_token() == before
 
 
+def test_a_record_that_the_policy_elsewhere_does_not_know_fails_alone(tmp_path: Path) -> None:
+    with served(create_sqlite(tmp_path / "authz.db")) as address, Client(address) as client:
+        client.write([Mutation(Operation.CREATE, each) for each in CAMPUS])
+        printed = run("privacy", "export", "user:maya", "--address", address).stdout
+    file = tmp_path / "maya.json"
+    file.write_text(printed.replace('"type":"notebook","id":"diary"', '"type":"wiki","id":"diary"'))
+    imported = run("import", "subject", file, "--database", f"sqlite:///{tmp_path / 'other.db'}")
+    assert (imported.returncode, imported.stdout) == (1, "written 9, unchanged 0, failed 1\n")
+    assert "unknown resource type `wiki`" in imported.stderr
+
+
 def test_a_file_that_is_no_export_is_refused_with_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "maya.json"
     file.write_text('{"format":"authz-subject-export-1"}')
