@@ -64,7 +64,7 @@ def changes_by(
 def print_changes(found: PolicyDiff, *, verbose: bool) -> None:
     """Print what changes: each declaration and file, then each cell, or how many if there are many."""
     if not found:
-        print("no access changes: the two policies decide everything alike")
+        print("no access changes: by their own rules, the two policies decide everything alike")
     for line in found.declarations:
         print(line)
     lines = [line for change in found.cells for line in sentences(change)]

@@ -54,8 +54,11 @@ def diff(
             if change is not None:
                 everywhere[role, *pair] = change
     cells = list(everywhere.values())
+    redenied = {
+        pair: [role for role in roles if _is_redenied(before, after, (role, *pair))] for pair in pairs
+    }
     for course_id in dict.fromkeys([*before.overrides, *after.overrides]):
-        for cell in _touched(before, after, course_id):
+        for cell in _touched(before, after, course_id, redenied):
             require_not_cancelled()
             change = _changed(before, after, roles, course_id, cell)
             here = msgspec.structs.replace(change, course_id=None) if change is not None else None
@@ -66,13 +69,44 @@ def diff(
     return PolicyDiff(tuple(_declarations(before, after)), tuple(cells))
 
 
-def _touched(before: CompiledPolicy, after: CompiledPolicy, course_id: str) -> list[tuple[str, str, str]]:
-    """The cells of which the course's own rows speak: in all others the platform's change is the course's."""
+def is_same(
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    require_not_cancelled: Callable[[], object] = never_cancelled,
+) -> bool:
+    """As `diff`, whether two policies decide alike, whatever the policies of courses add to them.
+
+    An empty diff is not enough: a deny that stops nobody, because no role has the action, stops those to whom
+    a course gives it.
+    """
+    return not diff(before, after, require_not_cancelled) and all(
+        _clauses(before, None, role, pair)[0] == _clauses(after, None, role, pair)[0]
+        for pair in before.vocabulary.actions
+        for role in before.vocabulary.roles
+    )
+
+
+def _is_redenied(before: CompiledPolicy, after: CompiledPolicy, cell: tuple[str, str, str]) -> bool:
+    return _naming_denies(before, None, cell) != _naming_denies(after, None, cell)
+
+
+def _touched(
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    course_id: str,
+    redenied: Mapping[tuple[str, str], Sequence[str]],
+) -> list[tuple[str, str, str]]:
+    """The cells in which a change may mean something else in a course: those of which its own rows speak, and
+    for the same types and actions those of the roles that are `redenied` everywhere. Such a deny may stop
+    nobody but those to whom the course's own rows give the action by another role."""
     books = [policy.overrides.get(course_id) for policy in (before, after)]
-    keys = [
-        key for book in books if book is not None for index in (book.denies, book.allows) for key in index
+    own = [key for book in books if book is not None for index in (book.denies, book.allows) for key in index]
+    stopped = [
+        (role, type_name, action)
+        for _, type_name, action in own
+        for role in redenied.get((type_name, action), ())
     ]
-    return list(dict.fromkeys(keys))
+    return list(dict.fromkeys([*own, *stopped]))
 
 
 def _changed(

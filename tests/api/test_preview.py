@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from authz.audit.table import TableSink
+from authz.policy.load import POLICY_FILE
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -143,6 +144,26 @@ async def test_the_active_policy_of_a_course_counts_in_a_preview(sqlite_service:
     await applied_in(sqlite_service, "p, student, course:algebra, material, read, , deny")
     opened = with_rows("p, student, *, material, read, , allow")
     assert not told(await previewed(sqlite_service, opened))
+
+
+async def test_a_deny_of_the_platform_is_previewed_where_only_a_course_allows_what_it_stops(
+    sqlite_service: Service,
+) -> None:
+    publish = "p, teacher, *, material, publish, , allow\n"
+    base = with_rows()
+    nobody = base | {POLICY_FILE: base[POLICY_FILE].replace(publish, "")}
+    closed = base | {
+        POLICY_FILE: nobody[POLICY_FILE] + "p, teaching_assistant, *, material, publish, , deny\n"
+    }
+    await written(sqlite_service, *CAMPUS)
+    await applied(sqlite_service, nobody)
+    await applied_in(sqlite_service, "p, teaching_assistant, course:algebra, material, publish, , allow")
+    parts = await previewed(sqlite_service, closed)
+    before = await allowed(sqlite_service)
+    await applied(sqlite_service, closed)
+    after = await allowed(sqlite_service)
+    assert before - after
+    assert told(parts) == {(*each, False) for each in before - after}
 
 
 async def test_a_change_of_a_course_policy_is_previewed_in_that_course(sqlite_service: Service) -> None:

@@ -72,7 +72,7 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     assert out.read_text() == APART
     assert "exists; name a new file" in run("policy", "export", out, *HERE, *there).stderr
     assert run("policy", "diff", "--old", "1", *HERE, *there).stdout == (
-        "no access changes: the two policies decide everything alike\n"
+        "no access changes: by their own rules, the two policies decide everything alike\n"
     )
     assert run("policy", "diff", "--old", "2", *HERE, *there).returncode == 1
     platform = run("policy", "history", "--json", *there).stdout.splitlines()

@@ -184,7 +184,7 @@ def test_diff_tells_what_changes_for_whom(folder: Path) -> None:
     same = run("policy", "diff", policy_directory(), folder)
     assert (same.returncode, same.stdout) == (
         0,
-        "no access changes: the two policies decide everything alike\n",
+        "no access changes: by their own rules, the two policies decide everything alike\n",
     )
     add(folder, "p, teaching_assistant, *, material, publish, , allow")
     changed = run("policy", "diff", policy_directory(), folder)

@@ -54,6 +54,28 @@ def test_an_edit_that_changes_nothing_is_said_to_change_nothing(rows: str, repla
     assert not found, found
 
 
+def test_a_deny_of_the_platform_is_told_where_only_a_course_allows_what_it_stops() -> None:
+    """Who holds both roles is no longer stopped there, and nobody was elsewhere."""
+    without = "\n".join(
+        [
+            "role, owner, course, 3, no,",
+            "role, student, course, 1, no,",
+            "type, notebook, read|export",
+            "p, student, *, notebook, read, , allow",
+            "p, owner, course:x, notebook, export, , allow\n",
+        ]
+    )
+    stopped = compiled(without + "p, student, *, notebook, export, , deny\n")
+    for before, after, does in (
+        (stopped, compiled(without), "no longer denies"),
+        (compiled(without), stopped, "now also denies"),
+    ):
+        (cell,) = diff(before, after).cells
+        assert list(sentences(cell)) == [
+            f"`student` {does} to holders of other roles: export on notebook in course x, always"
+        ]
+
+
 def test_two_rows_for_two_cases_are_the_row_for_both() -> None:
     one = compiled(TEXT + "p, student, *, notebook, read, !own, deny\n")
     split = "".join(f"p, student, *, notebook, read, !own & {mark}published, deny\n" for mark in ("", "!"))

@@ -18,7 +18,7 @@ from authz.engine.preview.computation import Preview, PreviewEvent
 from authz.engine.preview.recent import changed_answers, read_recent, recent_decisions
 from authz.engine.streams import write_within
 from authz.engine.turns import Turns
-from authz.policy.diff import diff
+from authz.policy.diff import is_same
 
 _ROWS_A_PART = 50
 
@@ -70,8 +70,8 @@ class Previewer:
             recent=recent_decisions(entries, changes),
             in_course=in_course,
         )
-        nothing = in_course is None and not await self.gate.compute_cancellable(
-            diff, before.policy, after.policy
+        nothing = in_course is None and await self.gate.compute_cancellable(
+            is_same, before.policy, after.policy
         )
         await self._write(iter((preview.totals(),)) if nothing else preview.events(), write)
 
