@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from msgspec import NODEFAULT
@@ -16,6 +17,7 @@ from authz.domain.ids import parse_resource_ref, parse_scope, parse_subject
 from authz.domain.instants import format_instant, parse_instant
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.vocabulary import Vocabulary, suggest
+from authz.policy.rows import MAX_FAULTS
 
 _malformed = partial(invalid, "directory")
 _PLURALS = {kind.plural: kind for kind in KINDS.values()}
@@ -58,8 +60,9 @@ def read_directory(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Ent
 
 def parse_directory(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[tuple[Entity, ...], list[str]]:
     """The entities of the data, containers first, but for those at fault; and each fault, which names its
-    record."""
-    faults = [f"unknown table `{name}`; {suggest(name, _PLURALS)}" for name in data if name not in _PLURALS]
+    record, up to `MAX_FAULTS`, after which no more is read."""
+    unknown = islice((name for name in data if name not in _PLURALS), MAX_FAULTS)
+    faults = [f"unknown table `{name}`; {suggest(name, _PLURALS)}" for name in unknown]
     entities = tuple(
         entity
         for plural, kind in _PLURALS.items()
@@ -80,6 +83,8 @@ def _entities(kind: Kind, rows: object, vocabulary: Vocabulary, faults: list[str
         faults.append(f"`{kind.plural}` is not a list of tables; write `{kind.plural} = [{{ … }}]`")
         return
     for number, row in enumerate(rows, 1):
+        if len(faults) >= MAX_FAULTS:
+            return
         try:
             entity = kind.entity(**_values(kind, row))
             kind.validate_key(entity)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 
 from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import suggest
-from authz.policy.rows import BYTE_ORDER_MARK, Faults
+from authz.policy.rows import BYTE_ORDER_MARK, MAX_FAULTS, Faults
 
 T = TypeVar("T", bound=msgspec.Struct)
 _PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
@@ -40,11 +41,13 @@ def read_tables(file: str, text: str, faults: Faults) -> dict[str, Any]:
 
 
 def convert_table(table: object, kind: type[T]) -> tuple[T | None, list[str]]:
-    """A table without its unknown keys as a struct, or else None, and all that is wrong with the table."""
+    """A table without its unknown keys as a struct, or else None, and all that is wrong with the table, but
+    of its unknown keys the first `MAX_FAULTS`."""
     if not isinstance(table, dict):
         return None, ["is not a table; write `key = value` lines below a header, or `{ key = value, … }`"]
     fields = _fields_of(kind)
-    problems = [f"unknown key `{key}`; {suggest(key, fields)}" for key in table if key not in fields]
+    unknown = islice((key for key in table if key not in fields), MAX_FAULTS)
+    problems = [f"unknown key `{key}`; {suggest(key, fields)}" for key in unknown]
     missing = [f"needs `{name}`" for name, field in fields.items() if field.required and name not in table]
     if missing:
         return None, [*problems, *missing]

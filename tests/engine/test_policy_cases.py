@@ -9,6 +9,7 @@ from authz.engine.policy_cases import Report, run_case_files
 from authz.policy.cases import CaseFile, fault_of_case, read_case_file, read_tests
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import POLICY_FILE, policy_directory
+from authz.policy.rows import MAX_FAULTS
 from authz.replica.temporary import temporary_snapshot
 from tests.policies import POLICY, SHIPPED
 from tests.policy.leaks import LEAKS, Leak, leaking
@@ -139,13 +140,13 @@ def test_each_case_with_a_mistake_is_refused_at_its_line() -> None:
 
 def test_each_of_many_cases_with_a_mistake_is_refused_at_its_line() -> None:
     spelled = ["bare-{}", "'in quotes {}'", '"{} = \\"x\\""', '"\\u00e9 {}"']
-    names = [spelled[number % 4].format(number) for number in range(10_000)]
+    names = [spelled[number % 4].format(number) for number in range(MAX_FAULTS)]
     first = FILE.count("\n") + 1
     with pytest.raises(PolicyError) as caught:
         case_file(*(f"{name} = 1" for name in names))
     lines = [fault.line for fault in caught.value.faults]
     # A name that TOML spells with an escape of its own choice is not looked for.
-    assert [line for line in lines if line != 1] == [first + at for at in range(10_000) if at % 4 != 3]
+    assert [line for line in lines if line != 1] == [first + at for at in range(MAX_FAULTS) if at % 4 != 3]
 
 
 def test_each_record_with_a_mistake_is_named_beside_each_case_with_one() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import combinations
 
+import msgspec
 import pytest
 
 from authz.domain.errors import PolicyError
+from authz.policy.directory_tables import parse_directory
 from authz.policy.invariants import INVARIANTS_FILE
 from authz.policy.load import MODEL_FILE, POLICY_FILE, policy_directory
 from authz.policy.rows import MAX_FAULTS
 from authz.policy.size import MAX_ACTIONS, MAX_CELLS, MAX_INVARIANTS, MAX_ROWS, MAX_RULES_OF_A_CELL
+from authz.policy.toml_tables import convert_table
 from authz.policy.versions import prove_files
+from tests.policies import POLICY
 
 MODEL = (policy_directory() / MODEL_FILE).read_text()
 BEGIN = "role, student, course, 20, no,\ntype, note, read\n"
@@ -123,3 +127,18 @@ def test_only_the_first_of_very_many_faults_are_listed(text: str, invariants: st
     faults = faults_of(text, invariants)
     assert len(faults) == MAX_FAULTS
     assert sum("no more are listed; correct these first" in fault for fault in faults) == 1
+
+
+class OneField(msgspec.Struct):
+    """A table that knows one key."""
+
+    known: int
+
+
+def test_no_more_faults_are_found_than_are_listed() -> None:
+    unknown = {f"k{n}": 1 for n in range(2 * MAX_FAULTS)}
+    rows = [{"k": 1}] * 2 * MAX_FAULTS
+    assert len(parse_directory(unknown, POLICY.vocabulary)[1]) == MAX_FAULTS
+    assert len(parse_directory({"memberships": rows, "courses": rows}, POLICY.vocabulary)[1]) == MAX_FAULTS
+    table, problems = convert_table({"known": 1} | unknown, OneField)
+    assert (table, len(problems)) == (OneField(1), MAX_FAULTS)
