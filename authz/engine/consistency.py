@@ -27,7 +27,8 @@ P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 _HEAD_INTERVAL_S = 0.1
-_MAX_COMPUTING_S = 60.0
+_MAX_COMPUTING_S = 120.0
+"""Twice what the proof and the tests of the largest policies take."""
 _FIELD = "consistency.at_least_as_fresh"
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline for the answer, so that the caller gets it instead of its own DEADLINE_EXCEEDED."""

@@ -226,9 +226,10 @@ def _one_line(row: str) -> str:
 
 def _removed(lines: list[str], row: str) -> list[str]:
     wanted = _fields(row)
-    if not any(wanted) or wanted not in map(_fields, lines):
+    left = [line for line in lines if _fields(line) != wanted]
+    if not any(wanted) or len(left) == len(lines):
         raise _invalid(f"there is no row `{row}`; `authz policy show` lists them")
-    return [line for line in lines if _fields(line) != wanted]
+    return left
 
 
 def _added(lines: list[str], rows: Sequence[str]) -> list[str]:
