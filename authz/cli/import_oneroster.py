@@ -25,9 +25,9 @@ from authz.domain.ids import parse_id
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE
 
 if TYPE_CHECKING:
-    from authz.importers.oneroster.directory import DirectoryReader
     from authz.importers.oneroster.plan import Change, Plan
     from authz.importers.oneroster.rows import ReadOptions, Roster
+    from authz.importers.reader import DirectoryReader
 
 PathArgument = Annotated[
     Path, typer.Argument(metavar="PATH", help="A OneRoster 1.1 or 1.2 export: a folder or a zip.")

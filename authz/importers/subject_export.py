@@ -31,7 +31,7 @@ from authz.domain.errors import AuthzError, ErrorReason, malformed
 from authz.domain.exports import EXPORT_FORMAT, RESTRICTION_ENTRY, ExportSection, SubjectExport
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.archive import unreadable
-from authz.importers.oneroster.directory import DirectoryReader
+from authz.importers.reader import DirectoryReader
 from authz.importers.report import ParsedSource, RowFault, Sourced
 
 _MAX_IDS = 1000

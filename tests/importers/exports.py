@@ -25,11 +25,11 @@ from authz.domain.entities import (
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.instants import Instant, parse_instant
 from authz.domain.mutations import Mutation, Operation
-from authz.importers.oneroster.directory import EntityT
 from authz.importers.oneroster.plan import Plan
 from authz.importers.oneroster.read import read_oneroster
 from authz.importers.oneroster.reconcile import plan_import
 from authz.importers.oneroster.rows import ReadOptions
+from authz.importers.reader import EntityT
 
 NOW = parse_instant("2026-10-01T00:00:00Z", field="")
 BULK = {"academicSessions": "bulk", "classes": "bulk", "enrollments": "bulk", "users": "bulk"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -13,28 +12,17 @@ from authz.domain.entities import (
     AccountStatus,
     Course,
     CourseFilter,
-    Entity,
-    Filter,
     Membership,
     MembershipFilter,
     MembershipKey,
     MembershipStatus,
-    Versioned,
 )
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.importers.oneroster.rows import Roster
 from authz.importers.oneroster.source_ref import SourceRef, parse_source_ref
-
-EntityT = TypeVar("EntityT", bound=Entity)
-
-
-class DirectoryReader(Protocol):
-    """What a plan reads from the directory. `authz.client.Client` implements it."""
-
-    def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
-        """The records that match a filter."""
+from authz.importers.reader import DirectoryReader
 
 
 class ImportedMembership(msgspec.Struct, frozen=True, gc=False):

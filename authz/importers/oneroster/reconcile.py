@@ -6,12 +6,13 @@ from authz.domain.entities import Account, AccountStatus, Membership
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.oneroster.courses import CoursePlan, plan_courses
-from authz.importers.oneroster.directory import DirectoryReader, DirectoryState, read_held
+from authz.importers.oneroster.directory import DirectoryState, read_held
 from authz.importers.oneroster.manifest import USERS
 from authz.importers.oneroster.memberships import MembershipPlan
 from authz.importers.oneroster.plan import Action, Change, Plan
 from authz.importers.oneroster.precedence import resolve_enrollments
 from authz.importers.oneroster.rows import Roster, RowState
+from authz.importers.reader import DirectoryReader
 from authz.importers.report import RowFault, in_order
 
 
