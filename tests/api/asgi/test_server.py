@@ -109,9 +109,9 @@ async def test_a_call_ends_when_its_client_leaves(
     server.add_registered_method_handlers("s", {"Check": make(answer, response_serializer=bytes)})
     scope = scope_of("/s/Check")
     scope["headers"] += [(b"grpc-timeout", deadline)] if deadline else []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20) as limit:
         await server(scope, receive, send)
-    assert ended_by and not events
+    assert ended_by and not events and not limit.expired()
 
 
 @pytest.mark.parametrize("interval_s", [0.001, 60.0], ids=["looks for its client", "has not looked"])
