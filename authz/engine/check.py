@@ -225,7 +225,7 @@ class Checker:
         scope: ScopeContext,
         now: Instant,
     ) -> Access:
-        """As `access`, for everybody with these memberships and this suspension: whoever the subject is."""
+        """As `access`, for any subject with these memberships and this suspension."""
         state, table, type_name = scope.state.course_state, self.policy.role_table, question.resource.type
         held = effective_roles_of(memberships, state, table, now, suspension)
         if opens(held, type_name):
