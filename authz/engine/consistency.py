@@ -157,10 +157,18 @@ class ConsistencyGate:
                 await self._turn.acquire()
         except TimeoutError:
             return await self.run(function, *args)
-        try:
-            return await self.run(function, *args)
-        finally:
-            self._turn.release()
+        return await self.run_in_turn(self._turn, function, *args)
+
+    async def run_in_turn(self, turn: asyncio.Lock, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """As `run`, with a lock that the caller has acquired, which is released once the function has ended.
+
+        Cancelling a call ends no thread. If the lock were released with the call, a client that cancels and
+        calls again would fill the pool.
+        """
+        release = partial(asyncio.get_running_loop().call_soon_threadsafe, turn.release)
+        running = self._pool.submit(function, *args)
+        running.add_done_callback(lambda _: release())
+        return await asyncio.wrap_future(running)
 
     async def wait_until_replicated(self, state: ConsistencyToken) -> bool:
         """Wait until every process of this machine answers from a write, or from a later state.

@@ -54,11 +54,11 @@ class Exporter:
                 for message in render(self._items(export, subject)):
                     asyncio.run_coroutine_threadsafe(send(message), loop).result()
 
-        async with self._exporting:
-            try:
-                await self._gate.run(produce)
-            finally:
-                stopped = True  # the thread continues when this is cancelled
+        await self._exporting.acquire()
+        try:
+            await self._gate.run_in_turn(self._exporting, produce)
+        finally:
+            stopped = True  # the thread continues when this is cancelled
 
     def _items(self, export: Export, subject: Subject) -> Iterator[ExportItem]:
         counts = Counter(dict.fromkeys(ExportSection, 0))

@@ -74,8 +74,8 @@ class PastQuestions:
 
         # Those that wait for their turn would use up the concurrency limit of calls that need no database.
         await self.gate.require_answer()
-        async with self._turn:
-            return await self.gate.run(answered)
+        await self._turn.acquire()
+        return await self.gate.run_in_turn(self._turn, answered)
 
     def _checker(self, snapshot: Snapshot, time: Instant) -> Checker:
         version = snapshot.policy
