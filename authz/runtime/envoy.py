@@ -42,6 +42,8 @@ WORKING_FOLDER = "_AUTHZ_WORKING_FOLDER"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TYPES = "type.googleapis.com/envoy.extensions."
 _KIB = 1024
+_PATH = "[!-$&-~]*"
+"""Printable ASCII without `%`."""
 _PACKAGES = Path(__file__).resolve().parents[2]
 """The folder from which this package is imported."""
 
@@ -231,7 +233,8 @@ def _http(settings: Settings, python: Any) -> dict[str, Any]:
         "stat_prefix": HTTP_STATISTICS,
         "codec_type": "HTTP2",
         "route_config": {"virtual_hosts": [{"name": "grpc", "domains": ["*"]}]},
-        "http_filters": python,
+        "http_filters": [_path_filter(), *python],
+        "local_reply_config": {"mappers": [_unknown_method()]},
         "generate_request_id": False,
         "use_remote_address": True,
         "skip_xff_append": True,
@@ -254,6 +257,29 @@ def _http(settings: Settings, python: Any) -> dict[str, Any]:
                 "timeout": _duration(settings.keepalive_timeout_s),
             },
         },
+    }
+
+
+def _path_filter() -> dict[str, Any]:
+    """Refuses a path that no method can have. pyvoy never answers one whose escapes are not UTF-8."""
+    path = {"name": ":path", "string_match": {"safe_regex": {"regex": _PATH}}}
+    policy = {"permissions": [{"header": path}], "principals": [{"any": True}]}
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": f"{_TYPES}filters.http.rbac.v3.RBAC",
+            "rules": {"action": "ALLOW", "policies": {"path": policy}},
+        },
+    }
+
+
+def _unknown_method() -> dict[str, Any]:
+    """Answers what `_path_filter` refuses as any other method that is unknown."""
+    forbidden = {"op": "EQ", "value": {"default_value": 403, "runtime_key": "unused"}}
+    return {
+        "filter": {"status_code_filter": {"comparison": forbidden}},
+        "status_code": 404,  # in gRPC, UNIMPLEMENTED
+        "body": {"inline_string": "the server has no such method"},
     }
 
 

@@ -50,7 +50,7 @@ def refusal(address: str, method: str, body: bytes) -> CallError:
     """The error that a call of raw bytes ends with."""
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
         call: Any = channel.unary_unary(method)
-        call(body)
+        call(body, timeout=60)
     return error_of(caught.value)
 
 
@@ -88,9 +88,16 @@ def test_compressed_questions_are_read(address: str, compression: grpc.Compressi
     assert not answer.allowed
 
 
+@pytest.mark.parametrize("path", ["/authz.v1.AuthorizationService/Chekc", "/%ff", f"{CHECK}%ff", "/é"])
+def test_a_method_that_is_unknown_is_refused_however_it_is_spelled(address: str, path: str) -> None:
+    unknown = refusal(address, path, b"")
+    assert (unknown.code, unknown.message) == (
+        grpc.StatusCode.UNIMPLEMENTED,
+        "the server has no such method",
+    )
+
+
 def test_what_cannot_be_served_is_refused_by_its_code(address: str) -> None:
-    unknown = refusal(address, "/authz.v1.AuthorizationService/Chekc", b"")
-    assert unknown.code is grpc.StatusCode.UNIMPLEMENTED
     large = refusal(address, READ, bytes(5_000_000))
     assert large.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "AUTHZ_MAX_MESSAGE_BYTES" in large.message

@@ -61,7 +61,9 @@ class AsgiServer:
             if not context.is_grpc:
                 await context.refuse_content_type()
                 return
-            serve = _refuse if scope["query_string"] else self._serving.get(scope["raw_path"], _refuse)
+            serve = self._serving.get(scope["raw_path"], _refuse)
+            if scope["query_string"] or scope["method"] != "POST":
+                serve = _refuse
             context.begin()
             await serve(context)
         except StatusError as error:

@@ -18,11 +18,21 @@ GRPC = b"application/grpc"
 
 
 def scope_of(
-    path: str, client: tuple[str, int] | None = None, *, query: bytes = b"", content_type: bytes = GRPC
+    path: str,
+    client: tuple[str, int] | None = None,
+    *,
+    method: str = "POST",
+    query: bytes = b"",
+    content_type: bytes = GRPC,
 ) -> dict[str, Any]:
-    headers = [(b"content-type", content_type)] if content_type else []
-    raw_path = path.encode()
-    return {"raw_path": raw_path, "path": path, "query_string": query, "headers": headers, "client": client}
+    return {
+        "method": method,
+        "raw_path": path.encode(),
+        "path": path,
+        "query_string": query,
+        "headers": [(b"content-type", content_type)] if content_type else [],
+        "client": client,
+    }
 
 
 async def answer_to(
@@ -179,6 +189,12 @@ async def test_what_a_web_page_could_send_is_no_call(content_type: bytes) -> Non
 )
 async def test_no_other_spelling_of_a_path_is_the_method(path: str, query: bytes) -> None:
     status, headers = await answer_to(scope_of(path, query=query))
+    assert (status, headers[b"grpc-status"]) == (200, b"12")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "post"])
+async def test_a_call_is_made_by_post(method: str) -> None:
+    status, headers = await answer_to(scope_of("/s/Check", method=method))
     assert (status, headers[b"grpc-status"]) == (200, b"12")
 
 
