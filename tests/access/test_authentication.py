@@ -10,7 +10,8 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError, Unauthenticat
 from authz.domain.ids import Subject, SubjectType
 from tests.api.in_process import Request
 
-GATEWAY = Principal(Subject(SubjectType.SERVICE, "gateway"), Subject(SubjectType.USER, "maya"))
+MAYA = Subject(SubjectType.USER, "maya")
+GATEWAY = Principal(Subject(SubjectType.SERVICE, "gateway"), MAYA)
 ROSTER_SYNC = Principal(Subject(SubjectType.SERVICE, "roster-sync"))
 
 
@@ -45,9 +46,19 @@ def test_who_shows_nothing_is_refused_where_anything_is_accepted_and_served_wher
     assert authenticate((), Request({"x-token": "t"}, "pem")) is UNAUTHENTICATED
 
 
-def test_an_actor_is_named_by_its_caller() -> None:
-    assert UNAUTHENTICATED.actor == "unauthenticated"
-    assert GATEWAY.actor == "service:gateway for user:maya"
+@pytest.mark.parametrize(
+    ("principal", "actor", "kind"),
+    [
+        (UNAUTHENTICATED, "unauthenticated", "unauthenticated"),
+        (ROSTER_SYNC, "service:roster-sync", "service"),
+        (GATEWAY, "service:gateway for user:maya", "for_person"),
+        (Principal(on_behalf_of=MAYA), "unauthenticated for user:maya", "for_person"),
+    ],
+)
+def test_logs_name_the_caller_and_the_person_and_metrics_the_kind_of_caller(
+    principal: Principal, actor: str, kind: str
+) -> None:
+    assert (principal.actor, principal.kind) == (actor, kind)
 
 
 class Headers(Request):
@@ -63,7 +74,7 @@ class Headers(Request):
 
 def test_a_call_is_made_for_the_one_person_that_it_names() -> None:
     assert acting_for(Headers()) is None
-    assert acting_for(Headers("user:maya")) == GATEWAY.on_behalf_of
+    assert acting_for(Headers("user:maya")) == MAYA
 
 
 @pytest.mark.parametrize(
