@@ -27,6 +27,7 @@ class Address:
         self.status, self.content, self.location = 200, b"", ""
         self.answer: Callable[[BufferedIOBase], object] | None = None
         self.gets = 0
+        """How many it has answered."""
         self.posted: list[str] = []
         """What was posted while `status` was 200."""
 
@@ -38,8 +39,8 @@ def https_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            address.gets += 1
             self._answer(address.content)
+            address.gets += 1
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))

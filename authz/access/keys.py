@@ -176,15 +176,13 @@ def _jwk(jwk: Mapping[str, Any]) -> Key | None:
     """A key of a JWKS; None for one that verifies no signature here. A set may hold keys for other uses."""
     if jwk.get("use", "sig") != "sig" or jwk.get("kty") not in ("RSA", "EC", "OKP"):
         return None
-    if not isinstance(jwk.get("alg", ""), str):
-        return None
     try:
-        value = PyJWK.from_dict({k: v for k, v in jwk.items() if k != "d"}).key
-    except PyJWTError:
+        # For the `alg` none, PyJWT raises NotImplementedError. Before 2.11, it raises TypeError or ValueError
+        # for a number that cannot be read.
+        value = PyJWK.from_dict({k: v for k, v in jwk.items() if k not in ("alg", "d")}).key
+    except (PyJWTError, TypeError, ValueError):
         return None
-    algorithms = _algorithms_for(value)
-    if "alg" in jwk:
-        algorithms &= {jwk["alg"]}
+    algorithms = frozenset(each for each in _algorithms_for(value) if jwk.get("alg", each) == each)
     kid = jwk.get("kid")
     return Key(value, algorithms, kid if isinstance(kid, str) else None) if algorithms else None
 

@@ -25,10 +25,15 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 def certificate(
-    *, name: str = "client", uris: Sequence[str] = (), dns_names: Sequence[str] = (), days: int = 1
+    *,
+    name: str = "client",
+    uris: Sequence[str] = (),
+    dns_names: Sequence[str] = (),
+    days: int = 1,
+    key: ec.EllipticCurvePrivateKey | None = None,
 ) -> Shown:
-    """A self-made certificate that ends in some days, or has ended."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    """A self-made certificate that ends in some days, or has ended; without `key`, of a new key."""
+    key, now = key or ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     own = certificate_name(name)
     made = x509.CertificateBuilder().subject_name(own).issuer_name(own).public_key(key.public_key())
     made = made.serial_number(1).not_valid_before(now - timedelta(days=9))

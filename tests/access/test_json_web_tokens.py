@@ -12,8 +12,9 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from authz.access.bearer import BearerAuthenticator
 from authz.access.json_web_tokens import JwtRules, JwtVerifier
@@ -272,19 +273,63 @@ def outcome(authenticator: BearerAuthenticator, token: str) -> Any:
         return error
 
 
+def pem_of(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+NONE_OF_THEM = "has no public key for any of ES256, ES384, "
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "told"),
     [
-        b"",
-        b"{}",
-        b'{"keys": []}',
-        b'{"keys": [{"kty": "oct", "k": "AAAA"}]}',
-        b"-----BEGIN PUBLIC KEY-----\nx",
+        (b"", "is neither PEM nor a JWKS"),
+        (b"{}", "is neither PEM nor a JWKS"),
+        (b'{"keys": []}', NONE_OF_THEM),
+        (b'{"keys": [{"kty": "oct", "k": "AAAA"}, {"kty": "oct"}]}', NONE_OF_THEM),
+        (OURS.jwks().replace(b'"sig"', b'"enc"'), NONE_OF_THEM),
+        (OURS.jwks().replace(b'"use"', b'"alg": "ES384", "use"'), NONE_OF_THEM),
+        (pem_of(rsa.generate_private_key(65537, 1024).public_key()), NONE_OF_THEM),  # noqa: S505  too short
+        (pem_of(ec.generate_private_key(ec.SECP256K1()).public_key()), NONE_OF_THEM),
+        (b"-----BEGIN PUBLIC KEY-----\nx", "has a block `PUBLIC KEY` that is no public key"),
     ],
 )
-def test_a_file_without_a_public_key_is_refused(content: bytes) -> None:
-    with pytest.raises(InvalidArgumentError):
+def test_a_file_without_a_public_key_is_refused(content: bytes, told: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=told):
         parse_keys(content)
+
+
+UNREADABLE = [
+    {"alg": "none"},
+    {"alg": ["ES256"]},
+    {"x": 7},
+    {"x": "x"},
+    {"x": "_" * 43},
+    {"crv": "P-257"},
+    {"kty": 7},
+]
+
+
+@pytest.mark.parametrize("fields", UNREADABLE, ids=str)
+def test_a_key_that_cannot_be_read_keeps_none_of_its_set_from_being_used(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    keys = json.loads(jwks_of(Issuer("k0"), OURS))
+    keys["keys"][0].update(fields)
+    authenticator = authenticator_of(file_of(tmp_path, json.dumps(keys).encode()))
+    assert authenticator.authenticate(shown(OURS.jwt("notebooks"))) == NOTEBOOKS
+
+
+@pytest.mark.parametrize("form", ["certificate", "private key", "key id is a number"])
+def test_a_key_is_taken_from_all_that_has_one(tmp_path: Path, form: str) -> None:
+    if form == "certificate":
+        content = certificate(key=OURS.key).pem.encode()
+    else:
+        more = {"kid": 7} if form == "key id is a number" else {}
+        jwk = ECAlgorithm.to_jwk(OURS.key, as_dict=True) | more
+        content = json.dumps({"keys": [jwk]}).encode()
+    authenticator = authenticator_of(file_of(tmp_path, content))
+    assert authenticator.authenticate(shown(OURS.jwt("notebooks"))) == NOTEBOOKS
 
 
 @pytest.mark.parametrize(("header", "told"), [("Basic abc", "another scheme"), ("Bearer not-a-jwt", "JWT")])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from authz.access.json_web_tokens import JwtRules, JwtVerifier
 from authz.access.keys import AddressKeys
 from authz.domain.errors import ErrorReason, UnauthenticatedError, UnavailableError
+from authz.telemetry.metrics import REGISTRY
 from tests.api.in_process import Request
 from tests.https import Address, https_address
 from tests.issuer import AUDIENCE, ISSUER, Issuer, jwks_of
@@ -102,6 +105,44 @@ def test_keys_that_the_issuer_withdraws_let_nobody_in(address: Address, content:
         assert ids(keys) == ["k2"]
     finally:
         keys.close()
+
+
+def test_the_log_and_the_metrics_say_what_happens_to_the_keys_and_nothing_of_a_refresh_without_news(
+    address: Address,
+) -> None:
+    def failures() -> float:
+        return REGISTRY.get_sample_value("authz_reload_failures_total", {"kind": "keys"}) or 0
+
+    def refresh(content: bytes, status: int = 200) -> None:
+        address.content, address.status, asked = content, status, address.gets
+        keys.refresh_soon()
+        until(lambda: address.gets > asked)
+
+    address.content, before = jwks_of(Issuer("k1")), failures()
+    keys = AddressKeys(address.url, interval_s=3600, max_age_s=3600)
+    with capture_logs() as logged:
+        keys.start()
+        refresh(address.content)
+        refresh(b"", 503)
+        refresh(b'{"keys": []}')
+        until(lambda: failures() == before + 2)
+        refresh(jwks_of(Issuer("k2")))
+        until(lambda: len(logged) == 4)
+        asked = address.gets
+        time.sleep(0.3)
+        assert address.gets == asked  # it asks when the next period is over
+        keys.close()
+        time.sleep(0.3)
+        assert address.gets == asked
+    assert [(line["log_level"], line["event"].partition(";")[0]) for line in logged] == [
+        ("info", "keys of JWTs refreshed"),
+        ("warning", "keys of JWTs not refreshed"),
+        ("warning", "no JWT is accepted: the address has no usable key"),
+        ("info", "keys of JWTs refreshed"),
+    ]
+    assert {line["address"] for line in logged} == {address.url}
+    assert [line["ids"] for line in logged if "ids" in line] == [["k1"], ["k2"]]
+    assert "503" in logged[1]["cause"]
 
 
 def test_keys_that_are_too_old_let_nobody_in(address: Address) -> None:
