@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 PathArgument = Annotated[
     Path, typer.Argument(metavar="PATH", help="A OneRoster 1.1 or 1.2 export: a folder or a zip.")
 ]
-RoleMap = Annotated[list[str] | None, typer.Option("--role-map", help="For example proctor=auditor.")]
+RoleMap = Annotated[
+    list[str] | None,
+    typer.Option("--role-map", metavar="ROLE=ROLE", help="For example proctor=auditor. May be repeated."),
+]
 Source = Annotated[str, typer.Option(help="The name of this roster, if you import several.")]
 TimeZone = Annotated[str, typer.Option(help="Of dates without one, for example Europe/Berlin.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and write nothing.")]

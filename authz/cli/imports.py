@@ -27,7 +27,10 @@ def resources(
     ],
     type_name: Annotated[str, typer.Option("--type", help="The type of rows without one.")] = "",
     owner: Annotated[str, typer.Option("--owner", help="The owner, as user:<id>, of rows without one.")] = "",
-    ignore: Annotated[list[str] | None, typer.Option("--ignore", help="A column to ignore.")] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="COLUMN", help="A column to ignore. May be repeated."),
+    ] = None,
 ) -> None:
     """Import resources. A repeated import changes nothing.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 import authz
@@ -128,6 +128,28 @@ app.add_typer(imports.app, name="import")
 policy.app.add_typer(policy_drafts.app, name="draft")
 policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")
+
+
+class _Command(TyperCommand):
+    """Refuses an option that is given twice: only the last value would count, without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        for param in self.params:
+            if given.count(param) > 1 and not getattr(param, "multiple", False):
+                ctx.fail(f"{'/'.join(param.opts + param.secondary_opts)} is given twice; give it once")
+        return super().parse_args(ctx, args)
+
+
+def _commands_of(group: typer.Typer) -> Iterator[Any]:
+    yield from group.registered_commands
+    for info in group.registered_groups:
+        if info.typer_instance is not None:
+            yield from _commands_of(info.typer_instance)
+
+
+for info in _commands_of(app):
+    info.cls = _Command
 
 
 _UsageError: Any = typer.BadParameter.__base__

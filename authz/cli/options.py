@@ -73,17 +73,17 @@ OnlyScope = Annotated[
         "Only in course:<id>, without its sessions, session:<id> or platform.",
     ),
 ]
-_WITHIN = parsed_option(
-    "--scope", "SCOPE", parse_scope, "Only in course:<id>, with its sessions, session:<id> or platform."
-)
-OnlyWithin = Annotated[Scope | None, _WITHIN]
+_WITHIN = "Only in course:<id>, with its sessions, session:<id> or platform."
+OnlyWithin = Annotated[Scope | None, parsed_option("--scope", "SCOPE", parse_scope, _WITHIN)]
 OnlyContentWithin = Annotated[
     Scope | None,
     parsed_option(
         "--scope", "SCOPE", parse_scope, "Only what is in course:<id>, with its sessions, or session:<id>."
     ),
 ]
-OnlyWithinAny = Annotated[list[Scope] | None, _WITHIN]
+OnlyWithinAny = Annotated[
+    list[Scope] | None, parsed_option("--scope", "SCOPE", parse_scope, f"{_WITHIN} May be repeated.")
+]
 OnlyKinds = Annotated[
     list[EntityKind] | None, typer.Option("--kind", help="Only records of this kind. May be repeated.")
 ]

@@ -92,12 +92,16 @@ def edit(
             help="Set a cell: always, never, or facts joined by &, alternatives by ;.",
         ),
     ] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="Remove a row. May be repeated.")] = None,
-    add: Annotated[list[str] | None, typer.Option(help="Add a row. May be repeated.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="ROW", help="Remove a row. May be repeated.")
+    ] = None,
+    add: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Add a row. May be repeated.")] = None,
     put: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FILE", help="Add or replace a file. May be repeated.")
     ] = None,
-    delete_file: Annotated[list[str] | None, typer.Option(help="Delete a file. May be repeated.")] = None,
+    delete_file: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Delete a file. May be repeated.")
+    ] = None,
     rebase: Annotated[
         bool, typer.Option("--rebase", help="First move the draft onto the active version.")
     ] = False,
@@ -106,10 +110,11 @@ def edit(
     verbose: Verbose = False,
 ) -> None:
     """Edit a draft, and show what it changes. Exit code: 0 edited, 2 refused."""
-    edits: list[Edit] = [] if cell is None else [_cell(*cell)]
-    edits += [*map(RemoveRow, remove or ()), *map(AddRow, add or ())]
-    edits += [_file(given) for given in put or ()]
+    edits: list[Edit] = [_file(given) for given in put or ()]
     edits += [DeleteFile(each) for each in delete_file or ()]
+    edits += [*map(RemoveRow, remove or ()), *map(AddRow, add or ())]
+    # Last, so that the cell may be of a type that a row or a file declares.
+    edits += [] if cell is None else [_cell(*cell)]
     if not edits and not rebase:
         raise ValueError("nothing to edit; use --set, --add, --remove, --put, --delete-file or --rebase")
     drafts = context.client.policies.drafts

@@ -126,7 +126,7 @@ def _summary(report: ShadowReport) -> Iterator[str]:
 
 def _lines(example: ShadowExample) -> Iterator[str]:
     ref, purpose = example.resource, f" for {example.purpose}" if example.purpose else ""
-    what = str(ref) if ref.id else f"a {ref.type}"
+    what = str(ref) if ref.id else f"a new {ref.type}"
     yield f"{example.subject} {example.cell.action} {what} in {example.scope}{purpose}: {example.cell}"
     yield f"  facts: {', '.join(example.facts) or 'none'}; at {format_instant(example.at)}"
     yield f"  now:   {_verdict_text(example.active)}"

@@ -8,6 +8,7 @@ missing data never satisfies a condition.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from functools import reduce
 from operator import or_
 from typing import TypeAlias
@@ -48,11 +49,11 @@ class ComparedValues(msgspec.Struct, frozen=True):
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """One fact. A part that is None does not matter to it.
 
-    `of_resource` reads the attributes of the resource; `of_scope` its course and session, where None is for
-    "has none"; `window` gives the time span from the times and the course's edit window in microseconds, None
-    for never.
-    `computed_from` names the inputs. `predicate` is what the fact asks of the fields of a resource in a scope
-    that does not rule it out; None if all in a scope have the fact, or nothing.
+    `of_resource` is a field of the resource with the value that it must have, `share_levels` are those of the
+    share; `of_scope` reads the course and the session, where None is for "has none"; `window` gives the time
+    span from the times and the course's edit window in microseconds, None for never.
+    `computed_from` names the inputs. `compares` is what a plan asks of the fields of a resource besides
+    `of_resource` and `share_levels`.
     Which facts can hold together is stated by three fields: it never holds without those that it `implies`,
     never with one that it `excludes`, and only for what is in a scope of the kind that it `needs`.
     """
@@ -61,11 +62,11 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     bit: int = 0  # set below, so that no two facts share one
     meaning: str
     computed_from: tuple[str, ...]
-    predicate: Callable[[ComparedValues], Predicate] | None = None
-    of_resource: Callable[[Resource], bool] | None = None
+    compares: Callable[[ComparedValues], Predicate] | None = None
+    of_resource: tuple[ResourceField, StrEnum | bool] | None = None
     of_scope: Callable[[Course | None, Session | None], bool] | None = None
     window: Callable[[Times, int], Window | None] | None = None
-    share_levels: frozenset[ShareLevel] = frozenset()
+    share_levels: tuple[ShareLevel, ...] = ()
     implies: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     needs: ScopeKind | None = None
@@ -74,6 +75,16 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     def is_of_resource(self) -> bool:
         """Whether it is about a piece of content, and so never holds for a course, a session or a create."""
         return any(part == "share" or part.startswith("resource.") for part in self.computed_from)
+
+    def predicate(self, values: ComparedValues) -> Predicate:
+        """What the fact asks of the fields of a resource in a scope that does not rule it out, if it is about
+        the resource: a scope decides every other fact."""
+        parts = [] if self.of_resource is None else [_is(*self.of_resource)]
+        if self.share_levels:
+            parts.append(any_of(_is(ResourceField.SHARE_LEVEL, level) for level in self.share_levels))
+        if self.compares is not None:
+            parts.append(self.compares(values))
+        return all_of(parts)
 
 
 def _edit_window(times: Times, edit_window_us: int) -> Window | None:
@@ -84,7 +95,7 @@ def _edit_window(times: Times, edit_window_us: int) -> Window | None:
 
 
 def _is(field: ResourceField, value: str | bool) -> Predicate:
-    return Comparison(field, Operator.EQUALS, value)
+    return Comparison(field, Operator.EQUALS, value.value if isinstance(value, StrEnum) else value)
 
 
 def _is_open(time: ResourceField, operator: Operator) -> Predicate:
@@ -92,52 +103,44 @@ def _is_open(time: ResourceField, operator: Operator) -> Predicate:
     return any_of((Comparison(time, Operator.ABSENT), Comparison(time, operator, from_now_us=0)))
 
 
-def _is_shared(*levels: ShareLevel) -> Predicate:
-    return any_of(_is(ResourceField.SHARE_LEVEL, level.value) for level in levels)
-
-
 _DEFINED = (
     Fact(
         name="own",
         meaning="the subject owns the resource",
         computed_from=("resource.owner", "request.subject"),
-        predicate=lambda values: _is(ResourceField.OWNER, str(values.subject)),
+        compares=lambda values: _is(ResourceField.OWNER, str(values.subject)),
     ),
     Fact(
         name="shared_view",
         meaning="the resource is shared with the subject, to see or to change",
         computed_from=("share",),
-        predicate=lambda _: _is_shared(ShareLevel.VIEWER, ShareLevel.EDITOR),
-        share_levels=frozenset({ShareLevel.VIEWER, ShareLevel.EDITOR}),
+        share_levels=(ShareLevel.VIEWER, ShareLevel.EDITOR),
     ),
     Fact(
         name="shared_edit",
         meaning="the resource is shared with the subject, to change",
         computed_from=("share",),
-        predicate=lambda _: _is_shared(ShareLevel.EDITOR),
-        share_levels=frozenset({ShareLevel.EDITOR}),
+        share_levels=(ShareLevel.EDITOR,),
         implies=("shared_view",),
     ),
     Fact(
         name="published",
         meaning="the resource is published, and now is inside its window of availability",
         computed_from=("resource.published", "resource.available_from", "resource.available_until", "now"),
-        predicate=lambda _: all_of(
+        compares=lambda _: all_of(
             (
-                _is(ResourceField.PUBLISHED, True),
                 _is_open(ResourceField.AVAILABLE_FROM, Operator.AT_MOST),
                 _is_open(ResourceField.AVAILABLE_UNTIL, Operator.MORE_THAN),
             )
         ),
-        of_resource=lambda resource: resource.published,
+        of_resource=(ResourceField.PUBLISHED, True),
         window=lambda times, *_: (times.available_from, times.available_until),
     ),
     Fact(
         name="course_visible",
         meaning="the resource's visibility is COURSE, and it is in a course or a session of one",
         computed_from=("resource.visibility", "resource.scope"),
-        predicate=lambda _: _is(ResourceField.VISIBILITY, Visibility.COURSE.value),
-        of_resource=lambda resource: resource.visibility is Visibility.COURSE,
+        of_resource=(ResourceField.VISIBILITY, Visibility.COURSE),
         of_scope=lambda course, _: course is not None,
         excludes=("session_visible",),
         needs=ScopeKind.COURSE,
@@ -146,8 +149,7 @@ _DEFINED = (
         name="session_visible",
         meaning="the resource's visibility is SESSION, and it is in a session",
         computed_from=("resource.visibility", "resource.scope"),
-        predicate=lambda _: _is(ResourceField.VISIBILITY, Visibility.SESSION.value),
-        of_resource=lambda resource: resource.visibility is Visibility.SESSION,
+        of_resource=(ResourceField.VISIBILITY, Visibility.SESSION),
         of_scope=lambda _, session: session is not None,
         needs=ScopeKind.SESSION,
     ),
@@ -161,7 +163,7 @@ _DEFINED = (
         name="within_edit_window",
         meaning="the resource was created less than the course's edit window ago",
         computed_from=("resource.created_at", "course.edit_window", "now"),
-        predicate=lambda values: all_of(
+        compares=lambda values: all_of(
             (
                 Comparison(ResourceField.CREATED_AT, Operator.AT_MOST, from_now_us=CREATED_AHEAD_US),
                 Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, from_now_us=-values.edit_window_us),
@@ -173,15 +175,13 @@ _DEFINED = (
         name="locked",
         meaning="the resource is locked",
         computed_from=("resource.locked",),
-        predicate=lambda _: _is(ResourceField.LOCKED, True),
-        of_resource=lambda resource: resource.locked,
+        of_resource=(ResourceField.LOCKED, True),
     ),
     Fact(
         name="ai_enabled",
         meaning="the course and the resource both allow AI features",
         computed_from=("resource.ai_allowed", "course.ai_enabled"),
-        predicate=lambda _: _is(ResourceField.AI_ALLOWED, True),
-        of_resource=lambda resource: resource.ai_allowed,
+        of_resource=(ResourceField.AI_ALLOWED, True),
         of_scope=lambda course, _: course is not None and course.ai_enabled,
         needs=ScopeKind.COURSE,
     ),
@@ -244,7 +244,11 @@ _EXCLUDED = {
 _RELATED = [(bit, _IMPLIED[bit], _EXCLUDED[bit]) for bit in _IMPLIED if _IMPLIED[bit] | _EXCLUDED[bit]]
 """Each fact that implies or excludes others, with these."""
 _UNCONDITIONAL = mask_of(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
-_RESOURCE_FACTS = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
+_RESOURCE_FACTS = [
+    (fact.bit, fact.of_resource[0].value, fact.of_resource[1])
+    for fact in FACTS
+    if fact.of_resource is not None
+]
 _SCOPE_FACTS = [(f.bit, f.of_scope, f.of_resource is None) for f in FACTS if f.of_scope is not None]
 _SHARE_FACTS = {level: mask_of(fact for fact in FACTS if level in fact.share_levels) for level in ShareLevel}
 
@@ -275,7 +279,11 @@ def consequences(required: int, forbidden: int) -> tuple[int, int] | None:
 
 def resource_facts(resource: Resource) -> int:
     """The facts whose resource part holds: a scope may rule some of them out, time others."""
-    return reduce(or_, (bit for bit, holds in _RESOURCE_FACTS if holds(resource)), _UNCONDITIONAL)
+    return reduce(
+        or_,
+        (bit for bit, field, value in _RESOURCE_FACTS if getattr(resource, field) == value),
+        _UNCONDITIONAL,
+    )
 
 
 def times_of(resource: Resource) -> Times:

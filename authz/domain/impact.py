@@ -43,7 +43,7 @@ class Example(NamedTuple):
     scope: Scope
 
     def __str__(self) -> str:
-        return str(self.resource) if self.resource.id else f"a {self.resource.type} in {self.scope}"
+        return str(self.resource) if self.resource.id else f"a new {self.resource.type} in {self.scope}"
 
 
 class AccessChange(msgspec.Struct, frozen=True, kw_only=True):

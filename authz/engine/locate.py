@@ -61,7 +61,7 @@ def _scope_to_create_in(question: Question) -> Scope:
         return PLATFORM
     raise InvalidArgumentError(
         ErrorReason.MISSING_FIELD,
-        f"`create` of a {type_name} needs resource.course_id or resource.session_id: where to create it",
+        f"`create` of `{type_name}` needs resource.course_id or resource.session_id: where to create it",
         field="resource.course_id",
     )
 

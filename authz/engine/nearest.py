@@ -34,16 +34,6 @@ _ANY_TIME = 0
 MAX_CHANGES = 4
 """Sets of more changes are not looked for."""
 
-_ASPECTS = {
-    "shared_edit": "share",
-    "shared_view": "share",
-    "course_visible": "visibility",
-    "session_visible": "visibility",
-    "session_live": "session state",
-    "session_ended": "session state",
-}
-"""Facts that one change to a record decides together; each of the others stands alone."""
-
 
 class Denial(msgspec.Struct, frozen=True):
     """All that the nearest grants of a denial follow from, so that they can be cached by it.
@@ -233,15 +223,14 @@ def _ways_to(rules: CompiledRules, allow: Condition, facts: int) -> Iterator[tup
 
 
 def _fact_steps(on: int, off: int) -> tuple[Step, ...]:
-    """One change for what a change to one record decides together: what comes to hold by it, else what does
-    not hold any more."""
-    steps: dict[str, Step] = {}
+    """One change for the facts with the same inputs, which one change to a record decides together: what
+    comes to hold by it, else what does not hold any more."""
+    steps: dict[tuple[str, ...], Step] = {}
     for fact in FACTS:
-        aspect = _ASPECTS.get(fact.name, fact.name)
         if fact.bit & on:
-            steps[aspect] = Step(ChangeKind.FACT, fact=fact.name)
-        elif fact.bit & off and aspect not in steps:
-            steps[aspect] = Step(ChangeKind.FACT, fact=fact.name, holds=False)
+            steps[fact.computed_from] = Step(ChangeKind.FACT, fact=fact.name)
+        elif fact.bit & off and fact.computed_from not in steps:
+            steps[fact.computed_from] = Step(ChangeKind.FACT, fact=fact.name, holds=False)
     return tuple(steps.values())
 
 

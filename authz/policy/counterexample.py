@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, Question
@@ -15,7 +17,6 @@ from authz.domain.entities import (
     SessionState,
     Share,
     ShareLevel,
-    Visibility,
 )
 from authz.domain.facts import FACTS_BY_NAME, PURPOSE_AI_RESPONSE
 from authz.domain.ids import (
@@ -100,21 +101,15 @@ class _Directory:
     def content(self) -> list[Entity]:
         if not self._is_content:
             return []
-        visibility = Visibility.PRIVATE
-        if "course_visible" in self._facts:
-            visibility = Visibility.COURSE
-        elif "session_visible" in self._facts:
-            visibility = Visibility.SESSION
+        of_resource = (FACTS_BY_NAME[name].of_resource for name in self._facts)
+        values: dict[str, Any] = dict(each for each in of_resource if each is not None)
         resource = Resource(
             type=self._type_name,
             id=_RESOURCE,
             scope=self._innermost(),
             owner=SOMEBODY if "own" in self._facts else _OWNER,
-            visibility=visibility,
-            published="published" in self._facts,
             created_at=NOW if "within_edit_window" in self._facts else None,
-            locked="locked" in self._facts,
-            ai_allowed="ai_enabled" in self._facts,
+            **values,
         )
         if "shared_view" not in self._facts:
             return [resource]

@@ -152,7 +152,7 @@ def _unseen(position: int, rule: Rule, cells: list[Cell]) -> Iterator[str]:
         if unseen is not None:
             when = f" when `{Condition(unseen.required)}`" if unseen.required else ""
             yield (
-                f"`{cell.role.name}` may {rule.action} a {cell.type_name} that it may not read{when}; "
+                f"`{cell.role.name}` has {rule.action} on {cell.type_name}, but not read{when}; "
                 "add a row for `read`, or a condition"
             )
             return

@@ -63,7 +63,6 @@ def _predicate(condition: Condition, values: ComparedValues) -> Predicate:
     parts = []
     for fact in FACTS:
         if condition.named & fact.bit:
-            assert fact.predicate is not None  # noqa: S101  a scope decides every other fact; narrows the type
             holds = fact.predicate(values)
             parts.append(holds if condition.required & fact.bit else negation(holds))
     return all_of(parts)

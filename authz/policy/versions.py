@@ -93,8 +93,9 @@ def _fault_of(breach: Breach) -> PolicyFault:
     facts = " & ".join(fact_names(breach.facts)) or "no fact holds"
     text = (
         f"breaks the invariant `{obligation.invariant.name}` ({obligation.invariant.says}):"
-        f" {' and '.join(obligation.roles)} may {obligation.action} a {obligation.type_name} when {facts};"
-        " change the row; for an example, run `authz policy prove` on this policy"
+        f" it allows {obligation.action} on {obligation.type_name} to {' and '.join(obligation.roles)}"
+        f" when {facts}; change the row, or what the invariant covers;"
+        " for an example, run `authz policy prove` on this policy"
     )
     return PolicyFault(file, int(line), 1, text)
 

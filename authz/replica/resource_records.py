@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import product, starmap
-from typing import NamedTuple
+from itertools import product
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
-from authz.domain.entities import Resource, Visibility
+from authz.domain.entities import KINDS, Resource
 from authz.domain.facts import OWN, Times, resource_facts, times_of
 from authz.domain.ids import PLATFORM, ResourceRef
+from authz.domain.kinds.fields import FieldType
 from authz.replica.layout import read_scope, scope_key, subject_key, whole_subject
 
 _NOBODY = b"-"
@@ -35,16 +37,12 @@ class ResourceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def resource(self, ref: ResourceRef) -> Resource:
         """The resource with this name."""
-        attributes = _ATTRIBUTES[self.attributes]
         return Resource(
             type=ref.type,
             id=ref.id,
             scope=read_scope(self.scope, 0)[0],
             owner=whole_subject(self.owner) if self.owner else None,
-            visibility=attributes.visibility,
-            published=attributes.published,
-            locked=attributes.locked,
-            ai_allowed=attributes.ai_allowed,
+            **_ATTRIBUTES[self.attributes].by_name(),
             **msgspec.structs.asdict(self.times),
         )
 
@@ -57,35 +55,34 @@ class ResourceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Attributes(NamedTuple):
-    """What a record has of a resource as one number.
+    """What a record has of a resource as one number: the values of its flags and choices, in the order of the
+    entity's fields.
 
     `is_shared` says whether the resource has any share, so that a check without one skips the lookup.
     """
 
-    visibility: Visibility
-    published: bool
-    locked: bool
-    ai_allowed: bool
+    values: tuple[Any, ...]
     is_shared: bool
+
+    def by_name(self) -> dict[str, Any]:
+        """The values by the names of their fields."""
+        return dict(zip(_NAMES, self.values, strict=True))
 
     @property
     def facts(self) -> int:
         """The facts whose resource part holds."""
-        return resource_facts(
-            Resource(
-                type="",
-                id="",
-                scope=PLATFORM,
-                visibility=self.visibility,
-                published=self.published,
-                locked=self.locked,
-                ai_allowed=self.ai_allowed,
-            )
-        )
+        return resource_facts(Resource(type="", id="", scope=PLATFORM, **self.by_name()))
 
 
+_VALUES = {
+    field.name: field.choices or (False, True)
+    for field in KINDS["resource"].other_fields
+    if field.type in (FieldType.FLAG, FieldType.CHOICE)
+}
+_NAMES = tuple(_VALUES)
+_values_of = attrgetter(*_NAMES)
 # In an order that is a part of `layout.FORMAT`.
-_ATTRIBUTES = list(starmap(Attributes, product(Visibility, *[(False, True)] * 4)))
+_ATTRIBUTES = [Attributes(*each) for each in product(product(*_VALUES.values()), (False, True))]
 _NUMBERS = {attributes: number for number, attributes in enumerate(_ATTRIBUTES)}
 _FACTS = [(attributes.facts, attributes.is_shared) for attributes in _ATTRIBUTES]
 """What a decision needs of the attributes with a number."""
@@ -96,7 +93,7 @@ decode_resource = msgspec.msgpack.Decoder(ResourceRecord).decode
 def encode_resource(resource: Resource, *, is_shared: bool = False) -> bytes:
     """The record of a resource."""
     r = resource
-    attributes = Attributes(r.visibility, r.published, r.locked, r.ai_allowed, is_shared)
+    attributes = Attributes(_values_of(r), is_shared)
     owner = b"" if r.owner is None else subject_key(r.owner)
     return _encode(ResourceRecord(owner, _NUMBERS[attributes], scope_key(r.scope), times_of(r)))
 

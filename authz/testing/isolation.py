@@ -99,7 +99,7 @@ class LeakSearch:
                     for id_ in ids
                 }
                 if plan.kind is PlanKind.ALWAYS or named & there:
-                    yield self._leak(stranger, action, f"a {each.name}", "PlanResources", purpose)
+                    yield self._leak(stranger, action, each.name, "PlanResources", purpose)
 
     def _told_by_creating(self, stranger: Subject) -> Iterator[Leak]:
         for each in self._types:

@@ -38,6 +38,7 @@ is None is not sent."""
 
 def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
     """The parser of a field; `path` is what comes before its name in error messages."""
+    _require_fields(field, message)
     name = name_in_message(field)
     path += name
     get = attrgetter(name)
@@ -76,6 +77,15 @@ def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
     if field.choices is not None:
         convert = _enum_of(message, field).number
     return [(attrgetter(field.name), name, partial(map, convert) if field.is_many else convert)]
+
+
+def _require_fields(field: Field, message: Descriptor) -> None:
+    """Raise `TypeError` for a field of a record that its message has no field for: every call would fail."""
+    parts = ("_type", "_id") if field.type is FieldType.RESOURCE else ("",)
+    for name in (name_in_message(field) + part for part in parts):
+        if name not in message.fields_by_name:
+            problem = f"the message {message.full_name} has no field `{name}`"
+            raise TypeError(f"{problem}; add it in protos/{message.file.name}, and run `make protos`")
 
 
 def formatted(record: object, formatters: Iterable[Formatter]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ DIFFERENT = {
     },
     "--scope": {
         "Only what is in course:<id>, with its sessions, or session:<id>",
-        "Only in course:<id>, with its sessions",
+        "Only in course:<id>, with its sessions, session:<id> or platform.",
+        "Only in course:<id>, with its sessions, session:<id> or platform. May be repeated.",
         "Only in course:<id>, without its sessions",
     },
     "--type": {"Only this type", "The type of rows without one"},
@@ -89,6 +90,25 @@ def test_every_argument_is_in_capitals_in_the_usage_line() -> None:
     assert len(arguments) > 50
     for path, metavar in arguments:
         assert metavar and metavar == metavar.upper(), path
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in OPTIONS}))
+def test_an_option_of_which_one_value_would_be_lost_is_refused(path: str) -> None:
+    options = [each for each_path, each in OPTIONS if each_path == path and not each.multiple]
+    for option in options[:3]:
+        given = [option.opts[0], *["1"] * (0 if option.is_flag else option.nargs)]
+        refused = run(*path.split()[1:], *given, *given)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"{option.opts[0]}" in refused.stderr
+        assert "is given twice; give it once" in refused.stderr, refused.stderr
+
+
+def test_an_option_that_is_repeated_says_what_it_takes_and_that_it_may_be() -> None:
+    repeated = [(path, each) for path, each in OPTIONS if each.multiple]
+    assert len(repeated) > 5
+    for path, option in repeated:
+        assert "May be repeated." in option.help, (path, option.opts)
+        assert option.metavar or "--kind" in option.opts, (path, option.opts)
 
 
 @pytest.mark.parametrize(

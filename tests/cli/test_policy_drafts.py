@@ -87,6 +87,13 @@ def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
     assert run("policy", "draft", "delete", "mine", *here).stdout == "draft `mine` is deleted\n"
 
 
+def test_a_cell_may_be_of_a_type_that_the_same_edit_declares(here: tuple[str, str]) -> None:
+    run("policy", "draft", "create", "grading", *here)
+    cell = ("--set", "teacher", "essay", "grade", "always")
+    edited = run("policy", "edit", "grading", *cell, "--add", "type, essay, read|grade", *here)
+    assert "`teacher` gains grade on essay, always\n" in edited.stdout
+
+
 def test_a_command_is_held_to_the_person_that_it_is_run_for(here: tuple[str, str]) -> None:
     run("course", "create", "algebra", *here)
     run("member", "add", "user:tess", "course:algebra", "teacher", *here)
@@ -107,6 +114,7 @@ def test_bad_edits_are_told(tmp_path: Path, here: tuple[str, str]) -> None:
         (("--set", "student", "material", "raed", "always"), "did you mean `read`?"),
         (("--set", "student", "material", "read", "own;"), "has an empty alternative"),
         (("--put", "notes"), "is no NAME=FILE"),
+        (("--set", "student", "material", "read", "own") * 2, "--set is given twice; give it once"),
         (("--put", f"tests/a.toml={tmp_path}/logo.png"), f"`{tmp_path}/logo.png` is not UTF-8"),
         (("--add", "# a comment"), "`# a comment` is no row"),
         (("--rebase", "--etag", "9"), "its etag is 1, not `9`; look at what it changes"),

@@ -155,7 +155,7 @@ def test_each_fact_asks_of_the_columns_what_its_definition_asks_of_the_record(
     mask, _ = facts_at(NOW, context, ALL_FACTS)
     mask |= share_facts(None if share is None else share.level)
     asker = ComparedValues(subject, course.edit_window_us)
-    predicates = {fact.name: fact.predicate(asker) for fact in FACTS if fact.predicate is not None}
+    predicates = {fact.name: fact.predicate(asker) for fact in FACTS if fact.is_of_resource}
     plans: dict[Any, ResourcePlan] = {
         name: ResourcePlan(
             type=made.type,

@@ -289,7 +289,7 @@ SMALL: list[Entity] = [
         ),
         (
             "p, student, course:b, notebook, create, , deny",
-            ("user:maya course:b loses create on notebook: a notebook in course:b",),
+            ("user:maya course:b loses create on notebook: a new notebook in course:b",),
         ),
         (
             "p, student, *, notebook, read, !own, deny",
@@ -302,9 +302,9 @@ SMALL: list[Entity] = [
         (
             "p, platform_admin, *, session, create, , allow",
             (
-                "user:ada course:a gains create on session: a session in course:a",
-                "user:ada course:b gains create on session: a session in course:b",
-                "user:ada platform gains create on session: a session in platform",
+                "user:ada course:a gains create on session: a new session in course:a",
+                "user:ada course:b gains create on session: a new session in course:b",
+                "user:ada platform gains create on session: a new session in platform",
             ),
         ),
         ("p, alumni, *, notebook, delete, , allow", ()),

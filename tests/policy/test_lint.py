@@ -47,7 +47,7 @@ def warnings_of(rows: str) -> list[str]:
         ),
         (
             "p, student, *, notebook, moderate, course_visible, allow",
-            "`student` may moderate a notebook that it may not read when `course_visible`;"
+            "`student` has moderate on notebook, but not read when `course_visible`;"
             " add a row for `read`, or a condition",
         ),
         (

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, EntityKind, Kind, Versioned
+from authz.domain.ids import ResourceRef
+from authz.domain.kinds.fields import fields_of
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, update
 from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken
+from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken as ConsistencyTokenMessage
 from authz.wire.changes import ENTITY_KINDS, parse_logged_mutation
@@ -23,6 +27,7 @@ from authz.wire.entities import (
     parse_versioned,
     precondition_message,
 )
+from authz.wire.fields import parser_of
 from authz.wire.filters import READ_CALLS
 from tests.properties import examples
 from tests.records import entities
@@ -45,6 +50,16 @@ def test_what_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None
     assert parse_logged_mutation(sent(mutation_message(logged))) == logged
     precondition = Precondition(entity.key, Expectation.AT_REVISION, 7)
     assert parse_precondition(sent(precondition_message(precondition))) == precondition
+
+
+def test_a_field_that_its_message_lacks_is_named_before_any_call() -> None:
+    class Graded(msgspec.Struct):
+        graded: bool = False
+        grade_of: ResourceRef | None = None
+
+    for field, lacking in zip(fields_of(Graded), ("graded", "grade_of_type"), strict=True):
+        with pytest.raises(TypeError, match=rf"Resource has no field `{lacking}`; add it in protos/.*common"):
+            parser_of(field, common_pb2.Resource.DESCRIPTOR)
 
 
 @each_written

@@ -255,7 +255,7 @@ class Export:
 
     def _shadow(self) -> Iterator[ExportedEntry]:
         for each in examples_about(self._connection, self._subject):
-            what = str(each.resource) if each.resource.id else f"a {each.resource.type}"
+            what = str(each.resource) if each.resource.id else f"a new {each.resource.type}"
             text = f"asked about {self._subject}: {each.cell.action} {what} in {each.scope}: {each.cell}"
             yield ExportedEntry(ExportSection.POLICY_SHADOW, "example of the shadow", text, each.at)
 
