@@ -77,10 +77,6 @@ class ReplicaSnapshot(Snapshot):
         self.state = header.state(database_id)
         self.token = keys.sign(self.state)
 
-    def is_outdated(self) -> bool:
-        """Whether the follower has committed since."""
-        return bool(self._environment.lmdb.info()["last_txnid"] != self._transaction.id())
-
     def policy_version(self, activation: PolicyActivation) -> PolicyVersion | None:
         return read_policy_version(self._environment, self._transaction, activation)
 

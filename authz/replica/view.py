@@ -63,16 +63,11 @@ class ReplicaView(View):
         self.policy_number = 0
 
     def snapshot(self) -> ReplicaSnapshot:
-        state = self._state
-        confirmed_at = state.words[CONFIRMED_AT]
+        words, kept = self._state.words, self._snapshot
+        confirmed_at = words[CONFIRMED_AT]
         # 0 means never, also shortly after boot.
         if not confirmed_at or not 0 <= uptime_ns() - confirmed_at <= self._max_staleness_ns:
-            self._reopen_if_replaced()
-            staleness_s = self.staleness_s()
-            if staleness_s > self._max_staleness_s:
-                raise self._too_stale(staleness_s)
-            state = self._state
-        words, kept = state.words, self._snapshot
+            raise self._too_stale()
         if words[REVISION] < words[REQUIRED]:
             raise self._behind()
         if kept is not None and words[REVISION] == kept.revision and words[GENERATION] == self._generation:
@@ -90,7 +85,7 @@ class ReplicaView(View):
         folder that was deleted for the one that replaced it."""
         self._reopen_if_replaced()
         kept = self._snapshot
-        if kept is not None and (self._state.words[REVISION] != kept.revision or kept.is_outdated()):
+        if kept is not None and self._state.words[REVISION] != kept.revision:
             self._snapshot = None
         environment = self._environment
         if self._state.generation != self._generation or (
@@ -199,8 +194,9 @@ class ReplicaView(View):
             f" {words[REQUIRED]}; try again in a moment, or another server",
         )
 
-    def _too_stale(self, staleness_s: float) -> UnavailableError:
-        if self._state.generation == 0 or staleness_s == float("inf"):
+    def _too_stale(self) -> UnavailableError:
+        staleness_s = self.staleness_s()
+        if staleness_s == float("inf"):
             return not_ready()
         return UnavailableError(
             ErrorReason.TOO_STALE,

@@ -115,6 +115,7 @@ def test_it_is_not_ready_while_checks_are_refused(tmp_path: Path) -> None:
     with serving(url, **variables):
         status, cause = get(exported, "/readyz")
         assert (status, get(exported, "/livez")) == (503, (200, "ok\n"))
+        assert total(exported, "authz_policy_version") == 0
         assert "replica" in cause
 
 
