@@ -25,7 +25,7 @@ MAX_BATCH_ITEMS = 1000
 
 
 class Reason(StrEnum):
-    """The reason for an answer. `ROLE_GRANT` allows; the eight others deny."""
+    """The reason for an answer. `ROLE_GRANT` allows; the others deny."""
 
     ROLE_GRANT = "ROLE_GRANT"
     EXPLICIT_DENY = "EXPLICIT_DENY"
@@ -36,6 +36,10 @@ class Reason(StrEnum):
     RESOURCE_UNKNOWN = "RESOURCE_UNKNOWN"
     SCOPE_MISMATCH = "SCOPE_MISMATCH"
     PURPOSE_NOT_PERMITTED = "PURPOSE_NOT_PERMITTED"
+
+
+REVEALING_REASONS = (Reason.NOT_A_MEMBER, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
+"""Reasons that together tell what is registered, and where: only those who may know learn which it was."""
 
 
 class Rule(msgspec.Struct, frozen=True, gc=False):

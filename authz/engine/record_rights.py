@@ -11,10 +11,10 @@ from authz.domain.decisions import (
     CREATE_ACTION,
     EDIT_POLICY,
     MANAGE_MEMBERS,
+    REVEALING_REASONS,
     SESSION_TYPE,
     Decision,
     Question,
-    Reason,
 )
 from authz.domain.entities import Course, CourseKey, CourseState, Resource, Session, SessionKey, ShareKey
 from authz.domain.errors import PermissionDeniedError
@@ -30,7 +30,6 @@ _UPDATE, _DELETE, _SHARE, _PUBLISH, _ARCHIVE = "update", "delete", "share", "pub
 _PUBLICATION = ("published", "available_from", "available_until")
 _FIXED = ("owner", "created_at")
 """Fields of a resource that no person changes: by them rules tell whose it is, and how old."""
-_RECORD_REASONS = (Reason.RESOURCE_UNKNOWN, Reason.NOT_A_MEMBER, Reason.SCOPE_MISMATCH)
 
 
 class _Need(msgspec.Struct, frozen=True):
@@ -170,9 +169,7 @@ def _to_lock(scope: Scope) -> _Need:
 
 def reason_shown(decision: Decision) -> str:
     """The reason of a denial in brackets. Empty for reasons that tell whether something is registered."""
-    if decision.reason in _RECORD_REASONS:
-        return ""
-    return f" ({decision.reason})"
+    return "" if decision.reason in REVEALING_REASONS else f" ({decision.reason})"
 
 
 def _changed(mutation: Mutation, before: Course | Resource) -> set[str]:

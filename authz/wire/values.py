@@ -44,11 +44,18 @@ class WireEnum(Generic[EnumT]):
     """An enum of the domain in messages: the protobuf name of a member is a prefix and its own name."""
 
     def __init__(self, wire: EnumDescriptor, members: type[EnumT]) -> None:
-        """`wire` is the enum of protobuf, whose number 0 stands for a field that is absent."""
+        """`wire` is the enum of protobuf, whose number 0 stands for a field that is absent.
+
+        Raises `TypeError` unless it has every member.
+        """
         names = {value.number: value.name for value in wire.values}
         prefix = names.pop(0).removesuffix("UNSPECIFIED")
         self._members = {number: members[name.removeprefix(prefix)] for number, name in names.items()}
         self._numbers = {member: number for number, member in self._members.items()}
+        for member in members:
+            if member not in self._numbers:  # every call that sends it would fail
+                problem = f"the enum {wire.full_name} has no {prefix}{member.name}"
+                raise TypeError(f"{problem}; add it in protos/{wire.file.name}, and run `make protos`")
 
     def number(self, member: EnumT | None) -> Any:
         """The number of a member, 0 for none."""

@@ -13,7 +13,7 @@ from authz.api.call import AnsweredQuestion, Call, new_ids
 from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
 from authz.domain.decision_log import EVERY_ACTION
-from authz.domain.decisions import Decision, Question, Reason, Verdict
+from authz.domain.decisions import REVEALING_REASONS, Decision, Question, Reason, Verdict
 from authz.domain.explanation import message_for
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
@@ -24,8 +24,6 @@ from authz.wire.decisions import fill_check_response
 
 log = structlog.get_logger()
 
-_NO_ROLE_REASONS = (Reason.NOT_A_MEMBER, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
-"""Reasons that together tell what is registered, and where: all NOT_A_MEMBER without the right to know."""
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
 _MAX_CACHED = 4096
 
@@ -37,7 +35,7 @@ def token_message(gate: ConsistencyGate, state: ConsistencyToken) -> common_pb2.
 
 def redacted(decision: Decision, call: Call) -> Decision:
     """What the caller may know: not whether a resource exists or where it is, without the right to."""
-    if decision.reason not in _NO_ROLE_REASONS or call.rights.has(LEARN_REASONS):
+    if decision.reason not in REVEALING_REASONS or call.rights.has(LEARN_REASONS):
         return decision
     # The version of a course's policy would tell that the resource is in that course.
     return msgspec.structs.replace(decision, verdict=_NO_ROLE_THERE, course_policy_version="")
