@@ -9,6 +9,7 @@ roles such as `teacher`, but not `student`, which would also need the fact `publ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import chain, product
 
@@ -33,6 +34,9 @@ from authz.policy.condition import Condition
 _ANY_TIME = 0
 MAX_CHANGES = 4
 """Sets of more changes are not looked for."""
+MAX_ROLE_SETS = 5_000
+"""How many sets of changes to the roles are tried. Only somebody with dozens of memberships that give no
+role, under a policy with dozens of roles, has more."""
 
 
 class Denial(msgspec.Struct, frozen=True):
@@ -84,12 +88,15 @@ def timeless(membership: MembershipTerms, now: Instant) -> MembershipTerms:
 
 
 def nearest_grants(policy: CompiledPolicy, denial: Denial) -> tuple[tuple[Step, ...], ...]:
-    """The smallest sets of changes that allow what is denied; none if more than 4 changes were needed."""
+    """The smallest sets of changes that allow what is denied; none if more than 4 changes were needed, or
+    more than `MAX_ROLE_SETS` had to be tried."""
     best = MAX_CHANGES
     found: list[tuple[Step, ...]] = []
-    for made in _changes_of_roles(policy, denial):
+    for tried, made in enumerate(_changes_of_roles(policy, denial)):
         if len(made) > best:
             break
+        if tried == MAX_ROLE_SETS:
+            return ()
         for more in _changes_of_facts(policy, denial, made, best - len(made)):
             if len(made) + len(more) < best:
                 best, found = len(made) + len(more), []
@@ -111,7 +118,8 @@ def _changes_of_roles(policy: CompiledPolicy, denial: Denial) -> Iterator[tuple[
 
 
 def _repairs(denial: Denial) -> list[tuple[Step, ...]]:
-    """Sets of changes to the account, to the course and to the memberships that are there.
+    """Sets of changes to the account, to the course and to the memberships that are there; none at all if
+    they are more than `MAX_ROLE_SETS`.
 
     Suspensions in a scope end all together, since one of them takes all roles there. Of the other memberships
     that give no role, one in each scope is enough: what several roles allow, one of them allows.
@@ -128,8 +136,11 @@ def _repairs(denial: Denial) -> list[tuple[Step, ...]]:
         }
         ways.append([(step,) for step, is_suspended in without_role.items() if not is_suspended])
         ways.append([tuple(step for step, is_suspended in without_role.items() if is_suspended)])
-    sets = (tuple(chain.from_iterable(some)) for some in product(*([(), *way] for way in ways)))
-    return list(dict.fromkeys(each for each in sets if len(each) <= MAX_CHANGES))
+    choices = [dict.fromkeys([(), *way]) for way in ways]
+    if math.prod(map(len, choices)) > MAX_ROLE_SETS:
+        return []
+    sets = (tuple(chain.from_iterable(some)) for some in product(*choices))
+    return [each for each in sets if len(each) <= MAX_CHANGES]
 
 
 def _additions(policy: CompiledPolicy, denial: Denial) -> list[Step]:
@@ -177,12 +188,9 @@ def _changes_of_facts(
     elif most:
         changeable = _changeable(denial, held)
         for allow in rules.allows:
-            for on, off in _ways_to(rules, allow.condition, facts):
-                steps = _fact_steps(on, off)
-                if (on | off) & ~changeable or len(steps) > most:
-                    continue
+            for on, off in _ways_to(rules, allow.condition, facts, changeable, most):
                 if rules.verdict(facts & ~off | on).allowed:
-                    yield steps
+                    yield _fact_steps(on, off)
 
 
 def _changeable(denial: Denial, held: EffectiveRoles) -> int:
@@ -200,18 +208,24 @@ def _changeable(denial: Denial, held: EffectiveRoles) -> int:
     return found & ~denial.fixed
 
 
-def _ways_to(rules: CompiledRules, allow: Condition, facts: int) -> Iterator[tuple[int, int]]:
-    """Which facts must become true, and which false, so that a condition holds and no deny matches."""
+def _ways_to(
+    rules: CompiledRules, allow: Condition, facts: int, changeable: int, most: int
+) -> Iterator[tuple[int, int]]:
+    """Which facts must become true, and which false, so that a condition holds and no deny matches: only
+    those that are changeable, by at most so many changes."""
 
     def satisfied(on: int, off: int) -> Iterator[tuple[int, int]]:
         follows = consequences(on, off)
         if follows is None:
             return
         on, off = follows
+        becomes, ends = on & ~facts, off & facts
+        if (becomes | ends) & ~changeable or len(_fact_steps(becomes, ends)) > most:
+            return  # what follows from a deny only adds to them
         after = facts & ~off | on
         deny = next((each.condition for each in rules.denies if each.condition.holds(after)), None)
         if deny is None:
-            yield on & ~facts, off & facts
+            yield becomes, ends
             return
         for fact in FACTS:
             if fact.bit & deny.required & ~on:

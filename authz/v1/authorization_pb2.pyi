@@ -1703,7 +1703,7 @@ class ExplainResponse(_message.Message):
     @_builtins.property
     def nearest_grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearestGrant]:
         """For a denial: the smallest sets of changes that would allow the action, all of one size. Empty if no set of up to
-        4 changes would allow it, or if the resource is not known.
+        4 changes would allow it, if more than 5,000 sets of roles had to be tried, or if the resource is not known.
         """
 
     @_builtins.property
