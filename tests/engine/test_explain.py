@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Question, Reason
@@ -170,11 +170,13 @@ class Applied:
 def single_changes(campus: Campus, question: Question, checker: Checker) -> list[Change]:
     """Every change of one thing that might allow."""
     trace = explain(checker, campus, question, NOW).trace
+    there = {None, *(scope.kind for scope in trace.scopes)}
     found = [
         Change(kind=ChangeKind.FACT, fact=fact.name, holds=holds)
         for fact in FACTS
         for holds in (True, False)
         if fact.name != "course_archived" and not (fact.is_of_resource and _is_about_no_content(question))
+        if fact.needs in there  # nobody can describe a resource as visible in a session that it is not in
     ]
     for scope in trace.scopes:
         found += [
@@ -191,6 +193,14 @@ def single_changes(campus: Campus, question: Question, checker: Checker) -> list
 
 def _is_about_no_content(question: Question) -> bool:
     return question.action == CREATE_ACTION or question.resource.type in STRUCTURAL_TYPES
+
+
+DESCRIBED = Question(
+    MAYA,
+    "read",
+    ResourceRef("notebook", "n"),
+    inline=Resource(type="notebook", id="n", scope=course_scope("a")),
+)
 
 
 @st.composite
@@ -234,6 +244,7 @@ def test_the_nearest_grants_of_a_denial_allow_and_less_does_not(
 
 @examples(100)
 @given(asked(), st.sampled_from(range(len(EVERY))))
+@example(([Course(id="a")], DESCRIBED), 1)
 def test_no_smaller_grant_is_missed(given_: tuple[list[Entity], Question], number: int) -> None:
     entities, question = given_
     checker, campus = EVERY[number], Campus(entities)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import json
 import re
+import string
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
 
 from authz.domain import errors
-from authz.domain.errors import AuthzError, ErrorReason
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
 from authz.engine.check import Checker
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import error_reason_pb2
-from authz.wire.errors import STATUS_CODES, code_name
+from authz.v1 import policy_pb2 as ppb
+from authz.wire.errors import STATUS_CODES, code_name, status_of
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
+from tests.api.test_policies import messages
+from tests.policies import with_rows
 from tests.service import Service, in_process, reason_of, serve
 
+GRPC_SENDS = "".join({*string.printable} - {*string.whitespace} - {"%"}) + " "
+"""What gRPC leaves as it is in the message of a status."""
 PROTO = Path(__file__).parents[2] / "protos/authz/v1/error_reason.proto"
 
 
@@ -54,6 +62,34 @@ def test_a_reason_is_documented_with_its_status_and_an_example(reason: ErrorReas
     example = json.loads(comment[comment.index("{") :])
     assert example["reason"] == reason.value
     assert isinstance(example["metadata"], dict)
+
+
+_MAX_STATUS_BYTES = 8000
+"""Below 8 KiB, of which the other fields of the trailers take some."""
+LONG_TEXTS = ("a" * 9000, "%" * 9000, "\n" * 9000, "é" * 9000, "日" * 9000)
+
+
+@pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: ascii(text[0]))
+def test_the_status_of_an_error_that_quotes_a_long_text_fits(text: str) -> None:
+    faults = tuple(PolicyFault("default.csv", line, 1, text[: 9000 // line]) for line in range(1, 200))
+    for error in (
+        InvalidArgumentError(ErrorReason.MALFORMED_FIELD, text, field=text, action=text),
+        *(PolicyError(faults[at : at + count]) for at in (0, 20, 198) for count in (1, 180)),
+    ):
+        status = status_of(error)
+        sent = quote(status.message, safe=GRPC_SENDS), base64.b64encode(status.SerializeToString())
+        assert sum(map(len, sent)) <= _MAX_STATUS_BYTES, error.message[:80]
+        assert status.message[:10] == error.message[:10]
+
+
+@pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: ascii(text[0]))
+async def test_an_error_that_quotes_a_long_text_arrives_as_what_it_is(
+    sqlite_service: Service, text: str
+) -> None:
+    files = with_rows(f"p, student, *, material, read, {text[:3000]}, allow")
+    with pytest.raises(grpc.aio.AioRpcError, match=r"the policy has \d faults?:\ndefault.csv:") as caught:
+        await sqlite_service.policy.ApplyPolicy(ppb.ApplyPolicyRequest(files=messages(files)))
+    assert reason_of(caught.value) == "POLICY_INVALID"
 
 
 @in_process

@@ -46,7 +46,7 @@ _AboutSubject: TypeAlias = (
     | pb.LiftRestrictionRequest
 )
 _MAX_NAME_LENGTH = 4096
-"""Of the name of a replica: a host name and a path."""
+"""Of the name of a replica, a host name and a path, and of a watcher."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,16 +104,13 @@ class PrivacyServicer:
     async def ForgetReplica(self, request: pb.ForgetReplicaRequest, call: Call) -> pb.ForgetReplicaResponse:
         """Remove a machine, whose disk is destroyed, from all certificates."""
         await require_of_person(call, self.rights)
-        name = request.name
-        if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
-            raise malformed("name", "is not the name of a replica; `authz privacy erasures` shows them")
-        await self.gate.run(self.data.forget_replica, name)
+        await self.gate.run(self.data.forget_replica, _parse_name(request.name, "name"))
         return pb.ForgetReplicaResponse()
 
     async def ForgetWatcher(self, request: pb.ForgetWatcherRequest, call: Call) -> pb.ForgetWatcherResponse:
         """Remove a watcher, which keeps nothing, from all certificates."""
         await require_of_person(call, self.rights)
-        await self.gate.run(self.recipients.forget, request.caller)
+        await self.gate.run(self.recipients.forget, _parse_name(request.caller, "caller"))
         return pb.ForgetWatcherResponse()
 
     async def ReleaseErasedSubject(
@@ -235,6 +232,13 @@ class PrivacyServicer:
         origin = call.origin(parse_given_reason(request.reason))
         state = await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)
         return token_message(self.gate, state), await self.gate.wait_until_replicated(state)
+
+
+def _parse_name(text: str, field: str) -> str:
+    """The name of a replica or a watcher. Raises `InvalidArgumentError` for one that none can have."""
+    if not text or len(text) > _MAX_NAME_LENGTH or not text.isprintable():
+        raise malformed(field, "is no name that `authz privacy erasures` shows; send one of those")
+    return text
 
 
 def _require_other_receiver(call: Call, field: str, receiver: Subject | None) -> None:
