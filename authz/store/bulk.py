@@ -32,26 +32,28 @@ from sqlalchemy import (
     tuple_,
 )
 
+from authz.store.database.sending import Sender
+
 _MAX_ROWS = 1000
 """Rows per statement; limits the memory of SQLite and of the driver."""
 
 Values = Sequence[Any]
 
 
-def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+def insert_rows(sender: Sender, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert rows that name all columns of the table."""
     names = table.columns.keys()
     values = [[row[name] for name in names] for row in rows]
-    statement = _inserting(table, connection.dialect.name)
+    statement = _inserting(table, sender.dialect.name)
     for given in _parts(values):
-        connection.execute(statement, given)
+        sender.execute(statement, given)
 
 
-def upsert_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+def upsert_rows(sender: Sender, table: Table, rows: Sequence[Values]) -> None:
     """Insert rows of all columns in order, or replace those with the same primary key. Keys are unique."""
-    statement = _upserting(table, connection.dialect.name)
+    statement = _upserting(table, sender.dialect.name)
     for given in _parts(rows):
-        connection.execute(statement, given)
+        sender.execute(statement, given)
 
 
 def select_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> list[Row[Any]]:
@@ -106,11 +108,11 @@ def select_first(
     return found
 
 
-def delete_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> None:
+def delete_by_key(sender: Sender, table: Table, keys: Sequence[Values]) -> None:
     """Delete the rows with one of these primary keys."""
-    statement = _deleting(table, connection.dialect.name)
+    statement = _deleting(table, sender.dialect.name)
     for given in _parts(keys):
-        connection.execute(statement, given)
+        sender.execute(statement, given)
 
 
 def _parts(values: Sequence[Values]) -> Iterator[dict[str, Any]]:

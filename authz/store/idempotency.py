@@ -13,6 +13,7 @@ from authz.domain.instants import Instant
 from authz.domain.mutations import WriteRequest
 from authz.store import tables
 from authz.store.bulk import select_by_key, upsert_rows
+from authz.store.database.sending import Sender
 
 _encoder = msgspec.json.Encoder()
 _KNOWN = tables.idempotency_keys
@@ -22,7 +23,6 @@ class IdempotencyKeys:
     """The stored answers of some keys, each with its caller, and of the writes so far in this transaction."""
 
     def __init__(self, connection: Connection, keys: Collection[tuple[str, str]], *, now: Instant) -> None:
-        self._connection = connection
         self._now = now
         self._known: dict[tuple[str, str], tuple[str, int]] = {}
         self._new: list[tuple[str | int, ...]] = []
@@ -56,9 +56,9 @@ class IdempotencyKeys:
             self._known[request.origin.actor, key] = (digest, revision)
             self._new.append((request.origin.actor, key, digest, revision, self._now))
 
-    def store(self) -> None:
+    def store(self, sender: Sender) -> None:
         """Store the remembered answers."""
-        upsert_rows(self._connection, _KNOWN, self._new)
+        upsert_rows(sender, _KNOWN, self._new)
 
 
 def _digest(request: WriteRequest) -> str:

@@ -38,6 +38,7 @@ from authz.store.active_policy import require_no_course_policy_since
 from authz.store.administrators import Administrators
 from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
+from authz.store.database.sending import sent_together
 from authz.store.drafts import require_draft
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log.writer import ChangeLog
@@ -89,8 +90,7 @@ class Transaction:
             result_or_error(partial(self._plan, request, known)) if fault is None else fault
             for request, fault in zip(requests, faults, strict=True)
         ]
-        self._store()
-        known.store()
+        self._store(known)
         return outcomes
 
     def import_batch(
@@ -191,9 +191,13 @@ class Transaction:
             yield
         self.log.append(effects, origin)
 
-    def _store(self) -> None:
+    def _store(self, known: IdempotencyKeys | None = None) -> None:
         self._batch.flush()
-        self.log.store()
+        rows = self.log.rows()
+        with sent_together(self.connection) as sender:
+            self.log.store(sender, rows)
+            if known is not None:
+                known.store(sender)
 
 
 def _delete_policy_work(connection: Connection, mutations: Iterable[Mutation]) -> None:

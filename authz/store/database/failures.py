@@ -257,17 +257,13 @@ def _translate_wrapped(error: DBAPIError) -> AuthzError | None:
         return found
     if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return _unavailable(_NO_ANSWER, error.orig)
-    if isinstance(error, sa.exc.DataError):
-        return InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            "a field holds text that the database cannot store; remove NUL characters, and those that the"
-            " encoding of the database lacks",
-        )
     return None
 
 
 def _translate(error: BaseException | None) -> AuthzError | None:
     """The error of the tree for an error of a driver, or None for a bug in this program."""
+    if isinstance(error, sqlite3.DataError):
+        return _text_not_stored()
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
         if code & 0xFF in _SQLITE_CONFLICTS:
@@ -277,6 +273,8 @@ def _translate(error: BaseException | None) -> AuthzError | None:
     elif isinstance(error, _errors_of_psycopg()):
         if error.sqlstate in _SQLSTATE_CONFLICTS:
             return _conflict()
+        if isinstance(error, sys.modules["psycopg"].DataError):
+            return _text_not_stored()
         is_of_connection = not error.sqlstate or error.sqlstate.startswith(_CONNECTION_CLASS)
         cause = _cause_in(str(error)) if is_of_connection else _BY_SQLSTATE.get(error.sqlstate or "")
         is_operational = isinstance(error, sys.modules["psycopg"].OperationalError)
@@ -305,6 +303,14 @@ def _cause_in(text: str) -> _Cause | None:
 
 def _conflict() -> ConflictError:
     return ConflictError("another write holds the lock; try again")
+
+
+def _text_not_stored() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        ErrorReason.MALFORMED_FIELD,
+        "a field holds text that the database cannot store; remove NUL characters, and those that the"
+        " encoding of the database lacks",
+    )
 
 
 def _unavailable(cause: _Cause, error: object) -> UnavailableError:

@@ -21,7 +21,6 @@ from authz.domain.erasures import PSEUDONYM_PREFIX, subject_mac
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.tree import MerkleTree, leaf_hash
 from authz.store import tables
-from authz.store.bulk import insert_rows
 from authz.store.log.reader import read_token_key
 from authz.store.log.stored_tree import CHANGES, next_part, resume
 
@@ -71,11 +70,12 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 class LeafMaker:
-    """Makes the leaves of a database. In a leaf, the pseudonym of an erased subject is the subject."""
+    """Makes the leaves of a database, whose `token_key` it reads unless it is given. In a leaf, the pseudonym
+    of an erased subject is the subject."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, token_key: bytes | None = None) -> None:
         self._connection = connection
-        self._key = read_token_key(connection)
+        self._key = read_token_key(connection) if token_key is None else token_key
         self._hasher = blake2b(digest_size=_MAC_BYTES, key=self._key, person=b"logged text")
         self.named = lru_cache(_MAX_NAMES)(self._name_actor)
         """Of a subject, or of a caller and a person, what a leaf has instead, as far as they are subjects."""
@@ -192,8 +192,10 @@ class _TextMacs:
         return mac
 
 
-def append_leaves(connection: Connection, changes: Sequence[tuple[Values, Sequence[Values]]]) -> None:
-    """Store the leaves of revisions, each with its changes, in the transaction that commits them."""
-    leaf_maker = LeafMaker(connection)
+def next_leaves(
+    connection: Connection, token_key: bytes, changes: Sequence[tuple[Values, Sequence[Values]]]
+) -> list[dict[str, Any]]:
+    """The rows of the leaves of the next revisions, each with its changes."""
+    leaf_maker = LeafMaker(connection, token_key)
     tree = resume(connection, CHANGES, changes[0][0]["revision"] - 1)
-    insert_rows(connection, tables.leaves, [leaf_maker.row(head, rows, tree) for head, rows in changes])
+    return [leaf_maker.row(head, rows, tree) for head, rows in changes]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Table, bindparam, func, select, update
 
 from authz.domain.entities import Resource, kind_of
 from authz.domain.ids import ResourceRef
@@ -18,9 +18,12 @@ from authz.domain.origin import Origin
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import delete_by_key, insert_rows, upsert_rows
-from authz.store.log.leaves import append_leaves
+from authz.store.database.sending import Sender
+from authz.store.log.leaves import next_leaves
 from authz.store.log.mutation_json import encode_mutation
 from authz.store.log.reader import lock_head, read_state
+
+Row: TypeAlias = dict[str, Any]
 
 _NONCE_BITS = 63
 _HEAD = tables.revisions.columns.keys()
@@ -44,8 +47,8 @@ class ChangeLog:
 
     def __init__(self, connection: Connection, clock: Callable[[], Instant]) -> None:
         self._connection = connection
-        self._notifies = connection.dialect.name == "postgresql"
-        self._held = self.head = lock_head(connection)
+        self._held, self._token_key = lock_head(connection)
+        self.head = self._held
         self.clock_time = clock()
         # Commit times never decrease, although the clocks of two servers may differ.
         self.now = max(self.clock_time, self._held.committed_at)
@@ -81,25 +84,38 @@ class ChangeLog:
         known = read_state(self._connection, database_id, revision)
         return ConsistencyToken(database_id, revision) if known is None else known
 
-    def store(self) -> None:
-        """Store every appended revision. On PostgreSQL, notify listeners of the new head."""
+    def rows(self) -> dict[Table, list[Row]]:
+        """The rows of every appended revision: its own, those of its changes, and that of its leaf.
+
+        For the leaf, the records must be stored: it has the subject in place of an erased one's pseudonym.
+        """
         if not self._changes:
-            return
-        self._connection.execute(_COUNT, {"head": self.head.revision})
-        heads = [{name: getattr(change, name) for name in _HEAD} for change in self._changes]
+            return {}
+        revisions = [{name: getattr(change, name) for name in _HEAD} for change in self._changes]
         changes = [
             [*_change_rows(change.revision, effects)]
             for change, effects in zip(self._changes, self._effects, strict=True)
         ]
-        insert_rows(self._connection, tables.revisions, heads)
-        insert_rows(self._connection, tables.changes, chain.from_iterable(changes))
-        append_leaves(self._connection, [*zip(heads, changes, strict=True)])
-        self._store_tombstones()
-        if self._notifies:
-            # Delivered only if this transaction commits.
-            self._connection.execute(_NOTIFY, {"head": str(self.head.revision)})
+        made = [*zip(revisions, changes, strict=True)]
+        return {
+            tables.revisions: revisions,
+            tables.changes: [*chain.from_iterable(changes)],
+            tables.leaves: next_leaves(self._connection, self._token_key, made),
+        }
 
-    def _store_tombstones(self) -> None:
+    def store(self, sender: Sender, rows: dict[Table, list[Row]]) -> None:
+        """Store the `rows` of every appended revision. On PostgreSQL, notify listeners of the new head."""
+        if not rows:
+            return
+        sender.execute(_COUNT, {"head": self.head.revision})
+        for table, added in rows.items():
+            insert_rows(sender, table, added)
+        self._store_tombstones(sender)
+        if sender.dialect.name == "postgresql":
+            # Delivered only if this transaction commits.
+            sender.execute(_NOTIFY, {"head": str(self.head.revision)})
+
+    def _store_tombstones(self, sender: Sender) -> None:
         """Leave one for each resource that is deleted, and remove that of one that is registered again.
 
         Here, where every effect passes, those of a deletion of a whole course among them.
@@ -112,15 +128,15 @@ class ChangeLog:
                     deleted_at[mutation.target.key] = change.committed_at if is_deleted else None
         registered = [(ref.type, ref.id) for ref, at in deleted_at.items() if at is None]
         gone = [(ref.type, ref.id, at) for ref, at in deleted_at.items() if at is not None]
-        delete_by_key(self._connection, tables.tombstones, registered)
-        upsert_rows(self._connection, tables.tombstones, gone)
+        delete_by_key(sender, tables.tombstones, registered)
+        upsert_rows(sender, tables.tombstones, gone)
 
     def committed(self) -> LocalCommit:
         """The appended revisions. Valid once the transaction has been committed."""
         return LocalCommit(self._held, tuple(self._changes))
 
 
-def _change_rows(revision: int, effects: Iterable[Effect]) -> Iterator[dict[str, Any]]:
+def _change_rows(revision: int, effects: Iterable[Effect]) -> Iterator[Row]:
     for position, effect in enumerate(effects):
         yield {
             "revision": revision,

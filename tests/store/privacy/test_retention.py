@@ -106,7 +106,7 @@ def test_a_step_that_fails_has_done_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("authz.store.log.writer.append_leaves", killed)
+        patched.setattr("authz.store.log.writer.next_leaves", killed)
         with pytest.raises(KeyboardInterrupt):
             store.retention.advance_purge()
     assert log_of(store) == before
