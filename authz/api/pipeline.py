@@ -157,7 +157,7 @@ class Pipeline:
             require = self._require_permitted if call.method.permission else self._require_kept
             recheck = Recheck(partial(require, call))
             return await run(request, msgspec.structs.replace(call, require_permitted=recheck.require))
-        if not call.method.server_streams:
+        if not (call.method.server_streams or call.may_wait_for_database):
             return await run(request, call)
         try:
             return await Recheck(partial(self._require_kept, call)).result_of(run(request, call))
