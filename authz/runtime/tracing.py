@@ -7,6 +7,7 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import time
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple, cast
 
 import structlog
 from opentelemetry import trace
@@ -38,6 +39,7 @@ from authz.wire.errors import code_name
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 _EXPORTERS = "OTEL_TRACES_EXPORTER"
 _FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
@@ -87,6 +89,10 @@ class TracedGate(ConsistencyGate):
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _timed(_READ):
             return await super().run(function, *args, **kwargs)
+
+    async def run_in_turn(self, turn: asyncio.Lock, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        with _timed(_READ):
+            return await super().run_in_turn(turn, function, *args)
 
 
 class TracedActiveChecker(ActiveChecker):
