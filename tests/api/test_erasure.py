@@ -34,7 +34,9 @@ from authz.domain.errors import ErrorReason
 from authz.domain.exports import ExportEnd, ExportSection
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, SubjectType, course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.v1 import privacy_pb2 as ppb
 from tests.cli.commands import run
+from tests.service import Service
 from tests.serving import served
 
 ADA, STU = parse_subject("user:ada"), parse_subject("user:stu")
@@ -281,6 +283,32 @@ def test_whoever_erases_for_a_person_needs_the_role_of_a_privacy_officer(maya: P
     for call in calls:
         with pytest.raises(CallError, match="user:stu has no erase_subject on api; call for somebody"):
             call()
+
+
+def test_a_privacy_officer_holds_everybody(maya: Person) -> None:
+    officer = Subject(SubjectType.USER, f"officer-{maya.subject.id}")
+    roles = {officer: "privacy_officer", maya.subject: "platform_admin"}
+    maya.client.write(
+        [Mutation(Operation.TOUCH, Membership(who, PLATFORM, role)) for who, role in roles.items()]
+    )
+    by_officer = maya.client.with_options(acting_for=str(officer)).privacy
+    by_officer.hold(maya.subject, reason="case 12")
+    by_officer.release_hold(maya.subject, reason="settled")
+
+
+async def test_certificates_are_listed_page_by_page(maya: Person, address: str) -> None:
+    maya.erased()
+    person(maya.client).erased()
+    everything = [each.erasure.pseudonym.id for each in maya.client.privacy.erasures()]
+    found, request = list[str](), ppb.ReadErasuresRequest(page_size=1)
+    async with grpc.aio.insecure_channel(address) as channel:
+        while len(found) < len(everything):
+            page = await Service(channel, address).privacy.ReadErasures(request)
+            found += [each.erasure.pseudonym.id for each in page.certificates]
+            assert bool(page.next_page_token) == (len(found) < len(everything))
+            request.page_token = page.next_page_token
+    assert found == everything
+    assert maya.client.privacy.erasure_list().database_id == page.database_id != ""
 
 
 def test_a_person_erases_nobody_whose_role_on_the_platform_the_person_may_not_take(maya: Person) -> None:

@@ -27,10 +27,12 @@ from authz.domain.entities import (
     CourseKey,
     CourseState,
     Entity,
+    Hold,
     Membership,
     MembershipFilter,
     MembershipKey,
     MembershipStatus,
+    PolicyVersion,
     Resource,
     RetainedData,
     Session,
@@ -137,6 +139,31 @@ def test_changes_about_a_person_and_by_a_person_are_exported_and_name_nobody_els
     for each in of_stu.changes:
         assert "maya" not in names_in(each)
         assert "ada" not in names_in(each)
+
+
+def test_what_others_did_about_a_person_names_them_nowhere(tmp_path: Path) -> None:
+    url = create_sqlite(tmp_path / "authz.db")
+    with served(url) as address, Client(address) as client:
+        admin = [Mutation(Operation.CREATE, Membership(ADA, PLATFORM, "platform_admin"))]
+        client.write([Mutation(Operation.CREATE, each) for each in CAMPUS] + admin)
+        ada = client.with_options(acting_for="user:ada")
+        files = client.policies.files()
+        for caller, author in (
+            (client, "user:ada"),
+            (client, "ada@school.test"),
+            (ada, ""),
+            (client, "user:maya"),
+        ):
+            files["default.csv"] += "\n# More.\n"
+            caller.policies.apply(files, author=author, reason="as user:maya asked")
+        ada.privacy.hold("user:maya", reason="a case")
+        ada.privacy.restrict("user:maya", reason="disputed")
+        export = exported(client.privacy.export("user:maya"))
+    targets = [each.target for change in export.changes for each in change.mutations]
+    authors = [each.author for each in targets if isinstance(each, PolicyVersion)]
+    assert authors == ["somebody else"] * 3 + ["user:maya"]
+    assert [each.actor for each in targets if isinstance(each, Hold)] == ["unauthenticated for user:other"]
+    assert "ada" not in msgspec.json.encode(export).decode()
 
 
 def str_key(mutation: Mutation) -> str:

@@ -6,7 +6,9 @@ import datetime as dt
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
+import grpc
 import pytest
 
 from authz.client import CallError, Client
@@ -24,9 +26,13 @@ from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, SubjectType
 from authz.domain.mutations import Mutation, Operation
 from authz.store.privacy import personal_data
+from authz.v1 import privacy_pb2 as ppb
+from authz.wire.values import subject_message
 from tests.api.test_erasure import ADA, ALGEBRA, COURSE, NOTES, REASON, STU, notebook
+from tests.callers import grant
 from tests.cli.commands import run
-from tests.service import in_process
+from tests.issuer import Issuer
+from tests.service import Service, in_process
 from tests.serving import served
 
 _numbers = itertools.count(1)
@@ -71,6 +77,21 @@ def test_a_renamed_person_has_the_same_access_from_one_revision_on(client: Clien
     assert change.is_last
     assert change.reason == REASON
     assert [each.operation for each in change.mutations] == [Operation.TOUCH] * 3 + [Operation.DELETE] * 2
+
+
+async def test_the_answer_has_a_token_with_which_a_check_sees_the_rename(
+    client: Client, address: str
+) -> None:
+    old, new = names()
+    diary = enrol(client, old)
+    async with grpc.aio.insecure_channel(address) as channel:
+        request = ppb.RenameSubjectRequest(
+            subject=subject_message(old), to=subject_message(new), reason=REASON
+        )
+        answer = await Service(channel, address).privacy.RenameSubject(request)
+    assert answer.replicated
+    assert client.check(new, "read", diary, at_least_as_fresh=answer.written_at.token).allowed
+    assert client.current_token() == answer.written_at.token
 
 
 def test_two_accounts_of_one_person_become_one(client: Client) -> None:
@@ -185,6 +206,21 @@ def test_a_privacy_officer_does_not_become_the_holder_of_a_role_on_the_platform(
     assert [*client.read(MembershipFilter(subject=admin))] == []
 
 
+def test_a_caller_that_may_not_grant_roles_moves_none_on_the_platform(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    issuer, (old, new) = Issuer(), names()
+    held = {"service:officer": "privacy_officer", "service:root": "platform_admin", str(old): "support_agent"}
+    grant(sqlite_url, held)
+    with served(sqlite_url, **issuer.settings(tmp_path)) as address:
+        by_officer, by_root = (Client(address, token=issuer.jwt(each)) for each in ("officer", "root"))
+        with by_officer, by_root:
+            with pytest.raises(CallError, match="only a caller with `grant_roles` may") as refused:
+                by_officer.privacy.rename(old, new, reason=REASON)
+            assert refused.value.reason == ErrorReason.PERMISSION_MISSING
+            assert by_root.privacy.rename(old, new, reason=REASON) == {"membership": 1}
+
+
 def test_a_person_moves_no_role_of_the_own_rank_to_another_id(client: Client) -> None:
     admin, other, support, new = (*names(), *names())
     high, low = (Subject(SubjectType.SERVICE, f"{name}-{admin.id}") for name in ("high", "low"))
@@ -204,6 +240,8 @@ def test_a_person_moves_no_role_of_the_own_rank_to_another_id(client: Client) ->
         assert refused.value.reason == ErrorReason.PERMISSION_MISSING
         assert [*client.read(MembershipFilter(subject=old))]
     by_admin.privacy.rename(support, new, reason=REASON)
+    client.write([Mutation(Operation.CREATE, Membership(support, PLATFORM, "support_agent"))])
+    by_admin.privacy.rename(support, other, reason=REASON, merge=True)
 
 
 def test_a_held_person_is_not_renamed_to_escape_the_hold(client: Client) -> None:

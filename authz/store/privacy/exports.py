@@ -183,7 +183,8 @@ class Export:
     def _masked(self, mutation: Mutation) -> Mutation:
         target: Any = with_subjects(mutation.target, lambda other: masked(other, self._subject))
         if isinstance(target, PolicyVersion):
-            author = self._masked_actor(target.author)
+            # What its creator says, so it may name anybody.
+            author = target.author if mentions(target.author, self._subject) else "somebody else"
             target = msgspec.structs.replace(target, files=files_text({}), author=author)
         if isinstance(target, Hold):
             target = msgspec.structs.replace(target, actor=self._masked_actor(target.actor))
