@@ -36,11 +36,13 @@ LEARN_REASONS = "learn_reasons"
 APPLY_POLICY = "apply_policy"
 ERASE_SUBJECT = "erase_subject"
 
-_READ = frozenset(
-    EntityKind(kind)
-    for kind in ("course", "session", "membership", "resource", "share", "account", "access_token")
+_WATCHED_BY_ALL = (
+    EntityKind.POLICY_VERSION,
+    EntityKind.POLICY_ACTIVATION,
+    EntityKind.ERASURE,
+    EntityKind.RETENTION_RULE,
 )
-"""The kinds that `DirectoryService` reads, each by a permission of its own."""
+"""The kinds that `watch` alone lets a caller read. Each other kind needs a permission of its own."""
 
 
 def require_to_ask(call: Call, action: str, purpose: str) -> None:
@@ -98,7 +100,7 @@ def permission_to_read(kind: EntityKind) -> str:
         return ERASE_SUBJECT  # who is in a dispute concerns nobody who keeps a copy of the directory
     if kind is EntityKind.RESTRICTION:
         return "read_accounts"  # it takes roles away, as a suspended account does
-    return f"read_{KINDS[kind].plural}" if kind in _READ else ""
+    return "" if kind in _WATCHED_BY_ALL else f"read_{KINDS[kind].plural}"
 
 
 async def require_of_person(call: Call, rights: PersonRights, permission: str = "") -> None:

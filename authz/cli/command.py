@@ -26,14 +26,14 @@ ItemT = TypeVar("ItemT")
 
 _COLUMNS = {
     "course": ("id", "state", "ai_enabled"),
-    "session": ("id", "course_id", "state", "starts_at", "ends_at", "open_to_course"),
     "membership": ("subject", "scope", "role", "status", "starts_at", "ends_at", "suspended_until", "source"),
     "resource": ("key", "scope", "owner", "visibility", "published"),
-    "share": ("resource", "subject", "level", "awaits_membership"),
-    "account": ("subject", "status", "suspended_until"),
     "access_token": ("id", "subject", "ends_at"),
 }
-_COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values() if not kind.service}
+"""What a list prints of a record of a kind, if that is not every field."""
+_COLUMNS_OF_FILTER = {
+    kind.filter_type: _COLUMNS.get(kind.name, kind.entity.__struct_fields__) for kind in KINDS.values()
+}
 
 
 class Context:

@@ -11,6 +11,7 @@ import msgspec
 
 from authz.domain.entities import KINDS, Entity, Key
 from authz.domain.ids import Subject, SubjectType
+from authz.domain.kinds.account import ACCOUNT
 from authz.domain.kinds.fields import FieldType
 
 _RecordT = TypeVar("_RecordT", bound=Entity | Key)
@@ -24,6 +25,20 @@ _SUBJECT_FIELDS = {
     for kind in KINDS.values()
     for struct in (kind.entity, kind.key)
 }
+
+OWN_RECORDS = tuple(
+    sorted(
+        (
+            (kind.name, name)
+            for kind in KINDS.values()
+            if not kind.service
+            for name in _SUBJECT_FIELDS[kind.entity]
+        ),
+        key=lambda each: each[0] != ACCOUNT.name,
+    )
+)
+"""The kinds of records that belong to a subject, each with the field that names it, in an order in which they
+may be written: first the account, whose suspension takes the roles of the others away."""
 
 
 def subjects_in(record: Entity | Key) -> tuple[Subject, ...]:

@@ -106,13 +106,13 @@ def about(export: SubjectExport) -> list[str]:
 def test_every_record_about_a_person_is_exported_with_what_it_refers_to(client: Client) -> None:
     export = exported(client.privacy.export("user:maya"))
     assert about(export) == [
+        "account of user:maya",
         "membership user:maya student in course:algebra",
         "membership user:maya attendee in session:seminar",
         "notebook:diary",
         "notebook:essay",
         "share of notebook:notes with user:maya",
         "share of notebook:essay with user:stu",
-        "account of user:maya",
     ]
     context = [each.record for each in export.records if each.relation is ExportRelation.CONTEXT]
     assert [str(each.key) for each in context] == ["course:algebra", "session:seminar", "notebook:notes"]

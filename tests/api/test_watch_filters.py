@@ -13,6 +13,8 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from authz.api.permissions import permission_to_read
+from authz.domain.entities import EntityKind
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
@@ -44,6 +46,11 @@ async def states(shared_sqlite_service: Service) -> AsyncIterator[tuple[pb.Consi
 
 
 OF_ALGEBRA = ("course", "session", "student", "guest", "material", "note", "share", "note share")
+
+
+def test_a_kind_needs_a_permission_to_be_watched_unless_it_is_for_every_watcher() -> None:
+    open_to_all = {kind for kind in EntityKind if not permission_to_read(kind)}
+    assert open_to_all == {"policy_version", "policy_activation", "erasure", "retention_rule"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from authz.domain.entities import KINDS, Entity, Versioned
 from authz.domain.ids import Subject
-from authz.domain.mentions import mentions
+from authz.domain.mentions import OWN_RECORDS, mentions
 from authz.store.database.engine import stream
 from authz.store.log.reader import raise_resumable_from, read_state
 from authz.store.privacy.erase_history import erase_rest, without_subject
@@ -22,7 +22,8 @@ from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import has_subject, may_mention
 from authz.store.write import Transaction
 
-_DELETED = ("access_token", "share", "membership", "account")
+_DELETED = [each for each in reversed(OWN_RECORDS) if each != ("resource", "owner")]
+"""What an erasure deletes; resources it gives away."""
 _RESOURCES = ENTITY_ROWS["resource"].table
 
 
@@ -31,8 +32,8 @@ def erase_records(transaction: Transaction, step: Step) -> None:
     connection, subject, at_once = transaction.connection, step.subject, transaction.contents_at_once
     done: Counter[str] = Counter()
     with transaction.revision(step.origin) as batch:
-        for name in _DELETED:
-            theirs = has_subject(ENTITY_ROWS[name].table, "subject", subject)
+        for name, field in _DELETED:
+            theirs = has_subject(ENTITY_ROWS[name].table, field, subject)
             found = _some(connection, name, theirs, at_once - done.total())
             batch.delete_found(found)
             done[f"{name} records deleted"] = len(found)

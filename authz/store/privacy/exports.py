@@ -23,7 +23,7 @@ from authz.domain.exports import (
 from authz.domain.files import files_text, read_files
 from authz.domain.ids import ScopeKind, Subject
 from authz.domain.instants import format_instant
-from authz.domain.mentions import mentions, subjects_in, with_subjects
+from authz.domain.mentions import OWN_RECORDS, mentions, subjects_in, with_subjects
 from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.database.engine import stream
@@ -53,9 +53,8 @@ _OF_TEXTS = {
 }
 """Where `TEXTS` are exported, and as what."""
 _ABOUT, _CONTEXT = ExportRelation.ABOUT, ExportRelation.CONTEXT
-_COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES, _ACCOUNTS, _TOKENS = (
-    ENTITY_ROWS[name].table
-    for name in ("course", "session", "membership", "resource", "share", "account", "access_token")
+_COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES = (
+    ENTITY_ROWS[name].table for name in ("course", "session", "membership", "resource", "share")
 )
 
 
@@ -96,12 +95,11 @@ class Export:
             ("course", _COURSES.c.id.in_(self._course_ids()), _CONTEXT),
             ("session", _SESSIONS.c.id.in_(self._session_ids()), _CONTEXT),
             ("resource", and_(shared, or_(_RESOURCES.c.owner_id.is_(None), ~owned)), _CONTEXT),
-            ("membership", has_subject(_MEMBERSHIPS, "subject", self._subject), _ABOUT),
-            ("resource", owned, _ABOUT),
-            ("share", has_subject(_SHARES, "subject", self._subject), _ABOUT),
+            *(
+                (name, has_subject(ENTITY_ROWS[name].table, field, self._subject), _ABOUT)
+                for name, field in OWN_RECORDS
+            ),
             ("share", _of_owned(owned), _ABOUT),
-            ("account", has_subject(_ACCOUNTS, "subject", self._subject), _ABOUT),
-            ("access_token", has_subject(_TOKENS, "subject", self._subject), _ABOUT),
         ):
             for versioned in self._entities(name, wanted):
                 record = _shown(versioned.entity, relation)

@@ -30,7 +30,7 @@ from authz.domain.errors import (
 )
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
-from authz.domain.mentions import with_subjects
+from authz.domain.mentions import OWN_RECORDS, with_subjects
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.store import tables
@@ -46,14 +46,6 @@ from authz.store.write import Transaction
 
 MAX_RECORDS = 20_000
 """Of one subject. A revision with as many is written, and applied by a replica, in about a second."""
-_FIELDS = (
-    ("account", "subject"),
-    ("membership", "subject"),
-    ("resource", "owner"),
-    ("share", "subject"),
-    ("access_token", "subject"),
-)
-"""Where records name whom they belong to, in an order in which they may be written."""
 _RETRY_AFTER_S = 0.1
 _RENAMES = tables.renames
 
@@ -129,7 +121,7 @@ def purge_renames(connection: Connection, through: int) -> None:
 
 def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:
     found: list[Versioned[Any]] = []
-    for name, field in _FIELDS:
+    for name, field in OWN_RECORDS:
         found += _read(connection, name, field, subject, limit + 1 - len(found))
         if len(found) > limit:
             raise _refused(
@@ -141,7 +133,7 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
 
 
 def _one_record_of(connection: Connection, subject: Subject) -> Versioned[Any] | None:
-    records = (_read(connection, name, field, subject, limit=1) for name, field in _FIELDS)
+    records = (_read(connection, name, field, subject, limit=1) for name, field in OWN_RECORDS)
     return next(itertools.chain.from_iterable(records), None)
 
 
