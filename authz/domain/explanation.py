@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from authz.domain.decisions import Decision, Reason, Verdict
+from authz.domain.decisions import CREATE_ACTION, Decision, Reason, Verdict
 from authz.domain.effective_roles import InactiveReason, Suspension
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import Scope
@@ -122,13 +122,14 @@ def message_for(action: str, verdict: Verdict) -> str:
         for fact, message in _UNMET_MESSAGES.items():
             if verdict.unmet & FACTS_BY_NAME[fact].bit:
                 return message
+    if action == CREATE_ACTION and verdict.reason in _NOT_THERE:  # what is asked about is to be created
+        return _MESSAGES[Reason.NO_RULE]
     return _MESSAGES.get(verdict.reason, "This is not open to you.")
 
 
+_NOT_THERE = (Reason.NOT_A_MEMBER, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
 _MESSAGES = {
-    Reason.NOT_A_MEMBER: "This does not exist, or you do not take part where it is.",
-    Reason.RESOURCE_UNKNOWN: "This does not exist, or you do not take part where it is.",
-    Reason.SCOPE_MISMATCH: "This does not exist, or you do not take part where it is.",
+    **dict.fromkeys(_NOT_THERE, "This does not exist, or you do not take part where it is."),
     Reason.PURPOSE_NOT_PERMITTED: "This may not be used for that purpose.",
     Reason.NO_RULE: "You may not do this here.",
 }
