@@ -40,7 +40,8 @@ class Exporter:
         render: Callable[[Iterable[ExportItem]], Iterator[MessageT]],
         write: Callable[[MessageT], Awaitable[None]],
     ) -> None:
-        """Write the items, as messages that `render` makes of them. Raises as `write_within`."""
+        """Write the items, as messages that `render` makes of them. Raises as `write_within`, and
+        `FailedPreconditionError` (SUBJECT_ERASED) once the erasure of the subject has begun."""
         loop = asyncio.get_running_loop()
         stopped = False
 
@@ -52,6 +53,7 @@ class Exporter:
         def produce() -> None:
             with self._data.export(subject) as export:
                 for message in render(self._items(export, subject)):
+                    self._data.require_not_erased_after(subject, export.state.revision)
                     asyncio.run_coroutine_threadsafe(send(message), loop).result()
 
         await self._exporting.acquire()

@@ -81,6 +81,19 @@ def require_not_erased_since(connection: Connection, names: Iterable[str], time:
             )
 
 
+def require_not_erased_after(connection: Connection, subject: Subject, revision: int) -> None:
+    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if the erasure of a subject has begun or gone on after
+    a revision."""
+    mac = subject_mac(read_token_key(connection), subject)
+    if any(row.revision > revision for row in select_by(connection, ERASURES, ("mac",), [[mac]])):
+        raise FailedPreconditionError(
+            ErrorReason.SUBJECT_ERASED,
+            f"{subject} is being erased, so this export has ended before it was complete; export again to see"
+            " what is left",
+            subject=str(subject),
+        )
+
+
 def erased_among(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, str]:
     """The subjects that were erased and not released since, each with its pseudonym as `user:<id>`."""
     key = read_token_key(connection)

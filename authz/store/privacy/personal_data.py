@@ -43,7 +43,13 @@ from authz.store.privacy.erase_history import (
     kept_mentions,
 )
 from authz.store.privacy.erase_records import begin_history, erase_records
-from authz.store.privacy.erased import ERASURES, pseudonyms_among, pseudonyms_of, require_not_erased
+from authz.store.privacy.erased import (
+    ERASURES,
+    pseudonyms_among,
+    pseudonyms_of,
+    require_not_erased,
+    require_not_erased_after,
+)
 from authz.store.privacy.erasure_steps import (
     Phase,
     Step,
@@ -86,6 +92,12 @@ class PersonalData:
             found = Export(connection, subject)
             self.directory.add_token_key(connection, found.state.database_id)
             yield found
+
+    def require_not_erased_after(self, subject: Subject, revision: int) -> None:
+        """Raise `FailedPreconditionError` (SUBJECT_ERASED) if the erasure of a subject has begun or gone on
+        after a revision."""
+        with read_transaction(self.engine) as connection:
+            require_not_erased_after(connection, subject, revision)
 
     def begin_erasure(self, request: ErasureRequest) -> Subject:
         """Refuse writes that name the subject from now on, and return its pseudonym. `advance_erasure` does

@@ -1,0 +1,44 @@
+"""An export hands out nothing more of a person whose erasure has begun."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from authz.domain.entities import Course, CourseState, Membership
+from authz.domain.erasures import ErasureRequest
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.exports import ExportItem
+from authz.domain.ids import course_scope
+from authz.domain.origin import Origin
+from authz.domain.tokens import KEY_BYTES, TokenKeys
+from authz.engine.exports import Exporter
+from tests.replica.conftest import following, viewing
+from tests.replica.test_required import gate_of
+from tests.store.directory import create, open_with, user, write
+
+MAYA = user("maya")
+ERASURE = ErasureRequest(subject=MAYA, origin=Origin("service:dpo", "request 17"))
+
+
+def test_an_export_ends_when_the_erasure_of_its_subject_begins(store_url: str, tmp_path: Path) -> None:
+    store, folder, keys = open_with(store_url), tmp_path / "r", TokenKeys()
+    membership = Membership(subject=MAYA, scope=course_scope("algebra"), role="student")
+    write(store, create(Course(id="algebra", state=CourseState.ACTIVE)), create(membership))
+    written: list[ExportItem] = []
+
+    async def write_item(item: ExportItem) -> None:
+        if not written:
+            await asyncio.to_thread(store.personal_data.begin_erasure, ERASURE)
+        written.append(item)
+
+    with following(store, folder), viewing(folder) as view, gate_of(view, store, keys=keys) as gate:
+        keys.add(store.directory.head().database_id, bytes(KEY_BYTES))
+        exporter = Exporter(store.personal_data, gate, write_timeout_s=60)
+        with pytest.raises(FailedPreconditionError) as ended:
+            asyncio.run(exporter.export(MAYA, iter, write_item))
+    assert ended.value.reason is ErrorReason.SUBJECT_ERASED
+    assert len(written) == 1
+    store.close()
