@@ -58,6 +58,11 @@ class Publication(Authorship, frozen=True, kw_only=True):
     person: Subject | None = None
     error: str = ""
 
+    @property
+    def due_at(self) -> Instant | None:
+        """None once it has failed."""
+        return None if self.error else self.at
+
 
 class DraftKey(NamedTuple):
     """The name of a draft, among those of the platform or of one course."""
@@ -94,8 +99,7 @@ class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def publish_at(self) -> Instant | None:
         """When it is due to be published."""
-        publication = self.publication
-        return None if publication is None or publication.error else publication.at
+        return None if self.publication is None else self.publication.due_at
 
     def stale(self) -> FailedPreconditionError:
         """The error for a call with another etag."""

@@ -31,6 +31,7 @@ from authz.store.database.engine import read_transaction, stream
 from authz.store.log.decision_leaves import lock_tree
 from authz.store.log.mutation_json import decode_mutation, encode_mutation
 from authz.store.privacy.personal_texts import (
+    PUBLICATION_TEXTS,
     RECORD_TEXTS,
     REVISION_TEXTS,
     TEXTS,
@@ -192,25 +193,25 @@ def _rewrite_drafts(connection: Connection, subject: Subject, pseudonym: Subject
     table, rewritten = tables.policy_drafts, 0
     for row in connection.execute(select(table).with_for_update()).all():
         values = _renamed_texts(row, ("author", "files"), subject, pseudonym)
-        publication = row.publication and _without_person(row.publication, subject, pseudonym)
-        if publication != row.publication:
-            values |= {"publication": publication, "publish_at": None}
+        if row.publication is not None:
+            publication = msgspec.json.decode(row.publication, type=Publication)
+            without = _without_person(publication, subject, pseudonym)
+            if without != publication:
+                encoded = msgspec.json.encode(without).decode()
+                values |= {"publication": encoded, "publish_at": without.due_at}
         if values:
             connection.execute(update(table).where(_is(table, row)).values(**values, etag=row.etag + 1))
             rewritten += 1
     return rewritten
 
 
-def _without_person(text: str, subject: Subject, pseudonym: Subject) -> str:
+def _without_person(publication: Publication, subject: Subject, pseudonym: Subject) -> Publication:
     """A publication without the subject: if it is who scheduled it, it is not published."""
-    publication = msgspec.json.decode(text, type=Publication)
-    renamed = _renamed_texts(publication, ("author", "reason", "actor"), subject, pseudonym)
+    renamed = _renamed_texts(publication, PUBLICATION_TEXTS, subject, pseudonym)
     for name in ("caller", "person"):
         if getattr(publication, name) == subject:
             renamed |= {name: pseudonym, "error": _LOST_PUBLICATION}
-    if not renamed:
-        return text
-    return msgspec.json.encode(msgspec.structs.replace(publication, **renamed)).decode()
+    return msgspec.structs.replace(publication, **renamed)
 
 
 def kept_mentions(connection: Connection, subject: Subject) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Select, and_, or_, select
 
+from authz.domain.drafts import Publication
 from authz.domain.entities import AccessToken, Entity, Hold, PolicyVersion, Resource, Versioned, kind_of
 from authz.domain.exports import (
     RESTRICTION_ENTRY,
@@ -31,6 +32,7 @@ from authz.store.log.mutation_json import decode_mutation
 from authz.store.log.reader import read_head
 from authz.store.privacy.holds import read_holds, restriction_of
 from authz.store.privacy.personal_texts import (
+    PUBLICATION_TEXTS,
     RECORD_TEXTS,
     REVISION_TEXTS,
     TEXTS,
@@ -215,8 +217,11 @@ class Export:
             name = f"draft {row.id}" + (f" of course:{row.course_id}" if row.course_id else "")
             if mentions(row.author, self._subject):
                 yield ExportedEntry(section, name, f"author: {row.author}", row.created_at)
-            if row.publication is not None and mentions(row.publication, self._subject):
-                yield ExportedEntry(section, name, f"publication: {row.publication}", row.edited_at)
+            if row.publication is not None:
+                publication = msgspec.json.decode(row.publication, type=Publication)
+                for field in PUBLICATION_TEXTS:
+                    if mentions(text := getattr(publication, field), self._subject):
+                        yield ExportedEntry(section, name, f"{field} of publication: {text}", row.edited_at)
             yield from self._lines(section, name, row.files)
 
     def _policy_versions(self) -> Iterator[ExportedEntry]:

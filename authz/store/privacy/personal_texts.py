@@ -13,6 +13,8 @@ REVISION_TEXTS = ("actor", "reason", "request_id")
 """Columns of a revision of the change log."""
 RECORD_TEXTS = {"policy_version": ("author", "reason"), "hold": ("actor", "reason")}
 """Fields of records, by kind. The files of a policy version stay, because they prove what decided when."""
+PUBLICATION_TEXTS = ("actor", "author", "error", "reason")
+"""Fields of the planned publication of a draft."""
 TEXTS = (
     (tables.removals, ("actor", "reason", "request_id")),
     (tables.erasure_steps, ("actor", "request_id")),

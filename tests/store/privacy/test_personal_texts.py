@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import select, update
 
+from authz.domain.drafts import PolicyDraft, Publication
 from authz.domain.entities import Account, Course, CourseKey, PolicyVersion
 from authz.domain.erasures import ErasureRequest
 from authz.domain.exports import ExportedChange, ExportedEntry, ExportItem, ExportSection
-from authz.domain.ids import course_scope
+from authz.domain.ids import PLATFORM, course_scope
 from authz.domain.origin import Origin
 from authz.store import Store, tables
 from authz.store.database.engine import open_engine, write_transaction
@@ -75,11 +77,40 @@ def hold_and_release(store: Store) -> None:
     release_hold(store, STU)
 
 
+DUE = 1_000
+
+
+def plan(store: Store, **fields: Any) -> None:
+    """A draft that is to be published, unless it has an error."""
+    by_stu: dict[str, Any] = {
+        "actor": f"service:x for {STU}",
+        "person": STU,
+        "reason": f"{STU} asked",
+        "author": str(STU),
+    }
+    publication = Publication(at=DUE, **(by_stu | fields))
+    draft = PolicyDraft(
+        id="d",
+        etag=1,
+        base_number=1,
+        files="{}",
+        author="",
+        created_at=0,
+        edited_at=0,
+        publication=publication,
+    )
+    store.drafts.create(draft)
+
+
 PLACES: dict[str, Callable[[Store], object]] = {
     "who placed a hold": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
     "why somebody is held": lambda store: hold(store, STU, f"he wrote to {MAYA}"),
     "why somebody was held": hold_and_release,
     "the author of a version in the log": write_version,
+    "who plans to publish": lambda store: plan(store, actor=f"service:x for {MAYA}", person=MAYA),
+    "the author of what is planned": lambda store: plan(store, author=str(MAYA)),
+    "why it is planned": lambda store: plan(store, reason=f"as {MAYA} asked"),
+    "why it failed": lambda store: plan(store, error=f"{MAYA} may read m1"),
     "a key of a write": lambda store: write(store, create(Account(STU)), idempotency_key=f"x {MAYA}"),
     "a reason that somebody else gave": lambda store: write(store, create(Account(STU)), reason=f"{MAYA}"),
 }
@@ -94,6 +125,31 @@ def test_what_another_caller_wrote_about_a_person_is_exported(store_url: str, pl
     store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert exported(store) == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"reason": f"as {MAYA} asked"}, ""),
+        ({"author": str(MAYA)}, ""),
+        ({"actor": f"service:x for {MAYA}", "person": MAYA}, "who scheduled this was erased"),
+        ({"actor": str(MAYA), "caller": MAYA, "person": None}, "who scheduled this was erased"),
+        ({"reason": f"as {MAYA} asked", "error": "no such role"}, "no such role"),
+    ],
+)
+def test_a_draft_is_still_published_unless_it_is_the_erased_person_who_planned_that(
+    store_url: str, fields: dict[str, Any], error: str
+) -> None:
+    store = open_with(store_url)
+    plan(store, **fields)
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    (draft,) = store.drafts.list(PLATFORM)
+    assert draft.publication is not None
+    assert draft.publication.error.startswith(error)
+    assert bool(draft.publication.error) == bool(error)
+    assert (store.drafts.claim(DUE, until=DUE + 1) is None) == bool(error)
     store.close()
 
 
