@@ -85,6 +85,7 @@ def scope_of(method: str, headers: Sequence[tuple[str, str]] = ()) -> Mapping[st
     usual = [("content-type", "application/grpc"), ("te", "trailers"), ("user-agent", "grpc-go/1.76.0")]
     return {
         "type": "http",
+        "method": "POST",
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",

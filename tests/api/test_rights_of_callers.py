@@ -1,0 +1,92 @@
+"""The rights of a caller begin and end by time alone, although a server keeps them between calls."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from authz.client import Account, AccountStatus, Client, Membership, Mutation, Operation
+from authz.domain.ids import PLATFORM, parse_subject
+from authz.domain.instants import DAY_US
+from authz.v1 import directory_pb2 as dpb
+from tests.callers import grant
+from tests.databases import create_sqlite
+from tests.issuer import Issuer, bearer
+from tests.service import Service, reason_of, serve
+
+ISSUER = Issuer()
+SYNC = parse_subject("service:sync")
+
+
+@pytest_asyncio.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    url = create_sqlite(tmp_path / "authz.db")
+    grant(url, {"service:admin": "operator"})
+    async with serve(url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
+        yield each
+
+
+async def write(service: Service, *entities: Account | Membership) -> None:
+    def call() -> None:
+        with Client(service.address, token=ISSUER.jwt("admin")) as client:
+            client.write([Mutation(Operation.TOUCH, each) for each in entities])
+
+    await asyncio.to_thread(call)
+
+
+async def read_courses(service: Service) -> None:
+    await service.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=bearer(ISSUER.jwt("sync")))
+
+
+async def may_read(service: Service) -> bool:
+    try:
+        await read_courses(service)
+    except grpc.aio.AioRpcError as error:
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_MISSING")
+        return False
+    return True
+
+
+async def may_read_at(service: Service, *times: int) -> list[bool]:
+    """Asks twice each time: the second answer is by the rights that are kept."""
+    found = []
+    for service.now in times:
+        first, second = await may_read(service), await may_read(service)
+        assert first is second
+        found.append(first)
+    return found
+
+
+async def test_a_role_with_dates(service: Service) -> None:
+    start, end = service.now + DAY_US, service.now + 2 * DAY_US
+    await write(
+        service, Membership(subject=SYNC, scope=PLATFORM, role="watcher", starts_at=start, ends_at=end)
+    )
+    assert await may_read_at(service, start - 1, start, end - 1, end) == [False, True, True, False]
+
+
+async def test_an_account_that_is_suspended_until_a_time(service: Service) -> None:
+    until = service.now + DAY_US
+    await write(
+        service,
+        Membership(subject=SYNC, scope=PLATFORM, role="watcher"),
+        Account(subject=SYNC, status=AccountStatus.SUSPENDED, suspended_until=until),
+    )
+    assert await may_read_at(service, until - 1, until) == [False, True]
+
+
+async def test_the_cause_that_a_caller_without_a_role_is_told(service: Service) -> None:
+    until = service.now + DAY_US
+    await write(service, Account(subject=SYNC, status=AccountStatus.SUSPENDED, suspended_until=until))
+    told = []
+    for service.now in (until - 1, until):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_courses(service)
+        told.append("is suspended" in str(caught.value.details()))
+    assert told == [True, False]
