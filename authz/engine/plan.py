@@ -24,6 +24,8 @@ from authz.policy.residual import Residual, residual_of
 
 MAX_SCOPES = 10_000
 """Maximum courses and sessions of a plan."""
+MAX_GROUPS = 500
+"""Maximum groups of a plan. SQLite takes a clause of twice as many at most."""
 
 
 class Planner:
@@ -56,9 +58,9 @@ class Planner:
         return PlanKind.CONDITIONAL if self._found else PlanKind.NEVER
 
     @property
-    def groups(self) -> tuple[PlanGroup, ...]:
-        """Of a conditional plan. No course or session is in two of them."""
-        return tuple(
+    def groups(self) -> Iterator[PlanGroup]:
+        """Of a conditional plan, each made as it is iterated. No course or session is in two of them."""
+        return (
             PlanGroup(
                 tuple(c.course_id for c in contexts if c.session_id is None and c.course_id is not None),
                 tuple(c.session_id for c in contexts if c.session_id is not None),
@@ -68,7 +70,8 @@ class Planner:
         )
 
     def __iter__(self) -> Iterator[None]:
-        """Do the work. Raises `InvalidArgumentError` for more than `MAX_SCOPES` courses and sessions."""
+        """Do the work. Raises `InvalidArgumentError` for more than `MAX_SCOPES` courses and sessions, or more
+        than `MAX_GROUPS` groups of them."""
         if self.unlisted is not None:
             return
         self._allows_all = self._query.within is None and self._allows_everywhere()
@@ -76,15 +79,11 @@ class Planner:
         for context in () if self._allows_all else self._reach.contexts():
             scopes_left -= context is not None
             if scopes_left < 0:
-                raise InvalidArgumentError(
-                    ErrorReason.TOO_MANY_ITEMS,
-                    f"the plan depends on more than {MAX_SCOPES} courses and sessions; set `scope` to one"
-                    " course, or use ListResources",
-                    field="scope",
-                    limit=str(MAX_SCOPES),
-                )
+                raise _too_large("depends on", MAX_SCOPES, "courses and sessions")
             if context is not None and self._may_hold(context):
                 self._add(context)
+            if len(self._found) > MAX_GROUPS:
+                raise _too_large("has", MAX_GROUPS, "conditions, such as by the edit windows of courses")
             yield
 
     def _may_hold(self, context: ScopeContext) -> bool:
@@ -119,3 +118,12 @@ class Planner:
         of_all = policy.rules_for(frozenset(policy.vocabulary.roles), None, self._type, self._query.action)
         most = residual_of(of_all, certain, possible)
         return held is not None and held.is_unconditional and most is not None and not most.denies
+
+
+def _too_large(verb: str, limit: int, of: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        ErrorReason.TOO_MANY_ITEMS,
+        f"the plan {verb} more than {limit} {of}; set `scope` to one course, or use ListResources",
+        field="scope",
+        limit=str(limit),
+    )

@@ -375,10 +375,13 @@ def test_a_bad_question_names_the_input_and_the_remedy(
 
 
 @in_process
-def test_a_plan_that_would_be_too_large_says_what_to_do(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "MAX_SCOPES", 21)
+@pytest.mark.parametrize(("name", "enough"), [("MAX_SCOPES", 21), ("MAX_GROUPS", 1)])
+def test_a_plan_that_would_be_too_large_says_what_to_do(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, name: str, enough: int
+) -> None:
+    monkeypatch.setattr(planning, name, enough)
     assert len(plan("user:maya", "read", "notebook").groups) == 1
-    monkeypatch.setattr(planning, "MAX_SCOPES", 20)
+    monkeypatch.setattr(planning, name, enough - 1)
     with pytest.raises(CallError, match="set `scope` to one course") as caught:
         plan("user:maya", "read", "notebook")
-    assert caught.value.reason == "TOO_MANY_ITEMS"
+    assert (caught.value.reason, caught.value.metadata["limit"]) == ("TOO_MANY_ITEMS", str(enough - 1))

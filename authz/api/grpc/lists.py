@@ -105,9 +105,10 @@ class ListCalls:
         query = msgspec.structs.replace(query, types=types)
         planner = Planner(checker, snapshot, now, query)
         await self.turns.collect(planner)
+        groups = await self.turns.collect(map(group_message, planner.groups))
         response = pb.PlanResourcesResponse(
             kind=PLAN_KINDS.number(planner.kind),
-            groups=map(group_message, planner.groups),
+            groups=groups,
             checked_at=common_pb2.ConsistencyToken(token=snapshot.token),
             policy_version=checker.version,
             reason=_reason(call, planner.unlisted),
