@@ -1,11 +1,18 @@
-"""Facts by name, and the terms of memberships, for tests."""
+"""Facts by name, the flags of resources, and the terms of memberships, for tests."""
 
 from __future__ import annotations
 
-from authz.domain.effective_roles import MembershipTerms
-from authz.domain.entities import Membership
-from authz.domain.facts import FACTS, FACTS_BY_NAME
+from hypothesis import strategies as st
 
+from authz.domain.effective_roles import MembershipTerms
+from authz.domain.entities import KINDS, Membership
+from authz.domain.facts import FACTS, FACTS_BY_NAME
+from authz.domain.kinds.fields import FieldType
+
+FLAGS = {
+    field.name: st.booleans() for field in KINDS["resource"].other_fields if field.type is FieldType.FLAG
+}
+"""Every yes or no of a resource, which facts are about."""
 BITS = [fact.bit for fact in FACTS]
 
 

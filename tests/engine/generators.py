@@ -29,6 +29,7 @@ from authz.domain.facts import CREATED_AHEAD_US
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, course_scope, session_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, compile_files, policy_directory
+from tests.facts import FLAGS
 from tests.policies import POLICY
 from tests.store.directory import user
 
@@ -183,12 +184,10 @@ contents = st.builds(
     scope=st.sampled_from(SCOPES),
     owner=st.none() | st.sampled_from(PEOPLE),
     visibility=st.sampled_from(Visibility),
-    published=st.booleans(),
     available_from=mostly(None, near),
     available_until=mostly(None, near),
     created_at=st.none() | st.integers(NOW - 6, NOW + 6) | st.integers(SOON - 6, SOON + 6),
-    locked=st.booleans(),
-    ai_allowed=st.booleans(),
+    **FLAGS,
 )
 
 

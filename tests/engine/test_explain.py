@@ -123,8 +123,6 @@ class Applied:
             case "within_edit_window":
                 self._resource(created_at=NOW if holds else None)
                 self._course(edit_window_us=WIDE)
-            case "locked":
-                self._resource(locked=holds)
             case "ai_enabled":
                 self._resource(ai_allowed=holds)
                 self._course(ai_enabled=True)
@@ -137,6 +135,10 @@ class Applied:
                 self._session(state=SessionState.LIVE if holds else SessionState.SCHEDULED)
             case "session_ended":
                 self._session(state=SessionState.ENDED if holds else SessionState.SCHEDULED)
+            case _:
+                flag = FACTS_BY_NAME[fact].of_resource
+                assert flag is not None and flag[1] is True, f"add a case that makes `{fact}` hold"
+                self._resource(**{flag[0].value: holds})
 
     def _resource(self, **values: Any) -> None:
         ref, inline = self.question.resource, self.question.inline

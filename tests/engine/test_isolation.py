@@ -50,6 +50,7 @@ from authz.replica.generations import build_replica
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.engine.campus import Campus
+from tests.facts import FLAGS
 from tests.policies import POLICY, compiled
 from tests.properties import examples
 from tests.store.directory import dumped
@@ -89,12 +90,10 @@ resources = st.builds(
     scope=scopes,
     owner=st.none() | subjects,
     visibility=st.sampled_from(Visibility),
-    published=st.booleans(),
     available_from=instants,
     available_until=instants,
     created_at=instants,
-    locked=st.booleans(),
-    ai_allowed=st.booleans(),
+    **FLAGS,
 )
 courses = st.builds(
     Course,

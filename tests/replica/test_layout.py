@@ -28,7 +28,7 @@ from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.replica import layout
 from authz.replica.kinds import CODECS
 from authz.replica.resource_records import decode_resource, encode_resource, with_shared
-from tests.facts import terms_of
+from tests.facts import FLAGS, terms_of
 
 IDS = st.one_of(
     st.text("AZaz09._~@+=|/:-", min_size=1, max_size=128),
@@ -51,12 +51,10 @@ RESOURCES = st.builds(
     scope=SCOPES,
     owner=st.none() | SUBJECTS,
     visibility=st.sampled_from(Visibility),
-    published=st.booleans(),
     available_from=TIMES,
     available_until=TIMES,
     created_at=TIMES,
-    locked=st.booleans(),
-    ai_allowed=st.booleans(),
+    **FLAGS,
 )
 MEMBERSHIPS = st.builds(
     Membership,
