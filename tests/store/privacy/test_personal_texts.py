@@ -14,6 +14,7 @@ from authz.domain.entities import Account, Course, CourseKey, PolicyVersion
 from authz.domain.erasures import ErasureRequest
 from authz.domain.exports import ExportedChange, ExportedEntry, ExportItem, ExportSection
 from authz.domain.ids import PLATFORM, course_scope
+from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
 from authz.store import Store, tables
 from authz.store.database.engine import open_engine, write_transaction
@@ -125,6 +126,20 @@ def test_what_another_caller_wrote_about_a_person_is_exported(store_url: str, pl
     store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert exported(store) == []
+    store.close()
+
+
+@pytest.mark.parametrize(("count", "parts"), [(199, [199]), (200, [200]), (450, [200, 200, 50])])
+def test_a_large_write_of_a_person_is_exported_in_parts_without_any_that_is_empty(
+    sqlite_url: str, count: int, parts: list[int]
+) -> None:
+    store = open_with(sqlite_url)
+    write(store, create(Course("c")))
+    enrolled = tuple(create(student(f"u{number}", "c")) for number in range(count))
+    store.directory.write(WriteRequest(mutations=enrolled, origin=Origin(f"service:x for {MAYA}")))
+    changes = [each for each in exported(store) if isinstance(each, ExportedChange)]
+    assert [len(each.mutations) for each in changes] == parts
+    assert {each.actor for each in changes} == {f"service:x for {MAYA}"}
     store.close()
 
 
