@@ -166,7 +166,7 @@ async def test_what_has_no_question_is_refused_unless_it_is_public(campus: str, 
             grpc.StatusCode.NOT_FOUND,
             "not found",
         )
-    assert (code, "nothing is asked before /t.T/forgotten" in details) == (
+    assert (code, "the guard has no question for /t.T/forgotten; add one" in details) == (
         grpc.StatusCode.PERMISSION_DENIED,
         True,
     )

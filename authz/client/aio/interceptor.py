@@ -82,7 +82,7 @@ class RequireInterceptor(ServerInterceptor):
         if question is None:
             await context.abort(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"nothing is asked before {method}; give it a question, or name it in `public`",
+                f"the guard has no question for {method}; add one, or name the method in `public`",
             )
             return
         try:
