@@ -1,4 +1,4 @@
-"""An export hands out nothing more of a person whose erasure has begun."""
+"""A server runs one export at a time, and hands out nothing of a person whose erasure has begun."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from authz.domain.entities import Course, CourseState, Membership
 from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.exports import ExportItem
-from authz.domain.ids import course_scope
+from authz.domain.ids import Subject, course_scope
 from authz.domain.origin import Origin
 from authz.domain.tokens import KEY_BYTES, TokenKeys
 from authz.engine.exports import Exporter
@@ -41,4 +41,40 @@ def test_an_export_ends_when_the_erasure_of_its_subject_begins(store_url: str, t
             asyncio.run(exporter.export(MAYA, iter, write_item))
     assert ended.value.reason is ErrorReason.SUBJECT_ERASED
     assert len(written) == 1
+    store.close()
+
+
+async def _written_of_two_at_once(exporter: Exporter) -> list[str]:
+    """The names of the subjects of two exports that begin together, once for each item."""
+    written: list[str] = []
+    goes_on = asyncio.Event()
+
+    async def export(subject: Subject) -> None:
+        async def write_item(_: ExportItem) -> None:
+            written.append(subject.id)
+            await goes_on.wait()
+
+        await exporter.export(subject, iter, write_item)
+
+    both = [asyncio.ensure_future(export(each)) for each in (MAYA, user("omar"))]
+    await asyncio.sleep(0.3)  # the second would begin in this time
+    goes_on.set()
+    async with asyncio.timeout(30):
+        await asyncio.gather(*both)
+    return written
+
+
+def test_one_export_ends_before_the_next_begins(sqlite_url: str, tmp_path: Path) -> None:
+    store, folder, keys = open_with(sqlite_url), tmp_path / "r", TokenKeys()
+    write(store, create(Course(id="algebra", state=CourseState.ACTIVE)))
+    with following(store, folder), viewing(folder) as view, gate_of(view, store, keys=keys) as gate:
+        keys.add(store.directory.head().database_id, bytes(KEY_BYTES))
+        exporter = Exporter(store.personal_data, gate, write_timeout_s=60)
+        written = asyncio.run(_written_of_two_at_once(exporter))
+    assert written == [
+        "maya",
+        "maya",
+        "omar",
+        "omar",
+    ]  # each begins with what it is, and says that it is complete
     store.close()
