@@ -99,7 +99,7 @@ class Leaky:
         ("check", "Check", "create message"),
         ("batch_list_actions", "ListActions", "read material:verse"),
         ("list_resources", "ListResources", "read material:verse"),
-        ("plan_resources", "PlanResources", "read a material"),
+        ("plan_resources", "PlanResources", "read material"),
         ("list_subjects", "ListSubjects", "ai_process material:verse"),
         ("authorize_session", "AuthorizeSession", "join session:monday"),
         ("authorize_sources", "AuthorizeSources", "ai_process material:verse"),
