@@ -105,14 +105,15 @@ def list_entities(
 ) -> Listing[EntityT_co]:
     """One page of the entities that match a filter, in a transaction that reads the state `read_at`."""
     stored = _BY_FILTER[type(wanted)]
-    by_index, others = _conditions(stored, wanted)
+    by_index, fixed, others = _conditions(stored, wanted)
     rows = select(stored.table).where(*by_index)
+    order = [name for name in stored.key_columns if name not in fixed] or stored.key_columns
     if removal_progress(connection) is not None:
         # What is still there of a deleted course is no longer in the directory.
         rows = rows.where(is_in_existing(stored.kind, stored.table))
     paged = PagedRows(
         rows=rows,
-        order=tuple(stored.table.c[name] for name in stored.key_columns),
+        order=tuple(stored.table.c[name] for name in order),
         ascending=True,
         conditions=(lambda columns: [condition(columns) for condition in others]) if others else None,
     )
@@ -124,10 +125,12 @@ def list_entities(
 
 def _conditions(
     stored: EntityRows, wanted: Filter[Any]
-) -> tuple[list[ColumnElement[bool]], list[_Condition]]:
-    """A filter as SQL: what an index narrows the rows by, and the conditions that are left.
+) -> tuple[list[ColumnElement[bool]], set[str], list[_Condition]]:
+    """A filter as SQL: what an index narrows the rows by, the columns that it so gives one value, and the
+    conditions that are left.
 
-    The index is the primary key, if its first field is asked for, else that of a lookup field.
+    The index is the primary key, if its first field is asked for, else that of a lookup field. A page begins
+    within the index only if its order leaves out these columns.
     """
     conditions = {
         field.name: found
@@ -138,7 +141,10 @@ def _conditions(
     narrowing = list(takewhile(conditions.__contains__, names))
     narrowing = narrowing or [name for name in stored.kind.lookups if name in conditions][:1]
     by_index = [conditions.pop(name)(stored.table.c) for name in narrowing]
-    return by_index, list(conditions.values())
+    fixed = columns_of(
+        field for given, field in stored.kind.filters if field.name in narrowing and not given.is_many
+    )
+    return by_index, {*fixed}, list(conditions.values())
 
 
 def _condition(filter_field: Field, field: Field, wanted: Filter[Any]) -> _Condition | None:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import msgspec
 import pytest
+from sqlalchemy import Engine, event
 
-from authz.domain.entities import Course, CourseFilter, CourseKey, MembershipFilter, ResourceFilter
+from authz.domain.entities import (
+    Course,
+    CourseFilter,
+    CourseKey,
+    Entity,
+    Filter,
+    MembershipFilter,
+    Resource,
+    ResourceFilter,
+    Share,
+    ShareFilter,
+    ShareLevel,
+)
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.domain.ids import course_scope
+from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.ports import Page
 from authz.store import Store, pagination
-from tests.store.directory import create, lesson, remove, student, user, write
+from tests.store.directory import create, lesson, open_with, remove, student, user, write
 
 _IDS = ("a", "B", "a-b", "a.b", "Z", "_", "~", "10", "9")
 
@@ -89,3 +106,48 @@ def test_a_token_of_another_query_is_refused(store: Store) -> None:
         with pytest.raises(InvalidArgumentError) as caught:
             other()
         assert caught.value.reason is ErrorReason.MALFORMED_TOKEN
+
+
+HERE, SHARED = course_scope("c"), ResourceRef("notebook", "n")
+ROWS, PAGE_SIZE = 600, 20
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [MembershipFilter(scope=HERE), ResourceFilter(type="notebook"), ShareFilter(resource=SHARED)],
+    ids=["memberships", "resources", "shares"],
+)
+def test_the_last_page_takes_as_many_steps_as_the_first(sqlite_url: str, wanted: Filter[Entity]) -> None:
+    store = open_with(sqlite_url)
+    write(store, create(Course(id="c")), create(Resource(type="notebook", id="n", scope=HERE)))
+    for number in range(ROWS):
+        name = f"u{number}"
+        notebook = Resource(type="notebook", id=name, scope=HERE)
+        share = Share(resource=SHARED, subject=user(name), level=ShareLevel.VIEWER)
+        write(store, create(student(name, "c")), create(notebook), create(share))
+    steps, token = list[int](), ""
+    with counted_steps() as count:
+        for _ in range(ROWS // PAGE_SIZE):
+            before = count()
+            token = store.directory.read(wanted, Page(PAGE_SIZE, token)).next_token
+            steps.append(count() - before)
+    assert steps[-1] < 2 * steps[0]
+    store.close()
+
+
+@contextmanager
+def counted_steps() -> Iterator[Callable[[], int]]:
+    """Counts the steps of SQLite's virtual machine."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def note(_c: object, cursor: Any, *_rest: object) -> None:
+        cursor.connection.set_progress_handler(step, 1)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield lambda: steps
+    event.remove(Engine, "before_cursor_execute", note)
