@@ -46,7 +46,8 @@ def require(
         )
 
     `subject` is a dependency that gives `user:<id>`. `course` and `session`, which may also name parts of the
-    path, are those in which the resource must be; if the part is empty, the answer is 404.
+    path, are those in which the resource must be; if the part is empty, the answer is 404. For `create`, give
+    only the type as `resource`, and one of them.
     """
     with from_extra("web"):
         from fastapi import Depends

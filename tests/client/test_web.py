@@ -54,14 +54,17 @@ def middleware(*args: Any, **values: Any) -> list[Middleware]:
 
 
 def starlette_app() -> Starlette:
-    """One route, guarded."""
+    """A route to read and one to create, guarded."""
     guard = middleware("read", "notebook:{notebook_id}", course="{course_id}")
     path = "/{course_id}/notebooks/{notebook_id}"
-    return Starlette(routes=[Route(path, read_notebook, middleware=guard)])
+    new = Route(
+        "/{course_id}/new", read_notebook, middleware=middleware("create", "notebook", course="{course_id}")
+    )
+    return Starlette(routes=[Route(path, read_notebook, middleware=guard), new])
 
 
 def fastapi_app() -> FastAPI:
-    """The same route."""
+    """The same routes."""
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -70,6 +73,9 @@ def fastapi_app() -> FastAPI:
     @app.get("/{course_id}/notebooks/{notebook_id}", dependencies=[guard])
     async def read(notebook_id: str) -> str:
         return "the proof"
+
+    new = require("create", "notebook", subject=who_asks, course="{course_id}")
+    app.get("/{course_id}/new", dependencies=[new])(lambda: "a new one")
 
     return app
 
@@ -130,6 +136,16 @@ async def test_a_route_is_served_only_if_the_check_is_allowed(browser: httpx.Asy
         assert refused.json()["detail"].split(" (decision ")[0] == "not allowed"
     for path in ("/algebra/notebooks/nb 7", "/alg ebra/notebooks/nb-7"):
         assert (await get(browser, path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "status"),
+    [("/algebra/new", "maya", 200), ("/algebra/new", "omar", 403), ("/poetry/new", "maya", 403)],
+)
+async def test_a_guard_for_create_asks_about_the_type_in_the_course(
+    browser: httpx.AsyncClient, path: str, user: str, status: int
+) -> None:
+    assert (await get(browser, path, user)).status_code == status
 
 
 def starlette_below(**within: str) -> Starlette:
