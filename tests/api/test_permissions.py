@@ -176,7 +176,7 @@ async def test_a_call_is_permitted_exactly_to_the_roles_that_have_its_permission
 
 def test_the_policy_declares_every_permission_that_a_call_can_need() -> None:
     needed = {permission for name in METHODS for permission, _ in requests_of(name)}
-    assert needed | {"act_for", "learn_reasons"} == set(EVERY_PERMISSION)
+    assert needed | {"act_for", "learn_reasons"} == set(EVERY_PERMISSION), "see policies/default.csv"
 
 
 @pytest.mark.parametrize("role", [role for role in GRANTED if "write_memberships" in GRANTED[role]])

@@ -125,7 +125,7 @@ def test_the_numbers_of_attributes_change_only_with_the_format() -> None:
         numbers += [
             decode_resource(encode_resource(resource, is_shared=each)).attributes for each in (False, True)
         ]
-    assert (layout.FORMAT, numbers) == (21, [8, 9, 24, 25, 40, 41])
+    assert (layout.FORMAT, numbers) == (21, [8, 9, 24, 25, 40, 41]), "increase FORMAT, and give both here"
 
 
 @given(RESOURCES)
