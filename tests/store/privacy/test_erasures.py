@@ -194,22 +194,30 @@ def test_kept_decisions_and_those_to_come_have_the_pseudonym(store_url: str) -> 
     fill(store)
     about = [msgspec.structs.replace(ENTRY, decision_id=f"d-{number}", at=number) for number in range(5)]
     by_maya = msgspec.structs.replace(ENTRY, decision_id="p", person="user:maya", subject="user:stu", at=9)
-    store.decisions.append([*about, by_maya])
+    denied = msgspec.structs.replace(
+        ENTRY, decision_id="q", person="", allowed=False, reason="NOT_A_MEMBER", at=8
+    )
+    store.decisions.append([*about, denied, by_maya])
     with store.personal_data.export(MAYA) as export:
         entries_of_all = [each for each in export.items() if isinstance(each, ExportedEntry)]
     exported = [each for each in entries_of_all if each.section is ExportSection.DECISIONS]
-    assert len(exported) == 6
-    assert "stu" not in exported[-1].text
+    asked = "read notebook:nb-7"
+    assert [each.text for each in exported[-3:]] == [
+        f"service:notebooks for user:other called Check about user:maya: {asked}: allowed ROLE_GRANT",
+        f"service:notebooks called Check about user:maya: {asked}: denied NOT_A_MEMBER",
+        f"service:notebooks for user:maya called Check about somebody else: {asked}: allowed ROLE_GRANT",
+    ]
+    assert len(exported) == 7
     pseudonym = store.personal_data.begin_erasure(REQUEST)
     while store.personal_data.erasure_progress() is not None:
         store.personal_data.advance_erasure()
     store.decisions.append([msgspec.structs.replace(ENTRY, decision_id="late", at=10)])
     entries = store.decisions.read(DecisionQuery(), Page(100, "")).entries
-    assert len(entries) == 7
+    assert len(entries) == 8
     assert "user:maya" not in repr(entries)
     assert [each.subject for each in entries if each.decision_id == "late"] == [str(pseudonym)]
     assert {each.subject for each in entries if each.decision_id == "p"} == {"user:stu"}
-    assert store.personal_data.certificate(pseudonym).removed["decisions rewritten"] == 6
+    assert store.personal_data.certificate(pseudonym).removed["decisions rewritten"] == 7
     store.close()
 
 

@@ -26,6 +26,8 @@ from tests.store.privacy.test_restored_erasures import FILES, MAYA, SHADOW, STU,
 COLUMNS = [
     (table.name, name) for table, names in ((tables.revisions, REVISION_TEXTS), *TEXTS) for name in names
 ]
+NAMESAKE = user(MAYA.id[:-1])
+"""Somebody else, with whose id that of Maya begins."""
 REQUEST = ErasureRequest(subject=MAYA, origin=Origin("service:dpo", "request 17"), orphans=True)
 
 
@@ -81,7 +83,7 @@ def hold_and_release(store: Store) -> None:
 DUE = 1_000
 
 
-def plan(store: Store, **fields: Any) -> None:
+def plan(store: Store, *, files: str = "{}", **fields: Any) -> None:
     """A draft that is to be published, unless it has an error."""
     by_stu: dict[str, Any] = {
         "actor": f"service:x for {STU}",
@@ -94,7 +96,7 @@ def plan(store: Store, **fields: Any) -> None:
         id="d",
         etag=1,
         base_number=1,
-        files="{}",
+        files=files,
         author="",
         created_at=0,
         edited_at=0,
@@ -108,6 +110,7 @@ PLACES: dict[str, Callable[[Store], object]] = {
     "why somebody is held": lambda store: hold(store, STU, f"he wrote to {MAYA}"),
     "why somebody was held": hold_and_release,
     "the author of a version in the log": write_version,
+    "a line of a draft": lambda store: plan(store, files=FILES),
     "who plans to publish": lambda store: plan(store, actor=f"service:x for {MAYA}", person=MAYA),
     "the author of what is planned": lambda store: plan(store, author=str(MAYA)),
     "why it is planned": lambda store: plan(store, reason=f"as {MAYA} asked"),
@@ -123,6 +126,8 @@ def test_what_another_caller_wrote_about_a_person_is_exported(store_url: str, pl
     PLACES[place](store)
     assert str(MAYA) in repr(exported(store))
     assert str(STU) not in repr(exported(store))
+    with store.personal_data.export(NAMESAKE) as export:
+        assert [*export.items()] == []
     store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert exported(store) == []
