@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from authz.cli.command import Context, OptionGroup, on_server
-from authz.cli.options import StartsAt, Until, What, Where, Yes, given, given_times, parsed_option, updated
+from authz.cli.options import StartsAt, Until, What, Yes, given, given_times, parsed_option, updated
 from authz.domain.entities import Resource, ResourceFilter, Visibility
-from authz.domain.ids import ResourceRef, Subject, parse_subject
+from authz.domain.ids import ResourceRef, Scope, Subject, parse_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 
 app = typer.Typer(help="Create, update or delete a resource.", no_args_is_help=True)
 
+Home = Annotated[
+    Scope, typer.Argument(metavar="SCOPE", parser=parse_scope, help="course:<id> or session:<id>.")
+]
 Owner = Annotated[
     Subject | None, parsed_option("--owner", "SUBJECT", parse_subject, "The owner, user:<id>. Default: none.")
 ]
@@ -49,7 +52,7 @@ def _only(resource: ResourceRef) -> ResourceFilter:
 
 
 @on_server(app, writes=True)
-def create(context: Context, resource: What, where: Where, values: Values) -> None:
+def create(context: Context, resource: What, where: Home, values: Values) -> None:
     """Register a resource in a course or session: by default private, unpublished and without AI."""
     new = Resource(type=resource.type, id=resource.id, scope=where, **values)
     context.write([Mutation(Operation.CREATE, new)], _only(resource))
