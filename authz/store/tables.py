@@ -196,7 +196,16 @@ changes = Table(
     Column("course_id", _text()),
     Column("session_id", _text()),
     Column("previous", BigInteger),
-    Index("changes_by_scope", "course_id", "session_id"),
+    Index("changes_by_course", "course_id", "revision", "position"),
+    # Of the changes in sessions alone, so that no query for those in none is answered by it.
+    Index(
+        "changes_by_session",
+        "session_id",
+        "revision",
+        "position",
+        sqlite_where=text("session_id IS NOT NULL"),
+        postgresql_where=text("session_id IS NOT NULL"),
+    ),
 )
 """`course_id` and `session_id` are the `ChangeScope`. `previous` is the revision that changed the
 record before, 0 for a new record."""

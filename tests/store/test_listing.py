@@ -10,21 +10,24 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, event
 
+from authz.domain.audit import ChangeQuery
 from authz.domain.entities import (
     Course,
     CourseFilter,
     CourseKey,
     Entity,
     Filter,
+    Membership,
     MembershipFilter,
     Resource,
     ResourceFilter,
+    Session,
     Share,
     ShareFilter,
     ShareLevel,
 )
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.domain.ids import ResourceRef, course_scope
+from authz.domain.ids import ResourceRef, Scope, course_scope, session_scope
 from authz.domain.ports import Page
 from authz.store import Store, pagination
 from tests.store.directory import create, lesson, open_with, remove, student, user, write
@@ -132,6 +135,33 @@ def test_the_last_page_takes_as_many_steps_as_the_first(sqlite_url: str, wanted:
             token = store.directory.read(wanted, Page(PAGE_SIZE, token)).next_token
             steps.append(count() - before)
     assert steps[-1] < 2 * steps[0]
+    store.close()
+
+
+@pytest.mark.parametrize("scope", [HERE, session_scope("s")], ids=str)
+def test_a_page_of_the_changes_of_a_scope_takes_no_more_steps_the_more_there_are(
+    sqlite_url: str, scope: Scope
+) -> None:
+    store = open_with(sqlite_url)
+    write(store, create(Course(id="c")), create(Session(id="s", course_id="c")))
+    hosts = [
+        Membership(subject=user(f"h{number}"), scope=session_scope("s"), role="host")
+        for number in range(2 * PAGE_SIZE)
+    ]
+    write(store, *map(create, hosts))
+    steps = []
+    with counted_steps() as count:
+        for some in range(2):
+            write(
+                store,
+                *(create(student(f"u{some}-{number}", "c")) for number in range(some * ROWS + PAGE_SIZE)),
+            )
+            before = count()
+            assert (
+                len(store.audit.read_changes(ChangeQuery(scope=scope), Page(PAGE_SIZE)).changes) == PAGE_SIZE
+            )
+            steps.append(count() - before)
+    assert steps[1] < 2 * steps[0]
     store.close()
 
 
