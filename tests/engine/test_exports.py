@@ -44,8 +44,9 @@ def test_an_export_ends_when_the_erasure_of_its_subject_begins(store_url: str, t
     store.close()
 
 
-async def _written_of_two_at_once(exporter: Exporter) -> list[str]:
-    """The names of the subjects of two exports that begin together, once for each item."""
+async def _written_of_two(exporter: Exporter, *, cancels: bool) -> list[str]:
+    """The names of the subjects of two exports that begin together, once for each item. With `cancels`, the
+    first is cancelled while it writes."""
     written: list[str] = []
     goes_on = asyncio.Event()
 
@@ -56,25 +57,28 @@ async def _written_of_two_at_once(exporter: Exporter) -> list[str]:
 
         await exporter.export(subject, iter, write_item)
 
-    both = [asyncio.ensure_future(export(each)) for each in (MAYA, user("omar"))]
+    first, second = (asyncio.ensure_future(export(each)) for each in (MAYA, user("omar")))
     await asyncio.sleep(0.3)  # the second would begin in this time
+    if cancels:
+        first.cancel()
+        await asyncio.wait([first])
     goes_on.set()
     async with asyncio.timeout(30):
-        await asyncio.gather(*both)
+        await asyncio.gather(first, second, return_exceptions=True)
     return written
 
 
-def test_one_export_ends_before_the_next_begins(sqlite_url: str, tmp_path: Path) -> None:
+# Of each export the first item and the last; nothing more of one that is cancelled.
+@pytest.mark.parametrize(
+    ("cancels", "expected"), [(False, ["maya", "maya", "omar", "omar"]), (True, ["maya", "omar", "omar"])]
+)
+def test_one_export_ends_before_the_next_begins(
+    sqlite_url: str, tmp_path: Path, cancels: bool, expected: list[str]
+) -> None:
     store, folder, keys = open_with(sqlite_url), tmp_path / "r", TokenKeys()
     write(store, create(Course(id="algebra", state=CourseState.ACTIVE)))
     with following(store, folder), viewing(folder) as view, gate_of(view, store, keys=keys) as gate:
         keys.add(store.directory.head().database_id, bytes(KEY_BYTES))
         exporter = Exporter(store.personal_data, gate, write_timeout_s=60)
-        written = asyncio.run(_written_of_two_at_once(exporter))
-    assert written == [
-        "maya",
-        "maya",
-        "omar",
-        "omar",
-    ]  # each begins with what it is, and says that it is complete
+        assert asyncio.run(_written_of_two(exporter, cancels=cancels)) == expected
     store.close()
