@@ -12,7 +12,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Question, Reason
-from authz.domain.effective_roles import EffectiveRoles, MembershipTerms, effective_roles_of
 from authz.domain.entities import (
     Account,
     AccountStatus,
@@ -33,9 +32,8 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.explanation import Change, ChangeKind
-from authz.domain.facts import ALL_FACTS, FACTS, FACTS_BY_NAME
+from authz.domain.facts import FACTS, FACTS_BY_NAME
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, course_scope, session_scope
-from authz.engine import nearest
 from authz.engine.check import Checker
 from authz.engine.explain import explain
 from tests.engine.campus import Campus
@@ -356,36 +354,6 @@ def test_who_is_not_a_member_is_told_which_roles_would_do() -> None:
         "with role `alumni`, `auditor`, `student`, `teaching_assistant`, `teacher` or `owner`"
         " in `course:algebra`"
     ]
-
-
-@pytest.mark.parametrize("status", [MembershipStatus.SUSPENDED, MembershipStatus.INVITED])
-def test_few_combinations_are_tried_for_somebody_who_has_every_role_but_may_use_none(
-    status: MembershipStatus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried: list[object] = []
-
-    def counted(*arguments: Any) -> EffectiveRoles:
-        tried.append(arguments)
-        return effective_roles_of(*arguments)
-
-    monkeypatch.setattr(nearest, "effective_roles_of", counted)
-    roles = POLICY.vocabulary.roles.values()
-    denial = nearest.Denial(
-        type_name="notebook",
-        action="export",
-        is_content=True,
-        course_id=None,
-        course_policy="",
-        kinds=tuple(ScopeKind),
-        course_state=CourseState.ACTIVE,
-        open_to_course=False,
-        memberships=tuple(MembershipTerms(role.scope_kind, role.name, status) for role in roles),
-        suspensions=(),
-        facts=0,
-        fixed=ALL_FACTS,
-    )
-    assert nearest.nearest_grants(POLICY, denial) == ()
-    assert len(tried) < 1000
 
 
 def test_every_fact_can_be_told_by_what_it_was_computed_from() -> None:
