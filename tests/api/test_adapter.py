@@ -102,7 +102,14 @@ async def status_of_compressed(packed: bytes, *authenticators: Authenticator) ->
     add_endpoints(for_server, pipeline, endpoints_of(Twice(None)))
     path, body = "/authz.v1.WatchService/Watch", b"\1" + len(packed).to_bytes(4, "big") + packed
     headers = [(b"content-type", b"application/grpc"), (b"grpc-encoding", b"gzip")]
-    scope = {"raw_path": path.encode(), "path": path, "query_string": b"", "headers": headers, "client": None}
+    scope = {
+        "method": "POST",
+        "raw_path": path.encode(),
+        "path": path,
+        "query_string": b"",
+        "headers": headers,
+        "client": None,
+    }
     arriving = [{"type": "http.request", "body": body, "more_body": False}]
     told: dict[bytes, bytes] = {}
 

@@ -48,7 +48,7 @@ async def states(shared_sqlite_service: Service) -> AsyncIterator[tuple[pb.Consi
 OF_ALGEBRA = ("course", "session", "student", "guest", "material", "note", "share", "note share")
 
 
-def test_a_kind_needs_a_permission_to_be_watched_unless_it_is_for_every_watcher() -> None:
+async def test_a_kind_needs_a_permission_to_be_watched_unless_it_is_for_every_watcher() -> None:
     open_to_all = {kind for kind in EntityKind if not permission_to_read(kind)}
     assert open_to_all == {"policy_version", "policy_activation", "erasure", "retention_rule"}
 

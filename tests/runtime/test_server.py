@@ -195,7 +195,8 @@ def test_an_inline_type_that_an_existing_database_does_not_know_is_told_once(sql
 
 def refused(*arguments: str) -> str:
     """The reason that `authz serve` logs when it does not start."""
-    ended = run("serve", "--address", "127.0.0.1:0", *arguments)
+    address = () if "--address" in arguments else ("--address", "127.0.0.1:0")
+    ended = run("serve", *address, *arguments)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     return str(json.loads(ended.stderr.splitlines()[-1])["error"])
