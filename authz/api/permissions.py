@@ -11,7 +11,6 @@ from functools import partial
 from authz.access.permission import CallerRights, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call
-from authz.domain.cache import BoundedCache
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import AI_PROCESS, STRUCTURAL_TYPES
 from authz.domain.entities import (
@@ -27,8 +26,6 @@ from authz.domain.entities import (
 from authz.domain.errors import PermissionDeniedError
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
-from authz.domain.instants import Instant
-from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
@@ -38,7 +35,6 @@ CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
 APPLY_POLICY = "apply_policy"
 ERASE_SUBJECT = "erase_subject"
-_MAX_CACHED = 1024
 
 _WATCHED_BY_ALL = (
     EntityKind.POLICY_VERSION,
@@ -123,40 +119,24 @@ async def require_policy_edit(call: Call, rights: PersonRights, scope: Scope) ->
 
 
 class PolicyPermissions(Permissions):
-    """Gives callers the rights of their roles on the platform, by the policy that is active.
-
-    Caches those of callers that have some until the state, or passing time, changes them.
-    """
+    """Gives callers the rights of their roles on the platform, by the policy that is active."""
 
     def __init__(self, active: ActiveChecker) -> None:
         self._active = active
-        self._state: ConsistencyToken | None = None
-        self._cache = BoundedCache[Principal, tuple[CallerRights, Instant | None]](_MAX_CACHED)
 
     async def rights_of(self, principal: Principal, deadline: float | None) -> CallerRights:
         caller = principal.caller
         if caller is None:
             return CallerRights(holder=principal.actor)
         snapshot, checker, now = await self._active.get(MINIMIZE_LATENCY, deadline)
-        if snapshot.state is not self._state:
-            self._cache.clear()
-            self._state = snapshot.state
-        found = self._cache.get(principal)
-        if found is not None:
-            rights, until = found
-            if until is None or now < until:
-                return rights
-        permissions, until = checker.permissions_of(snapshot, caller, now)
+        permissions = checker.permissions_of(snapshot, caller, now)
         suspension = None if permissions else snapshot.suspension(caller)
-        rights = CallerRights(
+        return CallerRights(
             permissions=permissions,
             holder=principal.actor,
             suspended=suspension.remedy(caller) if suspension and suspension.is_effective(now) else "",
             undeclared=checker.cached(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary)),
         )
-        if permissions:
-            self._cache[principal] = rights, until
-        return rights
 
 
 def _undeclared_writes(vocabulary: Vocabulary) -> frozenset[str]:

@@ -124,15 +124,12 @@ class Checker:
         question = msgspec.structs.replace(creates, action=action)
         return self._answer(snapshot, question, self.locate(snapshot, creates), now, trace)
 
-    def permissions_of(
-        self, snapshot: Snapshot, caller: Subject, now: Instant
-    ) -> tuple[frozenset[str], Instant | None]:
-        """The actions of the type `api` that a caller may perform at `now`, by its roles on the platform, and
-        when passing time alone may change them."""
+    def permissions_of(self, snapshot: Snapshot, caller: Subject, now: Instant) -> frozenset[str]:
+        """The actions of the type `api` that a caller may perform at `now`, by its roles on the platform."""
         scope = snapshot.scope(PLATFORM)
         memberships = () if scope is None else snapshot.memberships(caller, scope)
         held = effective_roles_of(memberships, None, self.policy.role_table, now, snapshot.suspension(caller))
-        return self.policy.permissions_of(held.roles), held.next_change_at
+        return self.policy.permissions_of(held.roles)
 
     def list_actions(self, snapshot: Snapshot, question: Question, now: Instant) -> dict[str, Decision]:
         """The answer for each action that the type knows, in the order declared.

@@ -84,7 +84,7 @@ class PersonRights:
     async def has_permission(self, caller: Subject, permission: str) -> bool:
         """Whether a caller has a permission of the API."""
         snapshot, checker, now = await self.active.get(FULLY_CONSISTENT, None)
-        return permission in checker.permissions_of(snapshot, caller, now)[0]
+        return permission in checker.permissions_of(snapshot, caller, now)
 
     async def _suspension(self, caller: Subject) -> Suspension | None:
         snapshot, _, now = await self.active.get(FULLY_CONSISTENT, None)

@@ -56,6 +56,11 @@ class IdempotencyKeys:
             self._known[request.origin.actor, key] = (digest, revision)
             self._new.append((request.origin.actor, key, digest, revision, self._now))
 
+    @property
+    def has_new(self) -> bool:
+        """Whether there is an answer to store."""
+        return bool(self._new)
+
     def store(self, sender: Sender) -> None:
         """Store the remembered answers."""
         upsert_rows(sender, _KNOWN, self._new)

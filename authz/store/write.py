@@ -194,6 +194,8 @@ class Transaction:
     def _store(self, known: IdempotencyKeys | None = None) -> None:
         self._batch.flush()
         rows = self.log.rows()
+        if not rows and not (known and known.has_new):
+            return
         with sent_together(self.connection) as sender:
             self.log.store(sender, rows)
             if known is not None:

@@ -87,54 +87,9 @@ def test_a_search_through_many_denies_looks_at_few_situations(monkeypatch: pytes
     assert len(looked_at) < 1000
 
 
-def test_somebody_with_dozens_of_memberships_that_give_no_role_is_told_no_nearest_grants(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tried: list[object] = []
-
-    def counted(*arguments: Any) -> EffectiveRoles:
-        tried.append(arguments)
-        return effective_roles_of(*arguments)
-
-    monkeypatch.setattr(nearest, "effective_roles_of", counted)
-    roles = [f"role, {kind}_{number}, {kind}, 5, yes," for kind in ScopeKind for number in range(60)]
-    policy = compiled([*roles, *TEXT.splitlines()])
-    invited = tuple(
-        MembershipTerms(role.scope_kind, role.name, MembershipStatus.INVITED)
-        for role in policy.vocabulary.roles.values()
-    )
-    for memberships in (invited, invited[::12]):
-        denial = nearest.Denial(
-            type_name="notebook",
-            action="export",
-            is_content=True,
-            course_id=None,
-            course_policy="",
-            kinds=tuple(ScopeKind),
-            course_state=CourseState.ACTIVE,
-            open_to_course=False,
-            memberships=memberships,
-            suspensions=(),
-            facts=0,
-            fixed=ALL_FACTS,
-        )
-        assert nearest.nearest_grants(policy, denial) == ()
-    assert 0 < len(tried) <= nearest.MAX_ROLE_SETS
-
-
-@pytest.mark.parametrize("status", [MembershipStatus.SUSPENDED, MembershipStatus.INVITED])
-def test_few_combinations_are_tried_for_somebody_who_has_every_role_but_may_use_none(
-    status: MembershipStatus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried: list[object] = []
-
-    def counted(*arguments: Any) -> EffectiveRoles:
-        tried.append(arguments)
-        return effective_roles_of(*arguments)
-
-    monkeypatch.setattr(nearest, "effective_roles_of", counted)
-    roles = POLICY.vocabulary.roles.values()
-    denial = nearest.Denial(
+def denied(memberships: tuple[MembershipTerms, ...]) -> nearest.Denial:
+    """Somebody with these memberships, none of which gives a role."""
+    return nearest.Denial(
         type_name="notebook",
         action="export",
         is_content=True,
@@ -143,10 +98,46 @@ def test_few_combinations_are_tried_for_somebody_who_has_every_role_but_may_use_
         kinds=tuple(ScopeKind),
         course_state=CourseState.ACTIVE,
         open_to_course=False,
-        memberships=tuple(MembershipTerms(role.scope_kind, role.name, status) for role in roles),
+        memberships=memberships,
         suspensions=(),
         facts=0,
         fixed=ALL_FACTS,
     )
-    assert nearest.nearest_grants(POLICY, denial) == ()
+
+
+def count_tried(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Collects the combinations of roles that are tried from now on."""
+    tried: list[object] = []
+
+    def counted(*arguments: Any) -> EffectiveRoles:
+        tried.append(arguments)
+        return effective_roles_of(*arguments)
+
+    monkeypatch.setattr(nearest, "effective_roles_of", counted)
+    return tried
+
+
+def test_somebody_with_dozens_of_memberships_that_give_no_role_is_told_no_nearest_grants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = count_tried(monkeypatch)
+    roles = [f"role, {kind}_{number}, {kind}, 5, yes," for kind in ScopeKind for number in range(60)]
+    policy = compiled([*roles, *TEXT.splitlines()])
+    invited = tuple(
+        MembershipTerms(role.scope_kind, role.name, MembershipStatus.INVITED)
+        for role in policy.vocabulary.roles.values()
+    )
+    for memberships in (invited, invited[::12]):
+        assert nearest.nearest_grants(policy, denied(memberships)) == ()
+    assert 0 < len(tried) <= nearest.MAX_ROLE_SETS
+
+
+@pytest.mark.parametrize("status", [MembershipStatus.SUSPENDED, MembershipStatus.INVITED])
+def test_few_combinations_are_tried_for_somebody_who_has_every_role_but_may_use_none(
+    status: MembershipStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = count_tried(monkeypatch)
+    roles = POLICY.vocabulary.roles.values()
+    memberships = tuple(MembershipTerms(role.scope_kind, role.name, status) for role in roles)
+    assert nearest.nearest_grants(POLICY, denied(memberships)) == ()
     assert len(tried) < 1000

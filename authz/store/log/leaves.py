@@ -70,12 +70,11 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 class LeafMaker:
-    """Makes the leaves of a database, whose `token_key` it reads unless it is given. In a leaf, the pseudonym
-    of an erased subject is the subject."""
+    """Makes the leaves of a database. In a leaf, the pseudonym of an erased subject is the subject."""
 
-    def __init__(self, connection: Connection, token_key: bytes | None = None) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._key = read_token_key(connection) if token_key is None else token_key
+        self._key = read_token_key(connection)
         self._hasher = blake2b(digest_size=_MAC_BYTES, key=self._key, person=b"logged text")
         self.named = lru_cache(_MAX_NAMES)(self._name_actor)
         """Of a subject, or of a caller and a person, what a leaf has instead, as far as they are subjects."""
@@ -193,9 +192,9 @@ class _TextMacs:
 
 
 def next_leaves(
-    connection: Connection, token_key: bytes, changes: Sequence[tuple[Values, Sequence[Values]]]
+    connection: Connection, changes: Sequence[tuple[Values, Sequence[Values]]]
 ) -> list[dict[str, Any]]:
     """The rows of the leaves of the next revisions, each with its changes."""
-    leaf_maker = LeafMaker(connection, token_key)
+    leaf_maker = LeafMaker(connection)
     tree = resume(connection, CHANGES, changes[0][0]["revision"] - 1)
     return [leaf_maker.row(head, rows, tree) for head, rows in changes]

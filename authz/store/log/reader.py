@@ -32,7 +32,7 @@ _HEAD = select(
 ).outerjoin_from(tables.counter, tables.revisions, tables.revisions.c.revision == tables.counter.c.revision)
 _TOKEN_KEY = select(tables.counter.c.token_key)
 _RESUMABLE_FROM = select(tables.counter.c.resumable_from)
-_HELD_HEAD = _HEAD.add_columns(tables.counter.c.token_key).with_for_update(of=tables.counter)
+_HELD_HEAD = _HEAD.with_for_update(of=tables.counter)
 _STATE = select(tables.revisions.c.committed_at, tables.revisions.c.nonce).where(
     tables.revisions.c.revision == bindparam("number")
 )
@@ -53,15 +53,16 @@ def add_token_key(connection: Connection, database_id: str, keys: TokenKeys) -> 
         keys.add(database_id, read_token_key(connection))
 
 
-def lock_head(connection: Connection) -> tuple[ConsistencyToken, bytes]:
-    """The last committed state, and the token key. No other transaction writes until this one ends.
+def lock_head(connection: Connection) -> ConsistencyToken:
+    """The last committed state. No other transaction writes until this one ends.
 
     SQLite has no row locks, and needs none: a write transaction has the only write lock from its start.
     """
     row = connection.execute(_HELD_HEAD).one()
-    # After a wait for another write, PostgreSQL re-reads the locked row, but not the joined one.
-    is_stale = row.committed_at is None and row.revision
-    return read_head(connection) if is_stale else _head(row), bytes.fromhex(row.token_key)
+    if row.committed_at is None and row.revision:
+        # After a wait for another write, PostgreSQL re-reads the locked row, but not the joined one.
+        return read_head(connection)
+    return _head(row)
 
 
 def _head(row: Any) -> ConsistencyToken:

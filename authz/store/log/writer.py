@@ -47,8 +47,7 @@ class ChangeLog:
 
     def __init__(self, connection: Connection, clock: Callable[[], Instant]) -> None:
         self._connection = connection
-        self._held, self._token_key = lock_head(connection)
-        self.head = self._held
+        self._held = self.head = lock_head(connection)
         self.clock_time = clock()
         # Commit times never decrease, although the clocks of two servers may differ.
         self.now = max(self.clock_time, self._held.committed_at)
@@ -100,7 +99,7 @@ class ChangeLog:
         return {
             tables.revisions: revisions,
             tables.changes: [*chain.from_iterable(changes)],
-            tables.leaves: next_leaves(self._connection, self._token_key, made),
+            tables.leaves: next_leaves(self._connection, made),
         }
 
     def store(self, sender: Sender, rows: dict[Table, list[Row]]) -> None:
