@@ -306,14 +306,11 @@ class Batch:
         self.delete_found(found)
         return is_all
 
-    def rewrite(self, entities: Sequence[Entity], *, logs_before: bool = True) -> None:
-        """Put records in place of those with their keys, whatever the policy says of them.
-
-        Unless `logs_before`, the change log does not repeat what was there.
-        """
+    def rewrite(self, entities: Sequence[Entity]) -> None:
+        """Put records in place of those with their keys, whatever the policy says of them."""
         self.prefetch(entity.key for entity in entities)
         for entity in entities:
-            found = self.find(entity.key) if logs_before else None
+            found = self.find(entity.key)
             touch = Mutation(Operation.TOUCH, entity, before=None if found is None else found.entity)
             self._put(touch, self._locator.scope_of(entity), Versioned(entity, self._revision))
 

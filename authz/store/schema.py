@@ -172,7 +172,7 @@ def _log_holds(connection: Connection) -> None:
     if found:
         transaction = Transaction(connection, nothing_is_active, lambda: time.time_ns() // 1000)
         with transaction.revision(_HOLDS_FOUND) as batch:
-            batch.rewrite(found, logs_before=False)
+            batch.rewrite(found)
 
 
 def _write_first(connection: Connection, first: FirstWrite) -> None:

@@ -44,9 +44,7 @@ def erase_records(transaction: Transaction, step: Step) -> None:
         done[f"resource records {became}"] = len(owned)
         for name in RECORD_TEXTS:
             records = _naming(connection, name, subject, at_once - done.total())
-            # Their texts name the subject, which the log must not do again.
-            renamed = [without_subject(each, subject, step.pseudonym) for each in records]
-            batch.rewrite(renamed, logs_before=False)
+            batch.rewrite([without_subject(each, subject, step.pseudonym) for each in records])
             done[f"{KINDS[name].plural.replace('_', ' ')} renamed in"] = len(records)
     if removed := +done:
         advance_step(connection, step, done=removed)

@@ -9,13 +9,15 @@ import msgspec
 import pytest
 from sqlalchemy import select, update
 
+from authz.domain.audit import ChangeQuery
 from authz.domain.drafts import PolicyDraft, Publication
-from authz.domain.entities import Account, Course, CourseKey, PolicyVersion
+from authz.domain.entities import Account, Course, CourseKey, EntityKind, PolicyVersion
 from authz.domain.erasures import ErasureRequest
 from authz.domain.exports import ExportedChange, ExportedEntry, ExportItem, ExportSection
 from authz.domain.ids import PLATFORM, course_scope
 from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
+from authz.domain.ports import Page
 from authz.store import Store, tables
 from authz.store.database.engine import open_engine, write_transaction
 from authz.store.privacy.personal_texts import REVISION_TEXTS, TEXTS
@@ -66,11 +68,12 @@ def test_a_column_that_an_erasure_rewrites_is_exported(sqlite_url: str, table: s
     store.close()
 
 
+VERSION = PolicyVersion(course_scope("c"), 1, "0" * 64, '{"model.conf":""}', 1, str(MAYA), "narrower")
+
+
 def write_version(store: Store) -> None:
     """Its course is deleted since, so only the log has it."""
-    files = '{"model.conf":""}'
-    version = PolicyVersion(course_scope("c"), 1, "0" * 64, files, 1, str(MAYA), "narrower")
-    write(store, create(Course("c")), create(version))
+    write(store, create(Course("c")), create(VERSION))
     write(store, remove(CourseKey("c")))
 
 
@@ -131,6 +134,22 @@ def test_what_another_caller_wrote_about_a_person_is_exported(store_url: str, pl
     store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert exported(store) == []
+    store.close()
+
+
+@pytest.mark.parametrize("kind", [EntityKind.HOLD, EntityKind.POLICY_VERSION])
+def test_the_audit_trail_does_not_say_that_an_erasure_created_what_it_renames(
+    store_url: str, kind: EntityKind
+) -> None:
+    store = open_with(store_url)
+    hold(store, STU, f"he wrote to {MAYA}", f"service:dpo for {MAYA}")
+    write(store, create(Course("c")), create(VERSION))
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    renamed, created = store.audit.read_changes(ChangeQuery(kinds=(kind,)), Page(9, "")).changes
+    assert created.before is None
+    assert renamed.reason == "request 17"
+    assert renamed.before == renamed.after == created.after
     store.close()
 
 
