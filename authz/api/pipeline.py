@@ -157,10 +157,13 @@ class Pipeline:
             require = self._require_permitted if call.method.permission else self._require_kept
             recheck = Recheck(partial(require, call))
             return await run(request, msgspec.structs.replace(call, require_permitted=recheck.require))
+        recheck = Recheck(partial(self._require_kept, call))
         if not (call.method.server_streams or call.may_wait_for_database):
-            return await run(request, call)
+            answer = await run(request, call)
+            await recheck.require()  # it may have waited for a state of the replica, or for its turn
+            return answer
         try:
-            return await Recheck(partial(self._require_kept, call)).result_of(run(request, call))
+            return await recheck.result_of(run(request, call))
         finally:
             if call.method.kind is CallKind.WATCH:
                 # Its client may never read the status: other clients must not wait for that.

@@ -53,7 +53,10 @@ _RECONNECT_BACKOFF_MS = 100
 first check after an outage is answered. gRPC's default grows to two minutes."""
 _MIN_RESOLUTION_INTERVAL_MS = 1_000
 """By gRPC's default of 30 s, a client whose servers were all replaced would find the new ones that late."""
-_PORT = re.compile(r"^(?!unix|vsock).*:([0-9]+)$")
+_PORT = re.compile(r"^(?!unix|vsock).*[^:]:([0-9]+)$")
+_SCHEME = re.compile(r"[a-z][a-z0-9-]*:(?!:|$)")
+"""Of a name for one of gRPC's resolvers, like `unix:/run/authz.sock`.
+Source: https://github.com/grpc/grpc/blob/master/doc/naming.md"""
 _MAX_PORT = 65_535
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """Source: RFC 6750, 2.1."""
@@ -76,6 +79,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         if self.target.startswith(("http://", "https://", "grpc://")):
             raise malformed("target", f"is the URL `{self.target}`; give host:port, like `127.0.0.1:50051`")
         port = _PORT.search(self.target)
+        if port is None and not _SCHEME.match(self.target):  # gRPC would try the port of HTTPS
+            raise malformed(
+                "target", f"is `{self.target}`, without a port; give host:port, like `authz.internal:50051`"
+            )
         if port is not None and int(port[1]) > _MAX_PORT:  # gRPC would connect to another port
             raise malformed("target", f"is `{self.target}`; a port is at most {_MAX_PORT}")
 

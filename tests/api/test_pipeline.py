@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from authz.access.authentication import Authenticator, Transport
 from authz.access.permission import AllowAll, CallerRights, Permissions
 from authz.access.principal import Principal
+from authz.api import recheck
 from authz.api.call import Call, CallKind, Method
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import (
@@ -23,6 +24,7 @@ from authz.domain.errors import (
     InternalError,
     InvalidArgumentError,
     OverloadedError,
+    PermissionDeniedError,
 )
 from authz.runtime.logs import configure_logging
 from tests.api.in_process import ByNameAuthenticator, Request
@@ -184,6 +186,29 @@ async def test_who_is_not_permitted_gets_an_error_before_anything_is_run() -> No
     assert error is REFUSED
     assert asked == [("service:roster-sync", 7.5)]
     assert (line["code"], line["caller"]) == ("FAILED_PRECONDITION", "service:roster-sync")
+
+
+async def test_a_decision_that_had_to_wait_is_not_answered_to_a_caller_who_lost_the_right_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recheck, "INTERVAL_S", 0)
+
+    class Revoked:
+        rights = CallerRights(frozenset({"check"}))
+
+        async def rights_of(self, _principal: Principal, _deadline: float | None) -> CallerRights:
+            return self.rights
+
+    permissions = Revoked()
+
+    async def revoked_while_it_waits(_request: str, _call: Call) -> str:
+        permissions.rights = CallerRights()
+        return "allowed"
+
+    error, lines = await served(pipeline_of(permissions=permissions), revoked_while_it_waits, CHECK)
+    assert isinstance(error, PermissionDeniedError)
+    assert error.ended_call
+    assert [line["code"] for line in lines if "code" in line] == ["PERMISSION_DENIED"]
 
 
 async def test_a_credential_that_is_not_valid_ends_the_call_before_permissions_are_asked() -> None:
