@@ -106,7 +106,8 @@ def test_a_token_goes_to_another_machine_with_tls_only() -> None:
     with pytest.raises(InvalidArgumentError, match="sent unencrypted"):
         Client("authz.internal:50051", token="authz_x_y")
     Client("authz.internal:50051", token="authz_x_y", allow_plaintext_token=True)
-    for target in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock", "dns:localhost"):
+    for target in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock"):
         Client(target, token="authz_x_y")
+    Client("dns:authz.internal")  # the port of HTTPS, for who says so
     with pytest.raises(InvalidArgumentError, match="given twice"):
         Client("127.0.0.1:1", token="x", token_file="y")
