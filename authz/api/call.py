@@ -98,6 +98,19 @@ class AnsweredQuestion(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """How a call ended: the name of its status code, and the reason of its error, if it had one.
+
+    `cause` is what the operator alone may see of an error, such as the message of a driver; `ended_call` is
+    that of the error.
+    """
+
+    code: str
+    reason: str = ""
+    cause: str = ""
+    ended_call: bool = False
+
+
 class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A face makes it; the pipeline adds the principal, its rights and, where a log needs one, a request id.
 

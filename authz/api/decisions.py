@@ -9,7 +9,7 @@ import msgspec
 
 from authz.access.permission import NO_RIGHTS
 from authz.access.principal import Principal
-from authz.api.call import AnsweredQuestion, Call, Method, new_ids
+from authz.api.call import AnsweredQuestion, Call, Method, Outcome, new_ids
 from authz.audit.decision_log import DecisionLog
 from authz.domain.decision_log import REFUSED_CODES, UNLOGGED_WRITES, DecisionEntry
 from authz.domain.decisions import AI_PROCESS
@@ -36,21 +36,10 @@ class DecisionRecorder:
         self._ids = new_ids()
         self._second = self._unauthenticated = 0
 
-    def record(
-        self,
-        call: Call,
-        request: object,
-        *,
-        code: str,
-        reason: str,
-        duration_s: float,
-        is_ended: bool,
-        is_refused: bool,
-    ) -> None:
-        """Log the decisions of a call that is over, or the call itself. For `is_ended` see
-        `AuthzError.ended_call`: the entry says that such a call was allowed. `is_refused` says that a part of
-        it was not."""
-        method, decided = call.method, call.decided
+    def record(self, call: Call, request: object, outcome: Outcome, duration_s: float) -> None:
+        """Log the decisions of a call that is over, or the call itself. The entry of a call that an error has
+        ended says that it was allowed: see `AuthzError.ended_call`."""
+        method, decided, code = call.method, call.decided, outcome.code
         if decided:
             keeps_all = method.is_privileged or self._log.samples_all
             if kept := decided if keeps_all else [each for each in decided if self._keeps(each)]:
@@ -59,7 +48,8 @@ class DecisionRecorder:
                     self._log.put(partial(_decision_entry, logged, each, each.id or next(self._ids)))
                 return
         is_unauthenticated = call.principal.caller is None and call.rights is NO_RIGHTS
-        is_refused = is_refused or is_unauthenticated or (code in REFUSED_CODES and not is_ended)
+        is_ended = outcome.ended_call
+        is_refused = bool(call.refusal) or is_unauthenticated or (code in REFUSED_CODES and not is_ended)
         if not (is_refused or (self._keeps_call(method, is_ended=is_ended) and not decided)):
             return
         at = self._now()
@@ -72,7 +62,7 @@ class DecisionRecorder:
             action=action_named(request),
             resource=resource_named(request),
             allowed=not is_refused,
-            reason=reason,
+            reason=outcome.reason,
         )
         self._log.put(lambda: entry)
 

@@ -8,7 +8,7 @@ import time
 import msgspec
 import structlog
 
-from authz.api.call import Call, new_ids
+from authz.api.call import Call, Outcome, new_ids
 from authz.api.decisions import DecisionRecorder
 from authz.domain.errors import AuthzError, ErrorReason, PermissionDeniedError
 from authz.domain.ids import is_id, parse_id
@@ -25,19 +25,6 @@ _threshold = logging.getLogger("authz")
 def is_debug_enabled() -> bool:
     """Whether lines of level debug are written."""
     return _threshold.level == logging.DEBUG
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How a call ended: the name of its status code, and the reason of its error, if it had one.
-
-    `cause` is what the operator alone may see of an error, such as the message of a driver; `ended_call` is
-    that of the error.
-    """
-
-    code: str
-    reason: str = ""
-    cause: str = ""
-    ended_call: bool = False
 
 
 OK = Outcome("OK")
@@ -93,15 +80,7 @@ class Recorder:
             duration_s
         )
         if self._decisions is not None:
-            self._decisions.record(
-                call,
-                request,
-                code=outcome.code,
-                reason=outcome.reason,
-                duration_s=duration_s,
-                is_ended=outcome.ended_call,
-                is_refused=bool(call.refusal),
-            )
+            self._decisions.record(call, request, outcome, duration_s)
         if _threshold.level > logging.INFO or _is_silent(call, outcome):
             return
         log.info(

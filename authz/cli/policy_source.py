@@ -59,11 +59,10 @@ def read_policy(
 def read_version(client: Client, text: str, course: str | None = None) -> PolicySource:
     """A version, by its number or its name."""
     of_course = f" of course `{course}`" if course else ""
-    if text == SHIPPED:
-        return PolicySource(version_files(client, text, course), "the shipped policy")
-    if text.startswith(DRAFT):
-        return PolicySource(version_files(client, text, course), f"`{text}`{of_course}")
-    number = version_number(text) or client.policies.active_number(course_id=course)
+    found = version_or_files(client, text, course)
+    if not isinstance(found, int):
+        return PolicySource(found, "the shipped policy" if text == SHIPPED else f"`{text}`{of_course}")
+    number = found or client.policies.active_number(course_id=course)
     active = " (active)" if text == ACTIVE else ""
     files = client.policies.files(number, course_id=course)
     return PolicySource(files, f"version {number}{active}{of_course}", number)
@@ -148,8 +147,9 @@ def active_number(client: Client, course: str | None) -> int:
         return 0
 
 
-def version_files(client: Client, text: str, course: str | None) -> dict[str, str]:
-    """The files of an argument: `shipped`, `draft:NAME`, or a version."""
+def version_or_files(client: Client, text: str, course: str | None) -> dict[str, str] | int:
+    """A version by its number, which the server reads itself, 0 for the active one; or the files of
+    `shipped` or of `draft:NAME`."""
     from authz.policy.load import policy_directory
 
     if text == SHIPPED:
@@ -158,13 +158,6 @@ def version_files(client: Client, text: str, course: str | None) -> dict[str, st
         return read_source(policy_directory())
     if text.startswith(DRAFT):
         return client.policies.drafts.read(text.removeprefix(DRAFT), course_id=course).files
-    return client.policies.files(version_number(text), course_id=course)
-
-
-def version_or_files(client: Client, text: str, course: str | None) -> dict[str, str] | int:
-    """A version by its number, which the server reads itself, or the files of anything else."""
-    if text == SHIPPED or text.startswith(DRAFT):
-        return version_files(client, text, course)
     return version_number(text)
 
 

@@ -52,7 +52,6 @@ from authz.engine.policy_cases import Report, SnapshotOf, prove_and_test
 from authz.engine.write import DirectoryWriter, WriteReport
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy, validate_course
-from authz.policy.invariants import read_invariants
 from authz.policy.lint import lint_course
 from authz.policy.prove import prove
 from authz.policy.versions import ProvedPolicy, prove_files, require_certificate
@@ -161,7 +160,7 @@ class Publisher:
         self, platform: PolicyVersion, scope: Scope, files: str
     ) -> tuple[PolicyWarning, ...]:
         policy = self.policies.compiled(platform)
-        invariants = read_invariants(read_files(platform.files), policy.vocabulary)
+        invariants = self.policies.invariants(platform)
         return lint_course(validate_course(policy, invariants, scope.id, read_files(files)), policy)
 
     async def certificate(self, version: PolicyVersion) -> PolicyCertificate:

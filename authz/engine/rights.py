@@ -185,10 +185,7 @@ class PersonRights:
             return
         authority = await self._authority(person, MANAGE_MEMBERS, scope)
         snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
-        for key in _held(snapshot, subject, scope, {ScopeKind.SESSION, scope.kind}):
-            refused = _outranked(person, key, authority)
-            if refused is not None:
-                raise refused
+        _require_outranks(person, authority, _held(snapshot, subject, scope, {ScopeKind.SESSION, scope.kind}))
 
     async def require_rank(self, person: Subject | None, subjects: Iterable[Subject]) -> None:
         """Raise `PermissionDeniedError` unless a person may give and take every role that they have on the
@@ -197,13 +194,8 @@ class PersonRights:
             return
         snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
         held = [key for each in subjects for key in _held(snapshot, each, PLATFORM, {ScopeKind.PLATFORM})]
-        if not held:
-            return
-        authority = await self._authority(person, EDIT_POLICY, PLATFORM)
-        for key in held:
-            refused = _outranked(person, key, authority)
-            if refused is not None:
-                raise refused
+        if held:
+            _require_outranks(person, await self._authority(person, EDIT_POLICY, PLATFORM), held)
 
     async def _managing(self, person: Subject, scope: Scope) -> _Authority | PermissionDeniedError:
         try:
@@ -316,6 +308,13 @@ def _authority_of(trace: Trace, policy: CompiledPolicy) -> _Authority:
     ranks = {name: role.rank for name, role in policy.vocabulary.roles.items()}
     giving = [ranks[role] for role in roles if ANY in by or by & policy.inherited[role]]
     return _Authority(roles, max(giving), ranks)
+
+
+def _require_outranks(person: Subject, authority: _Authority, keys: Iterable[MembershipKey]) -> None:
+    """Raise `PermissionDeniedError` for the first of the memberships that the person may not take."""
+    for key in keys:
+        if refused := _outranked(person, key, authority):
+            raise refused
 
 
 def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> PermissionDeniedError | None:

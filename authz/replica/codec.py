@@ -26,6 +26,7 @@ from authz.replica.layout import (
     subject_key,
     unpack_id,
 )
+from authz.replica.scans import scan_prefix
 
 Pair: TypeAlias = tuple[bytes, bytes]
 Encoder: TypeAlias = Callable[[Any], bytes]
@@ -74,9 +75,8 @@ class Databases:
                 yield key
 
     def has_prefix(self, name: str, prefix: bytes) -> bool:
-        """Whether any key begins with these bytes."""
-        with self._transaction.cursor(self._by_name[name]) as cursor:
-            return bool(cursor.set_range(prefix)) and bytes(cursor.key()).startswith(prefix)
+        """Whether any key begins with these bytes, and goes on."""
+        return any(scan_prefix(self._transaction, self._by_name[name], prefix))
 
 
 class Index:

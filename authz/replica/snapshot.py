@@ -81,8 +81,8 @@ class ReplicaSnapshot(Snapshot):
         return read_policy_version(self._environment, self._transaction, activation)
 
     def has_course_policies(self) -> bool:
-        with self._transaction.cursor(self._environment.databases[_ACTIVATIONS.database]) as cursor:
-            return bool(cursor.set_range(COURSE_KIND)) and bytes(cursor.key()).startswith(COURSE_KIND)
+        activations = self._environment.databases[_ACTIVATIONS.database]
+        return any(scan_prefix(self._transaction, activations, COURSE_KIND))
 
     def scope(self, scope: Scope) -> ScopeContext | None:
         return self._scope(scope_key(scope))

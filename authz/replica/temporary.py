@@ -12,9 +12,10 @@ from authz.domain.entities import Entity, Share
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import KEY_BYTES, TokenKeys
 from authz.replica.caches import Caches
+from authz.replica.codec import Databases
 from authz.replica.environment import Environment, ReplicaHeader
 from authz.replica.snapshot import ReplicaSnapshot
-from authz.replica.writer import Writer
+from authz.replica.writer import put
 
 _MAX_BYTES = 1 << 30
 _DATABASE_ID = "temporary"
@@ -30,10 +31,10 @@ def temporary_snapshot(entities: Iterable[Entity], *, revision: int = 1) -> Iter
         environment = Environment(Path(folder), max_bytes=_MAX_BYTES)
         with closing(environment.lmdb):
             with environment.lmdb.begin(write=True) as transaction:
-                writer = Writer(environment, transaction)
+                databases = Databases(transaction, environment.databases)
                 # A resource notes that it is shared when the share is put.
                 for entity in sorted(entities, key=lambda entity: isinstance(entity, Share)):
-                    writer.put(entity)
+                    put(databases, entity)
                 header = ReplicaHeader(revision, 0, 0, revision, revision)
                 environment.set_header(transaction, header)
             keys = TokenKeys()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import lmdb
 import msgspec
 
 from authz.domain.entities import (
@@ -15,7 +14,6 @@ from authz.domain.entities import (
     PolicyActivationKey,
     kind_of,
 )
-from authz.domain.instants import Instant
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.codec import Databases
@@ -43,12 +41,13 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
     """
     with environment.lmdb.begin(write=True) as transaction:
         header = environment.header(transaction)
-        writer = Writer(environment, transaction)
+        databases = Databases(transaction, environment.databases)
         for change in changes:
             if change.revision != header.revision + 1:
                 raise UnusableError(f"revision {header.revision} is followed by {change.revision}")
+            databases.committed_at = change.committed_at
             for mutation in change.mutations:
-                writer.apply(mutation, change.committed_at)
+                _apply(databases, mutation)
             header = _header_after(header, change)
         environment.set_header(transaction, header)
     return header.revision
@@ -78,22 +77,16 @@ def _outdated_by(mutation: Mutation) -> str:
     return ""
 
 
-class Writer:
-    """Writes entities into the databases of one write transaction, and deletes them from all of them."""
+def put(databases: Databases, entity: Entity) -> None:
+    """Store an entity, replacing the one with the same key."""
+    CODECS[kind_of(entity).name].put(databases, entity)
 
-    def __init__(self, environment: Environment, transaction: lmdb.Transaction) -> None:
-        self._databases = Databases(transaction, environment.databases)
 
-    def apply(self, mutation: Mutation, committed_at: Instant) -> None:
-        """Apply one effect of the change log."""
-        self._databases.committed_at = committed_at
-        entity = mutation.target
-        assert isinstance(entity, Entity)  # noqa: S101  the log holds whole entities, also of deletions
-        if mutation.operation is Operation.DELETE:
-            CODECS[kind_of(entity).name].remove(self._databases, entity)
-        else:
-            self.put(entity)
-
-    def put(self, entity: Entity) -> None:
-        """Store an entity, replacing the one with the same key."""
-        CODECS[kind_of(entity).name].put(self._databases, entity)
+def _apply(databases: Databases, mutation: Mutation) -> None:
+    """Apply one effect of the change log."""
+    entity = mutation.target
+    assert isinstance(entity, Entity)  # noqa: S101  the log holds whole entities, also of deletions
+    if mutation.operation is Operation.DELETE:
+        CODECS[kind_of(entity).name].remove(databases, entity)
+    else:
+        put(databases, entity)

@@ -44,7 +44,7 @@ class PagedRows(msgspec.Struct, frozen=True, kw_only=True):
     rows: Select[Any]
     order: tuple[Column[Any], ...]
     ascending: bool
-    conditions: Conditions | None = None
+    conditions: Conditions
     fits: Callable[[Sequence[Row[Any]]], int] = len
 
 
@@ -66,14 +66,12 @@ def _read(
     connection: Connection, paged: PagedRows, ordered: Select[Any], size: int
 ) -> tuple[Sequence[Row[Any]], tuple[Any, ...] | None]:
     """The rows of a page, and the place where it ends if more may follow."""
-    names = [column.name for column in paged.order]
-    conditions, matching = list[ColumnElement[bool]](), ordered
-    if paged.conditions is not None:
-        looked_at = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
-        conditions += paged.conditions(looked_at.c)
-        if conditions:
-            directed = _directed(paged, [looked_at.c[name] for name in names])
-            matching = select(looked_at).where(*conditions).order_by(*directed)
+    names, matching = [column.name for column in paged.order], ordered
+    looked_at = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
+    conditions = [*paged.conditions(looked_at.c)]
+    if conditions:
+        directed = _directed(paged, [looked_at.c[name] for name in names])
+        matching = select(looked_at).where(*conditions).order_by(*directed)
     found = connection.execute(matching.limit(size + 1)).all()
     rows = found[: paged.fits(found[:size])]
     if len(rows) < len(found):
@@ -115,7 +113,7 @@ def list_entities(
         rows=rows,
         order=tuple(stored.table.c[name] for name in order),
         ascending=True,
-        conditions=(lambda columns: [condition(columns) for condition in others]) if others else None,
+        conditions=lambda columns: [condition(columns) for condition in others],
     )
     found, token = read_page(
         connection, paged, page, database_id=read_at.database_id, keys=keys, query=wanted

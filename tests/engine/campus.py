@@ -12,9 +12,10 @@ from pathlib import Path
 from authz.domain.entities import Entity, Key, Membership, Resource, Share
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.replica.caches import Caches
+from authz.replica.codec import Databases
 from authz.replica.environment import Environment, ReplicaHeader
 from authz.replica.snapshot import ReplicaSnapshot
-from authz.replica.writer import Writer
+from authz.replica.writer import put
 from tests.tokens import keys_of
 
 _DATABASE_ID = "campus"
@@ -37,10 +38,10 @@ class Campus(ReplicaSnapshot):
         with environment.lmdb.begin(write=True) as transaction:
             for database in environment.databases.values():
                 transaction.drop(database, delete=False)
-            writer = Writer(environment, transaction)
+            databases = Databases(transaction, environment.databases)
             # A resource notes that it is shared when the share is put.
             for entity in sorted(self._entities.values(), key=lambda entity: isinstance(entity, Share)):
-                writer.put(entity)
+                put(databases, entity)
             environment.set_header(transaction, ReplicaHeader(revision, 0, 0, revision, revision))
         super().__init__(environment, _DATABASE_ID, keys_of(_DATABASE_ID), Caches())
 
