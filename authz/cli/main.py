@@ -49,6 +49,7 @@ from authz.cli import (
 )
 from authz.cli.errors import EXPECTED, code_of, details_of, message_of
 from authz.cli.fault import is_json_asked, print_fault
+from authz.runtime.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -130,14 +131,26 @@ policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")
 
 
+_MAY_BE_EMPTY = {"purpose", "reason", *Settings.__struct_fields__}
+"""The options whose empty value says something: a setting that is empty overrides its variable."""
+
+
 class _Command(TyperCommand):
-    """Refuses an option that is given twice: only the last value would count, without a word."""
+    """Refuses an option of which a value would be lost without a word.
+
+    Of one that is given twice, only the last value would count. One that is given empty, such as by a
+    variable that a script has not set, would count as left out: `member remove … --role "$ROLE"` would remove
+    every role.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        values, _, given = self.make_parser(ctx).parse_args(args=[*args])
         for param in self.params:
+            flags = "/".join(param.opts + param.secondary_opts)
             if given.count(param) > 1 and not getattr(param, "multiple", False):
-                ctx.fail(f"{'/'.join(param.opts + param.secondary_opts)} is given twice; give it once")
+                ctx.fail(f"{flags} is given twice; give it once")
+            if values.get(param.name) == "" and param in given and param.name not in _MAY_BE_EMPTY:
+                ctx.fail(f"{flags} is empty; give a value, or leave it out")
         return super().parse_args(ctx, args)
 
 
@@ -167,7 +180,7 @@ def whole_command() -> TyperGroup:
 def _usage_message(error: Any) -> str:
     """The message for arguments that a command does not take: one line, which names the help if it is known
     which command this is."""
-    text = error.format_message().removesuffix(".").replace(": Value error, ", ": ", 1)
+    text = " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ", 1)
     see = "" if error.ctx is None else f" (see `{error.ctx.command_path} --help`)"
     return f"{text[:1].lower()}{text[1:]}{see}"
 

@@ -11,12 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.cli.server_settings import flag_of, run_server, setting_options
+from authz.cli.server_settings import run_server, setting_options
 from authz.runtime.gc_freeze import without_collections
 from authz.runtime.settings import Settings, load_settings
 
-_OWN = {"database_url": "database", "transport": "transport"}
-"""The settings that `--memory` determines, and their flags."""
+_OWN = {
+    "database_url": ("database", "--database"),
+    "replica_dir": ("replica", "--replica-dir"),
+    "transport": ("transport", "--transport"),
+    "follow": ("follower", "--no-follow"),
+}
+"""The settings that `--memory` determines: of what, and the flag that it refuses."""
 _MEMORY_URL = "sqlite://"
 """The URL of a database in memory, as SQLAlchemy names it. It means `--memory`."""
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  only the folder in which a new one is made
@@ -51,12 +56,9 @@ def serve(
     if not memory:
         run_server(_main, given)
         return
-    for name in ("database_url", "transport"):
-        if given[name] is not None:
-            option = flag_of(name)
-            raise typer.BadParameter(
-                f"has a {_OWN[name]} of its own; leave {option} out", param_hint="--memory"
-            )
+    for name, (what, flag) in _OWN.items():
+        if given[name] not in (None, True):
+            raise typer.BadParameter(f"has a {what} of its own; leave {flag} out", param_hint="--memory")
     with _forgotten() as own:
         run_server(_main, given | own)
 
@@ -98,7 +100,7 @@ def _main(settings: Settings) -> Coroutine[Any, Any, None]:
 
 
 @contextmanager
-def _forgotten() -> Iterator[dict[str, str]]:
+def _forgotten() -> Iterator[dict[str, str | bool]]:
     """Settings of a database, and of its replica, that are deleted when the block ends."""
     folder = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="authz-memory-", dir=folder) as own:
@@ -107,4 +109,5 @@ def _forgotten() -> Iterator[dict[str, str]]:
             "database_url": f"sqlite:///{own}/authz.db",
             "replica_dir": f"{own}/replica",
             "transport": "grpc",
+            "follow": True,
         }

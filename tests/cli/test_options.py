@@ -15,6 +15,7 @@ from authz.cli.main import whole_command
 from authz.cli.options import TIME
 from authz.cli.output import is_time
 from authz.domain.instants import parse_instant
+from authz.runtime.settings import Settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
 
@@ -101,6 +102,21 @@ def test_an_option_of_which_one_value_would_be_lost_is_refused(path: str) -> Non
         assert (refused.returncode, refused.stdout) == (2, "")
         assert f"{option.opts[0]}" in refused.stderr
         assert "is given twice; give it once" in refused.stderr, refused.stderr
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in OPTIONS}))
+def test_an_option_that_is_given_empty_is_refused(path: str) -> None:
+    """Such as by a variable that a script has not set."""
+    for option in [each for each_path, each in OPTIONS if each_path == path]:
+        takes_text = not option.is_flag and option.nargs == 1 and not option.multiple
+        if not takes_text or option.name in {"purpose", "reason", *Settings.__struct_fields__}:
+            continue
+        refused = run(*path.split()[1:], option.opts[0], "")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        told = (
+            f"error: {'/'.join(option.opts)} is empty; give a value, or leave it out (see `{path} --help`)\n"
+        )
+        assert refused.stderr == told
 
 
 def test_an_option_that_is_repeated_says_what_it_takes_and_that_it_may_be() -> None:
@@ -256,6 +272,7 @@ def test_an_error_names_the_option_and_not_the_field_of_the_api(
         ("member add user:maya course:alg", "missing argument 'ROLE' (see `authz member add --help`)"),
         ("share add notebook:n user:maya viewer", "got unexpected extra argument(s) (viewer) (see "),
         ("memberships --subjects", "no such option: --subjects (Possible options: --subject"),
+        ("privacy retention set", "missing argument 'DATA'. Choose from: changes, memberships, "),
         ("audit changes --limit", "option '--limit' requires an argument\n"),
         ("curses", "no such command 'curses'. Did you mean 'courses'"),
     ],

@@ -213,6 +213,11 @@ def test_a_suspension_until_a_time_shortens_none_without_an_end(course: str) -> 
         ("member add user:m course:alg student --until 2020-01-01", "is in the past, so this would have no"),
         ("member add user:m course:alg student --until soon", "--until `soon` is not a time"),
         ("member add user:m course:alg student --from x", "--from `x` is not a time"),
+        ("share add course:alg user:maya", "a course is not shared; add a membership in the course instead"),
+        ("share add session:s user:maya", "a session is not shared; add a membership in the session instead"),
+        ("share add api:authz user:maya", "`api` is the type of the API itself; a resource has another one"),
+        ("resource create api:authz course:alg", "`api` is the type of the API itself; a resource has"),
+        ("resource create session:s course:alg", "a session is not registered as a resource; write it as a"),
         ("share add nb user:maya", "resource `nb` has no type; write it like `notebook:nb-7`"),
     ],
 )

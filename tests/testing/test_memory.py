@@ -30,7 +30,7 @@ READY = re.findall("The line with `(.+?)`", PAGE.read_text())[0]
 )
 def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tmp_path: Path) -> None:
     environ = without_settings()
-    environ["AUTHZ_DATABASE_URL"] = url.format(tmp_path)
+    environ |= {"AUTHZ_DATABASE_URL": url.format(tmp_path), "AUTHZ_FOLLOW": "false"}
     options = ("--address", "127.0.0.1:0")
     process = Process("serve", *given, *options, environ=environ, stderr=subprocess.PIPE)
     try:
@@ -56,7 +56,16 @@ def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tm
         process.wait()
 
 
-def test_it_takes_no_other_database() -> None:
-    refused = run("serve", "--memory", "--database", "sqlite:///authz.db")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--database", "sqlite:///authz.db"), "has a database of its own; leave --database out"),
+        (("--replica-dir", "replica"), "has a replica of its own; leave --replica-dir out"),
+        (("--transport", "envoy"), "has a transport of its own; leave --transport out"),
+        (("--no-follow",), "has a follower of its own; leave --no-follow out"),
+    ],
+)
+def test_it_takes_no_option_for_what_it_has_of_its_own(given: tuple[str, ...], told: str) -> None:
+    refused = run("serve", "--memory", *given)
     assert refused.returncode == 2
-    assert "leave --database out" in refused.stderr
+    assert told in refused.stderr

@@ -60,20 +60,25 @@ class ResourceFilter(Filter[Resource], frozen=True, kw_only=True):
             raise malformed("ids", "needs a type: an id is unique only within its type")
 
 
+def require_content(type_name: str, vocabulary: Vocabulary, *, of_record: str) -> None:
+    """Raise `InvalidArgumentError` (UNKNOWN_TYPE) unless a resource can have the type.
+
+    `of_record` is what to say of a course or a session, with `{}` in place of the type.
+    """
+    vocabulary.require_type(type_name)
+    problem = ""
+    if type_name == API_TYPE:
+        problem = f"`{API_TYPE}` is the type of the API itself; a resource has another one"
+    elif type_name in _RECORD_TYPES:
+        problem = of_record.format(type_name, type_name)
+    if problem:
+        raise InvalidArgumentError(ErrorReason.UNKNOWN_TYPE, problem, type=type_name)
+
+
 def _validate(resource: Resource, vocabulary: Vocabulary) -> None:
-    vocabulary.require_type(resource.type)
-    if resource.type == API_TYPE:
-        raise InvalidArgumentError(
-            ErrorReason.UNKNOWN_TYPE,
-            f"`{API_TYPE}` is the type of the API itself; a resource has another one",
-            type=resource.type,
-        )
-    if resource.type in _RECORD_TYPES:
-        raise InvalidArgumentError(
-            ErrorReason.UNKNOWN_TYPE,
-            f"a {resource.type} is not registered as a resource; write it as a {resource.type}",
-            type=resource.type,
-        )
+    require_content(
+        resource.type, vocabulary, of_record="a {} is not registered as a resource; write it as a {}"
+    )
     if resource.scope.kind is ScopeKind.PLATFORM:
         raise malformed("scope", "is platform; a resource belongs to a course or a session")
     if resource.visibility is Visibility.SESSION and resource.scope.kind is not ScopeKind.SESSION:

@@ -8,7 +8,7 @@ import msgspec
 
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.kinds.kind import Filter, Kind, RecordKey
-from authz.domain.kinds.resource import IN_RESOURCE
+from authz.domain.kinds.resource import IN_RESOURCE, require_content
 from authz.domain.vocabulary import Vocabulary
 
 
@@ -56,7 +56,9 @@ class ShareFilter(Filter[Share], frozen=True, kw_only=True):
 
 
 def _validate(share: Share, vocabulary: Vocabulary) -> None:
-    vocabulary.require_type(share.resource.type)
+    require_content(
+        share.resource.type, vocabulary, of_record="a {} is not shared; add a membership in the {} instead"
+    )
 
 
 SHARE = Kind(
