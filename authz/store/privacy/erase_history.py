@@ -7,19 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Row,
-    Table,
-    and_,
-    delete,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, or_, select, tuple_, update
 
 from authz.domain.drafts import Publication
 from authz.domain.entities import Hold, Membership, kind_of
@@ -27,7 +15,7 @@ from authz.domain.ids import Subject
 from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subjects, without_mentions
 from authz.domain.mutations import Mutation
 from authz.store import tables
-from authz.store.database.engine import read_transaction, stream
+from authz.store.database.engine import stream
 from authz.store.log.decision_leaves import lock_tree
 from authz.store.log.mutation_json import decode_mutation, encode_mutation
 from authz.store.privacy.personal_texts import (
@@ -51,8 +39,8 @@ _LOST_PUBLICATION = "who scheduled this was erased; schedule it again"
 _changes, _revisions = tables.changes, tables.revisions
 
 
-def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[int], int | None]:
-    """Search the next part of the log for revisions that name the subject in some way; takes no lock.
+def find_revisions(connection: Connection, subject: Subject, after: int) -> tuple[list[int], int | None]:
+    """Search the next part of the log for revisions that name the subject in some way.
 
     Returns them, and the revision through which the log is searched; None at its end.
     """
@@ -60,13 +48,12 @@ def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[i
         _changes.c.revision == _revisions.c.revision, may_name_in_change(subject)
     )
     in_texts = may_name_in_revision(subject)
-    with read_transaction(engine) as connection:
-        through = _end_of_part(connection, after)
-        part = _revisions.c.revision > after
-        if through is not None:
-            part = and_(part, _revisions.c.revision <= through)
-        wanted = select(_revisions.c.revision).where(part, or_(in_changes.exists(), in_texts))
-        found = [*connection.scalars(wanted.order_by(_revisions.c.revision).limit(REVISIONS_AT_ONCE))]
+    through = _end_of_part(connection, after)
+    part = _revisions.c.revision > after
+    if through is not None:
+        part = and_(part, _revisions.c.revision <= through)
+    wanted = select(_revisions.c.revision).where(part, or_(in_changes.exists(), in_texts))
+    found = [*connection.scalars(wanted.order_by(_revisions.c.revision).limit(REVISIONS_AT_ONCE))]
     if len(found) == REVISIONS_AT_ONCE:
         through = found[-1]
     return found, through
@@ -98,7 +85,7 @@ def erase_revisions(
                 counts["changes rewritten"] += 1
         is_concerned = bool(about) or mentions(head.actor, subject)
         only = len(about) == len(changes) and head.reason != reason
-        if texts := _texts(head, subject, pseudonym, is_concerned, only=only):
+        if texts := _texts(head, REVISION_TEXTS, subject, pseudonym, is_concerned=is_concerned, only=only):
             connection.execute(update(_revisions).where(_is(_revisions, head)).values(**texts))
             counts["revisions rewritten"] += 1
     return counts
@@ -125,13 +112,19 @@ def without_subject(record: Any, subject: Subject, pseudonym: Subject) -> Any:
 
 
 def _texts(
-    head: Row[Any], subject: Subject, pseudonym: Subject, is_concerned: bool, *, only: bool
+    row: Row[Any],
+    names: Sequence[str],
+    subject: Subject,
+    pseudonym: Subject,
+    *,
+    is_concerned: bool,
+    only: bool = False,
 ) -> dict[str, str]:
-    """The columns of a revision that change. A reason is lost if the revision is about nobody else, or if it
-    names the subject without its type."""
-    texts = _renamed_texts(head, REVISION_TEXTS, subject, pseudonym)
-    for name in ("reason", "request_id") if is_concerned else ():
-        text = texts.get(name, getattr(head, name))
+    """The columns of a row that change. What is the subject's loses a text that names it without its type,
+    and, if it is about nobody else, the reason."""
+    texts = _renamed_texts(row, names, subject, pseudonym)
+    for name in {"reason", "request_id"}.intersection(names) if is_concerned else ():
+        text = texts.get(name, getattr(row, name))
         if text and (mentions_id(text, subject) or (only and name == "reason")):
             texts[name] = ""
     return texts
@@ -148,8 +141,10 @@ def _is(table: Table, row: Row[Any]) -> ColumnElement[bool]:
     return and_(*(column == getattr(row, column.name) for column in table.primary_key))
 
 
-def erase_decisions(connection: Connection, subject: Subject, pseudonym: Subject, at_once: int) -> int:
-    """Rewrite a part of the decisions by or about the subject; return how many."""
+def erase_decisions(
+    connection: Connection, subject: Subject, pseudonym: Subject, at_once: int
+) -> Counter[str]:
+    """Rewrite a part of the decisions by or about the subject."""
     lock_tree(connection)  # an entry that is being appended may name the subject
     table, named = tables.decisions, str(subject)
     key = tuple_(table.c.at, table.c.decision_id)
@@ -157,8 +152,8 @@ def erase_decisions(connection: Connection, subject: Subject, pseudonym: Subject
         some = select(table.c.at, table.c.decision_id).where(table.c[name] == named).limit(at_once)
         values: dict[str, Any] = {name: str(pseudonym), "request_id": ""}
         if count := connection.execute(update(table).where(key.in_(some)).values(**values)).rowcount:
-            return count
-    return 0
+            return Counter({"decisions rewritten": count})
+    return Counter()
 
 
 def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> Counter[str]:
@@ -173,7 +168,8 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
     erase_renames(connection, subject, pseudonym)
     for table, names in TEXTS:
         for row in connection.execute(select(table).with_for_update()).all():
-            if texts := _renamed_texts(row, names, subject, pseudonym):
+            is_by_subject = mentions(getattr(row, "actor", ""), subject)
+            if texts := _texts(row, names, subject, pseudonym, is_concerned=is_by_subject):
                 connection.execute(update(table).where(_is(table, row)).values(**texts))
     return +counts
 

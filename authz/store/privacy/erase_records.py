@@ -42,14 +42,23 @@ def erase_records(transaction: Transaction, step: Step) -> None:
         batch.rewrite([msgspec.structs.replace(each.entity, owner=step.owner) for each in owned])
         became = "left without an owner" if step.new_owner is None else "given away"
         done[f"resource records {became}"] = len(owned)
-        for name in RECORD_TEXTS:
-            records = _naming(connection, name, subject, at_once - done.total())
-            batch.rewrite([without_subject(each, subject, step.pseudonym) for each in records])
-            done[f"{KINDS[name].plural.replace('_', ' ')} renamed in"] = len(records)
-    if removed := +done:
+    if removed := +done or rename_in_texts(transaction, step):
         advance_step(connection, step, done=removed)
     elif not is_removing_from(connection, subject):
         advance_step(connection, step, phase=Phase.WAIT, position=transaction.head.revision)
+
+
+def rename_in_texts(transaction: Transaction, step: Step) -> Counter[str]:
+    """Put the pseudonym into a part of the records whose texts name the subject, under one revision; return
+    how many of each kind."""
+    done: Counter[str] = Counter()
+    with transaction.revision(step.origin) as batch:
+        for name in RECORD_TEXTS:
+            limit = transaction.contents_at_once - done.total()
+            records = _naming(transaction.connection, name, step.subject, limit)
+            batch.rewrite([without_subject(each, step.subject, step.pseudonym) for each in records])
+            done[f"{KINDS[name].plural.replace('_', ' ')} renamed in"] = len(records)
+    return +done
 
 
 def begin_history(transaction: Transaction, step: Step, *, grace_us: int, waited_us: int) -> None:

@@ -33,7 +33,7 @@ from authz.store.bulk import upsert_rows
 from authz.store.database.connections import expecting_long_statements
 from authz.store.database.engine import read_transaction, write_transaction
 from authz.store.directory import SqlDirectory
-from authz.store.log.reader import lock_head, read_head, read_token_key
+from authz.store.log.reader import read_head, read_token_key
 from authz.store.privacy.erase_files import left_to_operator, rewrite_file, truncate_log
 from authz.store.privacy.erase_history import (
     erase_decisions,
@@ -42,7 +42,7 @@ from authz.store.privacy.erase_history import (
     find_revisions,
     kept_mentions,
 )
-from authz.store.privacy.erase_records import begin_history, erase_records
+from authz.store.privacy.erase_records import begin_history, erase_records, rename_in_texts
 from authz.store.privacy.erased import (
     ERASURES,
     pseudonyms_among,
@@ -132,7 +132,7 @@ class PersonalData:
                 act = partial(begin_history, grace_us=self.grace_us, waited_us=waited_us)
                 return self._if_still(step, act)
             case Phase.HISTORY:
-                return self._erase_history(step, head)
+                return self._if_still(step, self._erase_history)
             case Phase.FILES:
                 return self._rewrite_file()
             case Phase.LOG | Phase.DONE:
@@ -146,32 +146,28 @@ class PersonalData:
                 act(transaction, step)
             return transaction.head
 
-    def _erase_history(self, step: Step, head: ConsistencyToken) -> ConsistencyToken:
-        revisions, through = find_revisions(self.engine, step.subject, step.position)
-        if not revisions and through is None:
-            return self._if_still(step, self._erase_decisions)
-        with write_transaction(self.engine) as connection:
-            lock_head(connection)  # one at a time
-            if next_step(connection) != step:
-                return head
-            counts = erase_revisions(connection, step.subject, step.pseudonym, revisions, step.origin.reason)
-            advance_step(connection, step, done=counts, position=through or revisions[-1])
-        return head
-
-    def _erase_decisions(self, transaction: Transaction, step: Step) -> None:
-        connection, subject = transaction.connection, step.subject
-        at_once = transaction.contents_at_once
-        if rewritten := erase_decisions(connection, subject, step.pseudonym, at_once):
-            advance_step(connection, step, done={"decisions rewritten": rewritten})
+    def _erase_history(self, transaction: Transaction, step: Step) -> None:
+        connection, subject, pseudonym = transaction.connection, step.subject, step.pseudonym
+        # Under the lock, so that nothing that is written meanwhile is missed.
+        revisions, through = find_revisions(connection, subject, step.position)
+        done = erase_revisions(connection, subject, pseudonym, revisions, step.origin.reason)
+        if done or through is not None:
+            advance_step(connection, step, done=done, position=through or revisions[-1])
             return
-        counts = erase_rest(connection, subject, step.pseudonym)
+        if done := (
+            erase_decisions(connection, subject, pseudonym, transaction.contents_at_once)
+            or rename_in_texts(transaction, step)  # of records that were written since
+        ):
+            advance_step(connection, step, done=done)
+            return
+        done = erase_rest(connection, subject, pseudonym)
         kept = kept_mentions(connection, subject)
         self._set_status(transaction, step, ErasureStatus.ERASED)
         advance_step(
             connection,
             step,
             phase=Phase.FILES,
-            done=counts,
+            done=done,
             subject_id=None,
             new_owner_type=None,
             new_owner_id=None,

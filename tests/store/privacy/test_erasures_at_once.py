@@ -8,18 +8,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
 from authz.domain.decision_log import DecisionQuery
 from authz.domain.drafts import PolicyDraft
-from authz.domain.entities import ErasureStatus, Membership, MembershipFilter, ShareFilter
+from authz.domain.entities import Account, ErasureStatus, Membership, MembershipFilter, ShareFilter
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store, open_store
+from authz.store.privacy import erasure_steps
 from authz.store.privacy.erase_files import truncate_log
 from authz.store.privacy.erase_history import _renamed_texts as renamed_texts
-from authz.store.privacy.erase_history import find_revisions
 from authz.store.privacy.erased import pseudonyms_of
 from authz.store.privacy.erasure_steps import Phase, Step
 from tests.store.directory import VOCABULARY, Clock, create, open_with, refusal_of, remove, write
@@ -40,28 +41,26 @@ def next_step(store: Store) -> Step:
     return step
 
 
-def test_a_search_that_ends_late_does_not_complete_the_erasure_of_somebody_else(
+def test_a_step_that_is_late_does_not_complete_the_erasure_of_somebody_else(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = open_with(store_url), open_with(store_url)
     fill(one)
     for subject in (MAYA, STU):
         begin(one, subject)
-    searched: list[Subject] = []
+    late: list[Step] = []
 
-    def search_while_the_other_process_goes_on(engine: Any, subject: Subject, after: int) -> Any:
-        found = find_revisions(engine, subject, after)
-        if found == ([], None) and not searched:
-            searched.append(subject)
-            while (step := next_step(other)).subject == subject or step.phase is not Phase.HISTORY:
+    def read_before_the_other_process_goes_on(connection: Connection) -> Step | None:
+        found = erasure_steps.next_step(connection)
+        if found is not None and found.phase is Phase.HISTORY and not late:
+            late.append(found)
+            while (step := next_step(other)).subject == found.subject or step.phase is not Phase.HISTORY:
                 other.personal_data.advance_erasure()
         return found
 
-    monkeypatch.setattr(
-        "authz.store.privacy.personal_data.find_revisions", search_while_the_other_process_goes_on
-    )
+    monkeypatch.setattr("authz.store.privacy.personal_data.next_step", read_before_the_other_process_goes_on)
     log = log_of(finished(one))
-    assert searched
+    assert late
     assert [each for each in ("maya", "stu") if f"id='{each}'" in log or f"user:{each}" in log] == []
     one.close()
     other.close()
@@ -194,5 +193,22 @@ def test_a_decision_that_is_being_stored_is_erased(
         erased[0].result()
     (entry,) = one.decisions.read(DecisionQuery(), Page(10, "")).entries
     assert entry.subject != str(MAYA)
+    one.close()
+    other.close()
+
+
+def test_a_write_by_the_person_that_is_being_stored_is_erased(postgresql_url: str) -> None:
+    one, other = open_with(postgresql_url), open_with(postgresql_url)
+    fill(one)
+    begin(one, MAYA)
+    while next_step(one).phase is not Phase.HISTORY or not next_step(one).position:
+        one.personal_data.advance_erasure()
+    with ThreadPoolExecutor(1) as pool:
+        with other.directory.transaction() as transaction:
+            with transaction.revision(Origin(f"service:x for {MAYA}")) as batch:
+                batch.rewrite([Account(STU)])
+            erased = begun(postgresql_url, pool, lambda: finished(one))
+        erased.result()
+    assert str(MAYA) not in log_of(one)
     one.close()
     other.close()

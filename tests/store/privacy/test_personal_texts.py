@@ -20,9 +20,12 @@ from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store, tables
 from authz.store.database.engine import open_engine, write_transaction
+from authz.store.log.verification import read_trees
+from authz.store.privacy.erasure_steps import Phase
 from authz.store.privacy.personal_texts import REVISION_TEXTS, TEXTS
 from tests.store.directory import create, hold, open_with, release_hold, remove, student, user, write
 from tests.store.privacy.test_erasures import finished
+from tests.store.privacy.test_erasures_at_once import next_step
 from tests.store.privacy.test_restored_erasures import FILES, MAYA, SHADOW, STU, tables_with_maya
 
 COLUMNS = [
@@ -77,6 +80,30 @@ def write_version(store: Store) -> None:
     write(store, remove(CourseKey("c")))
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [each for each in COLUMNS if each[1] in {"reason", "request_id"}],
+)
+def test_the_texts_of_a_person_who_acted_lose_the_name_without_its_type_too(
+    sqlite_url: str, table: str, column: str
+) -> None:
+    store = open_with(sqlite_url, contents_at_once=10)
+    fill(store)
+    engine, rows = open_engine(sqlite_url), tables.metadata.tables[table]
+    with write_transaction(engine) as connection:
+        texts = {"actor": f"service:x for {MAYA}", column: f"{MAYA.id}-1"}
+        connection.execute(update(rows).values(texts))
+    engine.dispose()
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    assert tables_with_maya(sqlite_url) == []
+    store.close()
+
+
+def write_version_that_stays(store: Store) -> None:
+    write(store, create(Course("c")), create(VERSION))
+
+
 def hold_and_release(store: Store) -> None:
     """So only the log has it."""
     hold(store, STU, f"he wrote to {MAYA}", f"service:dpo for {MAYA}")
@@ -112,6 +139,7 @@ PLACES: dict[str, Callable[[Store], object]] = {
     "who placed a hold": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
     "why somebody is held": lambda store: hold(store, STU, f"he wrote to {MAYA}"),
     "why somebody was held": hold_and_release,
+    "the author of a version": write_version_that_stays,
     "the author of a version in the log": write_version,
     "a line of a draft": lambda store: plan(store, files=FILES),
     "who plans to publish": lambda store: plan(store, actor=f"service:x for {MAYA}", person=MAYA),
@@ -134,6 +162,22 @@ def test_what_another_caller_wrote_about_a_person_is_exported(store_url: str, pl
     store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert exported(store) == []
+    store.close()
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("phase", [Phase.WAIT, Phase.HISTORY])
+def test_what_names_a_person_while_its_erasure_goes_on_is_erased_too(
+    sqlite_url: str, place: str, phase: Phase
+) -> None:
+    store = open_with(sqlite_url)
+    store.personal_data.begin_erasure(REQUEST)
+    while next_step(store).phase is not phase:
+        store.personal_data.advance_erasure()
+    PLACES[place](store)
+    finished(store)
+    assert tables_with_maya(sqlite_url) == []
+    assert [each.faults for each in read_trees(sqlite_url)] == [(), ()]
     store.close()
 
 
