@@ -34,8 +34,8 @@ def require(
     resource: str,
     *,
     subject: Callable[..., Any],
-    course: str = "",
-    session: str = "",
+    course: str | None = None,
+    session: str | None = None,
     purpose: str = "",
 ) -> Any:
     """A dependency of FastAPI: the answer of the check, if it is allowed; else 403, or 503 without an answer.
@@ -84,8 +84,8 @@ class RequireMiddleware:
         resource: str,
         *,
         subject: WhoAsks,
-        course: str = "",
-        session: str = "",
+        course: str | None = None,
+        session: str | None = None,
         purpose: str = "",
     ) -> None:
         self._app = app
@@ -135,17 +135,25 @@ class _Requirement(msgspec.Struct, frozen=True, kw_only=True):
 
     action: str
     resource: str
-    course: str = ""
-    session: str = ""
-    purpose: str = ""
+    course: str | None
+    session: str | None
+    purpose: str
 
     def __post_init__(self) -> None:
-        """Raise `InvalidArgumentError` for a resource that could never be one, whatever the path has."""
-        query_of(self.resource.format_map(_Placeholders()))
+        """Raise `InvalidArgumentError` for a resource, course or session that could never be one, whatever
+        the path has."""
+        query_of(*self._filled(_Placeholders()))
+
+    def _filled(self, parts: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+        """The resource, its course and its session, with the parts of a path."""
+        course, session = (
+            None if text is None else text.format_map(parts) for text in (self.course, self.session)
+        )
+        return self.resource.format_map(parts), course, session
 
     def require_names(self, known: Mapping[str, Any]) -> None:
         """Raise `ValueError` for a part that the path does not have."""
-        for text in (self.resource, self.course, self.session):
+        for text in filter(None, (self.resource, self.course, self.session)):
             for _, name, _, _ in Formatter().parse(text):
                 if name is not None and name not in known:
                     raise ValueError(
@@ -155,16 +163,11 @@ class _Requirement(msgspec.Struct, frozen=True, kw_only=True):
     async def decide(self, client: AsyncClient, subject: str, parts: Mapping[str, Any]) -> Answer:
         """The answer, if it is allowed. Raises `RefusedError`, and `CallError` for a mistaken question."""
         self.require_names(parts)
+        resource, course, session = self._filled(parts)
         return await decide(
             client,
             lambda: check_request(
-                subject,
-                self.action,
-                self.resource.format_map(parts),
-                # An empty part of the path must not pass for a course that is not stated.
-                course_id=self.course.format_map(parts) if self.course else None,
-                session_id=self.session.format_map(parts) if self.session else None,
-                purpose=self.purpose,
+                subject, self.action, resource, course_id=course, session_id=session, purpose=self.purpose
             ),
         )
 

@@ -211,6 +211,9 @@ async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(
             await get(browser, "/raed/nb-7")
     with pytest.raises(InvalidArgumentError, match="note book"):
         require("read", "note book:{notebook_id}", subject=who_asks)
+    for empty in ({"course": ""}, {"session": ""}):
+        with pytest.raises(InvalidArgumentError, match="_id is empty; give the id, or leave it out"):
+            require("read", "notebook:{notebook_id}", subject=who_asks, **empty)
 
 
 async def test_a_mounted_app_without_a_client_says_where_to_set_it(sqlite_service: Service) -> None:
