@@ -55,5 +55,8 @@ def test_the_containers_of_the_pod_in_the_guide_run_the_image_and_share_no_addre
             if not value.startswith("--"):
                 environ["AUTHZ_" + flag.removeprefix("--").replace("-", "_").upper()] = value
         settings = load_settings(environ=environ)
+        start = container["startupProbe"]
+        assert start.keys() - container["livenessProbe"].keys() == {"failureThreshold"}
+        assert start["failureThreshold"] * 10 >= 900  # seconds, for a migration, which a kill would undo
         addresses += [settings.metrics_address, *[settings.address] * (command == "serve")]
     assert len(set(addresses)) == len(addresses) == 3
