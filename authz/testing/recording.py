@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from authz.client.arguments import as_list
 from authz.domain.decision_log import DecisionEntry
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -99,10 +100,11 @@ class Recording:
         `public` names the requests that everybody may make, as `GET /about`, or `GET /static/*`.
         """
         __tracebackhide__ = True
+        patterns = as_list(public, field="public")
         faults = [
             f"  {each.name}: {each.fault}"
             for each in self.requests
-            if each.fault and not any(_matches(each.name, pattern) for pattern in public)
+            if each.fault and not any(_matches(each.name, pattern) for pattern in patterns)
         ]
         if faults:
             lines = "\n".join(dict.fromkeys(faults))

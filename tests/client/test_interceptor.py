@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from authz.client import AsyncClient, Client, check_request
+from authz.client import AsyncClient, Client, InvalidArgumentError, check_request
 from authz.client.aio.interceptor import RequireInterceptor
 from authz.client.sync.interceptor import RequireInterceptor as BlockingRequireInterceptor
 from authz.domain.mutations import Mutation, Operation
@@ -107,6 +107,12 @@ async def blocking_serving(address: str) -> AsyncIterator[grpc.aio.Channel]:
 
 
 SERVERS = [serving, blocking_serving]
+
+
+@pytest.mark.parametrize("guard", [RequireInterceptor, BlockingRequireInterceptor])
+def test_the_public_methods_are_a_list_and_not_a_text(guard: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"public is `'/t\.T/open'`; give a list"):
+        guard(None, {}, public="/t.T/open")
 
 
 async def call(

@@ -204,7 +204,7 @@ def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Py
     application.makepyfile("""
         import asyncio
         import pytest
-        from authz.client import AsyncClient
+        from authz.client import AsyncClient, InvalidArgumentError
 
         def app_of(client):
             async def app(scope, receive, send):
@@ -259,6 +259,8 @@ def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Py
                 with pytest.raises(RuntimeError), recording.request("Notebooks/Break"):
                     raise RuntimeError
             recording.assert_asked()
+            with pytest.raises(InvalidArgumentError, match="public is `'GET /static/\\*'`; give a list"):
+                recording.assert_asked(public="GET /static/*")
     """)
     done = application.runpytest_inprocess()
     done.assert_outcomes(failed=2, passed=1)

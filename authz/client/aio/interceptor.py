@@ -12,6 +12,7 @@ import grpc
 from authz.client.aio.client import AsyncClient
 from authz.client.aio.decide import decide
 from authz.client.aio.transport import Asked, ServerInterceptor, require_servable
+from authz.client.arguments import as_list
 from authz.client.errors import RefusedError
 
 log = logging.getLogger("authz.client")
@@ -38,7 +39,7 @@ class RequireInterceptor(ServerInterceptor):
     ) -> None:
         self._client = client
         self._questions = questions
-        self._public = frozenset(public)
+        self._public = frozenset(as_list(public, field="public"))
 
     async def intercept_service(
         self,

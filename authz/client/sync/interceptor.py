@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from authz.client.arguments import as_list
 from authz.client.errors import RefusedError
 from authz.client.sync.client import Client
 from authz.client.sync.decide import decide
@@ -39,7 +40,7 @@ class RequireInterceptor(ServerInterceptor):
     ) -> None:
         self._client = client
         self._questions = questions
-        self._public = frozenset(public)
+        self._public = frozenset(as_list(public, field="public"))
 
     def intercept_service(
         self,
