@@ -15,6 +15,7 @@ from authz.domain.ids import ScopeKind
 from authz.domain.policy_changes import CellChange, sentences
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import parse_condition
+from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.diff import diff
 from authz.policy.load import POLICY_FILE, policy_directory
 from authz.policy.situations import situations_of
@@ -233,4 +234,15 @@ def says(change: CellChange | None, facts: int) -> str:
 def test_a_comparison_ends_when_its_call_does() -> None:
     left = iter(range(100))
     with pytest.raises(StopIteration):
-        diff(POLICY, POLICY, lambda: next(left))
+        diff(POLICY, edited("# reviewed\n"), lambda: next(left))
+
+
+def test_two_policies_of_a_course_are_compared_only_where_the_course_has_rows() -> None:
+    row = "p, student, course:a, notebook, read, {}, deny"
+    before, after = (
+        load_course_policy(POLICY, "a", {COURSE_FILE: row.format(when)}) for when in ("!own", "!attending")
+    )
+    compared: list[None] = []
+    found = diff(before, after, lambda: compared.append(None))
+    assert {(each.role, each.course_id) for each in found.cells} == {("student", "a")}
+    assert len(compared) == len(after.overrides["a"].denies)
