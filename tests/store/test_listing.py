@@ -123,11 +123,11 @@ ROWS, PAGE_SIZE = 600, 20
 def test_the_last_page_takes_as_many_steps_as_the_first(sqlite_url: str, wanted: Filter[Entity]) -> None:
     store = open_with(sqlite_url)
     write(store, create(Course(id="c")), create(Resource(type="notebook", id="n", scope=HERE)))
-    for number in range(ROWS):
-        name = f"u{number}"
-        notebook = Resource(type="notebook", id=name, scope=HERE)
-        share = Share(resource=SHARED, subject=user(name), level=ShareLevel.VIEWER)
-        write(store, create(student(name, "c")), create(notebook), create(share))
+    names = [f"u{number}" for number in range(ROWS)]
+    write(store, *(create(student(name, "c")) for name in names))
+    write(store, *(create(Resource(type="notebook", id=name, scope=HERE)) for name in names))
+    shares = (Share(resource=SHARED, subject=user(name), level=ShareLevel.VIEWER) for name in names)
+    write(store, *map(create, shares))
     steps, token = list[int](), ""
     with counted_steps() as count:
         for _ in range(ROWS // PAGE_SIZE):
