@@ -8,13 +8,13 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Select, select
 
 from authz.domain.entities import KINDS, Entity, Key, Kind, Versioned, kind_of
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.kinds.fields import Field, FieldType, fields_of
 from authz.store.bulk import Values, delete_by_key, upsert_rows
-from authz.store.tables import ENTITY_TABLES, columns_of, parts_of
+from authz.store.tables import ENTITY_TABLES, columns_of, has_subject, parts_of
 
 
 class EntityRows:
@@ -44,6 +44,11 @@ class EntityRows:
     def read(self, connection: Connection, statement: Select[Any]) -> list[Versioned[Any]]:
         """The entities, with their revisions, of the rows that a statement selects from the table."""
         return [*self.versioned(connection.execute(statement).all())]
+
+    def about(self, connection: Connection, field: str, subject: Subject, limit: int) -> list[Versioned[Any]]:
+        """Up to `limit` of the entities whose `field` is a subject, with their revisions, in no order."""
+        wanted = select(self.table).where(has_subject(self.table, field, subject))
+        return self.read(connection, wanted.limit(limit))
 
 
 def subject_of(row: Any, field: str = "subject") -> Subject:

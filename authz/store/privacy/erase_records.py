@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from authz.domain.entities import KINDS, Entity, Versioned
+from authz.domain.entities import KINDS, Entity
 from authz.domain.ids import Subject
 from authz.domain.mentions import OWN_RECORDS, mentions
 from authz.store.database.engine import stream
@@ -19,12 +18,11 @@ from authz.store.privacy.erasure_steps import Phase, Step, advance_step
 from authz.store.privacy.personal_texts import RECORD_TEXTS
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
-from authz.store.tables import has_subject, may_mention
+from authz.store.tables import may_mention
 from authz.store.write import Transaction
 
 _DELETED = [each for each in reversed(OWN_RECORDS) if each != ("resource", "owner")]
 """What an erasure deletes; resources it gives away."""
-_RESOURCES = ENTITY_ROWS["resource"].table
 
 
 def erase_records(transaction: Transaction, step: Step) -> None:
@@ -33,12 +31,10 @@ def erase_records(transaction: Transaction, step: Step) -> None:
     done: Counter[str] = Counter()
     with transaction.revision(step.origin) as batch:
         for name, field in _DELETED:
-            theirs = has_subject(ENTITY_ROWS[name].table, field, subject)
-            found = _some(connection, name, theirs, at_once - done.total())
+            found = ENTITY_ROWS[name].about(connection, field, subject, at_once - done.total())
             batch.delete_found(found)
             done[f"{name} records deleted"] = len(found)
-        theirs = has_subject(_RESOURCES, "owner", subject)
-        owned = _some(connection, "resource", theirs, at_once - done.total())
+        owned = ENTITY_ROWS["resource"].about(connection, "owner", subject, at_once - done.total())
         batch.rewrite([msgspec.structs.replace(each.entity, owner=step.owner) for each in owned])
         became = "left without an owner" if step.new_owner is None else "given away"
         done[f"resource records {became}"] = len(owned)
@@ -85,8 +81,3 @@ def _naming(connection: Connection, name: str, subject: Subject, limit: int) -> 
     with stream(connection, wanted, rows_at_once=1) as rows:  # a version may be large
         named = (row for row in rows if any(mentions(getattr(row, text), subject) for text in texts))
         return [*stored.entities([*islice(named, limit)])]
-
-
-def _some(connection: Connection, name: str, wanted: Any, limit: int) -> list[Versioned[Any]]:
-    stored = ENTITY_ROWS[name]
-    return stored.read(connection, select(stored.table).where(wanted).limit(limit))

@@ -182,10 +182,9 @@ def rewrites_history(connection: Connection) -> bool:
 
 def record_of(connection: Connection, pseudonym: Subject) -> Erasure:
     """The erasure with a pseudonym."""
-    stored = ENTITY_ROWS["erasure"]
-    row = connection.execute(select(ERASURES).where(has_subject(ERASURES, "pseudonym", pseudonym))).one()
-    found: Erasure = next(stored.entities([row]))
-    return found
+    [found] = ENTITY_ROWS["erasure"].about(connection, "pseudonym", pseudonym, 1)
+    record: Erasure = found.entity
+    return record
 
 
 def insert_step(

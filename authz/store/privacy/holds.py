@@ -29,8 +29,7 @@ def read_holds(connection: Connection) -> list[Versioned[Hold]]:
 
 def hold_on(connection: Connection, subject: Subject) -> Versioned[Hold] | None:
     """The hold on a subject; None if it is not held."""
-    wanted = select(HOLDS).where(has_subject(HOLDS, "subject", subject))
-    return next(iter(ENTITY_ROWS["hold"].read(connection, wanted)), None)
+    return next(iter(ENTITY_ROWS["hold"].about(connection, "subject", subject, 1)), None)
 
 
 def restriction_of(connection: Connection, subject: Subject) -> RestrictedSubject | None:

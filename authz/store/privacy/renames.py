@@ -41,7 +41,6 @@ from authz.store.privacy.holds import require_no_hold, restriction_of
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
 from authz.store.sharing import lapsed_shares
-from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
 MAX_RECORDS = 20_000
@@ -122,7 +121,7 @@ def purge_renames(connection: Connection, through: int) -> None:
 def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:
     found: list[Versioned[Any]] = []
     for name, field in OWN_RECORDS:
-        found += _read(connection, name, field, subject, limit + 1 - len(found))
+        found += ENTITY_ROWS[name].about(connection, field, subject, limit + 1 - len(found))
         if len(found) > limit:
             raise _refused(
                 subject,
@@ -133,16 +132,8 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
 
 
 def _one_record_of(connection: Connection, subject: Subject) -> Versioned[Any] | None:
-    records = (_read(connection, name, field, subject, limit=1) for name, field in OWN_RECORDS)
+    records = (ENTITY_ROWS[name].about(connection, field, subject, 1) for name, field in OWN_RECORDS)
     return next(itertools.chain.from_iterable(records), None)
-
-
-def _read(
-    connection: Connection, name: str, field: str, subject: Subject, limit: int
-) -> list[Versioned[Any]]:
-    stored = ENTITY_ROWS[name]
-    wanted = select(stored.table).where(has_subject(stored.table, field, subject))
-    return [*stored.read(connection, wanted.limit(limit))]
 
 
 def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
