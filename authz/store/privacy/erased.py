@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
-from authz.domain.entities import kind_of
+from authz.domain.entities import ErasureStatus, kind_of
 from authz.domain.erasures import PSEUDONYM_PREFIX, erased, is_pseudonym, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject, SubjectType, is_id, parse_subject
@@ -95,11 +95,14 @@ def require_not_erased_after(connection: Connection, subject: Subject, revision:
 
 
 def erased_among(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, str]:
-    """The subjects that were erased and not released since, each with its pseudonym as `user:<id>`."""
+    """The subjects that are being erased, or were and are not released since, each with its pseudonym as
+    `user:<id>`."""
     key = read_token_key(connection)
     macs = {subject_mac(key, subject): subject for subject in subjects}
     rows = select_by(connection, ERASURES, ("mac",), [[mac] for mac in macs])
-    return {macs[row.mac]: f"{row.pseudonym_type}:{row.pseudonym_id}" for row in rows if not row.released}
+    # A restore may repeat the erasure of an id that was released after the backup.
+    found = [row for row in rows if not row.released or row.status == ErasureStatus.ERASING]
+    return {macs[row.mac]: f"{row.pseudonym_type}:{row.pseudonym_id}" for row in found}
 
 
 def pseudonyms_among(connection: Connection, subjects: Iterable[Subject]) -> set[Subject]:

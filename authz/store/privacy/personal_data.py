@@ -68,10 +68,11 @@ from authz.store.rows import subject_of
 from authz.store.write import Transaction
 
 _STEPS, _REPLICAS = tables.erasure_steps, tables.replicas
-_ERASED_AT = select(ERASURES).join(
-    _STEPS, and_(*(ERASURES.c[name] == _STEPS.c[name] for name in ("pseudonym_type", "pseudonym_id")))
+_ERASED = (
+    select(ERASURES)
+    .join(_STEPS, and_(*(ERASURES.c[name] == _STEPS.c[name] for name in ("pseudonym_type", "pseudonym_id"))))
+    .where(_STEPS.c.erased_at.is_not(None), ~ERASURES.c.released)
 )
-_ERASED = _ERASED_AT.where(_STEPS.c.erased_at.is_not(None), ~ERASURES.c.released)
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,11 +313,11 @@ class PersonalData:
             return tuple(read_restrictions(connection))
 
     def erased_since_report(self, name: str) -> Pseudonyms:
-        """The pseudonyms of those who were erased since a machine last reported; of a machine that never did,
-        of all whose id was not released since."""
+        """The pseudonyms of those who were erased since a machine last reported, or of all if it never did,
+        and whose id was not released since."""
         with read_transaction(self.engine) as connection:
             row = connection.execute(select(_REPLICAS.c.cleared).where(_REPLICAS.c.name == name)).first()
-            erased = _ERASED if row is None else _ERASED_AT.where(_STEPS.c.erased_at > row.cleared)
+            erased = _ERASED if row is None else _ERASED.where(_STEPS.c.erased_at > row.cleared)
             return _pseudonyms(connection, erased)
 
     def erased(self) -> Pseudonyms:

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from authz.domain.drafts import PolicyDraft
-from authz.domain.entities import Account, Course, ErasureFilter, Resource, ResourceFilter
+from authz.domain.entities import Account, Course, ErasureFilter, Resource, ResourceFilter, Share, ShareLevel
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest
+from authz.domain.errors import FailedPreconditionError
 from authz.domain.ids import course_scope
 from authz.domain.instants import DAY_US
 from authz.domain.origin import Origin
@@ -20,9 +21,11 @@ from authz.store import Store
 from authz.store.backup import back_up, restore
 from authz.store.database.engine import open_engine, read_transaction
 from authz.store.log.verification import read_trees
+from authz.store.privacy.erasure_steps import Phase
 from authz.store.tables import metadata
 from tests.databases import create_sqlite
 from tests.store.directory import create, hold, open_with, release_hold, remove, touch, user, write
+from tests.store.privacy.test_erasures_at_once import next_step
 from tests.store.retention import eleven_years_ago, purge
 
 MAYA, STU = user("m4y4"), user("stu")
@@ -41,14 +44,26 @@ SHADOW = PolicyShadow(
 )
 
 
-def hold_maya(store: Store) -> None:
-    """With changes that retention would purge but for the hold."""
+def create_and_delete(store: Store) -> None:
     write(store, create(Account(MAYA)))
     write(store, remove(Account(MAYA).key))
+
+
+def hold_maya(store: Store) -> None:
+    """With changes that retention would purge but for the hold."""
+    create_and_delete(store)
     hold(store, MAYA)
 
 
+def share_with_maya(store: Store) -> None:
+    nb = Resource("notebook", "nb", course_scope("c"), owner=STU)
+    write(store, create(Course("c")), create(nb))
+    write(store, create(Share(nb.key, MAYA, ShareLevel.VIEWER, awaits_membership=True)))
+
+
 PLACES: dict[str, Callable[[Store], object]] = {
+    "a record that is gone": create_and_delete,
+    "a share": share_with_maya,
     "who is held": hold_maya,
     "who held": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
     "why somebody is held": lambda store: hold(store, STU, f"against {MAYA}"),
@@ -59,6 +74,12 @@ PLACES: dict[str, Callable[[Store], object]] = {
     ),
     "a shadow": lambda store: store.shadows.start(SHADOW),
 }
+
+
+def erasures_of(store: Store) -> ErasureList:
+    """As the operator keeps them outside the database."""
+    erasures = tuple(each.entity for each in store.directory.read(ErasureFilter(), Page(9, "")).items)
+    return ErasureList(ERASURE_LIST_FORMAT, store.directory.head().database_id, erasures)
 
 
 def tables_with_maya(url: str) -> list[str]:
@@ -87,8 +108,7 @@ def test_a_restore_finds_an_erased_person_wherever_the_backup_has_it(place: str,
     store.personal_data.begin_erasure(
         ErasureRequest(subject=MAYA, origin=Origin(reason="request 17"), orphans=True)
     )
-    erasures = tuple(each.entity for each in store.directory.read(ErasureFilter(), Page(9, "")).items)
-    known = ErasureList(ERASURE_LIST_FORMAT, store.directory.head().database_id, erasures)
+    known = erasures_of(store)
     store.close()
     restore(backup, restored, erasures=known, clock=clock)
     assert tables_with_maya(restored) == []
@@ -114,11 +134,63 @@ def test_who_was_to_get_resources_when_the_backup_was_made_does_not_get_them_aft
     while data.erasure_progress() is not None:
         data.advance_erasure()
     data.begin_erasure(ErasureRequest(subject=MAYA, origin=Origin(reason="request 18"), orphans=True))
-    erasures = tuple(each.entity for each in store.directory.read(ErasureFilter(), Page(9, "")).items)
-    known = ErasureList(ERASURE_LIST_FORMAT, store.directory.head().database_id, erasures)
+    known = erasures_of(store)
     store.close()
     restore(backup, restored, erasures=known)
     assert tables_with_maya(restored) == []
     store = open_with(restored)
     assert len(store.directory.read(ResourceFilter(owner=first), Page(9, "")).items) == 1
+    store.close()
+
+
+def test_an_id_that_was_released_is_free_again_when_its_restored_erasure_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server goes on with the erasure, because the restore was interrupted."""
+    backup, restored = tmp_path / "backup.db", f"sqlite:///{tmp_path / 'restored.db'}"
+    store = open_with(create_sqlite(tmp_path / "authz.db"))
+    data = store.personal_data
+    data.report_replica("host", write(store, create(Account(MAYA))))
+    back_up(f"sqlite:///{tmp_path / 'authz.db'}", backup)
+    data.begin_erasure(ErasureRequest(subject=MAYA, origin=Origin(reason="request 17"), orphans=True))
+    while data.erasure_progress() is not None:
+        data.advance_erasure()
+    data.report_replica("host", store.directory.head().revision)
+    data.release(MAYA, Origin(reason="a namesake starts here"))
+    known = erasures_of(store)
+    store.close()
+    monkeypatch.setattr("authz.store.backup._finish_erasures", lambda *_: 0)
+    restore(backup, restored, erasures=known)
+    store = open_with(restored)
+    data = store.personal_data
+    while next_step(store).phase is not Phase.FILES:
+        with pytest.raises(FailedPreconditionError, match="was erased"):
+            write(store, touch(Account(MAYA)))
+        with pytest.raises(FailedPreconditionError, match="was erased"):
+            hold(store, MAYA)
+        data.advance_erasure()
+    write(store, create(Account(MAYA)))
+    hold(store, MAYA)
+    while data.erasure_progress() is not None:
+        data.advance_erasure()
+    assert not data.erased_since_report("host")
+    assert [each.faults for each in read_trees(restored)] == [(), ()]
+    store.close()
+
+
+def test_the_certificate_of_somebody_whom_the_backup_does_not_name_is_complete(tmp_path: Path) -> None:
+    backup, restored = tmp_path / "backup.db", f"sqlite:///{tmp_path / 'restored.db'}"
+    store = open_with(create_sqlite(tmp_path / "authz.db"))
+    write(store, create(Account(STU)))
+    back_up(f"sqlite:///{tmp_path / 'authz.db'}", backup)
+    pseudonym = store.personal_data.begin_erasure(
+        ErasureRequest(subject=MAYA, origin=Origin(reason="request 17"), orphans=True)
+    )
+    known = erasures_of(store)
+    store.close()
+    restore(backup, restored, erasures=known)
+    store = open_with(restored)
+    assert store.personal_data.certificate(pseudonym).is_confirmed
+    with pytest.raises(FailedPreconditionError, match="was erased"):
+        write(store, create(Account(MAYA)))
     store.close()
