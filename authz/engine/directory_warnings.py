@@ -7,16 +7,15 @@ from itertools import chain
 
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import EDIT_POLICY
-from authz.domain.errors import PolicyWarning, UnavailableError
-from authz.domain.files import read_files
+from authz.domain.errors import PolicyWarning, UnavailableError, UnusablePolicyError
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.ports import Snapshot
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.policies import ActiveChecker
+from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
-from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
+from authz.policy.invariants import INVARIANTS_FILE, Invariant
 from authz.policy.lint import lint
 from authz.policy.load import POLICY_FILE
 from authz.policy.weakened import weakened
@@ -25,16 +24,19 @@ from authz.policy.weakened import weakened
 class PolicyWarnings:
     """Finds the warnings of policies of the platform, in slices between checks."""
 
-    def __init__(self, gate: ConsistencyGate, active: ActiveChecker, turns: Turns) -> None:
+    def __init__(
+        self, gate: ConsistencyGate, active: ActiveChecker, policies: CompiledPolicies, turns: Turns
+    ) -> None:
         self._gate = gate
         self._active = active
+        self._policies = policies
         self._turns = turns
 
     async def of(self, policy: CompiledPolicy, invariants: Sequence[Invariant]) -> tuple[PolicyWarning, ...]:
         """Those of the policy by itself, then of invariants that prove less than those of the active version,
         then for the directory.
 
-        That the directory cannot be read is a warning, too: it must not stop a rollback.
+        That the directory or those invariants cannot be read is a warning, too: it must not stop a rollback.
         """
         found = [*await self._gate.compute(lint, policy)]
         try:
@@ -43,20 +45,19 @@ class PolicyWarnings:
             why = f"was not compared with the policy: {error}; validate the policy again later"
             return (*found, PolicyWarning("directory", why))
         found += _administration(active.policy, policy)
-        before = await self._gate.compute(_invariants_in, snapshot, active.policy)
+        assert snapshot.policy is not None  # noqa: S101  it was compiled; narrows the type
+        try:
+            before = await self._gate.compute(self._policies.invariants, snapshot.policy)
+            lost = [*weakened(before, invariants, policy.vocabulary)]
+        except UnusablePolicyError as error:
+            lost = [f"cannot be compared with that of the active version: {error}"]
         found += [
             PolicyWarning(INVARIANTS_FILE, f"{text}; it is published only with `--weaken-invariants`")
-            for text in weakened(before, invariants, policy.vocabulary)
+            for text in lost
         ]
         async for part in self._turns.parts(directory_warnings(snapshot, active.policy, policy)):
             found += [warning for warning in part if warning is not None]
         return tuple(found)
-
-
-def _invariants_in(snapshot: Snapshot, active: CompiledPolicy) -> tuple[Invariant, ...]:
-    version = snapshot.policy
-    assert version is not None  # noqa: S101  it was compiled; narrows the type
-    return read_invariants(read_files(version.files), active.vocabulary)
 
 
 def _administration(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[PolicyWarning]:

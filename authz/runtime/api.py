@@ -294,7 +294,7 @@ class Api:
             writer=self.writer,
             policies=self.policies,
             clock=self.clock,
-            warnings=PolicyWarnings(self._gate, self.active, self._turns),
+            warnings=PolicyWarnings(self._gate, self.active, self.policies, self._turns),
             snapshot_of=temporary_snapshot,
         )
 

@@ -274,12 +274,12 @@ async def test_a_version_of_a_later_release_stops_the_decisions(
     assert (answer.allowed, answer.policy_version) == (True, "3")
 
 
-async def publish_as_a_later_release(url: str, files: dict[str, str]) -> None:
-    """Activate a version 2 in a format that this release does not know."""
+async def publish_as_a_later_release(url: str, files: dict[str, str], *, format_: int = 99) -> None:
+    """Activate a version 2, without validation: in a format that this release does not know, or as given."""
     store = open_with(url)
     text = files_text(files)
-    digest = files_digest(text, 99)
-    version = PolicyVersion(scope=PLATFORM, number=2, digest=digest, files=text, format=99)
+    digest = files_digest(text, format_)
+    version = PolicyVersion(scope=PLATFORM, number=2, digest=digest, files=text, format=format_)
     activation = PolicyActivation(scope=PLATFORM, number=2, digest=digest)
     write(store, Mutation(Operation.CREATE, version), Mutation(Operation.TOUCH, activation))
     store.close()

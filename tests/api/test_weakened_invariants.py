@@ -8,12 +8,13 @@ from typing import Any
 import grpc
 import pytest
 
+from authz.domain.files import FORMAT
 from authz.policy.invariants import INVARIANTS_FILE
 from authz.policy.load import POLICY_FILE
 from authz.v1 import common_pb2 as pb
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_drafts import created, edited, published
-from tests.api.test_policies import active, applied, messages, refused
+from tests.api.test_policies import active, applied, messages, publish_as_a_later_release, refused
 from tests.api.test_scheduled import HOUR_US, frequent_looks, is_gone, scheduled, until
 from tests.policies import SHIPPED
 from tests.service import START, Service, reason_of
@@ -55,6 +56,23 @@ async def test_weaker_invariants_are_applied_only_by_word(
     assert is_refusal(await refused(service.policy.RollBackPolicy(back())), lost)
     returned = await service.policy.RollBackPolicy(back(weaken_invariants=True))
     assert returned.active.number == 4
+
+
+async def test_invariants_that_only_another_release_reads_are_left_behind_by_word(
+    sqlite_service: Service, sqlite_url: str
+) -> None:
+    service = sqlite_service
+    theirs = SHIPPED | {INVARIANTS_FILE: SHIPPED[INVARIANTS_FILE] + '\n[sometimes.x]\nsays = "x"\n'}
+    await publish_as_a_later_release(sqlite_url, theirs, format_=FORMAT)
+    found = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(SHIPPED)))
+    assert not found.faults
+    told = [each.message for each in found.warnings if "--weaken-invariants" in each.message]
+    assert len(told) == 1
+    assert "cannot be compared" in told[0]
+    error = await refused(applied(service, SHIPPED))
+    assert reason_of(error) == "INVARIANTS_WEAKENED"
+    assert "upgrade this server" in str(error.details())
+    assert (await applied(service, SHIPPED, weaken_invariants=True)).active.number == 3
 
 
 async def draft_of(service: Service, files: dict[str, str]) -> ppb.PolicyDraft:
