@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from authz.domain.ids import ScopeKind, is_name
 from authz.domain.vocabulary import MAX_RANK, RoleDeclaration, TypeDeclaration, Vocabulary, suggest
 from authz.policy.rows import Faults, Row
@@ -98,8 +100,8 @@ def has_fields(row: Row, names: tuple[str, ...], faults: Faults) -> bool:
     return not empty
 
 
-def _is_new(name: str, known: object, row: Row, faults: Faults) -> bool:
-    if name in known:  # type: ignore[operator]  # a mapping of either kind of declaration
+def _is_new(name: str, known: Collection[str], row: Row, faults: Faults) -> bool:
+    if name in known:
         faults.at(row, 1, f"`{name}` is declared twice; remove one of the lines")
         return False
     return True

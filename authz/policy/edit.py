@@ -237,24 +237,17 @@ def _added(lines: list[str], rows: Sequence[str]) -> list[str]:
     lines = list(lines)
     for row in rows:
         fields = _fields(row)
-        best, place = (0, False, False, False), len(lines)
+        compared = (0, _TYPE, _ACTION, _ROLE) if len(fields) > _ACTION else (0,)
+        most, place = 1, len(lines)
         while place and not lines[place - 1].strip():
             place -= 1
         for number, line in enumerate(lines):
             found = _fields(line)
-            if len(found) != len(fields) or found[0] != fields[0]:
-                continue
-            is_rule = len(fields) > _ACTION
-            alike = (
-                1,
-                is_rule and found[_TYPE] == fields[_TYPE],
-                is_rule and found[_TYPE] == fields[_TYPE] and found[_ACTION] == fields[_ACTION],
-                is_rule
-                and found[_TYPE : _ACTION + 1] == fields[_TYPE : _ACTION + 1]
-                and found[_ROLE] == fields[_ROLE],
-            )
-            if alike >= best:
-                best, place = alike, number + 1
+            if len(found) == len(fields):
+                pairs = enumerate((found[at], fields[at]) for at in compared)
+                alike = next((count for count, (one, other) in pairs if one != other), len(compared))
+                if alike >= most:
+                    most, place = alike, number + 1
         lines.insert(place, row)
     return lines
 
