@@ -192,6 +192,12 @@ class Environment:
         with self.lmdb.begin() as transaction:
             return self.header(transaction).cleared
 
+    def set_cleared(self, revision: int) -> None:
+        """Record that nothing is left of what was erased up to a revision."""
+        with self.lmdb.begin(write=True) as transaction:
+            header = msgspec.structs.replace(self.header(transaction), cleared=revision)
+            self.set_header(transaction, header)
+
     def set_header(self, transaction: lmdb.Transaction, header: ReplicaHeader) -> None:
         """Store the header, in the transaction that applies the revision."""
         packed = _HEADER.pack(FORMAT, *msgspec.structs.astuple(header))

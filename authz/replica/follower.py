@@ -288,16 +288,18 @@ class Follower:
         """Continue in a copy that has nothing left of subjects that were erased. The old file is served until
         the copy holds as much."""
         self._expect(_BUILD_STEP_S)
-        copy = copy_generation(self._folder, environment, max_bytes=self._max_bytes)
+        other = rewritten = copy_generation(self._folder, environment, max_bytes=self._max_bytes)
+        copied = rewritten.state().revision
         try:
-            self._apply_missing(copy, environment)
+            self._apply_missing(rewritten, environment)
             with self._mutex:
-                self._apply_missing(copy, environment)
-                self._state.publish(int(copy.folder.name), copy.state().revision)
-                self._environment, copy = copy, environment
+                self._apply_missing(rewritten, environment)
+                self._state.publish(int(rewritten.folder.name), rewritten.state().revision)
+                self._environment, other = rewritten, environment
         finally:
-            release_environment(copy)
-        delete_generations(self._folder, keep=str(self._state.generation))
+            release_environment(other)
+        delete_generations(self._folder, keep=rewritten.folder.name)
+        rewritten.set_cleared(copied)  # not before, so that a follower that is killed leaves no old file
         log.info("replica rewritten without what was erased")
 
     def _apply_missing(self, copy: Environment, environment: Environment) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
-import msgspec
 
 from authz.domain.ports import ChangeSource, Dump
 from authz.replica.codec import Pair
@@ -74,14 +73,10 @@ def copy_generation(folder: Path, environment: Environment, *, max_bytes: int) -
         environment.lmdb.copy(str(target), compact=True)
         for file in target.iterdir():
             file.chmod(FILE_MODE)
-        copied = open_generation(folder, int(target.name), max_bytes=max_bytes)
-        with released_on_error(copied), copied.lmdb.begin(write=True) as transaction:
-            header = copied.header(transaction)
-            copied.set_header(transaction, msgspec.structs.replace(header, cleared=header.revision))
+        return open_generation(folder, int(target.name), max_bytes=max_bytes)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
-    return copied
 
 
 def delete_generations(folder: Path, *, keep: str = "") -> None:

@@ -23,7 +23,7 @@ from authz.domain.mutations import LogTail, Mutation
 from authz.domain.origin import Origin
 from authz.replica.environment import Environment, UnusableError, acquire_environment, release_environment
 from authz.replica.follower import _RETRY_S, Follower
-from authz.replica.generations import build_replica, copy_generation
+from authz.replica.generations import build_replica, copy_generation, delete_generations
 from authz.replica.layout import FORMAT
 from authz.replica.shared_state import SharedState
 from authz.store import Store
@@ -230,6 +230,29 @@ def test_a_rewrite_that_the_database_has_lost_the_changes_for_ends_in_a_new_repl
         follower.wake()
         until(lambda: rebuilt(folder, view, first), "a new replica")
         assert members(view, "maya") == ["maya"]
+
+
+def test_a_replica_is_not_cleared_of_the_erased_before_the_old_file_is_deleted(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that is killed before it deletes the file leaves that to the next."""
+    folder, cleared = tmp_path / "r", list[int]()
+
+    def interrupted(*given: Any, **named: Any) -> None:
+        cleared.append(view.cleared())
+        if len(cleared) == 1:
+            raise RuntimeError("as if it was killed")
+        delete_generations(*given, **named)
+
+    write(sqlite_store, create(Course(id="c")))
+    with following(sqlite_store, folder) as follower, viewing(folder) as view:
+        first = folder / str(generation_of(folder))
+        monkeypatch.setattr("authz.replica.follower.delete_generations", interrupted)
+        _with_header(first, lambda header: header[:-16] + bytes((1,)) + bytes(15))
+        follower.wake()
+        until(lambda: view.cleared() == 1, "a cleared replica")
+        assert cleared == [0, 0]
+        assert [each.name for each in folder.iterdir() if each.is_dir()] == [str(generation_of(folder))]
 
 
 def test_a_fault_that_lasts_is_logged_once_and_so_is_its_end(
