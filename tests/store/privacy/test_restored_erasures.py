@@ -10,7 +10,7 @@ import pytest
 
 from authz.domain.drafts import PolicyDraft
 from authz.domain.entities import Account, Course, ErasureFilter, Resource, ResourceFilter, Share, ShareLevel
-from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest
+from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest, RenameRequest
 from authz.domain.errors import FailedPreconditionError
 from authz.domain.ids import course_scope
 from authz.domain.instants import DAY_US
@@ -55,6 +55,11 @@ def hold_maya(store: Store) -> None:
     hold(store, MAYA)
 
 
+def rename_maya(store: Store) -> None:
+    write(store, create(Account(MAYA)))
+    store.personal_data.rename(RenameRequest(subject=MAYA, to=user("khan"), origin=Origin(reason="married")))
+
+
 def share_with_maya(store: Store) -> None:
     nb = Resource("notebook", "nb", course_scope("c"), owner=STU)
     write(store, create(Course("c")), create(nb))
@@ -63,6 +68,7 @@ def share_with_maya(store: Store) -> None:
 
 PLACES: dict[str, Callable[[Store], object]] = {
     "a record that is gone": create_and_delete,
+    "a rename": rename_maya,
     "a share": share_with_maya,
     "who is held": hold_maya,
     "who held": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
