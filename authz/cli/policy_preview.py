@@ -105,7 +105,9 @@ def _print(totals: PreviewTotals) -> None:
         return
     for total in totals.kinds:
         change = total.kind.said_of(total.subjects)
-        print(f"{counted(total.subjects, 'membership')} {change}: {counted(total.count, 'resource')}")
+        # Without this, 300 students who lose one material would read as 300 materials.
+        each = ", counted for each membership" if total.subjects > 1 else ""
+        print(f"{counted(total.subjects, 'membership')} {change}: {counted(total.count, 'resource')}{each}")
     print(f"{counted(totals.rows, 'row')} in {counted(totals.scopes, 'scope')} {against}")
     print()
     rows = [

@@ -933,7 +933,7 @@ class AccessTotal(_message.Message):
     subjects: _builtins.int
     """The number of rows. A subject counts once for each course."""
     count: _builtins.int
-    """The number of resources in all these rows."""
+    """The number of resources in all these rows: a resource counts once for each row."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in `AccessChange`."""

@@ -224,7 +224,7 @@ def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_ur
             ]
         )
     found = run("policy", "preview", closed, *here)
-    assert "2 memberships lose read on material: 2 resources\n" in found.stdout
+    assert "2 memberships lose read on material: 2 resources, counted for each membership\n" in found.stdout
     assert run("member", "remove", "user:omar", "course:algebra", *here).returncode == 0
     *rows, last = (
         json.loads(line) for line in run("policy", "preview", closed, "--json", *here).stdout.splitlines()
@@ -337,8 +337,8 @@ def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, her
         (("policy", "diff"), "name two folders"),
         (("policy", "diff", "policies", "policies", "--new", "1"), "compare two policies"),
         (("policy", "diff", "--old", "first"), "`first` is no version"),
-        (("policy", "diff", "--old", "", "--new", "1"), "`` is no version"),
-        (("policy", "prove", "--version", ""), "`` is no version"),
+        (("policy", "diff", "--old", "", "--new", "1"), "--old is empty"),
+        (("policy", "prove", "--version", ""), "--version is empty"),
         (("policy", "shadow", "start", "active"), "`active` is no candidate; name a draft"),
         (("policy", "preview"), "name a policy folder, or a version"),
         (("policy", "preview", "policies", "--version", "1"), "name a policy folder, or a version"),
