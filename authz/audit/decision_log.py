@@ -89,7 +89,7 @@ class _Delivery:
         if not self.writer.flush(_FLUSH_TIMEOUT_S):
             self._closing.set()
             if not self.writer.flush(_ABORT_TIMEOUT_S):
-                log.warning("decisions lost at the end", sink=self._sink.name, entries=self.writer.waiting)
+                self.writer.abandon()
         self._tell_loss()
 
     def _write(self, entries: list[DecisionEntry]) -> None:

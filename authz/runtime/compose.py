@@ -223,4 +223,9 @@ def _tracing() -> ModuleType:
             "AUTHZ_TRACES is set, and OpenTelemetry is not installed; run"
             " `pip install 'qalamchat-authz[otel]'`, or unset it",
         ) from None
+    except ValueError as error:  # OpenTelemetry reads the variable when it is imported
+        problem = (
+            f"OTEL_PROPAGATORS cannot be used; name installed ones, such as tracecontext,baggage ({error})"
+        )
+        raise invalid("OTEL_PROPAGATORS", problem) from None
     return tracing

@@ -42,6 +42,8 @@ class BackgroundWriter(Generic[T]):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._lost = 0
+        self._batch: list[T | threading.Event] = []
+        self._is_abandoned = False
 
     def put(self, item: T) -> None:
         """Queue an item; drop it if too many wait."""
@@ -57,11 +59,6 @@ class BackgroundWriter(Generic[T]):
         """How many items were lost so far."""
         return self._lost
 
-    @property
-    def waiting(self) -> int:
-        """The approximate number of waiting items."""
-        return self._queue.qsize()
-
     def lose(self, items: int) -> None:
         """Count items as lost."""
         with self._lock:
@@ -76,6 +73,11 @@ class BackgroundWriter(Generic[T]):
         self._queue.put(done)
         return done.wait(timeout_s)
 
+    def abandon(self) -> None:
+        """Count every item that is not written yet as lost. The batch that `write` has may get through."""
+        self._is_abandoned = True
+        self.lose(len(_items_of([*self._batch, *self._waiting(self._queue.qsize())])))
+
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
@@ -86,29 +88,36 @@ class BackgroundWriter(Generic[T]):
     def _write_forever(self) -> None:
         while True:
             first = self._queue.get()
+            self._batch = [first]
             if self._gather_s and self._queue.qsize() < _MAX_BATCH and not isinstance(first, threading.Event):
                 time.sleep(self._gather_s)
-            self._write_batch([first, *self._waiting()])
+            self._batch += self._waiting(_MAX_BATCH)
+            self._write_batch(self._batch)
+            self._batch = []
 
-    def _waiting(self) -> list[T | threading.Event]:
+    def _waiting(self, most: int) -> list[T | threading.Event]:
         found: list[T | threading.Event] = []
         try:
-            while len(found) < _MAX_BATCH:
+            while len(found) < most:
                 found.append(self._queue.get_nowait())
         except Empty:
             pass
         return found
 
     def _write_batch(self, batch: list[T | threading.Event]) -> None:
-        items = [each for each in batch if not isinstance(each, threading.Event)]
-        if items:
+        if items := _items_of(batch):
             try:
                 self._write(items)
             except Exception:  # noqa: BLE001  the items are lost, whatever the cause, and the thread goes on
-                self.lose(len(items))
+                if not self._is_abandoned:
+                    self.lose(len(items))
         for each in batch:
             if isinstance(each, threading.Event):
                 each.set()
+
+
+def _items_of(batch: list[T | threading.Event]) -> list[T]:
+    return [each for each in batch if not isinstance(each, threading.Event)]
 
 
 def pieces_of(lines: Iterable[bytes]) -> Iterator[bytes]:

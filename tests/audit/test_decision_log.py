@@ -339,18 +339,23 @@ def test_only_the_entries_that_a_sink_can_never_write_are_lost_and_counted(error
     assert named == ["d-3", "d-4", "d-19"]
 
 
-def test_a_stop_does_not_wait_for_a_sink_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_does_not_wait_for_a_sink_that_hangs_and_counts_what_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("_FLUSH_TIMEOUT_S", "_ABORT_TIMEOUT_S"):
         monkeypatch.setattr(decision_log, name, 0.01)
     slow = Slow()
     with capture_logs() as lines:
         log = DecisionLog([slow], sample_rate=1)
+        before = counted("lost")
         log.put(partial(entry, 0))
         slow.entered.wait()
         log.put(partial(entry, 1))
+        log.put(partial(entry, 2))
         log.close()
+        assert counted("lost") - before == 3
         slow.may.set()
-    assert [line["event"] for line in lines] == ["decisions lost at the end"]
+    assert [(line["event"], line["entries"]) for line in lines] == [("decisions lost", 3)]
 
 
 @pytest.mark.parametrize(

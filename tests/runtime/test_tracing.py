@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -27,6 +29,7 @@ from authz.v1 import directory_pb2_grpc
 from tests.api.test_api import COURSE, STUDENT, question, written
 from tests.collector import Collector, collecting
 from tests.databases import create_sqlite
+from tests.forkserver import without_settings
 from tests.service import Service
 from tests.serving import serving
 
@@ -161,3 +164,15 @@ def test_an_exporter_that_is_not_installed_is_named_and_without_traces_nothing_i
     with pytest.raises(InvalidArgumentError, match="OTEL_TRACES_EXPORTER needs the exporter `zipkin`, which"):
         wanted_tracing(load_settings({"traces": True}, environ={}))
     assert wanted_tracing(load_settings({}, environ={})) is None
+
+
+def test_a_propagator_that_is_not_installed_ends_the_start_with_a_sentence() -> None:
+    """In a process of its own, because OpenTelemetry reads the variable once."""
+    command = [sys.executable, "-m", "authz.cli", "serve", "--memory", "--traces", "--address", "127.0.0.1:0"]
+    environ = {**without_settings(), "OTEL_PROPAGATORS": "jaegr"}
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert line["event"] == "cannot start"
+    assert line["error"].startswith("OTEL_PROPAGATORS cannot be used; name installed ones, such as ")
+    assert "jaegr" in line["error"]
