@@ -77,7 +77,10 @@ _KEPT = {
         "tell who received data about the person",
         "callers that asked: as long as the decisions; watchers: until an operator removes them",
     ),
-    ExportSection.RENAMES: ("find what is known under the other id", ""),
+    ExportSection.RENAMES: (
+        "find what is known under the other id",
+        "; longer if other data may have the old id",
+    ),
 }
 """Also documented in docs/privacy.md. The period of a retention rule comes before the text."""
 

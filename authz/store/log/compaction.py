@@ -79,7 +79,10 @@ def compact(transaction: Transaction, origin: Origin, rule: RetentionRule, befor
         _remove(connection, removed, set(), keeps=rule.through or 0)
     elif window := _window(connection, rule.through or 0, before, limit):
         removed = _withhold(connection, _superseded(connection, window))
-        after = _move_cut(connection, rule, window[-1].row.revision, removed)
+        through = window[-1].row.revision
+        after = _move_cut(connection, rule, through, removed)
+        if len(window) < limit:  # the last step of a day: this reads all texts
+            purge_renames(connection, through)
     else:
         removed, after = [], rule
     after = msgspec.structs.replace(after, removed=(rule.removed or 0) + len(removed) or None)
@@ -95,7 +98,6 @@ def _move_cut(
     committed_at = select(_revisions.c.committed_at).where(_revisions.c.revision == through)
     complete_since = connection.execute(committed_at).scalar_one()
     _remove(connection, removed, {rule.through or 0}, keeps=through)
-    purge_renames(connection, through)
     raise_resumable_from(connection, through)
     return msgspec.structs.replace(rule, complete_since=complete_since, through=through)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_
+from collections.abc import Iterator
+
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from authz.domain.ids import Subject
 from authz.store import tables
+from authz.store.database.engine import stream
 from authz.store.log.mutation_json import json_names
+from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import may_mention
 
 REVISION_TEXTS = ("actor", "reason", "request_id")
@@ -22,6 +26,16 @@ TEXTS = (
     (tables.policy_shadows, ("author", "files")),
 )
 """Columns of small tables."""
+
+
+def all_texts(connection: Connection) -> Iterator[str]:
+    """Every text that may name a subject, but for those in changes and those that are deleted in a week."""
+    records = [(ENTITY_ROWS[kind].table, names) for kind, names in RECORD_TEXTS.items()]
+    drafts = (tables.policy_drafts, ("author", "files", "publication"))
+    for table, names in ((tables.revisions, REVISION_TEXTS), *records, *TEXTS, drafts):
+        for column in (table.c[name] for name in names):
+            wanted = select(column).where(column.contains(":")).distinct()
+            yield from stream(connection, wanted).scalars()
 
 
 def may_name_in_change(subject: Subject) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from authz.domain.entities import (
     AccessToken,
@@ -30,14 +30,16 @@ from authz.domain.errors import (
 )
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
-from authz.domain.mentions import OWN_RECORDS, with_subjects
+from authz.domain.mentions import OWN_RECORDS, subjects_in_texts, with_subjects
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.store import tables
 from authz.store.batch import Batch
+from authz.store.bulk import delete_by_key
 from authz.store.privacy.erased import ERASURES, require_not_erased
 from authz.store.privacy.erasure_steps import require_not_new_owner
 from authz.store.privacy.holds import require_no_hold, restriction_of
+from authz.store.privacy.personal_texts import all_texts
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
 from authz.store.sharing import lapsed_shares
@@ -108,14 +110,13 @@ def erase_renames(connection: Connection, subject: Subject, pseudonym: Subject) 
 
 
 def purge_renames(connection: Connection, through: int) -> None:
-    """Forget the renames up to a revision, whose changes are purged, unless a decision that is kept, or the
-    author of a policy, may still have the old id."""
-    decided, versions = tables.decisions.c.at, ENTITY_ROWS["policy_version"].table.c
-    is_named = or_(
-        select(decided).where(decided <= _RENAMES.c.renamed_at).exists(),
-        select(versions.number).where(versions.author.contains(_RENAMES.c.old)).exists(),
-    )
-    connection.execute(delete(_RENAMES).where(_RENAMES.c.revision <= through, ~is_named))
+    """Forget the renames up to a revision, whose changes are purged, unless a decision that is kept, or a
+    text, may still have the old id. Reads all texts."""
+    decided = tables.decisions.c.at
+    is_decided = select(decided).where(decided <= _RENAMES.c.renamed_at).exists()
+    found = connection.execute(select(_RENAMES).where(_RENAMES.c.revision <= through, ~is_decided)).all()
+    named = set(map(str, subjects_in_texts(all_texts(connection)))) if found else set()
+    delete_by_key(connection, _RENAMES, [[row.revision] for row in found if row.old not in named])
 
 
 def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:

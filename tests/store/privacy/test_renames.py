@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from authz.domain.entities import Account, Course, RetainedData, Session, ShareFilter
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import RemovalPendingError
+from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import Subject, course_scope, session_scope
 from authz.domain.instants import DAY_US
+from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store
@@ -17,6 +21,7 @@ from tests.store.directory import (
     Clock,
     changes_of,
     create,
+    hold,
     notebook,
     open_with,
     remove,
@@ -29,6 +34,7 @@ from tests.store.directory import (
     write,
 )
 from tests.store.log.test_decisions import ENTRY
+from tests.store.privacy.test_personal_texts import plan
 from tests.store.retention import eleven_years_ago, purge, set_period
 
 OLD, NEW = user("old"), user("new")
@@ -101,4 +107,41 @@ def test_an_erasure_names_the_old_id_as_long_as_a_decision_has_it(store_url: str
         purge(store)
         with store.personal_data.export(NEW) as export:
             assert (str(OLD) in repr([*export.items()])) is is_named
+    store.close()
+
+
+def write_as_old(store: Store) -> None:
+    """The change of a record that stays as long as the record."""
+    origin = Origin(f"service:x for {OLD}")
+    store.directory.write(WriteRequest(mutations=(create(Course("mine")),), origin=origin))
+
+
+PLACES: dict[str, Callable[[Store], object]] = {
+    "who made a change": write_as_old,
+    "the reason of a change": lambda store: write(store, create(Course("c")), reason=f"as {OLD} asked"),
+    "why somebody is held": lambda store: hold(store, user("stu"), f"he wrote to {OLD}"),
+    "who placed a hold": lambda store: hold(store, user("stu"), actor=f"service:dpo for {OLD}"),
+    "the author of a draft": lambda store: plan(store, author=str(OLD)),
+    "a line of a draft": lambda store: plan(store, files=f'{{"a":"{OLD}"}}'),
+    "who watches": lambda store: store.recipients.record(f"service:x for {OLD}"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_export_names_the_old_id_as_long_as_that_has_data(store_url: str, place: str) -> None:
+    clock = eleven_years_ago()
+    store = open_with(store_url, clock)
+    set_period(store, RetainedData.CHANGES, 90)
+    write(store, create(Account(OLD)))
+    PLACES[place](store)
+    rename(store)
+    for number in range(3):
+        clock.now += 100 * DAY_US
+        write(store, create(Course(f"c{number}")))
+        purge(store)
+    with store.personal_data.export(OLD) as export:
+        assert [*export.items()]
+    with store.personal_data.export(NEW) as export:
+        entries = [each for each in export.items() if isinstance(each, ExportedEntry)]
+    assert [each.name for each in entries if each.section is ExportSection.RENAMES] == [str(OLD)]
     store.close()
