@@ -84,9 +84,12 @@ def subjects_in_texts(texts: Iterable[str]) -> set[Subject]:
     return {Subject(SubjectType(kind), each) for kind, id_ in found for each in (id_, id_.rstrip(".") or id_)}
 
 
-_SUBJECT = re.compile(r"\b(user|service):([A-Za-z0-9._~@+=|/:\-]{1,128})")
-_PERSON = re.compile(rb"\buser:[A-Za-z0-9._~@+=|/:\-]+")
-_BEFORE, _AFTER = r"(?<![\w.~@+|/:\-])", r"(?![\w~@+=|/:\-]|\.[\w.~@+=|/:\-])"
+_ESCAPED = r"(?<=\\[bfnrt])"
+"""After a line break or a tab in JSON, which is a letter there."""
+_SUBJECT = re.compile(rf"(?:\b|{_ESCAPED})(user|service):([A-Za-z0-9._~@+=|/:\-]{{1,128}})")
+_PERSON = re.compile(rf"(?:\b|{_ESCAPED})user:[A-Za-z0-9._~@+=|/:\-]+".encode())
+_BEFORE = rf"(?:(?<![\w.~@+|/:\-])|{_ESCAPED})"
+_AFTER = r"(?![\w~@+=|/:\-]|\.[\w.~@+=|/:\-])"
 """What cannot stand around an id. A full stop ends a sentence unless another character of an id follows."""
 
 

@@ -78,7 +78,7 @@ def test_why_the_person_was_held_is_lost_and_why_others_are_stays(sqlite_url: st
     store.close()
 
 
-@pytest.mark.parametrize(("at_once", "searched"), itertools.product((1, 2), (1, 3, 500)))
+@pytest.mark.parametrize(("at_once", "searched"), [*itertools.product((1, 2), (1, 3, 500))])
 def test_nothing_is_left_out_wherever_a_step_ends(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, at_once: int, searched: int
 ) -> None:

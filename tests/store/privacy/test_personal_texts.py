@@ -14,6 +14,7 @@ from authz.domain.drafts import PolicyDraft, Publication
 from authz.domain.entities import Account, Course, CourseKey, EntityKind, PolicyVersion
 from authz.domain.erasures import ErasureRequest
 from authz.domain.exports import ExportedChange, ExportedEntry, ExportItem, ExportSection
+from authz.domain.files import files_text
 from authz.domain.ids import PLATFORM, course_scope
 from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
@@ -142,6 +143,7 @@ PLACES: dict[str, Callable[[Store], object]] = {
     "the author of a version": write_version_that_stays,
     "the author of a version in the log": write_version,
     "a line of a draft": lambda store: plan(store, files=FILES),
+    "the beginning of a line of a draft": lambda store: plan(store, files=files_text({"a": f"by\n{MAYA}"})),
     "who plans to publish": lambda store: plan(store, actor=f"service:x for {MAYA}", person=MAYA),
     "the author of what is planned": lambda store: plan(store, author=str(MAYA)),
     "why it is planned": lambda store: plan(store, reason=f"as {MAYA} asked"),

@@ -12,6 +12,7 @@ from authz.domain.drafts import PolicyDraft
 from authz.domain.entities import Account, Course, ErasureFilter, Resource, ResourceFilter, Share, ShareLevel
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest, RenameRequest
 from authz.domain.errors import FailedPreconditionError
+from authz.domain.files import files_text
 from authz.domain.ids import course_scope
 from authz.domain.instants import DAY_US
 from authz.domain.origin import Origin
@@ -29,7 +30,7 @@ from tests.store.privacy.test_erasures_at_once import next_step
 from tests.store.retention import eleven_years_ago, purge
 
 MAYA, STU = user("m4y4"), user("stu")
-FILES = f'{{"tests/one.toml":"subject = \\"{MAYA}\\""}}'
+FILES = files_text({"tests/one.toml": f'subject = "{MAYA}"'})
 SHADOW = PolicyShadow(
     id="s",
     number=1,
@@ -66,6 +67,12 @@ def share_with_maya(store: Store) -> None:
     write(store, create(Share(nb.key, MAYA, ShareLevel.VIEWER, awaits_membership=True)))
 
 
+def draft(store: Store, files: str) -> None:
+    store.drafts.create(
+        PolicyDraft(id="d", etag=1, base_number=1, files=files, author="", created_at=0, edited_at=0)
+    )
+
+
 PLACES: dict[str, Callable[[Store], object]] = {
     "a record that is gone": create_and_delete,
     "a rename": rename_maya,
@@ -75,9 +82,8 @@ PLACES: dict[str, Callable[[Store], object]] = {
     "why somebody is held": lambda store: hold(store, STU, f"against {MAYA}"),
     "who watches": lambda store: store.recipients.record(f"service:x for {MAYA}", sent=1),
     "a key of a write": lambda store: write(store, create(Account(STU)), idempotency_key=f"x {MAYA}"),
-    "a draft": lambda store: store.drafts.create(
-        PolicyDraft(id="d", etag=1, base_number=1, files=FILES, author="", created_at=0, edited_at=0)
-    ),
+    "a draft": lambda store: draft(store, FILES),
+    "the beginning of a line": lambda store: draft(store, files_text({"a": f"by\n{MAYA}"})),
     "a shadow": lambda store: store.shadows.start(SHADOW),
 }
 

@@ -1,0 +1,38 @@
+"""A name in a text is found wherever it stands, and nobody else is taken for the person."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from authz.domain.ids import parse_subject
+from authz.domain.mentions import mentions, subjects_in_texts, without_mentions, without_people
+
+MAYA = parse_subject("user:maya")
+NAMING = [
+    "user:maya",
+    "as user:maya asked",
+    "(user:maya)",
+    "asked user:maya.",
+    "asked user:maya, twice",
+    "service:x for user:maya",
+    'subject = "user:maya"',
+    "owners:\nuser:maya",
+    "owners:\r\n\tuser:maya",
+]
+OTHERS = ["maya", "superuser:maya", "user:maya2", "user:maya.2", "user:maya-khan", "user:a/user:maya"]
+
+
+@pytest.mark.parametrize("text", [*NAMING, *map(json.dumps, NAMING)])
+def test_a_name_is_found_and_replaced_in_a_text_and_in_json(text: str) -> None:
+    assert mentions(text, MAYA)
+    assert MAYA in subjects_in_texts([text])
+    assert without_mentions(text, MAYA, "user:erased-1") == text.replace("user:maya", "user:erased-1")
+    assert b"maya" not in without_people(text.encode())
+
+
+@pytest.mark.parametrize("text", [*OTHERS, *map(json.dumps, OTHERS)])
+def test_the_name_of_somebody_else_is_not_that_of_the_person(text: str) -> None:
+    assert not mentions(text, MAYA)
+    assert without_mentions(text, MAYA, "user:erased-1") == text
