@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from authz.domain.audit import ChangeQuery, LoggedChange
@@ -13,15 +14,17 @@ from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store
-from tests.store.directory import create, hold, open_with, release_hold, student, user, write
+from tests.store.directory import create, hold, notebook, open_with, release_hold, student, touch, user, write
 from tests.store.privacy.test_erasures import MAYA, REQUEST, STU, finished, log_of
 from tests.store.privacy.test_personal_texts import plan
 
 ALGEBRA = course_scope("algebra")
 BY_MAYA, BY_ADA = f"service:x for {MAYA}", "service:x for user:ada"
 OF_MAYA, OF_STU = create(student("maya", "algebra")), create(student("stu", "algebra"))
+OF_HER_NOTES = touch(msgspec.structs.replace(notebook("notes", ALGEBRA), owner=STU))
 TOLD: dict[str, tuple[tuple[Mutation, ...], str, str, str]] = {
     "about the person alone": ((OF_MAYA,), BY_ADA, "she moved", ""),
+    "about what the person owned": ((OF_HER_NOTES,), BY_ADA, "she moved", ""),
     "about others, too": ((OF_MAYA, OF_STU), BY_ADA, "they moved", "they moved"),
     "about others, too, with the bare id": ((OF_MAYA, OF_STU), BY_ADA, "as maya asked", ""),
     "about others, too, with the name": ((OF_MAYA, OF_STU), BY_ADA, "as user:maya asked", "as {} asked"),
@@ -41,7 +44,7 @@ def changes(store: Store, query: ChangeQuery | None = None) -> tuple[LoggedChang
 def test_a_reason_is_lost_only_if_it_may_tell_of_the_person(sqlite_url: str, told: str) -> None:
     mutations, actor, reason, left = TOLD[told]
     store = open_with(sqlite_url)
-    write(store, create(Course("algebra")))
+    write(store, create(Course("algebra")), create(notebook("notes", ALGEBRA)))
     request = WriteRequest(mutations=mutations, origin=Origin(actor, reason))
     revision = store.directory.write(request).revision
     pseudonym = store.personal_data.begin_erasure(REQUEST)

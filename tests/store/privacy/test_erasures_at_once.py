@@ -19,7 +19,7 @@ from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store, open_store
 from authz.store.privacy import erasure_steps
-from authz.store.privacy.erase_files import truncate_log
+from authz.store.privacy.erase_files import rewrite_file, truncate_log
 from authz.store.privacy.erase_history import _renamed_texts as renamed_texts
 from authz.store.privacy.erased import pseudonyms_of
 from authz.store.privacy.erasure_steps import Phase, Step
@@ -87,6 +87,32 @@ def test_a_log_that_is_emptied_late_does_not_complete_the_erasure_of_somebody_el
     assert one.personal_data.certificate(begun[0]).erasure.status is ErasureStatus.ERASED
     finished(one)
     assert one.personal_data.certificate(begun[0]).erasure.status is ErasureStatus.COMPLETE
+    one.close()
+    other.close()
+
+
+def test_an_erasure_that_goes_on_while_the_file_is_rewritten_has_it_rewritten_again(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it deleted meanwhile may be in the new file."""
+    one, other = open_with(store_url), open_with(store_url)
+    fill(one)
+    begin(one, MAYA)
+    rewritten: list[Step] = []
+
+    def rewrite_while_the_other_process_goes_on(engine: Any) -> None:
+        rewrite_file(engine)
+        rewritten.append(next_step(one))
+        if len(rewritten) == 1:
+            begin(other, STU)
+            while next_step(other).phase is not Phase.FILES:
+                other.personal_data.advance_erasure()
+
+    monkeypatch.setattr(
+        "authz.store.privacy.personal_data.rewrite_file", rewrite_while_the_other_process_goes_on
+    )
+    finished(one)
+    assert len({step.pseudonym for step in rewritten}) == len(rewritten) == 2
     one.close()
     other.close()
 
