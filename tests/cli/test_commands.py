@@ -366,7 +366,7 @@ def test_with_json_the_faults_of_a_policy_have_their_places(tmp_path: Path) -> N
 )
 def test_json_that_is_nested_too_deeply_is_an_error_in_one_line(tmp_path: Path, command: str) -> None:
     database, file = ("--database", f"sqlite:///{tmp_path / 'authz.db'}"), tmp_path / "deep.json"
-    file.write_text('{"x": ' + "[" * 100_000)
+    file.write_text('{"x": ' + "[" * 1_000_000)
     assert run("migrate", *database).returncode == 0
     if command.startswith("restore"):
         assert run("backup", f"{file}.backup", *database).returncode == 0
