@@ -64,7 +64,8 @@ def parse_limits(content: bytes) -> Limits:
     try:
         file = msgspec.convert(parse_toml(content.decode()), _File)
     except msgspec.ValidationError as error:
-        raise malformed("it", f"has what is no table of limits: {error}") from None
+        tables = '`[each.<kind>]` or `[callers."service:<id>".<kind>]`'
+        raise malformed("it", f"has what is no table of limits: {error}; write {tables}") from None
     except ValueError as error:
         raise malformed("it", f"is not TOML: {error}") from None
     limits: dict[tuple[Subject | None, CallKind], _NamedLimit] = {
@@ -88,7 +89,8 @@ def _by_kind(table: str, given: Mapping[str, Any]) -> Mapping[CallKind, _NamedLi
         try:
             limit = msgspec.convert(fields, Limit)
         except msgspec.ValidationError as error:
-            raise malformed(name, f"is no limit: {error}") from None
+            problem = f"is no limit: {error}; write `per_second`, `burst` or `in_flight`, above 0"
+            raise malformed(name, problem) from None
         if limit.burst is not None and limit.per_second is None:
             raise malformed(f"{name}.burst", "needs `per_second`; add it")
         limits[_KINDS[kind]] = _NamedLimit(name, limit)

@@ -323,13 +323,19 @@ def test_memory_is_bounded_by_those_who_called_lately(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[each", "is not TOML"),
-        ("[every.checks]\nper_second = 1", "`every`"),
+        (
+            "[every.checks]\nper_second = 1",
+            '`every`; write `[each.<kind>]` or `[callers."service:<id>".<kind>]`',
+        ),
         ("each.checks = 5", "each.checks is no limit"),
         ("callers = 5", "it has what is no table of limits"),
         ("[each.chekcs]\nper_second = 1", "each.chekcs is no kind of call; write one of checks, batches"),
         ("[each.checks]\nper_second = 0", "each.checks is no limit: Expected `float` > 0.0"),
         ("[each.checks]\nin_flight = 0", "`int` >= 1 - at `$.in_flight`"),
-        ("[each.checks]\nper_minute = 1", "`per_minute`"),
+        (
+            "[each.checks]\nper_minute = 1",
+            "`per_minute`; write `per_second`, `burst` or `in_flight`, above 0",
+        ),
         ("[each.checks]\nburst = 5", "each.checks.burst needs `per_second`"),
         (
             "[callers.notebooks.checks]\nper_second = 1",
