@@ -100,7 +100,7 @@ class GroupCommitter:
         if require_permitted is not None:
             await require_permitted()
         if self._closed:
-            raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again later")
+            raise UnavailableError(ErrorReason.SERVER_STOPPING, "the server is stopping; try again later")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(work, loop.create_future())
         queue.append(waiting)

@@ -93,10 +93,10 @@ class Watches(Generic[M]):
             )
             if running.done():
                 running.result()
-            cause = "the server is stopping" if stopping.done() else "a watch does not last forever"
-            raise UnavailableError(
-                ErrorReason.STORE_UNAVAILABLE, f"{cause}; watch again from your last token"
-            )
+            reason, cause = ErrorReason.STORE_UNAVAILABLE, "a watch does not last forever"
+            if stopping.done():
+                reason, cause = ErrorReason.SERVER_STOPPING, "the server is stopping"
+            raise UnavailableError(reason, f"{cause}; watch again from your last token")
         finally:
             running.cancel()
             stopping.cancel()

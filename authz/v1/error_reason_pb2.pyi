@@ -89,7 +89,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended: resume it.
+    """UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended after its maximum
+    duration: resume it.
     With `google.rpc.RetryInfo` if the call waited for a database that did not answer until shortly before its
     deadline.
     {"reason":"STORE_UNAVAILABLE","metadata":{}}
@@ -218,7 +219,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
     """
     ERROR_REASON_SERVER_STOPPING: _ErrorReason.ValueType  # 46
-    """UNAVAILABLE. The server is stopping, and did nothing. Try again: another server may answer.
+    """UNAVAILABLE. The server is stopping, and did nothing, or ended a watch. Try again, and resume the watch: another
+    server may answer.
     {"reason":"SERVER_STOPPING","metadata":{}}
     """
     ERROR_REASON_INVARIANTS_WEAKENED: _ErrorReason.ValueType  # 47
@@ -299,7 +301,8 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
 {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended: resume it.
+"""UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended after its maximum
+duration: resume it.
 With `google.rpc.RetryInfo` if the call waited for a database that did not answer until shortly before its
 deadline.
 {"reason":"STORE_UNAVAILABLE","metadata":{}}
@@ -428,7 +431,8 @@ reason of it.
 {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
 """
 ERROR_REASON_SERVER_STOPPING: ErrorReason.ValueType  # 46
-"""UNAVAILABLE. The server is stopping, and did nothing. Try again: another server may answer.
+"""UNAVAILABLE. The server is stopping, and did nothing, or ended a watch. Try again, and resume the watch: another
+server may answer.
 {"reason":"SERVER_STOPPING","metadata":{}}
 """
 ERROR_REASON_INVARIANTS_WEAKENED: ErrorReason.ValueType  # 47

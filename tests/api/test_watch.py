@@ -236,7 +236,7 @@ async def test_a_watch_ends_when_the_server_stops(service: Service, store_url: s
             await server.aclose()
             for error in await ended:
                 assert error.code() is grpc.StatusCode.UNAVAILABLE
-                assert reason_of(error) == "STORE_UNAVAILABLE"
+                assert reason_of(error) == "SERVER_STOPPING"
     token = await written(service, COURSE)
     (change,) = await told(service, token, after=watcher.checkpoints[-1])
     assert change.written_at == token
