@@ -100,7 +100,8 @@ class GroupCommitter:
         if require_permitted is not None:
             await require_permitted()
         if self._closed:
-            raise UnavailableError(ErrorReason.SERVER_STOPPING, "the server is stopping; try again later")
+            # Not SERVER_STOPPING, which says that nothing was done: this may be a later part of a call.
+            raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again later")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(work, loop.create_future())
         queue.append(waiting)

@@ -220,14 +220,6 @@ async def test_a_group_waits_until_as_many_write_as_before(recorder: Recorder) -
     await writing.close()
 
 
-async def test_a_server_that_has_stopped_refuses_a_write_as_one_that_did_nothing(recorder: Recorder) -> None:
-    writing = committer(recorder)
-    await writing.close()
-    with pytest.raises(UnavailableError) as refused:
-        await writing.write(request_of("late"))
-    assert (refused.value.reason, recorder.calls) == (ErrorReason.SERVER_STOPPING, [])
-
-
 async def test_a_group_does_not_wait_longer_than_the_delay(
     writing: GroupCommitter, recorder: Recorder
 ) -> None:
