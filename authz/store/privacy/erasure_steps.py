@@ -125,8 +125,7 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
 def require_not_new_owner(connection: Connection, subject: Subject) -> None:
     """Raise `FailedPreconditionError` if an erasure under way still gives resources to a subject: it would
     name the subject again when that is gone."""
-    gets_resources = has_subject(_STEPS, "new_owner", subject)
-    if connection.execute(select(_STEPS).where(gets_resources, _STEPS.c.phase != Phase.DONE.value)).first():
+    if connection.execute(select(_STEPS).where(has_subject(_STEPS, "new_owner", subject))).first():
         raise precondition_failed(
             f"{subject} is getting the resources of somebody who is being erased; try again when that erasure"
             " is complete",
