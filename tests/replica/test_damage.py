@@ -22,6 +22,7 @@ from authz.domain.ids import course_scope
 from authz.domain.mutations import LogTail, Mutation
 from authz.domain.origin import Origin
 from authz.replica.environment import Environment, UnusableError, acquire_environment, release_environment
+from authz.replica.folder import FILE_MODE
 from authz.replica.follower import _RETRY_S, Follower
 from authz.replica.generations import build_replica, copy_generation, delete_generations
 from authz.replica.layout import FORMAT
@@ -252,7 +253,9 @@ def test_a_replica_is_not_cleared_of_the_erased_before_the_old_file_is_deleted(
         follower.wake()
         until(lambda: view.cleared() == 1, "a cleared replica")
         assert cleared == [0, 0]
-        assert [each.name for each in folder.iterdir() if each.is_dir()] == [str(generation_of(folder))]
+        (left,) = (each for each in folder.iterdir() if each.is_dir())
+        assert left.name == str(generation_of(folder))
+        assert {each.stat().st_mode & 0o777 for each in left.iterdir()} == {FILE_MODE}
 
 
 def test_a_fault_that_lasts_is_logged_once_and_so_is_its_end(
