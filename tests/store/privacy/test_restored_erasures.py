@@ -25,7 +25,18 @@ from authz.store.log.verification import read_trees
 from authz.store.privacy.erasure_steps import Phase
 from authz.store.tables import metadata
 from tests.databases import create_sqlite
-from tests.store.directory import create, hold, open_with, release_hold, remove, touch, user, write
+from tests.store.directory import (
+    create,
+    hold,
+    lift_restriction,
+    open_with,
+    release_hold,
+    remove,
+    restrict,
+    touch,
+    user,
+    write,
+)
 from tests.store.privacy.test_erasures_at_once import next_step
 from tests.store.retention import eleven_years_ago, purge
 
@@ -78,6 +89,7 @@ PLACES: dict[str, Callable[[Store], object]] = {
     "a rename": rename_maya,
     "a share": share_with_maya,
     "who is held": hold_maya,
+    "who is restricted": lambda store: restrict(store, MAYA),
     "who held": lambda store: hold(store, STU, actor=f"service:dpo for {MAYA}"),
     "why somebody is held": lambda store: hold(store, STU, f"against {MAYA}"),
     "who watches": lambda store: store.recipients.record(f"service:x for {MAYA}", sent=1),
@@ -86,6 +98,10 @@ PLACES: dict[str, Callable[[Store], object]] = {
     "the beginning of a line": lambda store: draft(store, files_text({"a": f"by\n{MAYA}"})),
     "a shadow": lambda store: store.shadows.start(SHADOW),
 }
+
+
+ENDS = {"who is held": release_hold, "who is restricted": lift_restriction}
+"""Before the erasure, and after the backup."""
 
 
 def erasures_of(store: Store) -> ErasureList:
@@ -115,8 +131,8 @@ def test_a_restore_finds_an_erased_person_wherever_the_backup_has_it(place: str,
         purge(store)
     back_up(url, backup)
     assert tables_with_maya(f"sqlite:///{backup}")
-    if place == "who is held":
-        release_hold(store, MAYA)
+    if end := ENDS.get(place):
+        end(store, MAYA)
     store.personal_data.begin_erasure(
         ErasureRequest(subject=MAYA, origin=Origin(reason="request 17"), orphans=True)
     )
