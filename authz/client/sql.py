@@ -9,13 +9,14 @@ from authz.client.arguments import as_instant, as_result
 from authz.client.extras import from_extra
 from authz.client.plans import ResourcePlan
 from authz.domain.decisions import COURSE_TYPE
-from authz.domain.errors import malformed
+from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.instants import Instant, from_datetime, to_datetime
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
 
 with from_extra("sql"):
     from sqlalchemy import (
+        Boolean,
         ColumnElement,
         DateTime,
         Integer,
@@ -53,7 +54,8 @@ def where(
     `share_level`, such as a scalar subquery, the level of the share of the resource with the subject. Of the
     type `course` only `course_id` is needed, of `session` only `session_id`.
     Text is compared byte by byte, whatever the collation of its column; see docs/questions.md.
-    Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970.
+    Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970. Flags are
+    `Boolean`, or integers: 1 and 0.
 
     Raises `InvalidArgumentError` for a plan whose `valid_until` is over, for a column that the plan needs and
     that is not given, for an argument or a column of another type, such as an id that is not text, and for a
@@ -152,7 +154,8 @@ class _Clauses:
                 return self._compared(predicate)
 
     def _compared(self, comparison: Comparison) -> ColumnElement[bool]:
-        column = self._column(comparison.field)
+        is_flag = isinstance(comparison.value, bool)
+        column = (self._flag if is_flag else self._column)(comparison.field)
         match comparison.operator:
             case Operator.ABSENT:
                 return column.is_not(None) if comparison.negated else column.is_(None)
@@ -165,7 +168,7 @@ class _Clauses:
                 holds = column > self._time(comparison)
         if not comparison.negated:
             return holds
-        if isinstance(comparison.value, bool):  # a row that has neither, such as null, is denied
+        if is_flag:  # a row that has neither, such as null, is denied
             return column == (not comparison.value)
         if comparison.field is ResourceField.VISIBILITY:  # a resource always has one: null is denied
             return not_(holds)
@@ -180,24 +183,37 @@ class _Clauses:
                 return from_datetime(at)
             case NullType():  # such as `null()`, which compares with nothing
                 return at
-            case other:
-                raise malformed(
-                    comparison.field,
-                    f"is of the type {other!r}; give a DateTime or an integer, such as"
-                    " `type_coerce(column, DateTime)`",
-                )
+            case _:
+                remedy = "give a DateTime or an integer, such as `type_coerce(column, DateTime)`"
+                raise _of_other_type(comparison.field, self._column(comparison.field), remedy)
 
     def _text(self, field: str) -> Column:
         column = self._column(field)
         if isinstance(column, Null):
             return column
-        kind: TypeEngine[Any] = column.type  # type: ignore[attr-defined]
-        stored = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
-        if not isinstance(stored, String | NullType):  # to SQLite, `012` is the integer 12
-            raise malformed(field, f"is of the type {kind!r}; give text, such as `cast(column, String)`")
+        if not isinstance(_stored_type(column), String | NullType):  # to SQLite, `012` is the integer 12
+            raise _of_other_type(field, column, "give text, such as `cast(column, String)`")
         return _Exact(column)
+
+    def _flag(self, field: str) -> Column:
+        column = self._column(field)
+        # To MySQL, the text `true` is the number 0, which is false.
+        if not isinstance(_stored_type(column), Boolean | Integer | NullType):
+            raise _of_other_type(
+                field, column, "give a Boolean or an integer, for text such as `column == 'yes'`"
+            )
+        return column
 
     def _column(self, field: str) -> Column:
         if field not in self._columns:
             raise malformed(field, f"is what the plan needs of each {self._type}; give its column: {field}=…")
         return self._columns[field]
+
+
+def _stored_type(column: Column) -> TypeEngine[Any]:
+    kind: TypeEngine[Any] = column.type  # type: ignore[attr-defined]
+    return kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+
+
+def _of_other_type(field: str, column: Column, remedy: str) -> InvalidArgumentError:
+    return malformed(field, f"is of the type {column.type!r}; {remedy}")  # type: ignore[attr-defined]

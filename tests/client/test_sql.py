@@ -23,6 +23,7 @@ from sqlalchemy import (
     null,
     select,
 )
+from sqlalchemy.dialects.mysql import TINYINT
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.exc import CompileError
 from sqlalchemy.types import TypeEngine
@@ -154,3 +155,19 @@ def test_a_flag_that_is_neither_true_nor_false_is_denied(negated: bool) -> None:
         assert connection.scalars(select(cast(table.c.locked, Integer)).where(found)).all() == [
             int(not negated)
         ]
+
+
+@pytest.mark.parametrize("field", ["published", "locked", "ai_allowed"])
+def test_a_flag_is_not_compared_with_what_is_text(field: str) -> None:
+    """To MySQL, the text `true` is the number 0, so that what is locked would not be."""
+    column, condition = (
+        Column("c", String()),
+        Comparison(ResourceField(field), Operator.EQUALS, True, negated=True),
+    )
+    fields: dict[str, Any] = {name: null() for name in FIELDS} | {field: column}
+    with pytest.raises(
+        InvalidArgumentError, match=f"^{field} is of the type .*; give a Boolean or an integer"
+    ):
+        where(plan_of(condition), **fields)
+    for flag in (column == "yes", Column("c", TINYINT()), Column("c", Boolean()), null()):
+        assert where(plan_of(condition), **fields | {field: flag}) is not None
