@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -264,6 +265,52 @@ def test_the_keys_of_whoever_is_held_stay_and_those_of_others_are_purged(store: 
     aged(store, clock, 30)
     with read_transaction(store.directory._engine) as connection:
         assert {*connection.scalars(select(tables.idempotency_keys.c.actor))} == kept
+
+
+def test_the_hold_on_a_service_keeps_no_membership_of_the_person_with_its_id(
+    store: Store, clock: Clock
+) -> None:
+    ended = [Membership(user(name), SCOPE, "student", ends_at=clock.now + 1) for name in ("maya", "stu")]
+    write(store, create(Course(id="c")), *map(create, ended))
+    hold(store, Subject(SubjectType.SERVICE, "maya"))
+    hold(store, user("stu"))
+    aged(store, clock, 1100)
+    assert [each.key in stored(store) for each in ended] == [False, True]
+
+
+def remove_resources(store: Store, number: int) -> None:
+    nb = notebook(f"nb{number}", SCOPE)
+    write(store, create(nb))
+    write(store, remove(nb.key))
+
+
+OLD: dict[RetainedData, Callable[[Store, int], object]] = {
+    RetainedData.TOMBSTONES: remove_resources,
+    RetainedData.IDEMPOTENCY_KEYS: lambda store, number: write(
+        store, create(Course(id=f"c{number}")), idempotency_key=f"k{number}"
+    ),
+    RetainedData.MEMBERSHIPS: lambda store, number: write(
+        store, create(Membership(user(f"u{number}"), SCOPE, "student", ends_at=1))
+    ),
+}
+
+
+@pytest.mark.parametrize("data", OLD)
+def test_nothing_is_complete_before_the_last_step(store_url: str, clock: Clock, data: RetainedData) -> None:
+    store = open_with(store_url, clock, contents_at_once=4)
+    write(store, create(Course(id="c")))
+    for number in range(18):
+        OLD[data](store, number)
+    for each in RetainedData:
+        if each is not data and LIMITS[each].may_be_kept_for_ever:
+            set_period(store, each, None)
+    clock.now += 1100 * DAY_US
+    store.retention.advance_purge()
+    assert rule_of(store, data).complete_since is None
+    purge(store)
+    assert rule_of(store, data).removed == 18
+    assert rule_of(store, data).complete_since is not None
+    store.close()
 
 
 def test_what_is_kept_for_ever_is_never_due(store: Store, clock: Clock) -> None:
