@@ -40,6 +40,8 @@ def message_of(error: Exception) -> str:
         return error.with_notes()
     if isinstance(error, OSError) and error.filename:
         return f"cannot use `{error.filename}`: {error.strerror}"
+    if isinstance(error, FileNotFoundError):  # of the current folder, which has no name then
+        return "the current folder was deleted; change to another"
     return str(error)
 
 

@@ -375,3 +375,14 @@ def test_json_that_is_nested_too_deeply_is_an_error_in_one_line(tmp_path: Path, 
     assert refused.returncode == 2
     assert "while deserializing" in refused.stderr
     assert [line for line in refused.stderr.splitlines() if not line.startswith(("read", "error: "))] == []
+
+
+def test_a_command_in_a_folder_that_was_deleted_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    told = run("migrate", "--database", "sqlite:///authz.db")
+    assert (told.returncode, told.stderr) == (2, "error: the current folder was deleted; change to another\n")
