@@ -131,8 +131,9 @@ policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")
 
 
-_MAY_BE_EMPTY = {"purpose", "reason", *Settings.__struct_fields__}
-"""The options whose empty value says something: a setting that is empty overrides its variable."""
+_MAY_BE_EMPTY = {"purpose", "reason", *Settings.__struct_fields__} - {"database_url"}
+"""The options whose empty value says something: a setting that is empty overrides its variable. Without a
+database, `admin grant` would call a server."""
 
 
 class _Command(TyperCommand):
