@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from authz.domain.audit import ChangeQuery, LoggedChange
-from authz.domain.entities import Account, Course, EntityKind, Hold, Membership
+from authz.domain.entities import Account, Course, EntityKind, Hold, Membership, PolicyVersion
+from authz.domain.files import files_text
 from authz.domain.ids import PLATFORM, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.origin import Origin
@@ -133,4 +134,18 @@ def test_a_draft_that_does_not_name_the_person_may_still_be_edited(sqlite_url: s
     store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert store.drafts.list(PLATFORM) == (before,)
+    store.close()
+
+
+@pytest.mark.parametrize("text", [f"# for {MAYA}", f"owner:\n{MAYA}", f"# for {MAYA}.2", "# for nobody"])
+def test_the_certificate_says_which_policy_versions_still_name_the_person(sqlite_url: str, text: str) -> None:
+    store = open_with(sqlite_url)
+    version = PolicyVersion(ALGEBRA, 3, "0" * 64, files_text({"default.csv": text}), 1)
+    write(store, create(Course("algebra")), create(version))
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    kept = store.personal_data.certificate(pseudonym).kept
+    assert [each.partition(" names the subject")[0] for each in kept] == (
+        ["version 3 of the policy of course:algebra"] if text.endswith(str(MAYA)) else []
+    )
     store.close()

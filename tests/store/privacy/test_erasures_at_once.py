@@ -132,6 +132,21 @@ def test_access_ends_before_the_history_of_somebody_else_is_rewritten(store_url:
     store.close()
 
 
+def test_who_is_being_erased_or_was_gets_the_resources_of_nobody(store_url: str) -> None:
+    store = open_with(store_url)
+    fill(store)
+    pseudonym = begin(store, STU)
+    for _ in range(2):
+        for receiver in (STU, pseudonym):
+            with pytest.raises(FailedPreconditionError) as refused:
+                store.personal_data.begin_erasure(
+                    msgspec.structs.replace(REQUEST, orphans=False, resources_to=receiver)
+                )
+            assert refused.value.reason is ErrorReason.SUBJECT_ERASED
+        finished(store)
+    store.close()
+
+
 STAYS, LEAVES = (Membership(subject, PLATFORM, "officer") for subject in (STU, MAYA))
 
 
