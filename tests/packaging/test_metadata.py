@@ -36,6 +36,16 @@ def test_the_version_is_one_everywhere() -> None:
     assert chart["appVersion"] == authz.__version__
 
 
+def test_the_check_of_pull_requests_installs_the_command_line() -> None:
+    workflow = yaml.safe_load((ROOT / "examples/pull-request-check/policy.yml").read_text())
+    commands = [each.get("run", "") for each in workflow["jobs"]["comment"]["steps"]]
+    (install,) = [each for each in commands if each.startswith("pip install ")]
+    wheel = install.replace("${{ vars.AUTHZ_WHEEL_URL }}", "https://example.org/authz.whl")
+    needed = Requirement(wheel.removeprefix("pip install ").strip('"'))
+    assert (needed.name, needed.extras) == (DISTRIBUTION, {"server-grpc"})
+    assert needed.extras <= set(metadata(DISTRIBUTION).get_all("Provides-Extra") or ())
+
+
 def test_the_server_comes_with_envoy_on_linux_and_without_it_where_that_is_asked_for() -> None:
     needed = [Requirement(text) for text in requires(DISTRIBUTION) or () if text.startswith("pyvoy")]
 
