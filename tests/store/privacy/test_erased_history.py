@@ -15,9 +15,23 @@ from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store
-from tests.store.directory import create, hold, notebook, open_with, release_hold, student, touch, user, write
+from tests.store.directory import (
+    create,
+    hold,
+    notebook,
+    open_with,
+    release_hold,
+    remove,
+    remove_all_contents,
+    share,
+    student,
+    touch,
+    user,
+    write,
+)
 from tests.store.privacy.test_erasures import MAYA, REQUEST, STU, finished, log_of
 from tests.store.privacy.test_personal_texts import plan
+from tests.store.privacy.test_restored_erasures import tables_with
 
 ALGEBRA = course_scope("algebra")
 BY_MAYA, BY_ADA = f"service:x for {MAYA}", "service:x for user:ada"
@@ -148,4 +162,33 @@ def test_the_certificate_says_which_policy_versions_still_name_the_person(sqlite
     assert [each.partition(" names the subject")[0] for each in kept] == (
         ["version 3 of the policy of course:algebra"] if text.endswith(str(MAYA)) else []
     )
+    store.close()
+
+
+def test_a_hold_that_names_a_namesake_stays_as_it_is(sqlite_url: str) -> None:
+    store = open_with(sqlite_url)
+    hold(store, STU, f"he wrote to {MAYA}.2", f"service:dpo for {MAYA}2")
+    before = store.personal_data.holds()
+    store.personal_data.begin_erasure(REQUEST)
+    for _ in range(20):
+        store.personal_data.advance_erasure()
+    assert store.personal_data.erasure_progress() is None
+    assert store.personal_data.holds() == before
+    store.close()
+
+
+def test_an_erasure_waits_for_a_removal_that_names_the_person(sqlite_url: str) -> None:
+    store = open_with(sqlite_url, contents_at_once=2)
+    notes = [notebook(f"n{number}", ALGEBRA) for number in range(9)]
+    write(store, create(Course("algebra")), OF_MAYA, *map(create, notes))
+    write(store, *(create(share(each.id, MAYA.id)) for each in notes))
+    write(store, remove(OF_MAYA.key))
+    assert "removals" in tables_with(sqlite_url, MAYA)
+    store.personal_data.begin_erasure(REQUEST)
+    for _ in range(30):
+        store.personal_data.advance_erasure()
+    assert store.personal_data.erasure_progress() is not None
+    remove_all_contents(store)
+    finished(store)
+    assert "removals" not in tables_with(sqlite_url, MAYA)
     store.close()

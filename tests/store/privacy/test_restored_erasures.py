@@ -13,7 +13,7 @@ from authz.domain.entities import Account, Course, ErasureFilter, Resource, Reso
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList, ErasureRequest, RenameRequest
 from authz.domain.errors import FailedPreconditionError
 from authz.domain.files import files_text
-from authz.domain.ids import course_scope
+from authz.domain.ids import Subject, course_scope
 from authz.domain.instants import DAY_US
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
@@ -111,11 +111,15 @@ def erasures_of(store: Store) -> ErasureList:
 
 
 def tables_with_maya(url: str) -> list[str]:
+    return tables_with(url, MAYA)
+
+
+def tables_with(url: str, subject: Subject) -> list[str]:
     engine = open_engine(url)
     with read_transaction(engine) as connection:
         rows = {each.name: connection.execute(each.select()).all() for each in metadata.sorted_tables}
     engine.dispose()
-    return [name for name, found in rows.items() if MAYA.id in repr(found)]
+    return [name for name, found in rows.items() if subject.id in repr(found)]
 
 
 @pytest.mark.parametrize("place", PLACES)
