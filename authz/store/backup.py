@@ -119,6 +119,7 @@ def _finish_erasures(url: str, password_file: str, clock: Callable[[], Instant])
     store = open_store(url, vocabularies=nothing_is_active, clock=clock, password_file=password_file)
     with closing(store):
         while store.personal_data.erasure_progress() is not None:
+            store.directory.remove_contents()  # for which an erasure waits
             store.personal_data.advance_erasure()
         return store.directory.head().revision
 

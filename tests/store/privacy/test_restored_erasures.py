@@ -33,6 +33,7 @@ from tests.store.directory import (
     release_hold,
     remove,
     restrict,
+    student,
     touch,
     user,
     write,
@@ -226,3 +227,22 @@ def test_the_certificate_of_somebody_whom_the_backup_does_not_name_is_complete(t
     with pytest.raises(FailedPreconditionError, match="was erased"):
         write(store, create(Account(MAYA)))
     store.close()
+
+
+def test_a_restore_ends_also_if_a_removal_of_the_backup_names_the_person(tmp_path: Path) -> None:
+    backup, restored = tmp_path / "backup.db", f"sqlite:///{tmp_path / 'restored.db'}"
+    store = open_with(create_sqlite(tmp_path / "authz.db"), contents_at_once=2)
+    here, of_maya = course_scope("c"), student(MAYA.id, "c")
+    notes = [Resource("notebook", f"n{number}", here, owner=STU) for number in range(9)]
+    write(store, create(Course("c")), create(of_maya), *map(create, notes))
+    write(store, *(create(Share(each.key, MAYA, ShareLevel.VIEWER)) for each in notes))
+    write(store, remove(of_maya.key))
+    back_up(f"sqlite:///{tmp_path / 'authz.db'}", backup)
+    assert "removals" in tables_with_maya(f"sqlite:///{backup}")
+    store.personal_data.begin_erasure(
+        ErasureRequest(subject=MAYA, origin=Origin(reason="request 17"), orphans=True)
+    )
+    known = erasures_of(store)
+    store.close()
+    restore(backup, restored, erasures=known)
+    assert tables_with_maya(restored) == []
