@@ -82,13 +82,14 @@ def copy_generation(folder: Path, environment: Environment, *, max_bytes: int) -
 def delete_generations(folder: Path, *, keep: str = "") -> None:
     """Delete every generation except `keep`, and nothing else that is in the folder.
 
-    A process that still reads one of them keeps its open files.
+    A process that still reads one of them keeps its open files. Raises `OSError` for one that cannot be
+    deleted: it may hold records of somebody who was erased.
     """
     for path in folder.iterdir():
         if path.name == keep:
             continue
         if path.is_dir() and path.name.isdigit() and {each.name for each in path.iterdir()} <= _FILES:
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path)
 
 
 def build_replica(
