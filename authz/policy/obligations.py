@@ -5,7 +5,7 @@ It is enough to look at single rows and at sets of at most two roles, for all se
 - A deny is absolute, and more roles only add denies. So a subject that a row of role r allows is also
   allowed with r alone, unless r alone cannot have the same facts. That is so for a role on the platform,
   which alone opens no content and attends nothing: it is looked at with each role of a course or a session,
-  too.
+  too. So are two such roles.
 - An allow row has no negated facts, so gaining a role can only add allow rows. It takes an access away only
   by a deny row: one that names the gained role, which is exempt, or one of a role held before whose condition
   needs `attending`, the one fact that a role establishes. So it is enough to look at each pair of an allow
@@ -25,7 +25,6 @@ import msgspec
 from authz.domain.decisions import Rule
 from authz.domain.facts import ATTENDING
 from authz.domain.ids import ScopeKind
-from authz.domain.vocabulary import RoleDeclaration
 from authz.policy.compile import Clause, CompiledPolicy
 from authz.policy.condition import Condition, conjunction
 from authz.policy.invariants import Gaining, Invariant, Never
@@ -92,14 +91,15 @@ class _Book:
         rows = (self.policy.clauses(self.course_id, role, type_name, action)[0] for role in roles)
         return tuple(dict.fromkeys(clause.condition for clauses in rows for clause in clauses))
 
-    def sets_with(self, role: RoleDeclaration, situation: Situation) -> Iterator[tuple[str, ...]]:
-        """The smallest sets of roles with this one that somebody can hold, for all facts that go with any."""
-        if situation.demands([role]) is not None:
-            yield (role.name,)
-        if role.scope_kind is ScopeKind.PLATFORM:
+    def sets_with(self, names: tuple[str, ...], situation: Situation) -> Iterator[tuple[str, ...]]:
+        """The smallest sets of roles with these that somebody can hold, for all facts that go with any."""
+        if self.demands(names, situation) is not None:
+            yield names
+        if all(self.roles[name].scope_kind is ScopeKind.PLATFORM for name in names):
             for other in self.roles.values():
-                if other.scope_kind is not ScopeKind.PLATFORM and situation.demands([role, other]):
-                    yield (role.name, other.name)
+                with_other = (*names, other.name)
+                if other.scope_kind is not ScopeKind.PLATFORM and self.demands(with_other, situation):
+                    yield with_other
 
     def demands(self, roles: Sequence[str], situation: Situation) -> Condition | None:
         return situation.demands([self.roles[name] for name in roles])
@@ -111,7 +111,7 @@ def _never(book: _Book, by_cell: Mapping[tuple[str, str], Sequence[Never]]) -> I
         if not invariants:
             continue
         for situation in book.situations(type_name, action):
-            for held in book.sets_with(book.roles[role], situation):
+            for held in book.sets_with((role,), situation):
                 demands = book.demands(held, situation)
                 denies = book.denies(held, type_name, action)
                 for clause in clauses if demands is not None else ():
@@ -126,8 +126,7 @@ def _never(book: _Book, by_cell: Mapping[tuple[str, str], Sequence[Never]]) -> I
 def _gaining(book: _Book, invariant: Gaining) -> Iterator[Obligation]:
     for (role, type_name, action), deny, allows in _attending_denies(book, invariant):
         for situation in book.situations(type_name, action):
-            for allower, clauses in allows.items():
-                held = tuple(dict.fromkeys((allower, role)))
+            for held, clauses in _holders(book, role, allows, situation):
                 demands = book.demands(held, situation)
                 gained = _gainable(book, held, situation, (type_name, action))
                 if demands is None or demands.required & ATTENDING or gained is None:
@@ -140,6 +139,15 @@ def _gaining(book: _Book, invariant: Gaining) -> Iterator[Obligation]:
                         invariant, book.course_id, held, type_name, action, situation, deny.rule,
                         start, denies, gained,
                     )  # fmt: skip
+
+
+def _holders(
+    book: _Book, role: str, allows: Mapping[str, tuple[Clause, ...]], situation: Situation
+) -> Iterator[tuple[tuple[str, ...], tuple[Clause, ...]]]:
+    """The sets of roles with this one and one that allows, and what that one allows."""
+    for allower, clauses in allows.items():
+        for held in book.sets_with(tuple(dict.fromkeys((allower, role))), situation):
+            yield held, clauses
 
 
 def _attending_denies(

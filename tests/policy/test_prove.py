@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from authz.domain.errors import FailedPreconditionError, PolicyError
@@ -159,8 +159,15 @@ class Brute:
         return any(clause.rule.role != "*" for clause in denies)
 
 
+OF_THE_PLATFORM = """p, admin, *, notebook, *, attending, deny
+p, admin, *, notebook, create, , allow
+"""
+"""Who has this role and one of a course loses the access by a role of a session."""
+
+
 @examples(30)
 @given(text=policies(), invariant=invariants())
+@example("\n".join([*DECLARATIONS, OF_THE_PLATFORM]), Gaining("gaining", "", frozenset(CELLS)))
 def test_the_prover_decides_as_brute_force_through_casbin(
     tmp_path_factory: pytest.TempPathFactory, text: str, invariant: Invariant
 ) -> None:
