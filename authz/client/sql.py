@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from authz.client.arguments import as_instant, as_result
@@ -11,14 +12,19 @@ from authz.client.plans import ResourcePlan
 from authz.domain.decisions import COURSE_TYPE
 from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.instants import Instant, from_datetime, to_datetime
+from authz.domain.kinds.resource import Visibility
+from authz.domain.kinds.share import ShareLevel
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
 
 with from_extra("sql"):
     from sqlalchemy import (
+        TIMESTAMP,
+        BigInteger,
         Boolean,
         ColumnElement,
         DateTime,
+        Enum,
         Integer,
         String,
         TypeDecorator,
@@ -34,11 +40,16 @@ with from_extra("sql"):
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.elements import Null, SQLCoreOperations
     from sqlalchemy.sql.functions import FunctionElement
-    from sqlalchemy.types import NullType, TypeEngine
+    from sqlalchemy.sql.schema import Column as TableColumn
+    from sqlalchemy.types import TypeEngine
 
 Column: TypeAlias = "SQLCoreOperations[Any]"
 _BINARY_COLLATIONS = ("_bin", "_bin2", "_bin2_utf8")
 """How the names of the collations of MySQL and SQL Server end that compare byte by byte."""
+_WORDS: dict[ResourceField, type[StrEnum]] = {
+    ResourceField.VISIBILITY: Visibility,
+    ResourceField.SHARE_LEVEL: ShareLevel,
+}
 
 
 def where(
@@ -54,12 +65,12 @@ def where(
     `share_level`, such as a scalar subquery, the level of the share of the resource with the subject. Of the
     type `course` only `course_id` is needed, of `session` only `session_id`.
     Text is compared byte by byte, whatever the collation of its column; see docs/questions.md.
-    Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970. Flags are
-    `Boolean`, or integers: 1 and 0.
+    Times are `DateTime`, in UTC unless they have a time zone, or `BigInteger`: microseconds since 1970. Flags
+    are `Boolean`, or integers: 1 and 0.
 
     Raises `InvalidArgumentError` for a plan whose `valid_until` is over, for a column that the plan needs and
-    that is not given, for an argument or a column of another type, such as an id that is not text, and for a
-    `now` without a time zone.
+    that is not given, for an argument or a column of another type or none, such as an id that is not text,
+    and for a `now` without a time zone.
     """
     plan = as_result(plan, ResourcePlan, field="plan", call="plan_resources")
     at = dt.datetime.now(dt.UTC) if now is None else to_datetime(as_instant(now, field="now"))
@@ -77,51 +88,93 @@ def where(
     return or_(false(), *map(clauses.of_group, plan.groups))
 
 
-class _Exact(FunctionElement[Any]):
-    """A text that is compared byte by byte, as ids are, whatever the collation of the column."""
+class _Compared(FunctionElement[Any]):
+    """A column, or another expression, that a dialect compares in its own way."""
 
     inherit_cache = True
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
-        self.type = column.type  # type: ignore[attr-defined]
+        self.type = _type_of(column)
+
+    def kind_in(self, compiler: SQLCompiler) -> TypeEngine[Any]:
+        """The type in the database, by the variant and the decorator for its dialect."""
+        return _stored_type(self.type.dialect_impl(compiler.dialect))
+
+    def collation_in(self, compiler: SQLCompiler) -> str:
+        """The collation that a column is declared with, or an empty text.
+
+        Only a column of a table: the type of any other expression does not say what its parts are.
+        """
+        return getattr(self.kind_in(compiler), "collation", None) or "" if self.is_column else ""
+
+    @property
+    def is_column(self) -> bool:
+        return isinstance(next(iter(self.clauses)), TableColumn)
 
 
-@compiles(_Exact)
-def _refuse(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
+class _Text(_Compared):
+    """A text that is compared byte by byte, as ids are, whatever the collation of the column."""
+
+    inherit_cache = True
+
+
+class _Time(_Compared):
+    """A time that is compared in UTC, whatever the time zone of the session."""
+
+    inherit_cache = True
+
+
+@compiles(_Text)
+def _refuse(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
     if compiler.dialect.name != "default":  # which only prints
         raise CompileError(f"a plan cannot be compared byte by byte in the dialect `{compiler.dialect.name}`")
+    return _plain(element, compiler, **options)
+
+
+@compiles(_Time)
+def _plain(element: _Compared, compiler: SQLCompiler, **options: Any) -> str:
     return compiler.process(element.clauses, **options)
 
 
-@compiles(_Exact, "sqlite")
-def _in_sqlite(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
-    return f"({compiler.process(element.clauses, **options)} COLLATE BINARY)"
+@compiles(_Text, "sqlite")
+def _in_sqlite(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
+    return f"({_plain(element, compiler, **options)} COLLATE BINARY)"
 
 
-@compiles(_Exact, "postgresql")
-def _in_postgresql(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
-    column = compiler.process(element.clauses, **options)
+@compiles(_Text, "postgresql")
+def _in_postgresql(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
+    column, kind = _plain(element, compiler, **options), element.kind_in(compiler)
+    is_label = isinstance(kind, Enum) and kind.native_enum  # which has no collation
     # The collation of a database compares by bytes for `=`: only a column's own may be nondeterministic.
-    if isinstance(element.type, CITEXT) or getattr(element.type, "collation", None):
-        return f'(CAST({column} AS TEXT) COLLATE "C")'
+    is_plain = element.is_column and not isinstance(kind, CITEXT) and not element.collation_in(compiler)
+    return column if is_label or is_plain else f'(CAST({column} AS TEXT) COLLATE "C")'
+
+
+@compiles(_Text, "mysql", "mariadb")
+def _in_mysql(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
+    column = _plain(element, compiler, **options)
+    # The bytes of UTF-16 would never equal those of a value, so that what is not to be equal would pass.
+    return column if _is_binary(element, compiler) else f"CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
+
+
+@compiles(_Text, "mssql")
+def _in_sql_server(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
+    column = _plain(element, compiler, **options)
+    return column if _is_binary(element, compiler) else f"({column} COLLATE Latin1_General_BIN2)"
+
+
+@compiles(_Time, "mysql", "mariadb")
+def _time_in_mysql(element: _Time, compiler: SQLCompiler, **options: Any) -> str:
+    column = _plain(element, compiler, **options)
+    if isinstance(element.kind_in(compiler), TIMESTAMP):
+        remedy = "set `time_zone = '+00:00'` in each, then give `type_coerce(column, DateTime)`"
+        raise CompileError(f"{column} is a TIMESTAMP, which depends on the time zone of a session; {remedy}")
     return column
 
 
-@compiles(_Exact, "mysql", "mariadb")
-def _in_mysql(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
-    column = compiler.process(element.clauses, **options)
-    return column if _is_binary(element) else f"CAST({column} AS BINARY)"
-
-
-@compiles(_Exact, "mssql")
-def _in_sql_server(element: _Exact, compiler: SQLCompiler, **options: Any) -> str:
-    column = compiler.process(element.clauses, **options)
-    return column if _is_binary(element) else f"({column} COLLATE Latin1_General_BIN2)"
-
-
-def _is_binary(element: _Exact) -> bool:
-    return str(getattr(element.type, "collation", "")).lower().endswith(_BINARY_COLLATIONS)
+def _is_binary(element: _Text, compiler: SQLCompiler) -> bool:
+    return element.collation_in(compiler).lower().endswith(_BINARY_COLLATIONS)
 
 
 class _Clauses:
@@ -154,55 +207,61 @@ class _Clauses:
                 return self._compared(predicate)
 
     def _compared(self, comparison: Comparison) -> ColumnElement[bool]:
-        is_flag = isinstance(comparison.value, bool)
-        column = (self._flag if is_flag else self._column)(comparison.field)
+        field, negated = comparison.field, comparison.negated
         match comparison.operator:
             case Operator.ABSENT:
-                return column.is_not(None) if comparison.negated else column.is_(None)
+                column = self._column(field)
+                return column.is_not(None) if negated else column.is_(None)
+            case Operator.EQUALS if isinstance(comparison.value, bool):
+                return self._is(field, comparison.value != negated)
             case Operator.EQUALS:
-                is_text = isinstance(comparison.value, str)
-                holds = (self._text(comparison.field) if is_text else column) == comparison.value
+                holds = self._text(field) == comparison.value
             case Operator.AT_MOST:
-                holds = column <= self._time(comparison)
+                column, at = self._times(comparison)
+                holds = column <= at
             case Operator.MORE_THAN:
-                holds = column > self._time(comparison)
-        if not comparison.negated:
+                column, at = self._times(comparison)
+                holds = column > at
+        if not negated:
             return holds
-        if is_flag:  # a row that has neither, such as null, is denied
-            return column == (not comparison.value)
-        if comparison.field is ResourceField.VISIBILITY:  # a resource always has one: null is denied
-            return not_(holds)
-        return or_(column.is_(None), not_(holds))
+        others = [word.value for word in _WORDS.get(field, ()) if word != comparison.value]
+        # A row whose word is none of them, such as `course`, is denied.
+        opposite = self._text(field).in_(others) if others else not_(holds)
+        # A resource always has a visibility, so a row without is denied.
+        return opposite if field is ResourceField.VISIBILITY else or_(self._column(field).is_(None), opposite)
 
-    def _time(self, comparison: Comparison) -> Any:
+    def _times(self, comparison: Comparison) -> tuple[Column, Any]:
         at = self._now + dt.timedelta(microseconds=comparison.from_now_us or 0)
-        match self._column(comparison.field).type:  # type: ignore[attr-defined]
+        column = self._column(comparison.field)
+        if isinstance(column, Null):
+            return column, at
+        match _type_of(column):
             case DateTime(timezone=timezone):
-                return at if timezone else at.astimezone(dt.UTC).replace(tzinfo=None)
-            case Integer():
-                return from_datetime(at)
-            case NullType():  # such as `null()`, which compares with nothing
-                return at
+                return _Time(column), at if timezone else at.astimezone(dt.UTC).replace(tzinfo=None)
+            case BigInteger():
+                return column, from_datetime(at)
             case _:
-                remedy = "give a DateTime or an integer, such as `type_coerce(column, DateTime)`"
-                raise _of_other_type(comparison.field, self._column(comparison.field), remedy)
+                remedy = "give a DateTime, or microseconds such as `cast(column, BigInteger) * 1_000_000`"
+                raise _of_other_type(comparison.field, column, remedy)
 
     def _text(self, field: str) -> Column:
         column = self._column(field)
         if isinstance(column, Null):
             return column
-        if not isinstance(_stored_type(column), String | NullType):  # to SQLite, `012` is the integer 12
+        if not isinstance(_stored_type(_type_of(column)), String):  # to SQLite, `012` is the integer 12
             raise _of_other_type(field, column, "give text, such as `cast(column, String)`")
-        return _Exact(column)
+        return _Text(column)
 
-    def _flag(self, field: str) -> Column:
+    def _is(self, field: str, value: bool) -> ColumnElement[bool]:
+        """Whether a flag has a value. A row that has neither, such as null, is denied."""
         column = self._column(field)
+        kind = _stored_type(_type_of(column))
+        if isinstance(column, Null) or isinstance(kind, Boolean):
+            return column == value
+        if isinstance(kind, Integer):
+            return column == int(value)
         # To MySQL, the text `true` is the number 0, which is false.
-        if not isinstance(_stored_type(column), Boolean | Integer | NullType):
-            raise _of_other_type(
-                field, column, "give a Boolean or an integer, for text such as `column == 'yes'`"
-            )
-        return column
+        raise _of_other_type(field, column, "give a Boolean or an integer, or such as `column == 'yes'`")
 
     def _column(self, field: str) -> Column:
         if field not in self._columns:
@@ -210,10 +269,16 @@ class _Clauses:
         return self._columns[field]
 
 
-def _stored_type(column: Column) -> TypeEngine[Any]:
+def _type_of(column: Column) -> TypeEngine[Any]:
     kind: TypeEngine[Any] = column.type  # type: ignore[attr-defined]
-    return kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+    return kind
+
+
+def _stored_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    while isinstance(kind, TypeDecorator):
+        kind = kind.impl_instance
+    return kind
 
 
 def _of_other_type(field: str, column: Column, remedy: str) -> InvalidArgumentError:
-    return malformed(field, f"is of the type {column.type!r}; {remedy}")  # type: ignore[attr-defined]
+    return malformed(field, f"is of the type {_type_of(column)!r}; {remedy}")
