@@ -41,6 +41,7 @@ from authz.policy.grants import excesses
 from authz.policy.rules import ANY
 
 _SUSPENSION = ("status", "suspended_until")
+_ON_PLATFORM, _IN_COURSES = {ScopeKind.PLATFORM}, {ScopeKind.COURSE, ScopeKind.SESSION}
 _MAX_NAMED = 5
 """Of what an author may not give, in an error."""
 
@@ -127,9 +128,9 @@ class PersonRights:
             more = f"; and {len(given) - _MAX_NAMED} more" if len(given) > _MAX_NAMED else ""
             raise PermissionDeniedError(
                 f"{person} may not publish this, because it {'; and '.join(given[:_MAX_NAMED])}{more};"
-                " a person gives only what their own roles have, to roles below theirs, and takes from no"
-                " other role of a course: leave that out, or have it published by a caller that acts for"
-                " nobody",
+                " a person gives only what their own roles have, to roles below theirs, takes from no role"
+                " above theirs, nor in a course from one of their rank, and changes no rank: leave that out,"
+                " or have it published by a caller that acts for nobody",
                 permission=EDIT_POLICY,
                 scope=str(scope),
             )
@@ -180,12 +181,13 @@ class PersonRights:
 
     async def require_removal(self, person: Subject | None, subject: Subject, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may remove a subject from a course with its
-        sessions, or from a session."""
+        sessions, or from a session. That also takes what is shared with the subject there, so the roles in
+        the course of a session count, too."""
         if person is None:
             return
         authority = await self._authority(person, MANAGE_MEMBERS, scope)
         snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
-        _require_outranks(person, authority, _held(snapshot, subject, scope, {ScopeKind.SESSION, scope.kind}))
+        _require_outranks(person, authority, _held(snapshot, subject, scope, _IN_COURSES))
 
     async def require_rank(self, person: Subject | None, subjects: Iterable[Subject]) -> None:
         """Raise `PermissionDeniedError` unless a person may give and take every role that they have on the
@@ -193,7 +195,7 @@ class PersonRights:
         if person is None:
             return
         snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
-        held = [key for each in subjects for key in _held(snapshot, each, PLATFORM, {ScopeKind.PLATFORM})]
+        held = [key for each in subjects for key in _held(snapshot, each, PLATFORM, _ON_PLATFORM)]
         if held:
             _require_outranks(person, await self._authority(person, EDIT_POLICY, PLATFORM), held)
 
@@ -237,12 +239,11 @@ def _memberships_of(mutation: Mutation, snapshot: Snapshot) -> Iterator[Membersh
         case MembershipKey(subject=subject, scope=scope) as key:
             yield key
             if _suspends(mutation) or _is_suspended(key, snapshot):
-                is_platform = scope == PLATFORM
-                kinds = {ScopeKind.PLATFORM} if is_platform else {ScopeKind.COURSE, ScopeKind.SESSION}
+                kinds = _ON_PLATFORM if scope == PLATFORM else _IN_COURSES
                 yield from _held(snapshot, subject, scope, kinds)
         case AccountKey() | AccessTokenKey() as key:
             for holder in _holders(key, mutation, snapshot):
-                yield from _held(snapshot, holder, PLATFORM, {ScopeKind.PLATFORM})
+                yield from _held(snapshot, holder, PLATFORM, _ON_PLATFORM)
         case _:
             pass
 

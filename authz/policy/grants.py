@@ -26,24 +26,22 @@ def excesses(
     """In words, each thing that an author with these roles and this rank may not give or take.
 
     That is an action that the roles do not have, before the change, under the same conditions, also if a role
-    gives it by becoming another or by working in drafts; anything to a role of this rank or above; and such a
-    role itself. With `platform`, the policies are of a course: what the platform's policy gives there by
-    itself is not its author's gift, so it may be given back to roles below. From a role of this rank or above
-    nothing may be taken there: the author could not give it back. `require_not_cancelled` as for `diff`.
+    gives it by becoming another or by working in drafts; anything to a role of this rank or above; such a
+    role itself; the rank of any role, by which others may give and take roles; and anything from a role above
+    this rank. With `platform`, the policies are of a course: what the platform's policy gives there by itself
+    is not its author's gift, so it may be given back to roles below. From a role of this rank nothing may be
+    taken there, either: the author could not give it back. `require_not_cancelled` as for `diff`.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
     for name in declared:
-        old, new = before.vocabulary.roles.get(name), after.vocabulary.roles.get(name)
-        if old != new and max(role.rank for role in (old, new) if role is not None) >= rank:
-            yield f"changes the role `{name}`, whose rank is not below {rank}"
-        elif new is not None:
-            yield from _given_by_declaration(before, after, old, new, roles)
+        yield from _in_declaration(before, after, name, roles, rank)
     beyond = None if platform is None else set(_given(platform, after, require_not_cancelled))
     for change in diff(before, after, require_not_cancelled).cells:
         given = [*change.gains, *change.unblocks]
         what = f"{change.action} on {change.type}"
-        if declared[change.role].rank >= rank:
-            if given or platform is not None:
+        its_rank = declared[change.role].rank
+        if its_rank >= rank:
+            if given or platform is not None or its_rank > rank:
                 how = f"gives {what} to" if given else f"takes {what} from"
                 yield f"{how} `{change.role}`, whose rank is not below {rank}"
             continue
@@ -53,6 +51,19 @@ def excesses(
         if lacking:
             when = " or when ".join(each or "always" for each in lacking)
             yield f"gives {what} to `{change.role}`, when {when}"
+
+
+def _in_declaration(
+    before: CompiledPolicy, after: CompiledPolicy, name: str, roles: Collection[str], rank: int
+) -> Iterator[str]:
+    """What an author may not change about the declaration of a role."""
+    old, new = before.vocabulary.roles.get(name), after.vocabulary.roles.get(name)
+    if old != new and max(role.rank for role in (old, new) if role is not None) >= rank:
+        yield f"changes the role `{name}`, whose rank is not below {rank}"
+    elif new is not None:
+        if old is not None and old.rank != new.rank:
+            yield f"changes the rank of `{name}`, by which others may give and take roles"
+        yield from _given_by_declaration(before, after, old, new, roles)
 
 
 def _given_by_declaration(

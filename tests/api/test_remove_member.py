@@ -98,6 +98,26 @@ def test_who_is_removed_from_a_session_stays_in_its_course(client: Client) -> No
     assert len(held(client, "maya")) == 8
 
 
+def test_a_host_removes_from_a_session_nobody_who_is_above_in_its_course(client: Client) -> None:
+    """What is shared with them there ends with a removal, and they may have no role in the session itself."""
+    ref, tess = ResourceRef("notebook", "in-s"), user("tess")
+    client.write(
+        Mutation(Operation.CREATE, entity)
+        for entity in (
+            Membership(subject=user("hana"), scope=session_scope("s"), role="host"),
+            Membership(subject=tess, scope=course_scope("c"), role="teacher"),
+            Share(resource=ref, subject=tess, level=ShareLevel.EDITOR),
+        )
+    )
+    host = client.with_options(acting_for="user:hana")
+    with pytest.raises(CallError, match="may not give or take `teacher` in course:c") as caught:
+        host.remove_member(tess, session_scope("s"))
+    assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+    assert client.check(tess, "update", ref)
+    host.remove_member(MAYA, session_scope("s"))
+    assert f"share of {ref} with {MAYA}" not in held(client, "maya")
+
+
 def test_a_removal_of_who_is_not_there_changes_nothing(client: Client) -> None:
     token = client.current_token()
     assert client.remove_member(user("nobody"), course_scope("c")) == token

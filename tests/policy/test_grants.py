@@ -100,3 +100,41 @@ def test_a_role_may_become_what_its_author_has_and_nothing_else() -> None:
     assert found("alumni", "alumni") == found("", "support_agent") == []
     assert all("lets `visitor` become `alumni`" in each for each in found("alumni", "support_agent"))
     assert found("alumni", "support_agent")
+
+
+def replacing(*replaced: tuple[str, str]) -> CompiledPolicy:
+    """The shipped policy, with each of these second texts in place of the first."""
+    files = with_rows()
+    for before, after in replaced:
+        assert before in files["default.csv"]
+        files["default.csv"] = files["default.csv"].replace(before, after)
+    return compile_files(files)
+
+
+def test_nothing_is_taken_on_the_platform_from_a_role_above() -> None:
+    """Its author could not give it back; from the own rank it is taken, as from those below."""
+    edits = "p, platform_admin, *, course, edit_policy, , allow\n"
+    denied = edits.replace("allow", "deny")
+
+    def found(rank: int, *replaced: tuple[str, str]) -> list[str]:
+        return [*excesses(replacing(), replacing(*replaced), roles={"platform_admin"}, rank=rank)]
+
+    for taken in ((edits, ""), (edits, denied), ("p, platform_admin, *, api, *, , allow", "")):
+        refused = found(70, taken)
+        assert refused
+        assert all("from `platform_admin`, whose rank is not below 70" in each for each in refused), refused
+        assert found(100, taken) == []
+    assert found(70, ("p, teacher, *, course, update, , allow\n", "")) == []
+
+
+def test_no_author_changes_the_rank_of_a_role() -> None:
+    """It decides whose roles those who manage members may give and take."""
+
+    def found(rank: str) -> list[str]:
+        declared = "role, teacher, course, 40, yes,"
+        after = replacing((declared, declared.replace("40", rank)))
+        return [*excesses(replacing(), after, roles={"platform_admin"}, rank=100)]
+
+    changes = ["changes the rank of `teacher`, by which others may give and take roles"]
+    assert found("60") == found("35") == changes
+    assert found("40") == []
