@@ -80,7 +80,7 @@ def where(
     if unknown:
         raise malformed(unknown[0], "is no field of a resource; see the docstring of `where`")
     for name, column in columns.items():
-        if not isinstance(column, SQLCoreOperations):
+        if not (isinstance(column, SQLCoreOperations) and hasattr(column, "type")):  # a hybrid has none
             raise malformed(name, f"is `{column!r}`; give a column, or an expression such as `null()`")
     if plan.kind is PlanKind.ALWAYS:
         return true()

@@ -38,6 +38,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import CompileError
+from sqlalchemy.ext.hybrid import Comparator
 from sqlalchemy.types import TypeEngine
 
 from authz.client import InvalidArgumentError, ResourcePlan
@@ -230,6 +231,13 @@ def test_a_column_without_a_type_is_refused(condition: Comparison) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^course_id is of the type NullType\(\); give text"):
         compiled("sqlite", String(), course_id=column("c"))
     assert "NULL" in compiled("sqlite", String(), condition, **{field: null()})
+
+
+def test_what_has_no_type_is_no_column() -> None:
+    """A hybrid may have a comparison of its own, such as one that ignores case."""
+    owner: Any = Comparator(column("owner", String()))
+    with pytest.raises(InvalidArgumentError, match=r"^owner is .*; give a column"):
+        compiled("sqlite", String(), owner=owner)
 
 
 @pytest.mark.parametrize("kind", [Integer(), SmallInteger()])
