@@ -27,7 +27,12 @@ from authz.domain.trace import Trace
 from authz.engine.check import Checker
 
 _UPDATE, _DELETE, _SHARE, _PUBLISH, _ARCHIVE = "update", "delete", "share", "publish", "archive"
-_PUBLICATION = ("published", "available_from", "available_until")
+_ACTIONS = {
+    "visibility": _SHARE,
+    **dict.fromkeys(("published", "available_from", "available_until"), _PUBLISH),
+}
+"""What a person needs to change a field of a resource, in place of `update`, where the type knows the action.
+An editor would otherwise open to everybody what only its owner may share."""
 _FIXED = ("owner", "created_at")
 """Fields of a resource that no person changes: by them rules tell whose it is, and how old."""
 
@@ -123,13 +128,16 @@ class RecordRights:
             yield _Need(_UPDATE, ref)
 
     def _to_change(self, ref: ResourceRef, scope: Scope, changed: set[str]) -> Iterator[_Need]:
-        is_published = not changed.isdisjoint(_PUBLICATION) and self._declares(ref, _PUBLISH)
-        if is_published:
-            yield _Need(_PUBLISH, ref)
+        declared = {
+            name: action
+            for name, action in _ACTIONS.items()
+            if name in changed and self._declares(ref, action)
+        }
+        for action in sorted(set(declared.values())):
+            yield _Need(action, ref)
         if "locked" in changed:
             yield _to_lock(scope)
-        settled = {"locked", *(_PUBLICATION if is_published else ())}
-        if not changed or changed - settled:
+        if not changed or changed - {"locked", *declared}:
             yield _Need(_UPDATE, ref)
         for name in changed.intersection(_FIXED):
             yield _Need(_UPDATE, ref, never=f", because no person changes the field {name}")

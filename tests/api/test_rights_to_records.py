@@ -107,7 +107,7 @@ REFUSED: list[tuple[str, dpb.Mutation, str]] = [
     ("tara", note(locked=True), "manage_members"),
     ("tess", resource("material", "new", published=True), "publish"),
     ("stu", resource("notebook", "new", "stu", locked=True), "manage_members"),
-    ("tess", change("visibility", resource=NOTEBOOK), "update"),
+    ("tess", change("visibility", resource=NOTEBOOK), "share"),
     ("stu", change("owner", resource=NOTEBOOK), "update"),
     ("stu", change("created_at", resource=YOUNG), "update"),
     ("stu", resource("notebook", "nb", "tess", visibility=pb.VISIBILITY_COURSE), "update"),
@@ -225,6 +225,28 @@ async def test_to_publish_and_to_update_are_rights_of_their_own(
     changed = write(taught, change(fields, resource=material), person=person)
     if missing:
         assert info_of(await refused(changed)).metadata["permission"] == missing
+    else:
+        await changed
+
+
+@pytest.mark.parametrize(
+    ("person", "fields", "missing"),
+    [
+        ("tara", "ai_allowed", ""),
+        ("tara", "visibility", "share"),
+        ("tara", "ai_allowed visibility", "share"),
+        ("stu", "ai_allowed visibility", ""),
+    ],
+)
+async def test_an_editor_opens_to_nobody_what_only_its_owner_may_share(
+    taught: Service, person: str, fields: str, missing: str
+) -> None:
+    to_edit = share("tara").share
+    to_edit.level = pb.SHARE_LEVEL_EDITOR
+    await write(taught, touch(share=to_edit))
+    changed = write(taught, change(fields, resource=NOTEBOOK), person=person)
+    if missing:
+        denied(await refused(changed), missing, "notebook:nb")
     else:
         await changed
 
