@@ -241,7 +241,8 @@ class _Clauses:
             case BigInteger():
                 return column, from_datetime(at)
             case _:
-                remedy = "give a DateTime, or microseconds such as `cast(column, BigInteger) * 1_000_000`"
+                seconds = "`cast(column, BigInteger) * 1_000_000` for seconds"
+                remedy = f"give a DateTime, such as `type_coerce(column, DateTime)`, or {seconds}"
                 raise _of_other_type(comparison.field, column, remedy)
 
     def _text(self, field: str) -> Column:
