@@ -20,6 +20,7 @@ from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicat
 with from_extra("sql"):
     from sqlalchemy import (
         TIMESTAMP,
+        Alias,
         BigInteger,
         Boolean,
         ColumnElement,
@@ -27,6 +28,7 @@ with from_extra("sql"):
         Enum,
         Integer,
         String,
+        Table,
         TypeDecorator,
         and_,
         false,
@@ -40,7 +42,6 @@ with from_extra("sql"):
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.elements import Null, SQLCoreOperations
     from sqlalchemy.sql.functions import FunctionElement
-    from sqlalchemy.sql.schema import Column as TableColumn
     from sqlalchemy.types import TypeEngine
 
 Column: TypeAlias = "SQLCoreOperations[Any]"
@@ -99,24 +100,35 @@ class _Compared(FunctionElement[Any]):
 
     def kind_in(self, compiler: SQLCompiler) -> TypeEngine[Any]:
         """The type in the database, by the variant and the decorator for its dialect."""
-        return _stored_type(self.type.dialect_impl(compiler.dialect))
+        return _stored_type(_type_of(self._column).dialect_impl(compiler.dialect))
 
     def collation_in(self, compiler: SQLCompiler) -> str:
-        """The collation that a column is declared with, or an empty text.
-
-        Only a column of a table: the type of any other expression does not say what its parts are.
-        """
+        """The collation that a column is declared with, or an empty text."""
         return getattr(self.kind_in(compiler), "collation", None) or "" if self.is_column else ""
 
     @property
     def is_column(self) -> bool:
-        return isinstance(next(iter(self.clauses)), TableColumn)
+        """Whether it is a column of a table.
+
+        The type of any other expression, such as a column of a union, does not say what its parts are.
+        """
+        table = getattr(self._column, "table", None)
+        return isinstance(table.element if isinstance(table, Alias) else table, Table)
+
+    @property
+    def _column(self) -> Column:
+        return next(iter(self.clauses))
 
 
 class _Text(_Compared):
     """A text that is compared byte by byte, as ids are, whatever the collation of the column."""
 
     inherit_cache = True
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        if isinstance(self.type, String) and not isinstance(self.type, Enum):
+            self.type = String(self.type.length)  # a value must not have the collation of the column
 
 
 class _Time(_Compared):

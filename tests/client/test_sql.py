@@ -33,6 +33,7 @@ from sqlalchemy import (
     select,
     true,
     type_coerce,
+    union,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.postgresql import CITEXT
@@ -106,7 +107,7 @@ def notes(shared_store_url: str) -> Iterator[tuple[Engine, Table]]:
     In a PostgreSQL without ICU no collation does, so there the columns only name one.
     """
     engine = open_engine(shared_store_url)
-    table = table_of(String(50, collation="NOCASE" if engine.dialect.name == "sqlite" else "POSIX"))
+    table = table_of(String(collation="NOCASE" if engine.dialect.name == "sqlite" else "POSIX"))
     with engine.begin() as connection:
         table.create(connection)
         for name, values in ROWS.items():
@@ -187,8 +188,9 @@ def test_each_dialect_compares_by_bytes(dialect: str, kind: TypeEngine[str], exp
         lambda owner: func.coalesce(literal("x"), owner),
         lambda owner: case((true(), literal("x")), else_=owner),
         lambda owner: select(cast(owner, String).label("owner")).subquery().c.owner,
+        lambda owner: union(select(table_of(String()).c.owner), select(owner)).subquery().c.owner,
     ],
-    ids=["cast", "concatenation", "function", "case", "subquery"],
+    ids=["cast", "concatenation", "function", "case", "subquery", "union"],
 )
 def test_an_expression_is_compared_by_bytes_whatever_its_parts(
     dialect: str, expression: Callable[[ColumnElement[Any]], ColumnElement[Any]]
