@@ -30,6 +30,7 @@ from authz.domain.mutations import Mutation
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
+from authz.engine.check import Checker
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
@@ -159,7 +160,7 @@ class PersonRights:
         rights = RecordRights(snapshot, checker, now, person)
         outcomes = await self.turns.collect(_permitted(rights, each) for each in mutations)
         known: dict[Scope, _Authority | PermissionDeniedError] = {}
-        for position, scope, key in await self._memberships_of(outcomes, snapshot):
+        for position, scope, key in await self._memberships_of(outcomes, snapshot, checker):
             if scope not in known:
                 known[scope] = await self._managing(person, scope)
             authority = known[scope]
@@ -168,7 +169,7 @@ class PersonRights:
         return outcomes
 
     async def _memberships_of(
-        self, mutations: Sequence[Mutation | AuthzError], snapshot: Snapshot
+        self, mutations: Sequence[Mutation | AuthzError], snapshot: Snapshot, checker: Checker
     ) -> list[tuple[int, Scope, MembershipKey]]:
         """The memberships that mutations give or take, each with the position of the mutation, and the scope
         whose manager may make that."""
@@ -176,7 +177,7 @@ class PersonRights:
             (position, each.key.scope if isinstance(each.key, MembershipKey) else PLATFORM, key)
             for position, each in enumerate(mutations)
             if isinstance(each, Mutation)
-            for key in _memberships_of(each, snapshot)
+            for key in _memberships_of(each, snapshot, checker)
         )
 
     async def require_removal(self, person: Subject | None, subject: Subject, scope: Scope) -> None:
@@ -232,13 +233,14 @@ def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | 
         return error
 
 
-def _memberships_of(mutation: Mutation, snapshot: Snapshot) -> Iterator[MembershipKey]:
+def _memberships_of(mutation: Mutation, snapshot: Snapshot, checker: Checker) -> Iterator[MembershipKey]:
     """The memberships that a mutation gives or takes: by a suspension, and by its end, all that its subject
-    has there; through an account or an access token, all that its subject has on the platform."""
+    has there, and so by a role that a deny names; through an account or an access token, all that its subject
+    has on the platform."""
     match mutation.key:
         case MembershipKey(subject=subject, scope=scope) as key:
             yield key
-            if _suspends(mutation) or _is_suspended(key, snapshot):
+            if _suspends(mutation) or _is_suspended(key, snapshot) or _is_denied(key, snapshot, checker):
                 kinds = _ON_PLATFORM if scope == PLATFORM else _IN_COURSES
                 yield from _held(snapshot, subject, scope, kinds)
         case AccountKey() | AccessTokenKey() as key:
@@ -263,6 +265,14 @@ def _is_suspended(key: MembershipKey, snapshot: Snapshot) -> bool:
         _is_suspension(each.status, each.suspended_until)
         for each in snapshot.memberships(key.subject, context)
         if each.kind is key.scope.kind and each.role == key.role
+    )
+
+
+def _is_denied(key: MembershipKey, snapshot: Snapshot, checker: Checker) -> bool:
+    """Whether a deny names the role of a membership, and so takes what other roles give there."""
+    context = snapshot.scope(key.scope)
+    return context is not None and checker.policy_in(snapshot, context).denies_by_name(
+        key.role, context.course_id
     )
 
 

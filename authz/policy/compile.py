@@ -18,7 +18,7 @@ import msgspec
 from authz.domain.cache import BoundedCache
 from authz.domain.decisions import COURSE_TYPE, EDIT_POLICY, Reason, Rule, Verdict
 from authz.domain.effective_roles import role_table
-from authz.domain.ids import ScopeKind, parse_scope
+from authz.domain.ids import ScopeKind, course_scope, parse_scope
 from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.policy.condition import Condition, conjunction, parse_condition
@@ -234,6 +234,16 @@ class CompiledPolicy:
     def allows_of(self, role: str, type_name: str, action: str) -> tuple[Rule, ...]:
         """The platform's allow rules that a role has, inherited ones among them, in order."""
         return tuple(clause.rule for clause in self.platform.allows.get((role, type_name, action), ()))
+
+    def denies_by_name(self, role: str, course_id: str | None) -> bool:
+        """Whether a deny names a role or one that it inherits, in a course, or anywhere without one. Who gets
+        the role then loses what another role gives."""
+        here = (ANY, "" if course_id is None else str(course_scope(course_id)))
+        bases = self.inherited.get(role, frozenset())
+        return any(
+            rule.effect == DENY and rule.role in bases and (course_id is None or rule.scope in here)
+            for rule in self.rules
+        )
 
     def clauses(
         self, course_id: str | None, role: str, type_name: str, action: str

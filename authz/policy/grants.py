@@ -28,9 +28,10 @@ def excesses(
     That is an action that the roles do not have, before the change, under the same conditions, also if a role
     gives it by becoming another or by working in drafts; anything to a role of this rank or above; such a
     role itself; the rank of any role, by which others may give and take roles; and anything from a role above
-    this rank. With `platform`, the policies are of a course: what the platform's policy gives there by itself
-    is not its author's gift, so it may be given back to roles below. From a role of this rank nothing may be
-    taken there, either: the author could not give it back. `require_not_cancelled` as for `diff`.
+    this rank. From who holds a role of this rank, nothing may be taken by a deny that names another role.
+    With `platform`, the policies are of a course: what the platform's policy gives there by itself is not its
+    author's gift, so it may be given back to roles below. From a role of this rank nothing is taken there:
+    the author could not give it back. `require_not_cancelled` as for `diff`.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
     for name in declared:
@@ -45,6 +46,8 @@ def excesses(
                 how = f"gives {what} to" if given else f"takes {what} from"
                 yield f"{how} `{change.role}`, whose rank is not below {rank}"
             continue
+        if platform is None:
+            yield from _stopped(after, change, [name for name in declared if declared[name].rank >= rank])
         if beyond is not None and _cell(change) not in beyond:
             continue
         lacking = [when for when in given if not _have(before, roles, change, when)]
@@ -83,6 +86,16 @@ def _given_by_declaration(
         for each in given_by(after, gained):
             if not all(_have(before, roles, each, when) for when in each.gains):
                 yield f"{what}, which gives {each.action} on {each.type}"
+
+
+def _stopped(policy: CompiledPolicy, change: CellChange, roles: Collection[str]) -> Iterator[str]:
+    """What a deny that names a role below takes from who holds one of these roles, too."""
+    blocks = [parse_condition(when) for when in change.blocks]
+    for name in roles:
+        _, allows = policy.clauses(change.course_id, name, change.type, change.action)
+        found = (closure(conjunction(each, allow.condition)) for each in blocks for allow in allows)
+        if any(each is not None for each in found):
+            yield f"denies {change.action} on {change.type} to each `{name}` who is also `{change.role}`"
 
 
 def _given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, product
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -138,3 +139,23 @@ def test_no_author_changes_the_rank_of_a_role() -> None:
     changes = ["changes the rank of `teacher`, by which others may give and take roles"]
     assert found("60") == found("35") == changes
     assert found("40") == []
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        ("p, checker, *, course, edit_policy, , deny", ["edit_policy on course"]),
+        ("p, checker, *, api, write_courses, , deny", ["write_courses on api"]),
+        ("p, checker, *, session, create, , deny", []),
+        ("p, student, *, notebook, read, !own, deny", []),
+    ],
+)
+def test_no_deny_on_the_platform_stops_by_a_role_below_who_is_not_below(row: str, refused: list[str]) -> None:
+    """Its author may give the role below to whom the author may take no other."""
+    after = compile_files(with_rows(row))
+    for rank in (70, 100):
+        found = [*excesses(POLICY, after, roles={"platform_admin"}, rank=rank)]
+        assert [f"denies {each} to each `platform_admin` who is also `checker`" for each in refused] == [
+            each for each in found if "platform_admin" in each
+        ]
+        assert bool(found) == bool(refused)

@@ -1,0 +1,80 @@
+"""A role that a deny names takes what other roles give, so it is given and taken by who is above these."""
+
+from __future__ import annotations
+
+import pytest
+
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from tests.api.test_api import delete, touch
+from tests.api.test_policies import applied, refused
+from tests.api.test_rights import (
+    ALGEBRA,
+    PLATFORM,
+    SEMINAR,
+    campus,
+    denied,
+    given,
+    membership,
+    publish,
+    write,
+)
+from tests.policies import with_rows
+from tests.service import Service
+
+OTHER = pb.Scope(course_id="other")
+ROWS = (
+    "role, trap, platform, 10, no,",
+    "role, trainee, course, 25, no,",
+    "g, trainee, auditor",
+    "p, trap, *, course, edit_policy, , deny",
+    "p, auditor, *, course, manage_members, , deny",
+    "p, guest, *, session, manage_members, , deny",
+)
+
+
+async def denying(service: Service) -> None:
+    """A policy whose denies name roles; only in `algebra` one names students."""
+    await campus(service)
+    await applied(service, with_rows(*ROWS))
+    row = "p, student, course:algebra, notebook, read, !own & !shared_view, deny"
+    await publish(service, {"course.csv": f"{row}\n"}, "", course_id="algebra")
+    other = pb.Course(id="other", state=pb.COURSE_STATE_ACTIVE)
+    taught = [given("tess", OTHER, "teacher"), given("olga", OTHER, "owner")]
+    await write(service, touch(course=other), given("boss", PLATFORM, "platform_admin"), *taught)
+
+
+@pytest.mark.parametrize(
+    ("person", "mutation", "above"),
+    [
+        ("root", given("boss", PLATFORM, "trap"), "`platform_admin` in platform"),
+        ("root", given("sue", PLATFORM, "trap"), ""),
+        ("root", given("boss", PLATFORM, "checker"), ""),
+        ("tess", given("olga", ALGEBRA, "auditor"), "`owner` in course:algebra"),
+        ("tess", given("olga", ALGEBRA, "trainee"), "`owner` in course:algebra"),
+        ("tess", given("olga", ALGEBRA, "student"), "`owner` in course:algebra"),
+        ("tess", given("olga", OTHER, "student"), ""),
+        ("tess", given("olga", ALGEBRA, "alumni"), ""),
+        ("tess", given("tara", ALGEBRA, "auditor"), ""),
+        ("tess", given("new", ALGEBRA, "student"), ""),
+        ("hana", given("tess", SEMINAR, "guest"), "`teacher` in course:algebra"),
+        ("hana", given("tess", SEMINAR, "attendee"), ""),
+    ],
+)
+async def test_a_denied_role_is_given_by_who_is_above_all_that_it_takes(
+    sqlite_service: Service, person: str, mutation: dpb.Mutation, above: str
+) -> None:
+    await denying(sqlite_service)
+    if not above:
+        await write(sqlite_service, mutation, person=person)
+        return
+    error = await refused(write(sqlite_service, mutation, person=person))
+    assert f"user:{person} may not give or take {above}" in str(error.details())
+
+
+async def test_a_denied_role_is_taken_by_who_is_above_all_that_it_gives_back(sqlite_service: Service) -> None:
+    await denying(sqlite_service)
+    await write(sqlite_service, given("tess", ALGEBRA, "auditor"), given("tom", ALGEBRA, "teacher"))
+    taken = delete(membership=membership("tess", ALGEBRA, "auditor"))
+    denied(await refused(write(sqlite_service, taken, person="tom")), "manage_members", "course:algebra")
+    await write(sqlite_service, taken, person="olga")
