@@ -236,10 +236,12 @@ class CompiledPolicy:
         return tuple(clause.rule for clause in self.platform.allows.get((role, type_name, action), ()))
 
     def denies_by_name(self, role: str, course_id: str | None) -> bool:
-        """Whether a deny names a role or one that it inherits, in a course, or anywhere without one. Who gets
-        the role then loses what another role gives."""
+        """Whether a deny names a role, one that it inherits, or one that it becomes, in a course, or anywhere
+        without one. Who gets the role then loses what another role gives."""
         here = (ANY, "" if course_id is None else str(course_scope(course_id)))
-        bases = self.inherited.get(role, frozenset())
+        declared = self.vocabulary.roles.get(role)
+        forms = () if declared is None else (role, declared.becomes)
+        bases = frozenset[str]().union(*(self.inherited.get(each, ()) for each in forms))
         return any(
             rule.effect == DENY and rule.role in bases and (course_id is None or rule.scope in here)
             for rule in self.rules

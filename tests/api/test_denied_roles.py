@@ -26,6 +26,7 @@ OTHER = pb.Scope(course_id="other")
 ROWS = (
     "role, trap, platform, 10, no,",
     "role, trainee, course, 25, no,",
+    "role, visitor, course, 16, no, auditor",
     "g, trainee, auditor",
     "p, trap, *, course, edit_policy, , deny",
     "p, auditor, *, course, manage_members, , deny",
@@ -52,6 +53,7 @@ async def denying(service: Service) -> None:
         ("root", given("boss", PLATFORM, "checker"), ""),
         ("tess", given("olga", ALGEBRA, "auditor"), "`owner` in course:algebra"),
         ("tess", given("olga", ALGEBRA, "trainee"), "`owner` in course:algebra"),
+        ("tess", given("olga", ALGEBRA, "visitor"), "`owner` in course:algebra"),
         ("tess", given("olga", ALGEBRA, "student"), "`owner` in course:algebra"),
         ("tess", given("olga", OTHER, "student"), ""),
         ("tess", given("olga", ALGEBRA, "alumni"), ""),
