@@ -12,7 +12,7 @@ from authz.api.call import Call
 from authz.api.grpc.answers import note_actions, redacted
 from authz.api.grpc.combined import CombinedCalls
 from authz.api.grpc.lists import ListCalls
-from authz.api.permissions import require_to_ask, require_to_learn, require_to_learn_all
+from authz.api.permissions import LEARN_REASONS, require_to_ask, require_to_learn, require_to_learn_all
 from authz.domain.decisions import Question
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.instants import Instant
@@ -108,6 +108,7 @@ class AuthorizationServicer(ListCalls, CombinedCalls):
     async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         """Decide one question, and return what led to the answer."""
         question, as_of = parse_explain(request)
+        call.require(LEARN_REASONS)  # an explanation tells what is registered, and where
         require_to_learn(call, question.action, question.purpose)
         snapshot, checker, now = await self.active.get(call.consistency, call.deadline)
         unregistered = unregistered_scopes(snapshot, question)  # a past state has the resource's alone
