@@ -19,14 +19,16 @@ from authz.domain.effective_roles import Suspension
 from authz.domain.entities import (
     AccessToken,
     AccessTokenKey,
+    Account,
     AccountKey,
+    AccountStatus,
     Membership,
     MembershipKey,
     MembershipStatus,
 )
 from authz.domain.errors import AuthzError, InvalidArgumentError, PermissionDeniedError
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
-from authz.domain.mutations import Mutation
+from authz.domain.mutations import Mutation, Operation
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
@@ -190,6 +192,25 @@ class PersonRights:
         snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
         _require_outranks(person, authority, _held(snapshot, subject, scope, _IN_COURSES))
 
+    async def restored(self, mutations: Sequence[Mutation | AuthzError]) -> dict[int, Subject]:
+        """The positions of the mutations that may end the suspension of somebody with a role on the platform,
+        which gives that role back, each with this subject."""
+        subjects = {
+            position: each.key.subject
+            for position, each in enumerate(mutations)
+            if isinstance(each, Mutation) and isinstance(each.key, AccountKey) and _may_restore(each)
+        }
+        if not subjects:
+            return {}
+        snapshot, _, now = await self.active.get(FULLY_CONSISTENT, None)
+        return {
+            position: subject
+            for position, subject in subjects.items()
+            if (suspension := snapshot.suspension(subject)) is not None
+            and suspension.is_effective(now)
+            and any(_held(snapshot, subject, PLATFORM, _ON_PLATFORM))
+        }
+
     async def require_rank(self, person: Subject | None, subjects: Iterable[Subject]) -> None:
         """Raise `PermissionDeniedError` unless a person may give and take every role that they have on the
         platform."""
@@ -256,6 +277,18 @@ def _suspends(mutation: Mutation) -> bool:
     if isinstance(mutation.target, Membership):
         values = {name: getattr(mutation.target, name) for name in _SUSPENSION}
     return _is_suspension(values.get("status"), values.get("suspended_until"))
+
+
+def _may_restore(mutation: Mutation) -> bool:
+    """Whether a mutation of an account may leave it without a suspension, now or later."""
+    values = dict(mutation.values)
+    if isinstance(mutation.target, Account):
+        values = {name: getattr(mutation.target, name) for name in _SUSPENSION}
+    return (
+        mutation.operation is Operation.DELETE
+        or values.get("status", AccountStatus.SUSPENDED) is not AccountStatus.SUSPENDED
+        or values.get("suspended_until") is not None
+    )
 
 
 def _is_suspended(key: MembershipKey, snapshot: Snapshot) -> bool:

@@ -1,0 +1,82 @@
+"""Who ends the suspension of somebody with a role on the platform gives that role, and so may give roles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from tests.api.test_api import delete, touch
+from tests.callers import grant, suspend
+from tests.databases import create_sqlite
+from tests.issuer import Issuer, bearer
+from tests.service import Service, info_of, serve
+
+ISSUER = Issuer()
+SUSPENDED = pb.ACCOUNT_STATUS_SUSPENDED
+CALLERS = ("roster_importer", "privacy_officer", "operator")
+
+
+@pytest_asyncio.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    """`user:boss` and `user:maya` are suspended, and `user:boss` has a role on the platform."""
+    url = create_sqlite(tmp_path / "authz.db")
+    roles = {f"service:{role}": role for role in CALLERS}
+    grant(url, {**roles, "user:root": "platform_admin", "user:boss": "platform_admin"})
+    for name in ("boss", "maya"):
+        suspend(url, f"user:{name}")
+    async with serve(url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
+        yield each
+
+
+def account(name: str, **fields: Any) -> pb.Account:
+    return pb.Account(subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name), **fields)
+
+
+def updated(paths: str, **fields: Any) -> dpb.Mutation:
+    mask = FieldMask(paths=paths.split())
+    return dpb.Mutation(operation=dpb.OPERATION_UPDATE, update_mask=mask, account=account("boss", **fields))
+
+
+@pytest.mark.parametrize("role", CALLERS)
+@pytest.mark.parametrize(
+    ("mutation", "restores"),
+    [
+        (touch(account=account("boss")), True),
+        (touch(account=account("boss", status=SUSPENDED, suspended_until=Timestamp(seconds=1))), True),
+        (delete(account=account("boss")), True),
+        (updated("status", status=pb.ACCOUNT_STATUS_ACTIVE), True),
+        (updated("suspended_until", suspended_until=Timestamp(seconds=1)), True),
+        (touch(account=account("boss", status=SUSPENDED)), False),
+        (updated("status", status=SUSPENDED), False),
+        (touch(account=account("root", status=SUSPENDED)), False),
+        (touch(account=account("root")), False),
+        (touch(account=account("maya")), False),
+    ],
+)
+async def test_a_suspension_of_who_has_a_role_on_the_platform_ends_by_who_gives_roles(
+    service: Service, role: str, mutation: dpb.Mutation, restores: bool
+) -> None:
+    refused = restores and role != "operator"
+    metadata = bearer(ISSUER.jwt(role))
+    maya = touch(account=account("maya"))
+    write = dpb.WriteRequest(mutations=[mutation])
+    if refused:
+        with pytest.raises(grpc.aio.AioRpcError, match="user:boss is suspended and has a role") as caught:
+            await service.directory.Write(write, metadata=metadata)
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert info_of(caught.value).metadata["permission"] == "grant_roles"
+    parts = iter([dpb.ImportRequest(mutations=[mutation, maya])])
+    outcome = await service.directory.Import(parts, metadata=metadata)
+    reasons = [each.reason for each in outcome.errors]
+    assert reasons == (["PERMISSION_MISSING"] if refused else reasons)
+    assert ("PERMISSION_MISSING" in reasons) == refused
