@@ -43,7 +43,6 @@ from authz.policy.compile import CompiledPolicy
 from authz.policy.grants import excesses
 from authz.policy.rules import ANY
 
-_SUSPENSION = ("status", "suspended_until")
 _ON_PLATFORM, _IN_COURSES = {ScopeKind.PLATFORM}, {ScopeKind.COURSE, ScopeKind.SESSION}
 _MAX_NAMED = 5
 """Of what an author may not give, in an error."""
@@ -273,22 +272,23 @@ def _memberships_of(mutation: Mutation, snapshot: Snapshot, checker: Checker) ->
 
 def _suspends(mutation: Mutation) -> bool:
     """Whether a mutation of a membership leaves it suspended, now or later."""
-    values = dict(mutation.values)
-    if isinstance(mutation.target, Membership):
-        values = {name: getattr(mutation.target, name) for name in _SUSPENSION}
-    return _is_suspension(values.get("status"), values.get("suspended_until"))
+    return _is_suspension(*_written_suspension(mutation))
 
 
 def _may_restore(mutation: Mutation) -> bool:
     """Whether a mutation of an account may leave it without a suspension, now or later."""
+    status, until = _written_suspension(mutation)
+    is_kept = status in (None, AccountStatus.SUSPENDED) and until is None
+    return mutation.operation is Operation.DELETE or not is_kept
+
+
+def _written_suspension(mutation: Mutation) -> tuple[object, object]:
+    """The status and the end of a suspension that a mutation of a membership or an account writes; None for
+    what an update leaves as it is, and for a deletion."""
+    if isinstance(mutation.target, Membership | Account):
+        return mutation.target.status, mutation.target.suspended_until
     values = dict(mutation.values)
-    if isinstance(mutation.target, Account):
-        values = {name: getattr(mutation.target, name) for name in _SUSPENSION}
-    return (
-        mutation.operation is Operation.DELETE
-        or values.get("status", AccountStatus.SUSPENDED) is not AccountStatus.SUSPENDED
-        or values.get("suspended_until") is not None
-    )
+    return values.get("status"), values.get("suspended_until")
 
 
 def _is_suspended(key: MembershipKey, snapshot: Snapshot) -> bool:
