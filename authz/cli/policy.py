@@ -14,7 +14,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, OnlyRole, OnlyType, PolicyCourse, Verbose, Version
 from authz.cli.output import FOUND_EXIT_CODE, print_json
 from authz.cli.policy_report import counted, print_warnings
-from authz.cli.policy_source import SHOWN_DIGEST, PolicySource, load_in_course, read_policy, validated
+from authz.cli.policy_source import SHOWN_DIGEST, PolicyFiles, load_in_course, read_policy, validated
 from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.vocabulary import MAX_RANK, suggest
 
@@ -62,7 +62,7 @@ def validate(
 
 
 def _linted(
-    context: Context, source: PolicySource, course: str | None
+    context: Context, source: PolicyFiles, course: str | None
 ) -> tuple[dict[str, int], list[PolicyWarning]]:
     """How many of each noun a policy has, and its warnings. Raises `PolicyError` with every fault."""
     from authz.policy.lint import lint, lint_course

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from authz.cli.policy_source import PolicySource
+from authz.cli.policy_source import PolicyFiles
 
 _SUFFIX = ".exported-from"
 
@@ -20,7 +20,7 @@ def base_file(exported: Path) -> Path:
     return exported.with_name(f".{exported.name}{_SUFFIX}")
 
 
-def write_base(exported: Path, source: PolicySource) -> None:
+def write_base(exported: Path, source: PolicyFiles) -> None:
     """Say which version a folder or a file has."""
     base_file(exported).write_text(f"{source.number} {source.digest}\n")
 
@@ -30,7 +30,7 @@ def has_base(exported: Path) -> bool:
     return base_file(exported).is_file()
 
 
-def require_base(exported: Path, active: PolicySource | None) -> None:
+def require_base(exported: Path, active: PolicyFiles | None) -> None:
     """Raise `ValueError` if another version is active, or none, than the one that was exported.
 
     Digests are compared, not numbers, which differ between databases, and which a rollback changes.

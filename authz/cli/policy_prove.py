@@ -14,7 +14,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import Folder, PolicyCourse, Verbose, Version
 from authz.cli.output import FOUND_EXIT_CODE, print_json
 from authz.cli.policy_report import counted, most_common
-from authz.cli.policy_source import PolicySource, load_in_course, read_policy
+from authz.cli.policy_source import PolicyFiles, load_in_course, read_policy
 from authz.domain.errors import escaped
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _check(
 
 
 def _load(
-    context: Context, source: PolicySource, course: str | None
+    context: Context, source: PolicyFiles, course: str | None
 ) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files

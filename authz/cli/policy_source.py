@@ -25,7 +25,7 @@ SHOWN_DIGEST = 12
 """How much of the digest of a version people see."""
 
 
-class PolicySource(NamedTuple):
+class PolicyFiles(NamedTuple):
     """The files of a policy, what they are of, and the number of the version; 0 for what is none."""
 
     files: dict[str, str]
@@ -40,7 +40,7 @@ class PolicySource(NamedTuple):
 
 def read_policy(
     context: Context, path: Path | None, version: str | None, course: str | None = None
-) -> PolicySource:
+) -> PolicyFiles:
     """The policy of a folder, or with a course of a file; else of a version, by default the active one.
 
     Says on standard error which policy it is.
@@ -49,23 +49,23 @@ def read_policy(
         raise ValueError(f"name a {'file' if course else 'folder'} or `--version`, not both")
     if path is not None:
         name = f"course `{course}` in `{path}`" if course else f"the policy in `{path}`"
-        source = PolicySource(read_source(path, course), name)
+        source = PolicyFiles(read_source(path, course), name)
     else:
         source = read_version(context.client, ACTIVE if version is None else version, course)
     print(f"read {source.name}", file=sys.stderr)
     return source
 
 
-def read_version(client: Client, text: str, course: str | None = None) -> PolicySource:
+def read_version(client: Client, text: str, course: str | None = None) -> PolicyFiles:
     """A version, by its number or its name."""
     of_course = f" of course `{course}`" if course else ""
     found = version_or_files(client, text, course)
     if not isinstance(found, int):
-        return PolicySource(found, "the shipped policy" if text == SHIPPED else f"`{text}`{of_course}")
+        return PolicyFiles(found, "the shipped policy" if text == SHIPPED else f"`{text}`{of_course}")
     number = found or client.policies.active_number(course_id=course)
     active = " (active)" if text == ACTIVE else ""
     files = client.policies.files(number, course_id=course)
-    return PolicySource(files, f"version {number}{active}{of_course}", number)
+    return PolicyFiles(files, f"version {number}{active}{of_course}", number)
 
 
 def read_source(path: Path, course: str | None = None) -> dict[str, str]:
@@ -122,7 +122,7 @@ class CoursePolicy(NamedTuple):
         return self.policy.own_rules
 
 
-def load_in_course(context: Context, course: str, source: PolicySource) -> CoursePolicy:
+def load_in_course(context: Context, course: str, source: PolicyFiles) -> CoursePolicy:
     """The policy of a course under what is active on the platform. Raises `PolicyError` with every fault, and
     `CallError` if there is no such course."""
     from authz.policy.course import load_course_policy

@@ -17,7 +17,7 @@ from authz.cli.policy_report import changes_by, print_changes, print_warnings
 from authz.cli.policy_source import (
     ACTIVE,
     SHOWN_DIGEST,
-    PolicySource,
+    PolicyFiles,
     active_number,
     every_fault,
     read_policy,
@@ -75,10 +75,10 @@ def apply(
     changes = changes_by(context.client, published, course, files if validate_only else None)
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
     if has_base(folder) and not validate_only:
-        _update_base(folder, PolicySource(files, "", published.number))
+        _update_base(folder, PolicyFiles(files, "", published.number))
 
 
-def _update_base(folder: Path, source: PolicySource) -> None:
+def _update_base(folder: Path, source: PolicyFiles) -> None:
     try:
         write_base(folder, source)
     except OSError as error:  # the folder may be read-only, and the version is active
@@ -89,7 +89,7 @@ def _based_on_active(client: Client, exported: Path, files: dict[str, str], cour
     """The number of the active version. Raises as `require_base`, unless it has the same files."""
     number = active_number(client, course)
     active = read_version(client, str(number), course) if number else None
-    if active is None or PolicySource(files, "").digest != active.digest:
+    if active is None or PolicyFiles(files, "").digest != active.digest:
         require_base(exported, active)
     return number
 
