@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from authz.domain.consistency import MINIMIZE_LATENCY, Consistency, Freshness
 from authz.domain.decisions import Decision, Question
 from authz.domain.errors import AuthzError, PermissionDeniedError
 from authz.domain.origin import Origin
+
+ResultT = TypeVar("ResultT")
 
 
 def new_ids() -> Iterator[str]:
@@ -148,7 +151,9 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Raise `PermissionDeniedError` unless the caller has a permission that the request needs."""
         self.rights.require(permission, self.method.name)
 
-    async def require_throughout(self, require: Callable[[], Awaitable[object]]) -> None:
-        """Raise what `require` does about the person, now and for as long as the call waits for others."""
-        await require()
+    async def require_throughout(self, require: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Raise what `require` does about the person, now and for as long as the call waits for others.
+        Returns what it returns now."""
+        found = await require()
         self.person_requirements.append(require)
+        return found

@@ -89,8 +89,6 @@ class ScheduledPublisher:
             return
         require = partial(self._require_permitted, draft, publication)
         await require()
-        source = PolicySource(files=draft.files)
-        await self.rights.require_publication(publication.person, source, draft.scope)
         published = await self.draft_editor.publish(draft, publication, require)
         assert published.active is not None  # noqa: S101  it was just published; narrows the type
         log.info(
@@ -102,7 +100,8 @@ class ScheduledPublisher:
         proof takes long, so this is asked again before the version is written."""
         if self.requires_caller or publication.caller is not None:
             await self.rights.require_permission(publication.caller, self.permission)
-        await self.rights.require_policy_edit(publication.person, draft.scope)
+        source = PolicySource(files=draft.files)
+        await self.rights.require_publication(publication.person, source, draft.scope)
 
     async def _replace(self, draft: PolicyDraft, after: PolicyDraft) -> None:
         changed = msgspec.structs.replace(after, etag=draft.etag + 1)

@@ -229,11 +229,9 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         return expected if held_to is None else held_to
 
     async def _require_publication(self, call: Call, source: PolicySource, scope: Scope) -> int | None:
-        """As `PersonRights.require_publication`. A proof takes long, so the person is asked about again."""
+        """As `PersonRights.require_publication`, throughout the call: a proof takes long."""
         person = call.principal.on_behalf_of
-        held_to = await self.rights.require_publication(person, source, scope)
-        call.person_requirements.append(partial(self.rights.require_policy_edit, person, scope))
-        return held_to
+        return await call.require_throughout(partial(self.rights.require_publication, person, source, scope))
 
     def _outcome(self, published: Published) -> dict[str, Any]:
         return {

@@ -1,0 +1,57 @@
+"""A person publishes what they may give when the version is written, not only when the proof of it began."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from authz.domain.entities import MembershipKey
+from authz.domain.ids import PLATFORM, parse_subject
+from authz.engine.policy_cases import prove_and_test
+from authz.v1 import policy_pb2 as ppb
+from tests.api.test_drafts import created, edited
+from tests.api.test_long_calls_for_persons import Held, take_away
+from tests.api.test_policies import refused
+from tests.api.test_rights import PLATFORM as PLATFORM_SCOPE
+from tests.api.test_rights import acting_for, campus, given, publish, write
+from tests.api.test_scheduled import HOUR_US, failed, numbers, scheduled, until
+from tests.policies import with_rows
+from tests.service import START, Service, in_process
+
+ROW = "p, {}, *, course, create, , allow".format
+SUPPORT = MembershipKey(parse_subject("user:root"), PLATFORM, "support_agent")
+GIVES = "gives create on course to `privacy_officer`"
+
+
+@in_process
+@pytest.mark.parametrize("is_scheduled", [False, True], ids=["now", "scheduled"])
+async def test_what_a_person_may_give_no_more_is_not_published(
+    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, is_scheduled: bool
+) -> None:
+    """Though another role still lets the person edit the policy."""
+    service, root = sqlite_service, acting_for("root")
+    monkeypatch.setattr("authz.api.recheck.INTERVAL_S", 0)
+    monkeypatch.setattr("authz.engine.scheduled._INTERVAL_S", 0.05)
+    await campus(service)
+    files = with_rows()
+    files["default.csv"] = files["default.csv"].replace(ROW("platform_admin"), ROW("support_agent"))
+    await publish(service, files, "")
+    await write(service, given("root", PLATFORM_SCOPE, "support_agent"))
+    gives = ppb.PolicyEdit(add_row=ROW("privacy_officer"))
+    draft = (await edited(service, await created(service), gives)).draft
+    if is_scheduled:
+        await scheduled(service, draft, START + HOUR_US, metadata=root)
+    held = Held(prove_and_test)
+    monkeypatch.setattr("authz.engine.publish.prove_and_test", held)
+    service.now += HOUR_US
+    if not is_scheduled:
+        request = ppb.PublishPolicyDraftRequest(id=draft.id, etag=draft.etag)
+        call = asyncio.ensure_future(refused(service.policy.PublishPolicyDraft(request, metadata=root)))
+    await asyncio.to_thread(held.begun.wait, 20)
+    await asyncio.to_thread(take_away, sqlite_url, SUPPORT)
+    held.may_end.set()
+    why = await until(partial(failed, service)) if is_scheduled else str((await call).details())
+    assert GIVES in why
+    assert await numbers(service) == [1, 2]
