@@ -206,9 +206,14 @@ class PersonRights:
             position: subject
             for position, subject in subjects.items()
             if (suspension := snapshot.suspension(subject)) is not None
-            and suspension.is_effective(now)
+            and suspension.is_of_account(now)
             and any(_held(snapshot, subject, PLATFORM, _ON_PLATFORM))
         }
+
+    async def has_role_on_platform(self, subject: Subject) -> bool:
+        """Whether a subject has a role on the platform, or would have without a suspension."""
+        snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
+        return any(_held(snapshot, subject, PLATFORM, _ON_PLATFORM))
 
     async def require_rank(self, person: Subject | None, subjects: Iterable[Subject]) -> None:
         """Raise `PermissionDeniedError` unless a person may give and take every role that they have on the

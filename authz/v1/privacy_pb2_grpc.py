@@ -228,7 +228,8 @@ class PrivacyServiceServicer:
 
     def LiftRestriction(self, request, context):
         """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
-        PERMISSION_DENIED as for `RestrictSubject`.
+        PERMISSION_DENIED as for `RestrictSubject`, and for every subject with a role on the platform if the caller lacks
+        `grant_roles`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -98,7 +98,8 @@ class PrivacyServiceStub:
     """
     LiftRestriction: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.LiftRestrictionRequest, _privacy_pb2.LiftRestrictionResponse]
     """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
-    PERMISSION_DENIED as for `RestrictSubject`.
+    PERMISSION_DENIED as for `RestrictSubject`, and for every subject with a role on the platform if the caller lacks
+    `grant_roles`.
     """
     ReadRestrictions: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadRestrictionsRequest, _privacy_pb2.ReadRestrictionsResponse]
     """Lists all restrictions, ordered by subject, with their reasons."""
@@ -182,7 +183,8 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """
     LiftRestriction: _aio.UnaryUnaryMultiCallable[_privacy_pb2.LiftRestrictionRequest, _privacy_pb2.LiftRestrictionResponse]  # type: ignore[assignment]
     """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
-    PERMISSION_DENIED as for `RestrictSubject`.
+    PERMISSION_DENIED as for `RestrictSubject`, and for every subject with a role on the platform if the caller lacks
+    `grant_roles`.
     """
     ReadRestrictions: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadRestrictionsRequest, _privacy_pb2.ReadRestrictionsResponse]  # type: ignore[assignment]
     """Lists all restrictions, ordered by subject, with their reasons."""
@@ -335,7 +337,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.LiftRestrictionResponse, _abc.Awaitable[_privacy_pb2.LiftRestrictionResponse]]:
         """Ends a restriction: the records, as they are by then, give access again. FAILED_PRECONDITION if there is none;
-        PERMISSION_DENIED as for `RestrictSubject`.
+        PERMISSION_DENIED as for `RestrictSubject`, and for every subject with a role on the platform if the caller lacks
+        `grant_roles`.
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,5 @@
-"""Who ends the suspension of somebody with a role on the platform gives that role, and so may give roles."""
+"""Who ends the suspension or the restriction of somebody with a role on the platform gives that role, and so
+may give roles."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import privacy_pb2 as ppb
 from tests.api.test_api import delete, touch
 from tests.callers import grant, suspend
 from tests.databases import create_sqlite
@@ -23,7 +25,8 @@ from tests.service import Service, info_of, serve
 
 ISSUER = Issuer()
 SUSPENDED = pb.ACCOUNT_STATUS_SUSPENDED
-CALLERS = ("roster_importer", "privacy_officer", "operator")
+CALLERS = ("roster_importer", "privacy_officer", "operator", "platform_admin")
+RESTORERS = ("operator", "platform_admin")
 
 
 @pytest_asyncio.fixture
@@ -66,7 +69,7 @@ def updated(paths: str, **fields: Any) -> dpb.Mutation:
 async def test_a_suspension_of_who_has_a_role_on_the_platform_ends_by_who_gives_roles(
     service: Service, role: str, mutation: dpb.Mutation, restores: bool
 ) -> None:
-    refused = restores and role != "operator"
+    refused = restores and role not in RESTORERS
     metadata = bearer(ISSUER.jwt(role))
     maya = touch(account=account("maya"))
     write = dpb.WriteRequest(mutations=[mutation])
@@ -80,3 +83,30 @@ async def test_a_suspension_of_who_has_a_role_on_the_platform_ends_by_who_gives_
     reasons = [each.reason for each in outcome.errors]
     assert reasons == (["PERMISSION_MISSING"] if refused else reasons)
     assert ("PERMISSION_MISSING" in reasons) == refused
+
+
+def about(name: str) -> dict[str, Any]:
+    return {"subject": pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name), "reason": "request 2096-21"}
+
+
+async def test_a_restriction_of_who_has_a_role_on_the_platform_ends_by_who_gives_roles(
+    service: Service,
+) -> None:
+    officer, admin = (bearer(ISSUER.jwt(role)) for role in ("privacy_officer", "platform_admin"))
+    for name in ("boss", "maya"):
+        await service.privacy.RestrictSubject(ppb.RestrictSubjectRequest(**about(name)), metadata=officer)
+    await service.privacy.LiftRestriction(ppb.LiftRestrictionRequest(**about("maya")), metadata=officer)
+    lift = ppb.LiftRestrictionRequest(**about("boss"))
+    with pytest.raises(grpc.aio.AioRpcError, match="user:boss has a role on the platform") as caught:
+        await service.privacy.LiftRestriction(lift, metadata=officer)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert info_of(caught.value).metadata["permission"] == "grant_roles"
+    await service.privacy.LiftRestriction(lift, metadata=admin)
+
+
+async def test_a_restriction_alone_lets_others_write_the_account(service: Service) -> None:
+    """It ends by no write of an account."""
+    importer, officer = (bearer(ISSUER.jwt(role)) for role in ("roster_importer", "privacy_officer"))
+    await service.privacy.RestrictSubject(ppb.RestrictSubjectRequest(**about("root")), metadata=officer)
+    request = dpb.WriteRequest(mutations=[touch(account=account("root"))])
+    await service.directory.Write(request, metadata=importer)

@@ -14,7 +14,7 @@ from authz.domain.erasures import RenameRequest
 from authz.domain.errors import PermissionDeniedError, malformed
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.tokens import ConsistencyToken
-from authz.domain.vocabulary import GRANT_ROLES
+from authz.domain.vocabulary import API_TYPE, GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
@@ -179,7 +179,19 @@ class PrivacyServicer:
     async def LiftRestriction(
         self, request: pb.LiftRestrictionRequest, call: Call
     ) -> pb.LiftRestrictionResponse:
-        """End a restriction: the records of the subject give access again."""
+        """End a restriction: the records of the subject give access again.
+
+        A role on the platform is given back only by a caller that may grant roles.
+        """
+        subject = parse_subject(request, "subject", field="subject")
+        if not call.rights.has(GRANT_ROLES) and await self.rights.has_role_on_platform(subject):
+            raise PermissionDeniedError(
+                f"{subject} has a role on the platform, so only a caller with `{GRANT_ROLES}` may end what"
+                f" takes it away; have one with `{call.method.permission}` and `{GRANT_ROLES}` do so",
+                method=call.method.name,
+                type=API_TYPE,
+                permission=GRANT_ROLES,
+            )
         lift = self.data.lift_restriction
         written_at, _ = await self._write_about(lift, request, call, about_access=True)
         return pb.LiftRestrictionResponse(written_at=written_at)
