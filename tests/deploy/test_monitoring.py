@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def promtool(*arguments: str | Path, given: str = "") -> None:
     command = [PROMTOOL, *arguments]
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def check_alerts(folder: Path, case: Mapping[str, object]) -> None:
+    """The alerts of a case are raised, and no others."""
+    file = folder / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": [dict(case)]}))
+    promtool("test", "rules", file)
 
 
 def alert_expressions() -> list[str]:
@@ -117,9 +125,7 @@ def test_the_first_internal_error_raises_an_alert_and_an_old_one_none(tmp_path: 
             for time, alerts in expected.items()
         ],
     }
-    file = tmp_path / "test.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": [case]}))
-    promtool("test", "rules", file)
+    check_alerts(tmp_path, case)
 
 
 @needs_promtool
@@ -154,9 +160,61 @@ def test_writes_that_hang_until_their_callers_give_up_raise_an_alert(tmp_path: P
             for time, alerts in {"9m": [], "25m": [alert]}.items()
         ],
     }
-    file = tmp_path / "test.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": [case]}))
-    promtool("test", "rules", file)
+    check_alerts(tmp_path, case)
+
+
+@needs_promtool
+def test_checks_that_become_slow_raise_an_alert_and_fast_ones_none(tmp_path: Path) -> None:
+    def bucket(instance: str, least_s: str, values: str) -> dict[str, str]:
+        labels = f'instance="{instance}",rpc_method="/authz.v1.AuthorizationService/Check",le="{least_s}"'
+        return {"series": f"rpc_server_call_duration_seconds_bucket{{{labels}}}", "values": values}
+
+    slow = {
+        "exp_labels": {"instance": "slow", "severity": "ticket"},
+        "exp_annotations": {
+            "summary": "One check in a hundred takes 90ms or more at slow",
+            "description": "The processors are busy, or a caller floods the server. See docs/scale.md.",
+        },
+    }
+    case = {
+        "interval": "1m",
+        "input_series": [
+            # From the tenth minute on, one of twenty takes 50 to 100 ms; elsewhere one of a thousand.
+            bucket("slow", "0.05", "0+60x10 657+57x30"),
+            bucket("slow", "0.1", "0+60x40"),
+            bucket("slow", "+Inf", "0+60x40"),
+            bucket("fast", "0.05", "0+999x40"),
+            bucket("fast", "0.1", "0+1000x40"),
+            bucket("fast", "+Inf", "0+1000x40"),
+            {"series": "authz_workers", "values": "1x40"},
+        ],
+        "alert_rule_test": [
+            {"eval_time": "9m", "alertname": "AuthzChecksSlow", "exp_alerts": []},
+            {"eval_time": "39m", "alertname": "AuthzChecksSlow", "exp_alerts": [slow]},
+            {"eval_time": "39m", "alertname": "AuthzAbsent", "exp_alerts": []},
+        ],
+    }
+    check_alerts(tmp_path, case)
+
+
+@needs_promtool
+def test_servers_that_are_all_gone_raise_an_alert(tmp_path: Path) -> None:
+    absent = {
+        "exp_labels": {"severity": "page"},
+        "exp_annotations": {
+            "summary": "No server of the authorization service is there to be scraped",
+            "description": "Either none runs, or Prometheus does not reach AUTHZ_METRICS_ADDRESS.",
+        },
+    }
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": 'authz_workers{instance="a"}', "values": "1x10 _x20"}],
+        "alert_rule_test": [
+            {"eval_time": time, "alertname": "AuthzAbsent", "exp_alerts": alerts}
+            for time, alerts in {"9m": [], "25m": [absent]}.items()
+        ],
+    }
+    check_alerts(tmp_path, case)
 
 
 @needs_promtool
