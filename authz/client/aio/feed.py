@@ -19,6 +19,7 @@ from authz.wire.values import duration_message
 log = logging.getLogger("authz.client")
 
 _RESUME_FOR_S = 60.0
+_INITIAL_BACKOFF_S = 1.0
 _MAX_BACKOFF_S = 30.0
 
 
@@ -30,6 +31,7 @@ class CacheFeed:
         self._open_stream = open_stream
         self._background = Background(self._run)
         self._is_closed = False
+        self._backoff_s = _INITIAL_BACKOFF_S
 
     def start(self) -> None:
         """Start the watch, unless it runs already."""
@@ -44,7 +46,6 @@ class CacheFeed:
         await self._background.stop()
 
     async def _run(self) -> None:
-        backoff_s = 1.0
         while not self._is_closed:
             try:
                 await self._follow()
@@ -54,8 +55,8 @@ class CacheFeed:
             finally:
                 self.cache.interrupt()
             if not self._is_closed:
-                await sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+                await sleep(self._backoff_s)
+            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
 
     async def _follow(self) -> None:
         interval = duration_message(int(self.cache.checkpoint_interval_s * US_PER_S))
@@ -65,9 +66,13 @@ class CacheFeed:
                 kinds=map(ENTITY_KINDS.number, sorted(DECIDING_KINDS)), checkpoint_interval=interval
             ),
             resume_for_s=_RESUME_FOR_S,
-            on_checkpoint=self.cache.confirm,
+            on_checkpoint=self._confirm,
         )
         async with aclosing(following.changes()) as changes:
             async for change in changes:
                 for mutation in change.mutations:
                     self.cache.change(mutation.key, change.token)
+
+    def _confirm(self, token: str, caught_up: bool) -> None:
+        self._backoff_s = _INITIAL_BACKOFF_S  # the watch works
+        self.cache.confirm(token, caught_up)

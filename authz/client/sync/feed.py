@@ -20,6 +20,7 @@ from authz.wire.values import duration_message
 log = logging.getLogger("authz.client")
 
 _RESUME_FOR_S = 60.0
+_INITIAL_BACKOFF_S = 1.0
 _MAX_BACKOFF_S = 30.0
 
 
@@ -31,6 +32,7 @@ class CacheFeed:
         self._open_stream = open_stream
         self._background = Background(self._run)
         self._is_closed = False
+        self._backoff_s = _INITIAL_BACKOFF_S
 
     def start(self) -> None:
         """Start the watch, unless it runs already."""
@@ -45,7 +47,6 @@ class CacheFeed:
         self._background.stop()
 
     def _run(self) -> None:
-        backoff_s = 1.0
         while not self._is_closed:
             try:
                 self._follow()
@@ -55,8 +56,8 @@ class CacheFeed:
             finally:
                 self.cache.interrupt()
             if not self._is_closed:
-                sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+                sleep(self._backoff_s)
+            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
 
     def _follow(self) -> None:
         interval = duration_message(int(self.cache.checkpoint_interval_s * US_PER_S))
@@ -66,9 +67,13 @@ class CacheFeed:
                 kinds=map(ENTITY_KINDS.number, sorted(DECIDING_KINDS)), checkpoint_interval=interval
             ),
             resume_for_s=_RESUME_FOR_S,
-            on_checkpoint=self.cache.confirm,
+            on_checkpoint=self._confirm,
         )
         with closing(following.changes()) as changes:
             for change in changes:
                 for mutation in change.mutations:
                     self.cache.change(mutation.key, change.token)
+
+    def _confirm(self, token: str, caught_up: bool) -> None:
+        self._backoff_s = _INITIAL_BACKOFF_S  # the watch works
+        self.cache.confirm(token, caught_up)
