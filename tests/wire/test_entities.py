@@ -128,13 +128,3 @@ def test_every_kind_can_be_watched() -> None:
 def sent(message: Any) -> Any:
     """The message as the other side gets it."""
     return type(message).FromString(message.SerializeToString())
-
-
-def fill(message: Any, name: str, value: Any) -> None:
-    """Set a field of whatever type, to one value."""
-    if message.DESCRIPTOR.fields_by_name[name].is_repeated:
-        getattr(message, name).append(value)
-    elif hasattr(value, "SerializeToString"):
-        getattr(message, name).CopyFrom(value)
-    else:
-        setattr(message, name, value)

@@ -81,7 +81,11 @@ def test_a_request_of_many_bytes_is_refused_before_it_is_parsed(request_type: De
 @pytest.mark.parametrize(
     ("unwanted", "told"),
     [
-        (b"\x78\x01", "not repeated"),  # a field that no request has
+        (b"\x78\x01", "not repeated"),  # a field that no request has, of each type; in its value, a group
+        (b"\x78" + b"\xfb" * 9 + b"\x01", "not repeated"),
+        (b"\x79" + b"\x7b" * 8, "not repeated"),
+        (b"\x7a\x03" + b"\x7b" * 3, "not repeated"),
+        (b"\x7d" + b"\x7b" * 4, "not repeated"),
         (b"\x7b\x7c", "cannot be read"),  # a group
         (b"\x80" * 20, "cannot be read"),  # a number without end
     ],
@@ -97,5 +101,5 @@ def test_the_largest_write_that_makes_sense_is_parsed() -> None:
     mutation.membership.source_ref = text * 2
     mutation.membership.source = mutation.membership.role = mutation.membership.subject.id = text
     mutation.membership.scope.course_id = text
-    write = dpb.WriteRequest(mutations=[mutation] * 1000, reason="r" * 1024).SerializeToString()
+    write = dpb.WriteRequest(mutations=[mutation] * 1000, reason="\u65e5" * 1024).SerializeToString()
     RequestLimits(REQUESTS["WriteRequest"]).require_parsable(write)
