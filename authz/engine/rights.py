@@ -130,9 +130,10 @@ class PersonRights:
             more = f"; and {len(given) - _MAX_NAMED} more" if len(given) > _MAX_NAMED else ""
             raise PermissionDeniedError(
                 f"{person} may not publish this, because it {'; and '.join(given[:_MAX_NAMED])}{more};"
-                " a person gives only what their own roles have, to roles below theirs, takes from no role"
-                " above theirs, nor in a course from one of their rank, and changes no rank: leave that out,"
-                " or have it published by a caller that acts for nobody",
+                " a person gives, and lets courses give, only what their own roles have, to roles below"
+                " theirs, takes from no role above theirs, nor in a course from one of their rank, and"
+                " changes no declaration of a role: leave that out, or have it published by a caller that"
+                " acts for nobody",
                 permission=EDIT_POLICY,
                 scope=str(scope),
             )

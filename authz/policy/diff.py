@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import msgspec
@@ -127,7 +128,7 @@ def _changed(
     gains, losses = reachable.words(beyond(old, new)), reachable.words(beyond(new, old))
     blocks: tuple[str, ...] = ()
     unblocks: tuple[str, ...] = ()
-    if old[0] != new[0] and role in before.vocabulary.roles and role in after.vocabulary.roles:
+    if old[0] != new[0] and role in before.vocabulary.roles:
         others = [name for name in roles if name != role]
         allows = [_clauses(after, course_id, other, pair) for other in others]
         named = [_naming_denies(policy, course_id, cell) for policy in (before, after)]
@@ -141,13 +142,36 @@ def _changed(
     )  # fmt: skip
 
 
-def given_by(policy: CompiledPolicy, role: str) -> Iterator[CellChange]:
-    """All that a role gives everywhere, as if it gave nothing before."""
-    for pair in policy.vocabulary.actions:
-        reachable = _Reachable(policy.vocabulary.roles[role], pair)
-        gains = reachable.words(beyond(NOTHING, _clauses(policy, None, role, pair)))
-        if gains:
-            yield CellChange(role=role, type=pair[0], action=pair[1], gains=gains)
+def opened(
+    before: CompiledPolicy, after: CompiledPolicy, require_not_cancelled: Callable[[], object]
+) -> Iterator[CellChange]:
+    """What a lock or a deny of the platform withholds from the policies of courses, and does no longer after
+    a change, as gains: a course may give it then, or has a rule that gives it."""
+    roles, pairs = before.vocabulary.roles, {*after.vocabulary.actions}
+    places: list[tuple[str | None, Iterable[tuple[str, str, str]]]] = [
+        (None, ((role, *pair) for role in roles for pair in before.vocabulary.actions)),
+        *((course_id, book.denies) for course_id, book in before.overrides.items()),
+    ]
+    for course_id, cell in ((course_id, cell) for course_id, cells in places for cell in cells):
+        require_not_cancelled()
+        role, *pair = cell
+        old, kept = (_withheld(policy, course_id, cell) for policy in (before, after))
+        if role not in after.vocabulary.roles:
+            # Who held it may hold other roles, which a deny that names it no longer stops.
+            old = _naming_denies(before, course_id, cell)
+        if old <= kept or cell[1:] not in pairs:
+            continue
+        left = chain.from_iterable(regions(each, [*kept]) for each in old)
+        if gains := _Reachable(roles[role], pair).words(left):
+            yield CellChange(role=role, type=pair[0], action=pair[1], course_id=course_id, gains=gains)
+
+
+def _withheld(
+    policy: CompiledPolicy, course_id: str | None, cell: tuple[str, str, str]
+) -> frozenset[Condition]:
+    """When no policy of a course can give what a cell is about."""
+    role, *pair = cell
+    return frozenset({Condition()}) if cell in policy.locked else _clauses(policy, course_id, role, pair)[0]
 
 
 def _clauses(policy: CompiledPolicy, course_id: str | None, role: str, pair: Sequence[str]) -> Clauses:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from authz.domain.policy_changes import CellChange
-from authz.domain.vocabulary import RoleDeclaration
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import conjunction, parse_condition
-from authz.policy.diff import diff, given_by
+from authz.policy.diff import diff, opened
 from authz.policy.prove import never_cancelled
 from authz.policy.regions import regions
 from authz.policy.situations import closure
@@ -25,21 +24,21 @@ def excesses(
 ) -> Iterator[str]:
     """In words, each thing that an author with these roles and this rank may not give or take.
 
-    That is an action that the roles do not have, before the change, under the same conditions, also if a role
-    gives it by becoming another or by working in drafts; anything to a role of this rank or above; such a
-    role itself; the rank of any role, by which others may give and take roles; and anything from a role above
-    this rank. From who holds a role of this rank, nothing may be taken by a deny that names another role.
+    That is an action that the roles do not have, before the change, under the same conditions, also if only
+    policies of courses can give it once a lock or a deny is gone; anything to a role of this rank or above;
+    how any role is declared and what it inherits, by which others may give and take roles, and get what the
+    policies of courses give; and anything from a role above this rank. From who holds a role of this rank, no
+    deny that names another role takes anything.
     With `platform`, the policies are of a course: what the platform's policy gives there by itself is not its
     author's gift, so it may be given back to roles below. From a role of this rank nothing is taken there:
     the author could not give it back. `require_not_cancelled` as for `diff`.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
     for name in declared:
-        yield from _in_declaration(before, after, name, roles, rank)
+        yield from _in_declaration(before, after, name, rank)
     beyond = None if platform is None else set(_given(platform, after, require_not_cancelled))
     for change in diff(before, after, require_not_cancelled).cells:
-        given = [*change.gains, *change.unblocks]
-        what = f"{change.action} on {change.type}"
+        given, what = [*change.gains, *change.unblocks], f"{change.action} on {change.type}"
         its_rank = declared[change.role].rank
         if its_rank >= rank:
             if given or platform is not None or its_rank > rank:
@@ -50,42 +49,39 @@ def excesses(
             yield from _stopped(after, change, [name for name in declared if declared[name].rank >= rank])
         if beyond is not None and _cell(change) not in beyond:
             continue
-        lacking = [when for when in given if not _have(before, roles, change, when)]
-        if lacking:
-            when = " or when ".join(each or "always" for each in lacking)
-            yield f"gives {what} to `{change.role}`, when {when}"
+        if lacking := _lacking(before, roles, change, given):
+            yield f"gives {what} to `{change.role}`, when {lacking}"
+    if platform is None:
+        yield from _to_courses(before, after, roles, rank, require_not_cancelled)
 
 
-def _in_declaration(
-    before: CompiledPolicy, after: CompiledPolicy, name: str, roles: Collection[str], rank: int
-) -> Iterator[str]:
+def _in_declaration(before: CompiledPolicy, after: CompiledPolicy, name: str, rank: int) -> Iterator[str]:
     """What an author may not change about the declaration of a role."""
     old, new = before.vocabulary.roles.get(name), after.vocabulary.roles.get(name)
+    own = frozenset((name,))
+    bases = [policy.inherited.get(name, own) for policy in (before, after)]
     if old != new and max(role.rank for role in (old, new) if role is not None) >= rank:
         yield f"changes the role `{name}`, whose rank is not below {rank}"
-    elif new is not None:
-        if old is not None and old.rank != new.rank:
-            yield f"changes the rank of `{name}`, by which others may give and take roles"
-        yield from _given_by_declaration(before, after, old, new, roles)
+    elif old is None and new is not None and (new.becomes or bases[1] != own):
+        yield f"lets the new role `{name}` become or inherit another"
+    elif old is not None and new is not None and (old, bases[0]) != (new, bases[1]):
+        yield f"changes how `{name}` is declared, or what it inherits"
 
 
-def _given_by_declaration(
+def _to_courses(
     before: CompiledPolicy,
     after: CompiledPolicy,
-    old: RoleDeclaration | None,
-    new: RoleDeclaration,
     roles: Collection[str],
+    rank: int,
+    require_not_cancelled: Callable[[], object],
 ) -> Iterator[str]:
-    """What a role gives only since it is declared so: what it becomes gives, and in drafts what it gives."""
-    found = []
-    if new.becomes and (old is None or new.becomes != old.becomes):
-        found.append((new.becomes, f"lets `{new.name}` become `{new.becomes}`"))
-    if new.works_in_drafts and old is not None and not old.works_in_drafts:
-        found.append((new.name, f"lets `{new.name}` work in drafts"))
-    for gained, what in found:
-        for each in given_by(after, gained):
-            if not all(_have(before, roles, each, when) for when in each.gains):
-                yield f"{what}, which gives {each.action} on {each.type}"
+    """What an author may not let the policies of courses give."""
+    for change in opened(before, after, require_not_cancelled):
+        what = f"lets courses give {change.action} on {change.type} to `{change.role}`"
+        if before.vocabulary.roles[change.role].rank >= rank:
+            yield f"{what}, whose rank is not below {rank}"
+        elif lacking := _lacking(before, roles, change, change.gains):
+            yield f"{what}, when {lacking}"
 
 
 def _stopped(policy: CompiledPolicy, change: CellChange, roles: Collection[str]) -> Iterator[str]:
@@ -109,6 +105,11 @@ def _given(
 
 def _cell(change: CellChange) -> tuple[str, str, str]:
     return change.role, change.type, change.action
+
+
+def _lacking(policy: CompiledPolicy, roles: Collection[str], change: CellChange, given: Iterable[str]) -> str:
+    """The conditions, in words, under which the roles do not have what is given; empty if there is none."""
+    return " or when ".join(each or "always" for each in given if not _have(policy, roles, change, each))
 
 
 def _have(policy: CompiledPolicy, roles: Collection[str], change: CellChange, when: str) -> bool:

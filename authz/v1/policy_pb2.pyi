@@ -85,6 +85,7 @@ class ApplyPolicyRequest(_message.Message):
     weaken_invariants: _builtins.bool
     """Whether the invariants may cover less than those of the active version: an invariant is gone, or covers fewer
     actions, roles or cases, perhaps by the new rank of a role. Otherwise the call fails with INVARIANTS_WEAKENED.
+    PERMISSION_DENIED for a call that is made on behalf of a person.
     """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:

@@ -15,7 +15,8 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_drafts import created, edited, published
 from tests.api.test_policies import active, applied, messages, publish_as_a_later_release, refused
-from tests.api.test_scheduled import HOUR_US, frequent_looks, is_gone, scheduled, until
+from tests.api.test_rights import acting_for, campus, denied
+from tests.api.test_scheduled import HOUR_US, frequent_looks, is_gone, scheduled, stamp, until
 from tests.policies import SHIPPED
 from tests.service import START, Service, reason_of
 
@@ -97,3 +98,25 @@ async def test_a_draft_with_weaker_invariants_is_published_later_only_by_word(se
     service.now += HOUR_US
     await until(partial(is_gone, service))
     assert (await active(service)).active_number == 2
+
+
+async def test_nobody_weakens_invariants_in_person(sqlite_service: Service) -> None:
+    """What they hold the policies of courses to, the author may lack."""
+    service = sqlite_service
+    await campus(service)
+    draft = await created(service)
+    at: dict[str, Any] = {"id": "mine", "etag": draft.etag}
+    calls: list[tuple[Any, Any]] = [
+        (service.policy.ApplyPolicy, ppb.ApplyPolicyRequest(files=messages(SHIPPED))),
+        (service.policy.RollBackPolicy, ppb.RollBackPolicyRequest(number=1)),
+        (service.policy.PublishPolicyDraft, ppb.PublishPolicyDraftRequest(**at)),
+        (
+            service.policy.SchedulePolicyDraft,
+            ppb.SchedulePolicyDraftRequest(**at, publish_at=stamp(START + HOUR_US)),
+        ),
+    ]
+    for call, request in calls:
+        request.weaken_invariants = True
+        error = await refused(call(request, metadata=acting_for("root")))
+        denied(error, "edit_policy", "platform")
+        assert "user:root may not weaken invariants" in str(error.details())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import pytest
@@ -91,18 +92,6 @@ def test_what_the_platform_gives_is_given_back_but_not_to_the_own_rank() -> None
     assert found(restricts, "p, student, course:a, notebook, read, session_visible, allow") != []
 
 
-def test_a_role_may_become_what_its_author_has_and_nothing_else() -> None:
-    """Also one that is new."""
-
-    def found(becomes: str, *author: str) -> list[str]:
-        after = compile_files(with_rows(f"role, visitor, course, 10, no, {becomes}"))
-        return [*excesses(POLICY, after, roles=author, rank=100)]
-
-    assert found("alumni", "alumni") == found("", "support_agent") == []
-    assert all("lets `visitor` become `alumni`" in each for each in found("alumni", "support_agent"))
-    assert found("alumni", "support_agent")
-
-
 def replacing(*replaced: tuple[str, str]) -> CompiledPolicy:
     """The shipped policy, with each of these second texts in place of the first."""
     files = with_rows()
@@ -128,17 +117,70 @@ def test_nothing_is_taken_on_the_platform_from_a_role_above() -> None:
     assert found(70, ("p, teacher, *, course, update, , allow\n", "")) == []
 
 
-def test_no_author_changes_the_rank_of_a_role() -> None:
-    """It decides whose roles those who manage members may give and take."""
+VISITOR, GUIDE = "role, visitor, course, 10, no, alumni", "role, guide, course, 9, no,"
 
-    def found(rank: str) -> list[str]:
-        declared = "role, teacher, course, 40, yes,"
-        after = replacing((declared, declared.replace("40", rank)))
-        return [*excesses(replacing(), after, roles={"platform_admin"}, rank=100)]
 
-    changes = ["changes the rank of `teacher`, by which others may give and take roles"]
-    assert found("60") == found("35") == changes
-    assert found("40") == []
+def found_between(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """What an administrator of the platform may not change, from the shipped policy with some rows to that
+    with others."""
+    old, new = (compile_files(with_rows(*rows)) for rows in (before, after))
+    return [*excesses(old, new, roles={"platform_admin"}, rank=100)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (VISITOR.replace("10", "11"), GUIDE),
+        (VISITOR.replace("no, alumni", "yes, alumni"), GUIDE),
+        (VISITOR.replace("alumni", ""), GUIDE),
+        (VISITOR.replace("alumni", "guide"), GUIDE),
+        ("role, visitor, session, 10, no,", GUIDE),
+        (VISITOR, GUIDE, "g, visitor, guide"),
+    ],
+)
+def test_no_author_changes_how_a_role_is_declared_or_what_it_inherits(rows: Sequence[str]) -> None:
+    """By its rank others give and take roles; by the rest, its holders get what policies of courses give."""
+    changes = ["changes how `visitor` is declared, or what it inherits"]
+    assert found_between([VISITOR, GUIDE], rows) == found_between(rows, [VISITOR, GUIDE]) == changes
+
+
+def test_a_new_role_becomes_and_inherits_nothing() -> None:
+    lets = ["lets the new role `visitor` become or inherit another"]
+    assert found_between([GUIDE], [GUIDE, VISITOR]) == lets
+    assert found_between([GUIDE], [GUIDE, VISITOR.replace("alumni", ""), "g, visitor, guide"]) == lets
+    assert found_between([], [GUIDE]) == found_between([GUIDE], []) == []
+
+
+@pytest.mark.parametrize(
+    ("withholds", "given"),
+    [
+        ("lock, teaching_assistant, material, publish", "publish on material to `teaching_assistant`"),
+        (
+            "lock, *, material, publish",
+            "publish on material to `platform_admin`, whose rank is not below 100",
+        ),
+        ("p, guide, *, material, publish, !own, deny", "publish on material to `guide`, when !own"),
+        ("p, guide, course:a, material, publish, , deny", "publish on material to `guide`, when "),
+        ("lock, support_agent, course, create", ""),
+    ],
+)
+def test_no_author_lets_courses_give_what_the_author_lacks(withholds: str, given: str) -> None:
+    """Nobody has what is withheld, so the rules of the platform give no more than before."""
+    found = found_between([GUIDE, withholds], [GUIDE])
+    assert any(f"lets courses give {given}" in each for each in found) == bool(given) == bool(found)
+    assert found_between([GUIDE], [GUIDE, withholds]) == []
+
+
+def test_a_lock_may_be_stated_otherwise() -> None:
+    one = ("lock, student, notebook, export", "lock, alumni, notebook, export")
+    assert found_between(one, one[::-1]) == found_between(one, ["lock, *, notebook, export"]) == []
+
+
+def test_who_removes_a_role_frees_nobody_of_the_denies_that_name_it() -> None:
+    denied = (GUIDE, "p, guide, *, material, read, , deny")
+    for after in ([GUIDE], []):
+        found = found_between(denied, after)
+        assert any("read on material to `guide`, when !for_ai_response" in each for each in found), found
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -14,8 +14,9 @@ from authz.api.grpc.answers import token_message
 from authz.api.grpc.drafts import DraftCalls
 from authz.api.grpc.shadows import ShadowCalls
 from authz.api.permissions import require_policy_edit
+from authz.domain.decisions import EDIT_POLICY
 from authz.domain.drafts import Authorship, Publication
-from authz.domain.errors import PolicyError
+from authz.domain.errors import PermissionDeniedError, PolicyError
 from authz.domain.ids import Scope
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
@@ -44,6 +45,12 @@ from authz.wire.previews import parse_preview_limits, preview_message
 from authz.wire.values import parse_time
 from authz.wire.writes import parse_reason
 
+_Publishing: TypeAlias = (
+    pb.ApplyPolicyRequest
+    | pb.RollBackPolicyRequest
+    | pb.PublishPolicyDraftRequest
+    | pb.SchedulePolicyDraftRequest
+)
 _MAX_EXAMPLES = 100
 """Of what no test touches, in an answer."""
 
@@ -93,7 +100,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         key, etag = parse_draft_key(request), parse_etag(request.etag)
         draft = await self.draft_editor.read_at(key, etag)
         source = PolicySource(files=draft.files)
-        await self._require_publication(call, source, key.scope)
+        await self._require_publication(request, call, source, key.scope)
         published = await self.draft_editor.publish(draft, _origin(request, call), call.require_permitted)
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
 
@@ -109,7 +116,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             return pb.SchedulePolicyDraftResponse(draft=draft_message(cancelled))
         draft = await self.draft_editor.read_at(key, etag)
         source = PolicySource(files=draft.files)
-        await self._require_publication(call, source, key.scope)
+        await self._require_publication(request, call, source, key.scope)
         publication = Publication(
             at=at,
             author=parse_author(request.author),
@@ -223,14 +230,24 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         expected = None
         if request.HasField("expected_active_number"):
             expected = parse_number(request.expected_active_number, field="expected_active_number")
-        held_to = await self._require_publication(call, source, scope)
+        held_to = await self._require_publication(request, call, source, scope)
         if held_to is not None and expected not in (None, held_to):
             raise not_active(held_to, expected, scope)
         return expected if held_to is None else held_to
 
-    async def _require_publication(self, call: Call, source: PolicySource, scope: Scope) -> int | None:
-        """As `PersonRights.require_publication`, throughout the call: a proof takes long."""
+    async def _require_publication(
+        self, request: _Publishing, call: Call, source: PolicySource, scope: Scope
+    ) -> int | None:
+        """As `PersonRights.require_publication`, throughout the call: a proof takes long. Raises
+        `PermissionDeniedError` also if a person weakens invariants, which courses must keep, too."""
         person = call.principal.on_behalf_of
+        if person is not None and request.weaken_invariants:
+            raise PermissionDeniedError(
+                f"{person} may not weaken invariants, which the policies of courses must keep, too: leave out"
+                " weaken_invariants, or have it published by a caller that acts for nobody",
+                permission=EDIT_POLICY,
+                scope=str(scope),
+            )
         return await call.require_throughout(partial(self.rights.require_publication, person, source, scope))
 
     def _outcome(self, published: Published) -> dict[str, Any]:
@@ -244,9 +261,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         }
 
 
-def _origin(
-    request: pb.ApplyPolicyRequest | pb.RollBackPolicyRequest | pb.PublishPolicyDraftRequest, call: Call
-) -> Authorship:
+def _origin(request: _Publishing, call: Call) -> Authorship:
     return Authorship(
         author=parse_author(request.author),
         reason=parse_reason(request.reason),
