@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from sqlalchemy import Engine
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.dialects.postgresql import REGCLASS
 
 from authz.domain.errors import ConflictError
 from authz.store.database.connections import expecting_long_statements
@@ -21,6 +23,11 @@ _LEFT = (
     "PostgreSQL's write-ahead log has them until its files are deleted or overwritten, archived ones and base"
     " backups until they expire: delete what is older than this certificate",
 )
+_NOT_ANALYZED = (
+    "PostgreSQL keeps the statistics of tables that the server's user may not analyze, with values of deleted"
+    " rows: run ANALYZE as the owner of the tables"
+)
+_CLASSES = sa.table("pg_class", sa.column("oid"), sa.column("relowner"))
 _WAIT_MS = 100
 _ALWAYS = (
     "decisions on standard output, in a collector, or in files that another program moved have the subject:"
@@ -33,7 +40,8 @@ _ALWAYS = (
 def rewrite_file(engine: Engine) -> None:
     """Rewrite a SQLite file without free pages. Writers wait meanwhile.
 
-    On PostgreSQL, analyze every table: the statistics of the planner contain values of deleted rows.
+    On PostgreSQL, analyze every table: the statistics of the planner contain values of deleted rows. It skips
+    a table that the user may not analyze, with a warning in its log alone: `left_to_operator` tells it.
     """
     if engine.dialect.name == "sqlite":
         with _cursor(engine) as cursor:
@@ -60,9 +68,23 @@ def truncate_log(engine: Engine) -> None:
         raise ConflictError("somebody reads an old state of the database; it is tried again")
 
 
-def left_to_operator(engine: Engine) -> tuple[str, ...]:
+def left_to_operator(connection: Connection) -> tuple[str, ...]:
     """What the service cannot do, as instructions."""
-    return (*(_LEFT if engine.dialect.name == "postgresql" else ()), *_ALWAYS)
+    if connection.dialect.name != "postgresql":
+        return _ALWAYS
+    return (*(() if _may_analyze(connection) else (_NOT_ANALYZED,)), *_LEFT, *_ALWAYS)
+
+
+def _may_analyze(connection: Connection) -> bool:
+    # Version 17 began to grant what only the owner of a table had before.
+    is_granted = (connection.dialect.server_version_info or ()) >= (17,)
+    right = (
+        sa.func.has_table_privilege(_CLASSES.c.oid, "MAINTAIN")
+        if is_granted
+        else sa.func.pg_has_role(_CLASSES.c.relowner, "USAGE")
+    )
+    of_service = [sa.cast(each.name, REGCLASS) for each in metadata.sorted_tables]
+    return bool(connection.scalar(sa.select(sa.func.bool_and(right)).where(_CLASSES.c.oid.in_(of_service))))
 
 
 @contextmanager

@@ -207,7 +207,7 @@ class PersonalData:
                 finished_at=row.finished_at,
                 removed=msgspec.json.decode(row.counts, type=dict[str, int]),
                 kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
-                left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(self.engine)),
+                left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(connection)),
                 replicas=tuple(_report(each, row.erased_at) for each in replicas),
                 askers=tuple(askers(connection, pseudonym)),
                 watchers=tuple(_report_of_watcher(each, row.erased_at) for each in watchers(connection)),

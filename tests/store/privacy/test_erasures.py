@@ -33,7 +33,6 @@ from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store, open_store
-from authz.store.database.engine import open_engine, read_transaction
 from tests.store.directory import VOCABULARY, Clock, create, hold, open_with, remove, touch, user
 from tests.store.log.test_decisions import ENTRY
 
@@ -360,22 +359,3 @@ def test_neither_the_reason_nor_the_request_id_of_an_erasure_names_the_person(st
         with pytest.raises(InvalidArgumentError, match=f"{name} names"):
             store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, origin=Origin(**{name: text})))
     store.close()
-
-
-def test_the_statistics_of_the_planner_have_no_erased_id(postgresql_url: str) -> None:
-    """Those of a table without rows would stay."""
-    of_values = "SELECT tablename, most_common_vals::text, histogram_bounds::text FROM pg_stats"
-    store, engine = open_with(postgresql_url), open_engine(postgresql_url)
-    fill(store)
-    write(
-        store, create(Account(STU)), create(Share(ResourceRef("notebook", "maya-c0"), STU, ShareLevel.VIEWER))
-    )
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE")
-        assert "maya" in repr(connection.exec_driver_sql(of_values).all())
-    store.personal_data.begin_erasure(REQUEST)
-    finished(store).close()
-    with read_transaction(engine) as connection:
-        left = repr(connection.exec_driver_sql(of_values).all())
-    assert MAYA.id not in left.replace("maya-c", "a notebook-")
-    engine.dispose()
