@@ -146,6 +146,7 @@ def test_a_role_that_is_shut_out_while_a_server_runs_is_named_as_the_cause(
     [
         ("53100", ErrorReason.STORE_FULL),
         ("25006", ErrorReason.STORE_READ_ONLY),
+        ("25P03", ErrorReason.STORE_MISCONFIGURED),
         ("42501", ErrorReason.STORE_MISCONFIGURED),
         ("26000", ErrorReason.STORE_MISCONFIGURED),
         ("42P05", ErrorReason.STORE_MISCONFIGURED),
@@ -176,6 +177,18 @@ def test_a_write_that_the_database_refuses_is_told_by_its_cause(
     write_to(store, create(Course(id="c")))
     store.directory.require_serving()
     store.close()
+
+
+def test_a_search_path_without_a_schema_is_told_as_such(cluster: Cluster) -> None:
+    with cluster.connect() as connection:
+        connection.execute("CREATE DATABASE adrift")
+        connection.execute("ALTER DATABASE adrift SET search_path = nowhere")
+    with pytest.raises(UnavailableError, match="names no schema that exists") as caught:
+        prepare_store(url_of(cluster, "postgres", "adrift"))
+    assert caught.value.reason is ErrorReason.STORE_MISCONFIGURED
+    with psycopg.connect(url_of(cluster, "postgres", "adrift")) as connection:
+        connection.execute("CREATE SCHEMA nowhere AUTHORIZATION postgres")
+    prepare_store(url_of(cluster, "postgres", "adrift"))
 
 
 def test_a_primary_that_takes_no_writes_is_called_read_only(cluster: Cluster) -> None:

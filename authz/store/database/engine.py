@@ -47,12 +47,15 @@ _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """Defaults for what the URL leaves out. Source: https://www.postgresql.org/docs/current/libpq-connect.html"""
-_BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+_OF_TRANSACTION = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL statement_timeout = 0"
 """Reads a table as a whole only where no index serves. A connection keeps the plan of a statement, and one
 made while a table was small reads all of it for each write, until PostgreSQL analyzes the table again.
 
 Before version 18, PostgreSQL gives such a whole read a cost for which it compiles the statement (JIT), which
 takes 0.2 s and more.
+
+A `statement_timeout` of the user or the database, made for people, would end migrations, backups and the
+build of a replica.
 
 Not a start-up option, which PgBouncer refuses, and not of the connection, which PgBouncer may share."""
 _WRITES, _FILE = "authz_writes", "authz_file"
@@ -134,10 +137,8 @@ def database_name(url: str) -> str:
     parsed = _parse(url)
     if not _is_postgresql(parsed):
         return f"sqlite {Path(parsed.database or '').absolute()}"
-    elsewhere = [parsed.query.get(name) for name in ("host", "port", "dbname", "user", "service")]
-    return " ".join(
-        map(str, ["postgresql", parsed.username, parsed.host, parsed.port, parsed.database, *elsewhere])
-    )
+    who = (parsed.username, parsed.query.get("user"))
+    return " ".join(map(str, ("postgresql", *who, *_place(parsed))))
 
 
 def companion_path(url: str, suffix: str) -> Path:
@@ -150,9 +151,14 @@ def companion_path(url: str, suffix: str) -> Path:
     database = parsed.database or ""
     if not _is_postgresql(parsed):
         return Path(database + suffix)
-    place = repr((parsed.host, parsed.port, parsed.query.get("host"), database))
-    digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
+    digest = hashlib.blake2b(repr(_place(parsed)).encode(), digest_size=4).hexdigest()
     return Path(f"authz-{database or 'postgresql'}-{digest}{suffix}")
+
+
+def _place(url: URL) -> tuple[object, ...]:
+    """Where a database of PostgreSQL is: libpq takes each part of it from the options, too."""
+    options = (url.query.get(name) for name in ("host", "hostaddr", "port", "dbname", "service"))
+    return (url.host, url.port, url.database, *options)
 
 
 def _parse(url: str) -> URL:
@@ -162,9 +168,12 @@ def _parse(url: str) -> URL:
     except (ArgumentError, NoSuchModuleError):
         backend = ""
     except ValueError:
-        raise malformed_url("has a port that is not a number") from None
+        raise malformed_url(
+            "has a port that is not a number; several hosts are `?host=db1:5432&host=db2:5432`"
+        ) from None
     if backend == "postgresql":
-        if "@" in f"{parsed.host}{parsed.database}":
+        as_written = make_url(url.replace("%40", ""))
+        if "@" in f"{as_written.host}{as_written.database}":
             # Else a part of the password is taken for the host, and shown in errors.
             raise malformed_url("has a second `@`; in a password write `%40` for `@` and `%2F` for `/`")
         return parsed.set(drivername="postgresql+psycopg")
@@ -307,7 +316,7 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
         connection = pooled.execution_options(**options) if options else pooled
         with connection.begin():
             if options:
-                connection.exec_driver_sql(_BY_INDEX)
+                connection.exec_driver_sql(_OF_TRANSACTION)
             yield connection
 
 
@@ -362,7 +371,7 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql":
             is_set = "lock_timeout" in str(engine.url.query.get("options"))
             timeout = "" if is_set else f"; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
-            pooled.exec_driver_sql(_BY_INDEX + timeout)
+            pooled.exec_driver_sql(_OF_TRANSACTION + timeout)
         yield pooled
     file: DatabaseFile | None = engine.get_execution_options().get(_FILE)
     if file is not None:

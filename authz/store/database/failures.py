@@ -73,7 +73,19 @@ _NO_TABLES = (
 _NO_RIGHT = (
     ErrorReason.STORE_MISCONFIGURED,
     "the database's user lacks a right that the service needs; as the owner of the database run"
-    " `GRANT USAGE, CREATE ON SCHEMA public TO <user>`, and let the user own the tables of the service",
+    " `GRANT USAGE, CREATE ON SCHEMA public TO <user>`, or on the schema that its `search_path` names first,"
+    " and let the user own the tables of the service",
+)
+_NO_SCHEMA = (
+    ErrorReason.STORE_MISCONFIGURED,
+    "the `search_path` of the database's user names no schema that exists and that the user may use; create"
+    " it with `CREATE SCHEMA <name> AUTHORIZATION <user>`, or correct the path with `ALTER ROLE <user> SET"
+    " search_path`",
+)
+_TOO_SHORT = (
+    ErrorReason.STORE_MISCONFIGURED,
+    "the database ended a transaction that took longer than its `transaction_timeout` or"
+    " `idle_in_transaction_session_timeout`; set both to 0 with `ALTER ROLE <user> SET`",
 )
 _NOT_LET_IN = (
     ErrorReason.STORE_MISCONFIGURED,
@@ -144,9 +156,11 @@ _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 _BY_SQLSTATE = {
     "25006": _READ_ONLY,
+    "25P03": _TOO_SHORT,
+    "25P04": _TOO_SHORT,
     "26000": _LOST_STATEMENTS,
     "3D000": _NO_DATABASE,
-    "3F000": _NO_RIGHT,
+    "3F000": _NO_SCHEMA,
     "42501": _NO_RIGHT,
     "53100": _FULL,
     "53300": _TOO_MANY,

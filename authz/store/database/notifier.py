@@ -18,6 +18,10 @@ from authz.store.tables import REVISIONS_CHANNEL, counter
 
 _INITIAL_BACKOFF_S = 0.004
 _MAX_BACKOFF_S = 0.008
+_STAYS_IDLE = """
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'
+"""
+"""A connection that listens is idle until somebody commits. PostgreSQL has this timeout since version 14."""
 _HEAD = str(select(counter.c.revision))
 
 
@@ -73,6 +77,7 @@ class PostgresqlNotifier(CommitNotifier):
         connection = _connect(self._engine)
         try:
             connection.autocommit = True
+            connection.execute(_STAYS_IDLE)
             connection.execute(f"LISTEN {REVISIONS_CHANNEL}")
         except BaseException:
             connection.close()

@@ -10,13 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
 from sqlalchemy import text
 
 from authz.domain.entities import Course, Membership, MembershipFilter
-from authz.domain.errors import ConflictError, InvalidArgumentError, OverloadedError, UnavailableError
+from authz.domain.errors import (
+    ConflictError,
+    ErrorReason,
+    InvalidArgumentError,
+    OverloadedError,
+    UnavailableError,
+)
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation
 from authz.domain.origin import Origin
@@ -45,6 +52,10 @@ def test_databases_of_one_name_on_several_hosts_share_none() -> None:
         "postgresql://authz@db1:5433/authz",
         "postgresql://authz@/authz?host=db1&host=db2",
         "postgresql://authz@db1/other",
+        "postgresql://authz@db1/authz?port=5433",
+        "postgresql://authz@/authz?service=db1",
+        "postgresql://authz@/authz?host=db1&hostaddr=10.0.0.1",
+        "postgresql://authz@/authz?host=db1&dbname=other",
     )
     paths = [companion_path(url, ".replica") for url in urls]
     assert len(set(paths)) == len(urls)
@@ -59,6 +70,7 @@ def test_databases_of_one_name_on_several_hosts_share_none() -> None:
         ("mysql://db1/authz", "is neither `sqlite:///<file>` nor `postgresql://"),
         ("authz.db", "is neither `sqlite:///<file>` nor `postgresql://"),
         ("postgresql://authz@db1:port/authz", "has a port that is not a number"),
+        ("postgresql://authz@db1:5432,db2:5432/authz", "several hosts are `?host=db1:5432&host=db2:5432`"),
         ("postgresql://authz@[::1/authz", "has a port that is not a number"),
         ("postgresql://authz:pass@word@db1/authz", "has a second `@`; in a password write `%40`"),
         ("postgresql://authz:p@ss/word@db1/authz", "has a second `@`; in a password write `%40`"),
@@ -75,6 +87,12 @@ def test_a_url_of_no_database_is_refused_without_a_word_of_its_password(url: str
     assert complaint in refused.value.message
     assert "AUTHZ_DATABASE_URL" in refused.value.message
     assert "word@" not in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["a@b", "50%", "my db/ü"])
+def test_a_database_may_have_any_name(name: str) -> None:
+    made = open_engine(f"postgresql://authz:pass%40word@db1/{quote(name, safe='')}")
+    assert made.url.database == name
 
 
 def test_a_pooler_gets_no_start_up_option_that_it_refuses() -> None:
@@ -196,6 +214,41 @@ def test_no_statement_is_compiled(postgresql_url: str) -> None:
                 assert connection.scalar(text("SHOW jit")) == "off"
                 with expecting_long_statements(connection):
                     assert connection.scalar(text("SHOW jit")) == "off"
+
+
+def test_a_statement_timeout_of_the_database_ends_no_statement(postgresql_url: str) -> None:
+    set_for_all(postgresql_url, "statement_timeout", "50ms")
+    with opened(postgresql_url) as engine:
+        for transaction in (read_transaction, write_transaction, bounded_read_transaction):
+            with transaction(engine) as connection:
+                connection.execute(text("SELECT pg_sleep(0.2)"))
+
+
+def test_a_transaction_timeout_of_the_database_is_told_by_its_cause(postgresql_url: str) -> None:
+    set_for_all(postgresql_url, "transaction_timeout", "100ms")
+    with (
+        opened(postgresql_url) as engine,
+        pytest.raises(UnavailableError, match="transaction_timeout") as told,
+        read_transaction(engine) as connection,
+    ):
+        connection.execute(text("SELECT pg_sleep(2)"))
+    assert told.value.reason is ErrorReason.STORE_MISCONFIGURED
+
+
+def test_a_connection_that_listens_may_be_idle(postgresql_url: str) -> None:
+    set_for_all(postgresql_url, "idle_session_timeout", "50ms")
+    store = open_with(postgresql_url)
+    notifier = store.directory.notifier()
+    for _ in range(2):
+        notifier.wait(0.2, lambda: 0)
+    notifier.close()
+    store.close()
+
+
+def set_for_all(url: str, name: str, value: str) -> None:
+    """Set a parameter for the later connections to a database."""
+    with psycopg.connect(url) as other:
+        other.execute(f"ALTER DATABASE \"{other.info.dbname}\" SET {name} = '{value}'".encode())
 
 
 def test_connections_do_not_each_wait_for_a_host_that_hangs(postgresql_url: str) -> None:
