@@ -22,6 +22,7 @@ def test_an_answer_has_members_of_enums_and_datetimes() -> None:
     assert answer.reason is Reason.MEMBERSHIP_NOT_EFFECTIVE
     assert answer.inactive_reason is InactiveReason.SUSPENDED
     assert answer.valid_until == dt.datetime(2100, 7, 1, microsecond=1, tzinfo=dt.UTC)
+    assert answer_of(pb.CheckResponse(reason=pb.REASON_ROLE_GRANT)).inactive_reason == ""
 
 
 @pytest.mark.parametrize("allowed", [True, False])

@@ -145,6 +145,8 @@ def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
     assert ada.key in stored(store)
     assert student("omar", "c").key not in stored(store)
     assert [each.subject for each in decided(store)] == ["user:ada"]
+    purged = rule_of(store, RetainedData.DECISIONS)
+    assert (purged.removed, purged.through) == (1, 2)
     aged(store, clock, 1100)
     assert keys_logged(store, below=5) == [
         (Operation.CREATE, COURSE),
@@ -155,6 +157,8 @@ def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
     purge(store)
     assert ada.key not in stored(store)
     assert decided(store) == ()
+    purged = rule_of(store, RetainedData.DECISIONS)
+    assert (purged.removed, purged.through) == (2, 2)
     assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE), (Operation.TOUCH, ada.key)]
     aged(store, clock, 1100)
     assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE)]
