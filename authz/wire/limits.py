@@ -61,8 +61,6 @@ _MAX_CHOICE_BYTES = 16
 _MAX_OTHER_FIELDS = 1000
 """Those that are not repeated, and those of a newer version of the API."""
 _MAX_OTHER_FIELDS_INSIDE = 100
-_LARGE_BYTES = 1024
-"""Up to this size, the lists in a message inside the request are not counted before it is parsed."""
 _CONTINUES = 0x80
 
 
@@ -113,7 +111,7 @@ class RequestLimits:
         """
         counts, others = dict.fromkeys(self._fields, 0), 0
         for number, start, end in _fields_of(received):
-            if number in self._inside and end - start > _LARGE_BYTES:
+            if number in self._inside:
                 self._inside[number]._require_few_fields(received[start:end], _MAX_OTHER_FIELDS_INSIDE)
             if number in counts:
                 counts[number] += 1

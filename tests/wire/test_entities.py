@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, EntityKind, Kind, Versioned
+from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef
 from authz.domain.kinds.fields import fields_of
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, update
@@ -20,6 +21,7 @@ from authz.v1 import directory_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken as ConsistencyTokenMessage
 from authz.wire.changes import ENTITY_KINDS, parse_logged_mutation
 from authz.wire.entities import (
+    OPERATIONS,
     entity_message,
     mutation_message,
     parse_mutation,
@@ -37,6 +39,10 @@ each_written = pytest.mark.parametrize(
     "kind", [kind for kind in KINDS.values() if not kind.service], ids=lambda kind: kind.name
 )
 """The kinds that `Write` and `Import` take."""
+each_other = pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS.values() if kind.service], ids=lambda kind: kind.name
+)
+"""The kinds that only the calls of another service write, which ask for permissions of their own."""
 
 
 @each_kind
@@ -73,6 +79,19 @@ def test_a_mutation_that_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObje
         assert parse_mutation(sent(mutation_message(mutation))) == mutation
     whole = mutation_message(Mutation(Operation.DELETE, entity))
     assert parse_mutation(whole) == Mutation(Operation.DELETE, entity.key)
+
+
+@each_other
+@pytest.mark.parametrize("operation", Operation)
+@examples(1)
+@given(data=st.data())
+def test_no_mutation_that_is_sent_has_a_record_of_another_service(
+    kind: Kind, operation: Operation, data: st.DataObject
+) -> None:
+    message = mutation_message(Mutation(Operation.TOUCH, data.draw(entities(kind))))
+    message.operation = OPERATIONS.number(operation)
+    with pytest.raises(InvalidArgumentError, match=f"{kind.name}, which only {kind.service} writes"):
+        parse_mutation(sent(message))
 
 
 @each_written
