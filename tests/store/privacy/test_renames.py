@@ -78,17 +78,18 @@ def test_a_share_whose_membership_ended_by_its_date_is_not_opened_by_that_of_the
     store = open_with(store_url, clock)
     where = session_scope("monday") if is_in_session else course_scope("bio")
     write(store, create(Course("bio")), create(Session(id="monday", course_id="bio")))
-    write(store, *(create(notebook(name, where)) for name in ("ended", "shared", "awaiting")))
+    write(store, *(create(notebook(name, where)) for name in ("ended", "shared", "both", "awaiting")))
     ending = msgspec.structs.replace(student(leaver.id, "bio"), role="teacher", ends_at=clock.now + 1)
-    write(store, create(ending), create(share("ended", leaver.id)))
+    write(store, create(ending), *(create(share(name, leaver.id)) for name in ("ended", "both")))
     write(store, create(share("awaiting", leaver.id, awaits=True)))
     clock.now += 2
     stayer = OLD if leaver == NEW else NEW
-    write(store, create(student(stayer.id, "bio")), create(share("shared", stayer.id)))
+    write(store, create(student(stayer.id, "bio")))
+    write(store, *(create(share(name, stayer.id)) for name in ("shared", "both")))
     rename(store)
     assert shares_of(store, OLD) == 0
     found = store.directory.read(ShareFilter(subject=NEW), Page(100, "")).items
-    assert {each.entity.resource.id for each in found} == {"shared", "awaiting"}
+    assert {each.entity.resource.id for each in found} == {"shared", "both", "awaiting"}
     assert replay(changes_of(store, 0, store.directory.head().revision)) == stored(store)
     store.close()
 
