@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import select
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from authz.domain.decision_log import DecisionEntry
 from authz.domain.erasures import Pseudonyms
 from authz.domain.ids import Subject
 from authz.domain.instants import to_datetime
-from authz.domain.mentions import mentions, subjects_in_texts, without_mentions
+from authz.domain.mentions import subjects_in_texts, without_mentions
 from authz.telemetry.background import pieces_of
 
 _MODE = 0o600
@@ -61,15 +61,11 @@ class LinesFile(DecisionSink):
     def erase(self, pseudonyms: Pseudonyms) -> int:
         """As `replace`, of every erased subject that the files name. Reads the rotated files while others
         write and rotate, and only what it has not read then without them."""
-        named: set[Subject] = set()
-        with _Reader() as reader:
+        with _Reader(pseudonyms) as reader:
             for file in self._files()[1:]:
-                named |= reader.subjects(file)
+                reader.erased_in(file)
             with self._locked():
-                for file in self._files():
-                    named |= reader.subjects(file)
-                found = [(each, pseudonym) for each in named if (pseudonym := pseudonyms.of(each))]
-                return sum(self._replace(subject, pseudonym) for subject, pseudonym in found)
+                return sum(_replaced(file, reader.erased_in(file)) for file in self._oldest_first())
 
     def replace(self, subject: Subject, pseudonym: Subject) -> int:
         """Replace a subject by a pseudonym in the file and its rotated files, and remove the request ids of
@@ -78,11 +74,11 @@ class LinesFile(DecisionSink):
         Raises `OSError`; the remaining files are then unchanged.
         """
         with self._locked():
-            return self._replace(subject, pseudonym)
+            return sum(_replaced(file, {subject: pseudonym}) for file in self._oldest_first())
 
-    def _replace(self, subject: Subject, pseudonym: Subject) -> int:
+    def _oldest_first(self) -> Iterable[Path]:
         # The locked file last: once another one is at its path, others write to it and rotate it.
-        return sum(_replaced(file, subject, pseudonym) for file in reversed(self._files()))
+        return reversed(self._files())
 
     def _files(self) -> list[Path]:
         """The file and its rotated files, the newest first. Another program may have taken some away."""
@@ -155,8 +151,11 @@ def _append(descriptor: int, content: bytes, size_bytes: int) -> None:
         raise
 
 
-def _replaced(path: Path, subject: Subject, pseudonym: Subject) -> int:
-    """As `LinesFile.replace`, of one file. A reader sees the old file or the new one, each as a whole."""
+def _replaced(path: Path, erased: Mapping[Subject, Subject]) -> int:
+    """As `LinesFile.replace`, of one file, by the pseudonyms of any number of subjects. A reader sees the old
+    file or the new one, each as a whole."""
+    if not erased:
+        return 0
     lines, fresh = 0, path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)  # of a call that was killed
     status = path.stat()
@@ -166,12 +165,13 @@ def _replaced(path: Path, subject: Subject, pseudonym: Subject) -> int:
             os.fchmod(new.fileno(), status.st_mode)
             os.fchown(new.fileno(), status.st_uid, status.st_gid)
             for line in old:
-                if not mentions(line, subject):
-                    new.write(line)
-                    continue
-                renamed = without_mentions(line, subject, str(pseudonym))
-                new.write(_REQUEST_ID.sub('"request_id":""', renamed))
-                lines += 1
+                renamed = line
+                for subject in subjects_in_texts([line]) & erased.keys():
+                    renamed = without_mentions(renamed, subject, str(erased[subject]))
+                if renamed != line:
+                    renamed = _REQUEST_ID.sub('"request_id":""', renamed)
+                    lines += 1
+                new.write(renamed)
             new.flush()
             os.fsync(new.fileno())
         if lines:
@@ -182,24 +182,29 @@ def _replaced(path: Path, subject: Subject, pseudonym: Subject) -> int:
 
 
 class _Reader(ExitStack):
-    """Reads each file once, also if it is renamed meanwhile. Keeps them open, so that no new file gets the
-    inode of one that was deleted."""
+    """Reads each file once unless it has grown, also if it is renamed meanwhile. Keeps them open, so that no
+    new file gets the inode of one that was deleted."""
 
-    def __init__(self) -> None:
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
         super().__init__()
-        self._read: set[tuple[int, int]] = set()
+        self._pseudonyms = pseudonyms
+        self._found: dict[tuple[int, int, int], Mapping[Subject, Subject]] = {}
 
-    def subjects(self, path: Path) -> set[Subject]:
-        """The subjects that the lines of a file name; none if it is not there, or was read."""
+    def erased_in(self, path: Path) -> Mapping[Subject, Subject]:
+        """The erased subjects that the lines of a file name, with their pseudonyms; none if the file is not
+        there."""
         try:
             file = self.enter_context(path.open(encoding="utf-8", errors="surrogateescape"))
         except FileNotFoundError:
-            return set()
+            return {}
         status = os.fstat(file.fileno())
-        if (identity := (status.st_dev, status.st_ino)) in self._read:
-            return set()
-        self._read.add(identity)
-        return subjects_in_texts(file)
+        identity = status.st_dev, status.st_ino, status.st_size
+        if identity not in self._found:
+            named = subjects_in_texts(file)
+            self._found[identity] = {
+                each: pseudonym for each in named if (pseudonym := self._pseudonyms.of(each))
+            }
+        return self._found[identity]
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

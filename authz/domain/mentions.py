@@ -78,24 +78,35 @@ def without_people(text: bytes) -> bytes:
 def subjects_in_texts(texts: Iterable[str]) -> set[Subject]:
     """The subjects that texts may name as `user:<id>`. A full stop may be part of an id or end a sentence:
     then both."""
-    found: set[tuple[str, str]] = set()
-    for text in texts:
-        found.update(_SUBJECT.findall(text))
-    return {Subject(SubjectType(kind), each) for kind, id_ in found for each in (id_, id_.rstrip(".") or id_)}
+    found = {
+        (kind, id_) for text in texts for kind, named in _SUBJECTS.items() for id_ in named.findall(text)
+    }
+    return {Subject(kind, each) for kind, id_ in found for each in (id_, id_.rstrip(".") or id_)}
 
 
-_ESCAPED = r"(?<=\\[bfnrt])"
-"""After a line break or a tab in JSON, which is a letter there."""
-_SUBJECT = re.compile(rf"(?:\b|{_ESCAPED})(user|service):([A-Za-z0-9._~@+=|/:\-]{{1,128}})")
-_PERSON = re.compile(rf"(?:\b|{_ESCAPED})user:[A-Za-z0-9._~@+=|/:\-]+".encode())
-_BEFORE = rf"(?:(?<![\w.~@+|/:\-])|{_ESCAPED})"
+def _not_after(before: str, literal: str) -> str:
+    """A pattern for a literal that no character of a class precedes, but for a line break or another control
+    character in JSON, where its escape ends in a letter or a digit.
+
+    It begins with the literal, which `re` finds ten times as fast as what precedes it.
+    """
+    found = re.escape(literal)
+    return rf"{found}(?:(?<!{before}{found})|(?<=\\[bfnrt]{found})|(?<=\\u00[01][0-9a-f]{found}))"
+
+
+_ID = r"[A-Za-z0-9._~@+=|/:\-]"
+_SUBJECTS = {
+    kind: re.compile(_not_after(r"\w", f"{kind}:") + rf"({_ID}{{1,128}})", re.ASCII) for kind in SubjectType
+}
+_PERSON = re.compile((_not_after(r"\w", "user:") + rf"{_ID}+").encode())
+_BEFORE = r"[\w.~@+|/:\-]"
 _AFTER = r"(?![\w~@+=|/:\-]|\.[\w.~@+=|/:\-])"
 """What cannot stand around an id. A full stop ends a sentence unless another character of an id follows."""
 
 
 @lru_cache(maxsize=16)
 def _typed(subject: Subject) -> re.Pattern[str]:
-    return re.compile(f"{_BEFORE}{re.escape(str(subject))}{_AFTER}", re.ASCII)
+    return re.compile(_not_after(_BEFORE, str(subject)) + _AFTER, re.ASCII)
 
 
 @lru_cache(maxsize=16)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
@@ -24,7 +24,7 @@ from authz.audit.lines import LinesFile, StandardOutput
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.erasures import Pseudonyms, subject_mac
 from authz.domain.errors import malformed
-from authz.domain.ids import parse_subject
+from authz.domain.ids import Subject, parse_subject
 from authz.telemetry.metrics import REGISTRY
 from tests.cli.commands import run
 
@@ -147,11 +147,28 @@ def test_erased_subjects_are_found_while_others_write_and_rotate(tmp_path: Path)
     assert [file for file in files if b"maya" in file.read_bytes()] == []
 
 
+def test_a_line_that_another_process_ends_in_a_file_that_was_rotated_is_found(tmp_path: Path) -> None:
+    path, rotated = tmp_path / "decisions.jsonl", tmp_path / "decisions.jsonl.1"
+    rotated.write_text('{"subject":"user:omar"}\n')
+
+    class GrowingLate(Pseudonyms, frozen=True):
+        def of(self, subject: Subject | str) -> Subject | None:
+            """Called once the rotated file was read."""
+            if str(subject) == "user:omar" and b"maya" not in rotated.read_bytes():
+                with rotated.open("a") as file:
+                    file.write('{"subject":"user:maya"}\n')
+            return Pseudonyms.of(self, subject)
+
+    erased = GrowingLate(**asdict(pseudonyms("user:maya", PSEUDONYM)))
+    assert LinesFile(path, max_bytes=0, kept=1).erase(erased) == 1
+    assert b"maya" not in rotated.read_bytes()
+
+
 REPLACING = """
 import os, signal, sys, threading
 from pathlib import Path
 from authz.audit.lines import LinesFile
-from authz.domain.ids import parse_subject
+from authz.domain.ids import Subject, parse_subject
 threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGKILL)).start()
 maya, m = map(parse_subject, ("user:maya", "user:m"))
 while True:
