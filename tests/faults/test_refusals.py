@@ -89,6 +89,8 @@ def test_what_does_not_pass_by_itself_ends_the_start_with_the_setting_to_change(
         "channel_binding=require",
         "channel_binding=yes",
         "target_session_attrs=rw",
+        "target_session_attrs=read-only",
+        "target_session_attrs=standby",
         "load_balance_hosts=yes",
         "require_auth=gss",
         "gssencmode=require",

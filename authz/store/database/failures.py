@@ -200,9 +200,15 @@ _BY_TEXT = (
     ("no such database", _NO_DATABASE),
     ("certificate", _TLS),
     ("does not support SSL", _TLS),
+    # How one side of TLS refuses the other, and how OpenSSL refuses what the server chose.
+    (" alert ", _TLS),
+    ("unsupported protocol", _TLS),
     ("too many c", _TOO_MANY),
     ("connection slots are reserved", _TOO_MANY),
     ("session is read-only", _READ_ONLY),
+    ("server is in hot standby mode", _READ_ONLY),
+    ("session is not read-only", _BAD_OPTION),
+    ("server is not in hot standby mode", _BAD_OPTION),
     ("only an old primary takes writes", _OLD_PRIMARY),
 )
 """For connections that fail: libpq gives no SQLSTATE for them, and PgBouncer the same for all. A server that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterable
@@ -38,6 +39,7 @@ from authz.store.database.engine import (
     read_transaction,
     write_transaction,
 )
+from tests.access.certificates import server_certificate
 from tests.store.directory import create, open_with, remove, student, write
 
 
@@ -127,6 +129,30 @@ def refuse_transactions(listener: socket.socket) -> None:
         while client.recv(4096):
             client.sendall(answer)
             answer = message(b"E", refusal) + ready
+
+
+def test_a_server_that_refuses_the_tls_of_the_client_is_told_as_such(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server_certificate(tmp_path))
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"postgresql://authz@127.0.0.1:{listener.getsockname()[1]}/authz?sslmode=require"
+        served = pool.submit(handshake, listener, context)
+        with pytest.raises(UnavailableError, match="correct its `sslmode`"):
+            prepare_store(f"{url}&ssl_max_protocol_version=TLSv1.2")
+        assert "UNSUPPORTED_PROTOCOL" in served.result(30)
+
+
+def handshake(listener: socket.socket, context: ssl.SSLContext) -> str:
+    """Begin TLS with the next client; return what is wrong with it."""
+    with listener.accept()[0] as client:
+        client.recv(8, socket.MSG_WAITALL)  # the request of TLS
+        client.sendall(b"S")
+        try:
+            context.wrap_socket(client, server_side=True)
+        except ssl.SSLError as error:
+            return str(error)
+    return ""
 
 
 def start_up_parameters(listener: socket.socket) -> set[str]:
