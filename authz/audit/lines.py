@@ -156,6 +156,7 @@ def _replaced(path: Path, erased: Mapping[Subject, Subject]) -> int:
     file or the new one, each as a whole."""
     if not erased:
         return 0
+    by_name = {str(subject): (subject, str(pseudonym)) for subject, pseudonym in erased.items()}
     lines, fresh = 0, path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)  # of a call that was killed
     status = path.stat()
@@ -166,8 +167,8 @@ def _replaced(path: Path, erased: Mapping[Subject, Subject]) -> int:
             os.fchown(new.fileno(), status.st_uid, status.st_gid)
             for line in old:
                 renamed = line
-                for subject in subjects_in_texts([line]) & erased.keys():
-                    renamed = without_mentions(renamed, subject, str(erased[subject]))
+                for name in [each for each in by_name if each in line]:
+                    renamed = without_mentions(renamed, *by_name[name])
                 if renamed != line:
                     renamed = _REQUEST_ID.sub('"request_id":""', renamed)
                     lines += 1
