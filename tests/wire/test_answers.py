@@ -20,11 +20,14 @@ from authz.domain.exports import ExportItem
 from authz.domain.facts import FACTS
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, Subject, SubjectType, course_scope, session_scope
 from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
+from authz.domain.lists import PlanGroup
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.policy_changes import CellChange, PolicyDiff
+from authz.domain.predicates import Comparison, Operator
 from authz.domain.shadow import PolicyShadow, ShadowCount, ShadowReport, ShadowTally
 from authz.wire.audit import decision_message, parse_decision
 from authz.wire.exports import export_messages, parse_export_item
+from authz.wire.lists import group_message, parse_group
 from authz.wire.policies import diff_message, parse_diff
 from authz.wire.previews import parse_preview, preview_message
 from authz.wire.privacy import (
@@ -104,15 +107,28 @@ ANSWERS: dict[str, tuple[st.SearchStrategy[Any], Conversion, Conversion]] = {
     "an erasure certificate": (any_of(ErasureCertificate), certificate_message, parse_certificate),
     "a restriction": (any_of(RestrictedSubject), restricted_message, restricted_of),
     "a retention period": (any_of(Versioned[RetentionRule]), period_message, parse_period),
-    "an item of an export": (
-        any_of(ExportItem),
-        lambda item: next(export_messages([item])).items[0],
-        parse_export_item,
-    ),
-    "a part of a preview": (
-        any_of(Impact | PreviewProgress | PreviewTotals),
-        lambda event: preview_message([event]),
-        lambda message: next(parse_preview(message)),
+    **{
+        f"{each.__name__} of an export": (
+            any_of(each),
+            lambda item: next(export_messages([item])).items[0],
+            parse_export_item,
+        )
+        for each in typing.get_args(ExportItem)
+    },
+    **{
+        f"{each.__name__} of a preview": (
+            any_of(each),
+            lambda event: preview_message([event]),
+            lambda message: next(parse_preview(message)),
+        )
+        for each in (Impact, PreviewProgress, PreviewTotals)
+    },
+    "a comparison of a plan": (
+        any_of(Comparison, value=st.booleans() | TEXTS, from_now_us=st.none())
+        | any_of(Comparison, value=st.none(), from_now_us=st.integers(-(10**9), 10**9))
+        | any_of(Comparison, operator=st.just(Operator.ABSENT), value=st.none(), from_now_us=st.none()),
+        lambda comparison: group_message(PlanGroup((), (), comparison)),
+        lambda message: parse_group(message).predicate,
     ),
     "a shadow": (
         any_of(
@@ -142,7 +158,7 @@ ANSWERS: dict[str, tuple[st.SearchStrategy[Any], Conversion, Conversion]] = {
 
 
 @pytest.mark.parametrize(("values", "send", "read"), ANSWERS.values(), ids=list(ANSWERS))
-@examples(100)
+@examples(60)
 @given(data=st.data())
 def test_an_answer_is_read_as_it_was_sent(
     values: st.SearchStrategy[Any], send: Conversion, read: Conversion, data: st.DataObject

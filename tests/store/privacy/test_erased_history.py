@@ -103,14 +103,15 @@ def test_nothing_is_left_out_wherever_a_step_ends(
     monkeypatch.setattr("authz.store.privacy.erase_history.REVISIONS_AT_ONCE", at_once)
     monkeypatch.setattr("authz.store.privacy.erase_history.CHANGES_SEARCHED", searched)
     store = open_with(sqlite_url)
-    for number in range(8):
-        write(store, create(Account(user(f"u{number}"))))
+    for number in range(4):
+        for other in range(4):  # of so many changes, several steps find none to rewrite
+            write(store, create(Account(user(f"u{number}-{other}"))))
         by_maya = WriteRequest(mutations=(create(Course(f"c{number}")),), origin=Origin(BY_MAYA))
         store.directory.write(by_maya)
     pseudonym = store.personal_data.begin_erasure(REQUEST)
     finished(store)
     assert str(MAYA) not in log_of(store)
-    assert store.personal_data.certificate(pseudonym).removed == {"revisions rewritten": 8}
+    assert store.personal_data.certificate(pseudonym).removed == {"revisions rewritten": 4}
     store.close()
 
 

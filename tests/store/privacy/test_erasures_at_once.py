@@ -66,6 +66,29 @@ def test_a_step_that_is_late_does_not_complete_the_erasure_of_somebody_else(
     other.close()
 
 
+def test_a_step_that_is_late_does_not_take_an_erasure_back(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_with(store_url), open_with(store_url)
+    fill(one)
+    begin(one, MAYA)
+    late: list[Step | None] = []
+
+    def read_before_the_other_process_goes_on(connection: Connection) -> Step | None:
+        found = erasure_steps.next_step(connection)
+        if not late:
+            late.append(found)
+            while next_step(other).phase is not Phase.FILES:
+                other.personal_data.advance_erasure()
+        return found
+
+    monkeypatch.setattr("authz.store.privacy.personal_data.next_step", read_before_the_other_process_goes_on)
+    one.personal_data.advance_erasure()
+    assert next_step(one).phase is Phase.FILES
+    one.close()
+    other.close()
+
+
 def test_a_log_that_is_emptied_late_does_not_complete_the_erasure_of_somebody_else(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
