@@ -15,7 +15,7 @@ from authz.domain.ports import Page
 from authz.domain.proofs import AuditLog
 from authz.v1 import audit_pb2 as pb
 from authz.wire.decisions import parse_action
-from authz.wire.entities import OPERATIONS, entity_message, parse_versioned
+from authz.wire.entities import OPERATIONS, entity_message, versioned_in
 from authz.wire.filters import QueryForm
 from authz.wire.values import WireEnum, duration_message, parse_subject, subject_message, time_message
 
@@ -90,8 +90,7 @@ def parse_change(message: pb.LoggedChange) -> LoggedChange:
 def _entity(message: pb.LoggedChange, name: str) -> Any:
     if not message.HasField(name):  # type: ignore[arg-type]  # one of two
         return None
-    record = getattr(message, name)
-    return parse_versioned(getattr(record, record.WhichOneof("record"))).entity
+    return versioned_in(getattr(message, name), "record").entity
 
 
 _TEXTS = (

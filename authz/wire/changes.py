@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import EntityKind
@@ -13,7 +12,7 @@ from authz.domain.mutations import Change, Mutation, Operation
 from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as pb
-from authz.wire.entities import OPERATIONS, mutation_message, parse_versioned
+from authz.wire.entities import OPERATIONS, mutation_message, versioned_in
 from authz.wire.values import WireEnum, parse_scope_message, subject_message, time_message
 
 DEFAULT_CHECKPOINT_INTERVAL_US = US_PER_S
@@ -105,5 +104,4 @@ def _logged_message(mutation: Mutation, revision: int) -> dpb.Mutation:
 def parse_logged_mutation(message: dpb.Mutation) -> Mutation:
     """A mutation as the log has it: a DELETE, too, carries the whole entity."""
     operation = OPERATIONS.parse(message.operation, field="mutation.operation")
-    entity: Any = getattr(message, str(message.WhichOneof("entity")))
-    return Mutation(operation, parse_versioned(entity).entity)
+    return Mutation(operation, versioned_in(message, "entity").entity)

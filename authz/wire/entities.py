@@ -84,6 +84,15 @@ def parse_versioned(m: Any) -> Versioned[Any]:
     return Versioned(form.parse(m, form.kind.entity), m.revision)
 
 
+def versioned_in(m: Any, choice: str) -> Versioned[Any]:
+    """The entity of a message that this service sent. Raises `InvalidArgumentError` for a kind of a later
+    release."""
+    name = m.WhichOneof(choice)
+    if name is None:
+        raise malformed(choice, "is of a kind that this release does not know; upgrade the client")
+    return parse_versioned(getattr(m, name))
+
+
 def _form_of(m: dpb.Mutation | dpb.Precondition) -> tuple[_Form, Any]:
     name = m.WhichOneof("entity")
     if name is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+from authz.domain.errors import malformed
 from authz.domain.exports import (
     ExportBegin,
     ExportedChange,
@@ -20,7 +20,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.v1 import privacy_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.changes import parse_logged_mutation
-from authz.wire.entities import mutation_message, parse_versioned
+from authz.wire.entities import mutation_message, versioned_in
 from authz.wire.values import WireEnum, parse_subject, parse_time, subject_message, time_message
 
 _MAX_MESSAGE_BYTES = 128 * 1024
@@ -88,13 +88,12 @@ def _change_message(item: ExportedChange) -> pb.ExportedChange:
 
 
 def parse_export_item(message: pb.ExportItem) -> ExportItem:
-    """An item that this service sent."""
+    """An item that this service sent. Raises `InvalidArgumentError` for one of a later release."""
     match message.WhichOneof("item"):
         case "begin":
             return _parse_begin(message.begin)
         case "record":
-            record: Any = message.record.record
-            versioned = parse_versioned(getattr(record, str(record.WhichOneof("entity"))))
+            versioned = versioned_in(message.record.record, "entity")
             relation = _RELATIONS.parse(message.record.relation, field="relation")
             return ExportedRecord(versioned.entity, versioned.revision, relation)
         case "change":
@@ -110,8 +109,10 @@ def parse_export_item(message: pb.ExportItem) -> ExportItem:
             entry = message.entry
             at = parse_time(entry, "at", field="at")
             return ExportedEntry(_section(entry.section), entry.name, entry.text, at)
-        case _:
+        case "end":
             return ExportEnd({_section(each.section): each.count for each in message.end.counts})
+        case _:
+            raise malformed("item", "is none that this release knows; upgrade the client")
 
 
 def _parse_begin(message: pb.ExportBegin) -> ExportBegin:

@@ -146,10 +146,14 @@ def parse_predicate(m: pb.Predicate) -> Predicate:
 def _parse_comparison(m: pb.Comparison) -> Comparison:
     if m.field not in _FIELDS:
         raise malformed("predicate", f"compares the unknown field `{m.field}`; upgrade the client")
-    compared_with = m.WhichOneof("value")
+    operator, compared_with = _OPERATORS.parse(m.operator, field="predicate.operator"), m.WhichOneof("value")
+    if compared_with is None and operator is not Operator.ABSENT:
+        # Compared with nothing, a column without a value would satisfy it.
+        problem = f"compares `{m.field}` with a value of an unknown kind; upgrade the client"
+        raise malformed("predicate", problem)
     return Comparison(
         _FIELDS[m.field],
-        _OPERATORS.parse(m.operator, field="predicate.operator"),
+        operator,
         getattr(m, compared_with) if compared_with in ("text", "flag") else None,
         m.from_now.ToMicroseconds() if compared_with == "from_now" else None,
         m.negated,
