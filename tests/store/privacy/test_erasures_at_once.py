@@ -155,6 +155,19 @@ def test_access_ends_before_the_history_of_somebody_else_is_rewritten(store_url:
     store.close()
 
 
+def test_an_id_is_not_released_before_its_history_is_erased(store_url: str) -> None:
+    store = open_with(store_url)
+    fill(store)
+    begin(store, MAYA)
+    while next_step(store).phase is not Phase.FILES:
+        with pytest.raises(FailedPreconditionError, match=f"{MAYA} is being erased, so there is nothing to"):
+            store.personal_data.release(MAYA, Origin(reason="somebody new has the id"))
+        store.personal_data.advance_erasure()
+    store.personal_data.release(MAYA, Origin(reason="somebody new has the id"))
+    write(store, create(Account(MAYA)))
+    store.close()
+
+
 def test_who_is_being_erased_or_was_gets_the_resources_of_nobody(store_url: str) -> None:
     store = open_with(store_url)
     fill(store)
