@@ -14,7 +14,7 @@ EXPECTED = (AuthzError, ValueError, OSError)
 
 _MUTATION = re.compile(r"^mutations\[\d+\]: ")
 """Where in a call the fault is; what follows names the record."""
-_FIELD = re.compile(r"\b(?:resource\.)?([a-z]+(?:_[a-z]+)+)\b")
+_FIELD = re.compile(r"\b(?:resource\.)?([a-z]+(?:_[a-z]+)+)\b|^target\b")
 _FLAGS = {
     "course_id": ("--course",),
     "session_id": ("--session",),
@@ -25,6 +25,7 @@ _FLAGS = {
     "available_until": ("--until",),
     "ai_allowed": ("--ai",),
     "publish_at": ("--at",),
+    "target": ("--address",),
 }
 """The options for fields of the API whose names differ. Others differ only in the dashes."""
 
@@ -74,7 +75,7 @@ def in_flags(message: str, flags: Container[str]) -> str:
     """A message with the options of a command in place of the fields of the API that they set."""
 
     def flag_of(found: re.Match[str]) -> str:
-        name = found[1]
+        name = found[1] or found[0]
         candidates = _FLAGS.get(name, (f"--{name.replace('_', '-')}",))
         return next((flag for flag in candidates if flag in flags), found[0])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any
 
@@ -49,6 +50,7 @@ from authz.cli import (
 )
 from authz.cli.errors import EXPECTED, code_of, details_of, message_of
 from authz.cli.fault import is_json_asked, print_fault
+from authz.cli.output import require_written
 from authz.runtime.settings import Settings
 
 app = typer.Typer(
@@ -189,15 +191,21 @@ def _usage_message(error: Any) -> str:
 def main() -> None:
     """Run a command. An error is one line on standard error and exit code 2."""
     try:
-        sys.exit(whole_command()(standalone_mode=False) or 0)
+        code = whole_command()(standalone_mode=False) or 0
+        require_written()
+        sys.exit(code)
     except _UsageError as error:
         if error.message.startswith(_HELP) and not is_json_asked():
             error.show()
         else:
             print_fault("INVALID_ARGUMENT", _usage_message(error), {})
-    except typer.Abort:
+    except typer.Abort as error:
+        if error.__suppress_context__ and error.__cause__ is None:  # at a prompt, whose line has no end
+            print(file=sys.stderr)
         print_fault("CANCELLED", "aborted", {})
         sys.exit(1)
     except EXPECTED as error:
         print_fault(code_of(error), message_of(error), details_of(error))
+        with suppress(OSError):
+            require_written()
     sys.exit(ERROR_EXIT_CODE)

@@ -10,8 +10,9 @@ import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.options import TIME, OnlySubject, future_time
-from authz.cli.output import print_json
+from authz.cli.output import print_json, require_written
 from authz.domain.entities import AccessTokenFilter
+from authz.domain.errors import precondition_failed
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import US_PER_S, format_instant
 from authz.domain.kinds.access_token import token_id
@@ -37,12 +38,21 @@ def create(context: Context, who: Caller, expires: Expires = "") -> None:
     default = (int(time.time()) + _DEFAULT_LIFE_S) * US_PER_S
     ends_at = future_time(expires, option="--expires") if expires else default
     token = context.client.create_access_token(who, ends_at=ends_at, reason=context.reason)
-    if context.as_json:
-        print_json({"token": token, "ends_at": ends_at})
-        return
-    print(token)
-    note = f"the token is shown only now; it proves {who} until {format_instant(ends_at)}"
-    print(f"{note}; end it sooner with: authz token revoke {token_id(token)}", file=sys.stderr)
+    end = f"authz token revoke {token_id(token)}"
+    try:
+        if context.as_json:
+            print_json({"token": token, "ends_at": ends_at})
+        else:
+            print(token)
+        require_written()
+    except OSError as error:
+        raise precondition_failed(
+            f"the token is not printed, and nothing can show it again: end it with `{end}`, and create"
+            f" another ({error})"
+        ) from error
+    if not context.as_json:
+        note = f"the token is shown only now; it proves {who} until {format_instant(ends_at)}"
+        print(f"{note}; end it sooner with: {end}", file=sys.stderr)
 
 
 @on_server(app, "list")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from authz.client.arguments import as_text, message_of, sent_scope, sent_subject, sent_time
+from authz.client.errors import CallError
 from authz.client.questions import AccessibleResource, AskedResource, PermittedSubject, query_of, rule_text
 from authz.domain.decisions import Reason
 from authz.domain.ids import Scope, Subject
@@ -90,6 +92,18 @@ def resume(request: Any, cursor: str, *, at_least_as_fresh: str, fully_consisten
     if fully_consistent or not checked_at:
         return at_least_as_fresh
     return latest(checked_at, at_least_as_fresh) if at_least_as_fresh else checked_at
+
+
+@contextmanager
+def naming_cursor(*, at_least_as_fresh: str) -> Iterator[None]:
+    """Let the error for a token that is in a cursor name the cursor."""
+    fields = {"page_token"} if at_least_as_fresh else {"page_token", "consistency.at_least_as_fresh"}
+    try:
+        yield
+    except CallError as error:
+        if error.metadata.get("field") in fields:
+            error.name_field("cursor")
+        raise
 
 
 def resources_in(page: pb.ListResourcesResponse) -> ListPage[AccessibleResource]:

@@ -114,6 +114,12 @@ class AuthzError(Exception):
         self.message = f"{path}: {self.message}"
         self.args = (self.message,)
 
+    def name_field(self, name: str) -> None:
+        """Name the field, with which the message begins, as its user knows it."""
+        self.message = name + self.message.removeprefix(self.metadata["field"])
+        self.metadata["field"] = name
+        self.args = (self.message,)
+
     def append(self, text: str) -> None:
         """Add to the end of the message."""
         self.message += text

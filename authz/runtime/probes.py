@@ -21,6 +21,8 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from authz.domain.errors import invalid
 
 _TIMEOUT_S = 10
+_SOFTWARE = "authz"
+"""The header `Server`, which the library would send with its version and that of Python."""
 
 log = structlog.get_logger()
 
@@ -49,6 +51,10 @@ class _ServerOfIpv6(_Server):
 class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_S
     """A client that sends nothing holds a thread no longer."""
+
+    def version_string(self) -> str:
+        """What is told of the program to a client whose request cannot be read."""
+        return _SOFTWARE
 
     def get_stderr(self) -> io.StringIO:
         """Where the library prints why it could not send an answer, which is as little a fault."""
@@ -102,7 +108,10 @@ def _app(probes: Probes) -> Callable[..., Iterable[bytes]]:
     metrics = make_wsgi_app(probes.registry)
     causes = {"/livez": probes.not_alive, "/readyz": probes.not_ready}
 
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def app(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+            start(status, [*headers, ("Server", _SOFTWARE)])
+
         path, is_read = environ["PATH_INFO"], environ["REQUEST_METHOD"] in ("GET", "HEAD")
         status, text = "404 Not Found", "not found"
         try:

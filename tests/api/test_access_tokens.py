@@ -16,7 +16,7 @@ from authz.client import CallError, Client, InvalidArgumentError
 from authz.domain.entities import AccessToken, AccessTokenFilter
 from authz.domain.ids import parse_subject
 from authz.domain.instants import DAY_US, Instant
-from authz.domain.kinds.access_token import token_id, token_text
+from authz.domain.kinds.access_token import digest_of, token_id, token_text
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -56,12 +56,12 @@ def client_of(secured: Service, caller: str = "admin") -> Client:
     return Client(secured.address, token=ISSUER.jwt(caller))
 
 
-async def create(secured: Service, ends_at: Instant | None = None) -> str:
+async def create(secured: Service) -> str:
     """A token of the caller `sync`."""
 
     def call() -> str:
         with client_of(secured) as client:
-            return client.create_access_token(SYNC, ends_at=ends_at or in_a_day())
+            return client.create_access_token(SYNC, ends_at=in_a_day())
 
     return await asyncio.to_thread(call)
 
@@ -122,7 +122,10 @@ async def test_a_token_that_is_revoked_or_has_ended_is_refused_and_so_is_every_o
     secured: Service,
 ) -> None:
     kept, revoked = await create(secured), await create(secured)
-    ended = await create(secured, ends_at=secured.now)
+    ended = token_text("e" * 12, bytes(32))
+    record = AccessToken(id="e" * 12, subject=SYNC, digest=digest_of(ended), ends_at=secured.now)
+    with client_of(secured) as client:
+        await asyncio.to_thread(client.write, [Mutation(Operation.CREATE, record)])
     await revoke(secured, revoked)
     assert "was revoked" in await refused(secured, revoked)
     assert "has ended" in await refused(secured, ended)
@@ -180,6 +183,8 @@ async def test_a_token_is_of_a_service_has_a_digest_and_ends(secured: Service) -
         with client_of(secured) as client:
             with pytest.raises(CallError, match="`user:maya`, a person"):
                 client.create_access_token(maya, ends_at=in_a_day())
+            with pytest.raises(InvalidArgumentError, match="in the past; give a later time"):
+                client.create_access_token(SYNC, ends_at=secured.now)
             with pytest.raises(InvalidArgumentError, match="write it like `service:notebooks`"):
                 client.create_access_token("notebooks", ends_at=in_a_day())
             for digest in ("", "0" * 63, "A" * 64, "plain text"):

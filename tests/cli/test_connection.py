@@ -108,3 +108,11 @@ def test_a_lock_that_another_program_holds_is_told(tmp_path: Path) -> None:
         other.execute("BEGIN IMMEDIATE")
         refused = run("course", "create", "algebra", "--database", f"{url}?timeout=0.1")
     assert (refused.returncode, "another write holds the lock; try again" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("address", ["authz.internal", "http://127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_that_is_none_is_told_by_its_option(address: str) -> None:
+    refused = run("courses", "--address", address)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --address is ")
+    assert address in refused.stderr

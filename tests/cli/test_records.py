@@ -76,6 +76,7 @@ def test_a_session_is_created_changed_and_deleted(course: str) -> None:
     unconfirmed = forkserver.run("session", "delete", "s", "--address", course)
     assert unconfirmed.returncode == 1
     assert "Delete session:s with everything in it?" in unconfirmed.stderr
+    assert unconfirmed.stderr.endswith(":\nerror: aborted\n")  # the line of the prompt is ended
     assert did(course, "sessions --course alg") == changed
     did(course, "session delete s --yes")
     assert did(course, "sessions --course alg") == []

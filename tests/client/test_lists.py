@@ -80,9 +80,12 @@ def test_a_cursor_has_its_place_its_state_and_its_list(client: Client, name: str
     for cursor, reason in ((first.cursor[1:], "MALFORMED_TOKEN"), (first.cursor[:-1], "MALFORMED_TOKEN")):
         with pytest.raises(CallError) as refused:
             page_of(client, name, cursor=cursor)
-        assert refused.value.reason == reason
-    with pytest.raises(CallError, match="page_token"):
+        assert (refused.value.reason, refused.value.metadata) == (reason, {"field": "cursor"})
+        assert str(refused.value).startswith("cursor is not a token")
+    with pytest.raises(CallError, match="cursor belongs to another query"):
         page_of(client, name, cursor=first.cursor, purpose="ai_response")
+    with pytest.raises(CallError, match="at_least_as_fresh is not a token"):
+        page_of(client, name, at_least_as_fresh="x")
     with pytest.raises(InvalidArgumentError, match="cursor is `7`; give text"):
         page_of(client, name, cursor=7)
 

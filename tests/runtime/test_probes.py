@@ -37,6 +37,19 @@ def test_a_client_that_is_silent_or_leaves_prints_nothing(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("path", ["/livez", "/metrics", "/x", "/too-many-headers"])
+def test_no_answer_names_the_versions_of_what_serves_it(path: str) -> None:
+    port, headers = find_free_port(), 200 if path == "/too-many-headers" else 1
+    with (
+        serving_probes(f"127.0.0.1:{port}", Probes(CollectorRegistry(), nothing, nothing)),
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        client.sendall((f"GET {path} HTTP/1.1\r\n" + "a: b\r\n" * headers + "\r\n").encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b"")).decode()
+    assert "Server: authz\r\n" in answer
+    assert [each for each in answer.splitlines() if "Python" in each or "WSGI" in each] == []
+
+
 def test_a_probe_that_fails_is_a_line_of_the_log(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> str:
         raise RuntimeError("broken")

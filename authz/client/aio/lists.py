@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from authz.client.aio.fresh_calls import FreshCalls
 from authz.client.lists import (
     ListPage,
+    naming_cursor,
     resources_in,
     resources_request,
     resume,
@@ -87,9 +88,9 @@ class AsyncLists(FreshCalls):
         least = resume(
             request, cursor, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
         )
-        return resources_in(
-            await self._ask(self._authorization.ListResources, request, least, fully_consistent)
-        )
+        with naming_cursor(at_least_as_fresh=at_least_as_fresh):
+            page = await self._ask(self._authorization.ListResources, request, least, fully_consistent)
+        return resources_in(page)
 
     async def list_subjects(
         self,
@@ -155,6 +156,6 @@ class AsyncLists(FreshCalls):
         least = resume(
             request, cursor, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
         )
-        return subjects_in(
-            await self._ask(self._authorization.ListSubjects, request, least, fully_consistent)
-        )
+        with naming_cursor(at_least_as_fresh=at_least_as_fresh):
+            page = await self._ask(self._authorization.ListSubjects, request, least, fully_consistent)
+        return subjects_in(page)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from authz.client.lists import (
     ListPage,
+    naming_cursor,
     resources_in,
     resources_request,
     resume,
@@ -88,7 +89,9 @@ class Lists(FreshCalls):
         least = resume(
             request, cursor, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
         )
-        return resources_in(self._ask(self._authorization.ListResources, request, least, fully_consistent))
+        with naming_cursor(at_least_as_fresh=at_least_as_fresh):
+            page = self._ask(self._authorization.ListResources, request, least, fully_consistent)
+        return resources_in(page)
 
     def list_subjects(
         self,
@@ -154,4 +157,6 @@ class Lists(FreshCalls):
         least = resume(
             request, cursor, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
         )
-        return subjects_in(self._ask(self._authorization.ListSubjects, request, least, fully_consistent))
+        with naming_cursor(at_least_as_fresh=at_least_as_fresh):
+            page = self._ask(self._authorization.ListSubjects, request, least, fully_consistent)
+        return subjects_in(page)
