@@ -28,11 +28,11 @@ from authz.engine.check import Checker
 
 _UPDATE, _DELETE, _SHARE, _PUBLISH, _ARCHIVE = "update", "delete", "share", "publish", "archive"
 _ACTIONS = {
-    "visibility": _SHARE,
+    **dict.fromkeys(("visibility", "ai_allowed"), _SHARE),
     **dict.fromkeys(("published", "available_from", "available_until"), _PUBLISH),
 }
 """What a person needs to change a field of a resource, in place of `update`, where the type knows the action.
-An editor would otherwise open to everybody what only its owner may share."""
+An editor would otherwise open to everybody, or to AI features, what only its owner may share."""
 _FIXED = ("owner", "created_at")
 """Fields of a resource that no person changes: by them rules tell whose it is, and how old."""
 

@@ -232,9 +232,10 @@ async def test_to_publish_and_to_update_are_rights_of_their_own(
 @pytest.mark.parametrize(
     ("person", "fields", "missing"),
     [
-        ("tara", "ai_allowed", ""),
+        ("tara", "ai_allowed", "share"),
         ("tara", "visibility", "share"),
         ("tara", "ai_allowed visibility", "share"),
+        ("stu", "ai_allowed", ""),
         ("stu", "ai_allowed visibility", ""),
     ],
 )
@@ -244,7 +245,8 @@ async def test_an_editor_opens_to_nobody_what_only_its_owner_may_share(
     to_edit = share("tara").share
     to_edit.level = pb.SHARE_LEVEL_EDITOR
     await write(taught, touch(share=to_edit))
-    changed = write(taught, change(fields, resource=NOTEBOOK), person=person)
+    changes = pb.Resource(type="notebook", id="nb", visibility=pb.VISIBILITY_PRIVATE, ai_allowed=True)
+    changed = write(taught, change(fields, resource=changes), person=person)
     if missing:
         denied(await refused(changed), missing, "notebook:nb")
     else:
