@@ -155,10 +155,9 @@ def opened(
     for course_id, cell in ((course_id, cell) for course_id, cells in places for cell in cells):
         require_not_cancelled()
         role, *pair = cell
-        old, kept = (_withheld(policy, course_id, cell) for policy in (before, after))
-        if role not in after.vocabulary.roles:
-            # Who held it may hold other roles, which a deny that names it no longer stops.
-            old = _naming_denies(before, course_id, cell)
+        # Who held a role that is removed may hold others, and gets it again if it is declared anew.
+        old = _withheld(before, course_id, cell, by_name=role not in after.vocabulary.roles)
+        kept = _withheld(after, course_id, cell)
         if old <= kept or cell[1:] not in pairs:
             continue
         left = chain.from_iterable(regions(each, [*kept]) for each in old)
@@ -167,11 +166,14 @@ def opened(
 
 
 def _withheld(
-    policy: CompiledPolicy, course_id: str | None, cell: tuple[str, str, str]
+    policy: CompiledPolicy, course_id: str | None, cell: tuple[str, str, str], *, by_name: bool = False
 ) -> frozenset[Condition]:
-    """When no policy of a course can give what a cell is about."""
+    """When no policy of a course can give what a cell is about; `by_name`, because a row names its role."""
     role, *pair = cell
-    return frozenset({Condition()}) if cell in policy.locked else _clauses(policy, course_id, role, pair)[0]
+    lock = policy.locked.get(cell)
+    if lock is not None and not (by_name and lock.role == ANY):
+        return frozenset({Condition()})
+    return _naming_denies(policy, course_id, cell) if by_name else _clauses(policy, course_id, role, pair)[0]
 
 
 def _clauses(policy: CompiledPolicy, course_id: str | None, role: str, pair: Sequence[str]) -> Clauses:

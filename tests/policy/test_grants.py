@@ -176,6 +176,15 @@ def test_a_lock_may_be_stated_otherwise() -> None:
     assert found_between(one, one[::-1]) == found_between(one, ["lock, *, notebook, export"]) == []
 
 
+def test_who_removes_a_role_removes_no_lock_that_names_it() -> None:
+    """It could be declared anew without the lock."""
+    lock = "lock, guide, material, read"
+    lets = ["lets courses give read on material to `guide`, when !for_ai_response"]
+    assert found_between([GUIDE, lock], [GUIDE]) == lets
+    assert found_between([GUIDE, lock], []) == ["lets courses give read on material to `guide`, when always"]
+    assert found_between([GUIDE, "lock, *, material, read"], ["lock, *, material, read"]) == []
+
+
 def test_who_removes_a_role_frees_nobody_of_the_denies_that_name_it() -> None:
     denied = (GUIDE, "p, guide, *, material, read, , deny")
     for after in ([GUIDE], []):
