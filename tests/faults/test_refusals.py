@@ -111,6 +111,16 @@ def test_an_option_that_no_wait_mends_is_told_as_such(cluster: Cluster, option: 
     assert "AUTHZ_DATABASE_URL" in refused.value.message
 
 
+@pytest.mark.parametrize(("variable", "value"), [("PGSERVICE", "nowhere"), ("PGSSLMODE", "require")])
+def test_a_variable_of_libpq_that_no_wait_mends_is_told_as_such(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UnavailableError, match="or a variable of libpq such as") as refused:
+        prepare_store(url_of(cluster, "postgres", "owned"))
+    assert refused.value.reason is ErrorReason.STORE_MISCONFIGURED
+
+
 @over_grpc
 def test_a_replica_does_not_hide_a_password_that_is_wrong(cluster: Cluster, tmp_path: Path) -> None:
     good = Node("one", url_of(cluster, f"authz:{PASSWORD}", "owned"), tmp_path)
@@ -216,7 +226,7 @@ def test_connections_that_are_used_up_are_called_so(cluster: Cluster) -> None:
     with cluster.connect() as connection:
         connection.execute("ALTER ROLE crowd SUPERUSER")
         connection.execute("ALTER ROLE crowd NOSUPERUSER PASSWORD 'x'")
-    with pytest.raises(UnavailableError, match="takes no more connections"):
+    with pytest.raises(UnavailableError, match="the `CONNECTION LIMIT` of the user"):
         prepare_store(url_of(cluster, "crowd:x", "owned"))
 
 

@@ -64,7 +64,8 @@ _DAMAGED = (
 )
 _TOO_MANY = (
     ErrorReason.STORE_UNAVAILABLE,
-    "the database takes no more connections; raise its `max_connections`, or run fewer servers",
+    "the database takes no more connections; raise its `max_connections`, or the `CONNECTION LIMIT` of the"
+    " user or the database, or run fewer servers",
 )
 _NO_TABLES = (
     ErrorReason.STORE_UNAVAILABLE,
@@ -128,12 +129,13 @@ _NO_PASSWORD = (
 )
 _BAD_OPTION = (
     ErrorReason.STORE_MISCONFIGURED,
-    "AUTHZ_DATABASE_URL has an option that the driver or the database does not accept; correct or remove it",
+    "AUTHZ_DATABASE_URL, or a variable of libpq such as `PGOPTIONS`, has an option that the driver or the"
+    " database does not accept; correct or remove it",
 )
 _TLS = (
     ErrorReason.STORE_MISCONFIGURED,
-    "there is no TLS connection to the database as AUTHZ_DATABASE_URL requires it;"
-    " correct its `sslmode`, `sslrootcert`, `sslcert` and `sslkey`",
+    "there is no TLS connection to the database as AUTHZ_DATABASE_URL, or a variable of libpq such as"
+    " `PGSSLMODE`, requires it; correct its `sslmode`, `sslrootcert`, `sslcert` and `sslkey`",
 )
 
 _BY_SQLITE_CODE = {
