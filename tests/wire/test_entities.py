@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.entities import KINDS, EntityKind, Kind, Versioned
+from authz.domain.entities import KINDS, EntityKind, Kind, ShareFilter, Versioned
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef
-from authz.domain.kinds.fields import fields_of
+from authz.domain.kinds.fields import FieldType, fields_of
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, update
 from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken
@@ -29,7 +29,7 @@ from authz.wire.entities import (
     parse_versioned,
     precondition_message,
 )
-from authz.wire.fields import parser_of
+from authz.wire.fields import name_in_message, parse_files, parser_of
 from authz.wire.filters import READ_CALLS
 from tests.properties import examples
 from tests.records import entities
@@ -95,6 +95,45 @@ def test_no_mutation_that_is_sent_has_a_record_of_another_service(
 
 
 @each_written
+@examples(10)
+@given(data=st.data())
+def test_a_field_that_is_absent_has_its_default(kind: Kind, data: st.DataObject) -> None:
+    entity = data.draw(entities(kind))
+    message = mutation_message(Mutation(Operation.CREATE, entity))
+    body: Any = getattr(message, kind.name)
+    required: dict[str, Any] = {}
+    for field in kind.fields:
+        if field.default is msgspec.NODEFAULT:
+            required[field.name] = getattr(entity, field.name)
+        else:
+            body.ClearField(name_in_message(field))
+    assert parse_mutation(sent(message)) == Mutation(Operation.CREATE, kind.entity(**required))
+
+
+@each_written
+@examples(1)
+@given(data=st.data())
+def test_a_required_field_that_is_absent_is_named(kind: Kind, data: st.DataObject) -> None:
+    entity = data.draw(entities(kind))
+    # The directory refuses an empty text.
+    required = [f for f in kind.fields if f.default is msgspec.NODEFAULT and f.type is not FieldType.TEXT]
+    assert required
+    for field in required:
+        message = mutation_message(Mutation(Operation.CREATE, entity))
+        for part in ("_type", "_id") if field.type is FieldType.RESOURCE else ("",):
+            getattr(message, kind.name).ClearField(field.name + part)
+        with pytest.raises(InvalidArgumentError, match=rf"{kind.name}\.{field.name}"):
+            parse_mutation(sent(message))
+
+
+@pytest.mark.parametrize("given_part", ["resource_type", "resource_id"])
+def test_half_a_resource_is_no_filter(given_part: str) -> None:
+    half: dict[str, Any] = {given_part: "notebook"}
+    with pytest.raises(InvalidArgumentError, match="is missing; set it"):
+        READ_CALLS[ShareFilter].parse(pb.ReadSharesRequest(**half))
+
+
+@each_written
 @examples(30)
 @given(data=st.data())
 def test_an_update_carries_the_fields_that_it_names_and_no_other(kind: Kind, data: st.DataObject) -> None:
@@ -138,6 +177,11 @@ def test_a_filter_is_read_as_it_was_sent(kind: Kind, data: st.DataObject) -> Non
         )
     )
     assert (read.records(response), response.next_page_token) == ([Versioned(entity, 7)], "more")
+
+
+def test_a_file_that_is_sent_twice_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"names the file `default\.csv` twice"):
+        parse_files([common_pb2.PolicyFile(name="default.csv")] * 2, field="files")
 
 
 def test_every_kind_can_be_watched() -> None:
