@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 
 from authz.domain.decision_log import DecisionQuery
 from authz.domain.drafts import PolicyDraft
-from authz.domain.entities import Account, ErasureStatus, Membership, MembershipFilter, ShareFilter
+from authz.domain.entities import Account, Course, ErasureStatus, Membership, MembershipFilter, ShareFilter
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.ids import PLATFORM, Subject
+from authz.domain.ids import PLATFORM, Subject, course_scope
+from authz.domain.mutations import update
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store, open_store
@@ -23,7 +24,18 @@ from authz.store.privacy.erase_files import rewrite_file, truncate_log
 from authz.store.privacy.erase_history import _renamed_texts as renamed_texts
 from authz.store.privacy.erased import pseudonyms_of
 from authz.store.privacy.erasure_steps import Phase, Step
-from tests.store.directory import VOCABULARY, Clock, create, open_with, refusal_of, remove, write
+from tests.store.directory import (
+    VOCABULARY,
+    Clock,
+    create,
+    notebook,
+    open_with,
+    refusal_of,
+    remove,
+    student,
+    touch,
+    write,
+)
 from tests.store.log.test_decisions import ENTRY
 from tests.store.privacy.test_erasures import MAYA, REQUEST, STU, fill, finished, log_of
 from tests.store.privacy.test_holds import begun
@@ -152,6 +164,23 @@ def test_access_ends_before_the_history_of_somebody_else_is_rewritten(store_url:
         assert store.directory.read(wanted, Page(10, "")).items == ()
     log = log_of(finished(store))
     assert [each for each in ("maya", "stu") if f"id='{each}'" in log] == []
+    store.close()
+
+
+def test_no_write_names_who_was_erased(sqlite_url: str) -> None:
+    store = open_with(sqlite_url)
+    theirs = notebook("theirs", course_scope("c1"))
+    write(store, create(Course("c1")), create(theirs))
+    begin(store, MAYA)
+    finished(store)
+    for naming in (
+        create(Account(MAYA)),
+        create(student("maya", "c1")),
+        touch(msgspec.structs.replace(theirs, owner=MAYA)),
+        update(theirs.key, owner=MAYA),
+    ):
+        with pytest.raises(FailedPreconditionError, match=f"{MAYA} was erased"):
+            write(store, naming)
     store.close()
 
 
