@@ -1,4 +1,5 @@
-"""Warm-up: the replica is in the page cache before the first check after a reboot."""
+"""Warm-up: the replica is in the page cache before the first check after a reboot. And what is left in the
+folder after a copy that fails, or a new replica."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ import os
 import resource
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from authz.replica import generations
-from authz.replica.generations import warm_up
+from authz.replica.generations import copy_generation, delete_generations, warm_up
 from authz.store import Store
 from tests.replica.conftest import following, generation_of
 from tests.store.directory import create, lesson, write
@@ -100,3 +103,32 @@ def test_a_replica_is_read_in_when_it_is_found(store: Store, folder: Path) -> No
     with following(store, folder / "r"):
         until(lambda: all(each.name != "warm-up" for each in threading.enumerate()))
         assert pages_read_from_disk(file) == 0
+
+
+def test_a_copy_that_fails_leaves_no_part_of_itself(tmp_path: Path) -> None:
+    def copy(folder: str, *, compact: bool) -> None:
+        assert compact
+        Path(folder, "data.mdb").write_bytes(b"user:maya")
+        raise OSError("the disk is full")
+
+    environment: Any = SimpleNamespace(lmdb=SimpleNamespace(copy=copy))
+    with pytest.raises(OSError, match="the disk is full"):
+        copy_generation(tmp_path, environment, max_bytes=SIZE_BYTES)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_generations_are_deleted_and_nothing_that_is_none(tmp_path: Path) -> None:
+    def folder_of(name: str, *files: str) -> None:
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+
+    folder_of("1", "data.mdb", "lock.mdb")
+    folder_of("2")
+    folder_of("3", "data.mdb", "lock.mdb")
+    folder_of("4", "data.mdb", "notes")
+    folder_of("copies", "data.mdb", "lock.mdb")
+    (tmp_path / "notes").touch()
+    (tmp_path / "5").touch()
+    delete_generations(tmp_path, keep="3")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["3", "4", "5", "copies", "notes"]
