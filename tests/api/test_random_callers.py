@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 import pytest_asyncio
 from google.protobuf import json_format
@@ -169,7 +170,8 @@ async def _make_credentials(secured: SecuredServer, now: int) -> None:
         token, record = make_access_token(parse_subject(f"service:{caller}"), ends_at=now + 10**12)
         secured.credentials[caller] = [token, ISSUER.jwt(caller)]
         made.append(record)
-    ended, record = make_access_token(parse_subject("service:admin"), ends_at=now - 1)
+    ended, record = make_access_token(parse_subject("service:admin"), ends_at=now + 10**12)
+    record = msgspec.structs.replace(record, ends_at=now - 1)
     await secured.admin(*(mutation_message(Mutation(Operation.CREATE, each)) for each in (*made, record)))
     unknown, _ = make_access_token(parse_subject("service:admin"), ends_at=now + 10**12)
     forged = token_text(made[0].id, bytes(32))

@@ -173,7 +173,7 @@ class PrivacyServicer:
     ) -> pb.RestrictSubjectResponse:
         """Take all access from a subject, and keep its data, until the restriction is lifted."""
         restrict = self.data.restrict
-        written_at, replicated = await self._write_about(restrict, request, call, about_access=True)
+        written_at, replicated = await self._write_about(restrict, request, call, self._require_over)
         return pb.RestrictSubjectResponse(written_at=written_at, replicated=replicated)
 
     async def LiftRestriction(
@@ -183,17 +183,8 @@ class PrivacyServicer:
 
         A role on the platform is given back only by a caller that may grant roles.
         """
-        subject = parse_subject(request, "subject", field="subject")
-        if not call.rights.has(GRANT_ROLES) and await self.rights.has_role_on_platform(subject):
-            raise PermissionDeniedError(
-                f"{subject} has a role on the platform, so only a caller with `{GRANT_ROLES}` may end what"
-                f" takes it away; have one with `{call.method.permission}` and `{GRANT_ROLES}` do so",
-                method=call.method.name,
-                type=API_TYPE,
-                permission=GRANT_ROLES,
-            )
         lift = self.data.lift_restriction
-        written_at, _ = await self._write_about(lift, request, call, about_access=True)
+        written_at, _ = await self._write_about(lift, request, call, self._require_to_give_back)
         return pb.LiftRestrictionResponse(written_at=written_at)
 
     async def ReadRestrictions(
@@ -227,20 +218,32 @@ class PrivacyServicer:
             call.require(GRANT_ROLES)
         await self.rights.require_rank(call.principal.on_behalf_of, [subject])
 
+    async def _require_to_give_back(self, subject: Subject, call: Call) -> None:
+        """As `_require_over`, and unless the call may grant the roles on the platform that the subject gets
+        back."""
+        await self._require_over(subject, call)
+        if not call.rights.has(GRANT_ROLES) and await self.rights.has_role_on_platform(subject):
+            raise PermissionDeniedError(
+                f"{subject} has a role on the platform, so only a caller with `{GRANT_ROLES}` may end what"
+                f" takes it away; have one with `{call.method.permission}` and `{GRANT_ROLES}` do so",
+                method=call.method.name,
+                type=API_TYPE,
+                permission=GRANT_ROLES,
+            )
+
     async def _write_about(
         self,
         write: Callable[..., ConsistencyToken],
         request: _AboutSubject,
         call: Call,
-        *,
-        about_access: bool = False,
+        require: Callable[[Subject, Call], Awaitable[None]] | None = None,
     ) -> tuple[common_pb2.ConsistencyToken, bool]:
-        """Write something about the subject of a request, for its reason; with `about_access`, what takes its
-        roles away or gives them back. Return the token of the state, and whether the replica has it."""
+        """Write something about the subject of a request, for its reason, unless `require` raises. Return the
+        token of the state, and whether the replica has it."""
         await require_of_person(call, self.rights)
         subject = parse_subject(request, "subject", field="subject")
-        if about_access:
-            await self._require_over(subject, call)
+        if require is not None:
+            await require(subject, call)
         origin = call.origin(parse_given_reason(request.reason))
         state = await self.committer.run_batch(partial(write, subject, origin), call.require_permitted)
         return token_message(self.gate, state), await self.gate.wait_until_replicated(state)
