@@ -155,7 +155,7 @@ def opened(
     for course_id, cell in ((course_id, cell) for course_id, cells in places for cell in cells):
         require_not_cancelled()
         role, *pair = cell
-        # Who held a role that is removed may hold others, and gets it again if it is declared anew.
+        # Holders of a removed role may hold other roles, and regain it if a later version declares it.
         old = _withheld(before, course_id, cell, by_name=role not in after.vocabulary.roles)
         kept = _withheld(after, course_id, cell)
         if old <= kept or cell[1:] not in pairs:

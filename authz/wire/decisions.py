@@ -24,8 +24,6 @@ from authz.wire.values import WireEnum, ascii_excerpt, missing, parse_optional_i
 REASONS = WireEnum(pb.Reason.DESCRIPTOR, Reason)
 INACTIVE_REASONS = WireEnum(pb.InactiveReason.DESCRIPTOR, InactiveReason)
 _MAX_PURPOSE_LENGTH = 64
-_MAX_ENCODED = 65_536
-"""Encoded verdicts. Each course with a policy has its own, since an answer names the rule that decided."""
 _ANY_ACTION = "read"
 """Stands for the actions that a source is asked about."""
 _INLINE = [
@@ -127,7 +125,7 @@ def inline_message(resource: Resource) -> pb.InlineResource:
     return pb.InlineResource(**formatted(resource, _INLINE_FORMATTERS))
 
 
-@lru_cache(maxsize=_MAX_ENCODED)
+@lru_cache(maxsize=4096)
 def encode_verdict(verdict: Verdict, text: str, policy_version: str) -> bytes:
     """The part of a CheckResponse that is the same for every question with this verdict and its message.
 

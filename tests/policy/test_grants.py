@@ -177,7 +177,7 @@ def test_a_lock_may_be_stated_otherwise() -> None:
 
 
 def test_who_removes_a_role_removes_no_lock_that_names_it() -> None:
-    """It could be declared anew without the lock."""
+    """A later version could declare the role without the lock."""
     lock = "lock, guide, material, read"
     lets = ["lets courses give read on material to `guide`, when !for_ai_response"]
     assert found_between([GUIDE, lock], [GUIDE]) == lets

@@ -76,11 +76,11 @@ def left_to_operator(connection: Connection) -> tuple[str, ...]:
 
 
 def _may_analyze(connection: Connection) -> bool:
-    # Version 17 began to grant what only the owner of a table had before.
-    is_granted = (connection.dialect.server_version_info or ()) >= (17,)
+    # Before version 17, which has the privilege MAINTAIN, only the owner of a table may analyze it.
+    has_maintain = (connection.dialect.server_version_info or ()) >= (17,)
     right = (
         sa.func.has_table_privilege(_CLASSES.c.oid, "MAINTAIN")
-        if is_granted
+        if has_maintain
         else sa.func.pg_has_role(_CLASSES.c.relowner, "USAGE")
     )
     of_service = [sa.cast(each.name, REGCLASS) for each in metadata.sorted_tables]
