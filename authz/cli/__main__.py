@@ -8,7 +8,7 @@ import sys
 
 import authz
 from authz.cli import ERROR_EXIT_CODE
-from authz.cli.fault import print_fault
+from authz.cli.fault import print_fault, require_written
 from authz.runtime.gc_freeze import without_collections
 
 _SERVERS = {"serve", "follow"}
@@ -18,7 +18,7 @@ _SERVERS = {"serve", "follow"}
 def main() -> None:
     """Run a command. Without the packages that it needs, one message and exit code 2."""
     if sys.argv[1:] == ["--version"]:  # answered here, so that an installation of the client alone can say it
-        print(f"authz {authz.__version__}")
+        _print_version()
         return
     # gRPC writes lines of its own to standard error, where an error of a command is one line, and the log of
     # a server is JSON that does not block while nobody reads it.
@@ -40,6 +40,15 @@ def main() -> None:
             "run `pip install 'qalamchat-authz[server]'`",
             {"package": missing},
         )
+        sys.exit(ERROR_EXIT_CODE)
+
+
+def _print_version() -> None:
+    try:
+        print(f"authz {authz.__version__}")
+        require_written()
+    except OSError as error:
+        print_fault("FAILED_PRECONDITION", str(error), {})
         sys.exit(ERROR_EXIT_CODE)
 
 

@@ -105,7 +105,14 @@ class Context:
             typer.confirm(f"Delete {key}{contents}?", abort=True, err=True)
         deletion, there = Mutation(Operation.DELETE, key), Precondition(key, Expectation.EXISTS)
         self.client.write([deletion], preconditions=[there], reason=self.reason)
-        print(f"deleted {key}")
+        self.print_deleted(key, f"deleted {key}")
+
+    def print_deleted(self, what: object, text: str) -> None:
+        """Print that something is deleted: as a text or, with --json, by its key."""
+        if self.as_json:
+            print_json({"deleted": what})
+        else:
+            print(text)
 
 
 Command: TypeAlias = "Callable[Concatenate[Context, ...], None]"

@@ -43,7 +43,7 @@ def change(context: Context, course: Id, values: Values) -> None:
     context.write([updated(CourseKey(course), values)], CourseFilter(ids=(course,)))
 
 
-@on_server(app, writes=True, prints_json=False)
+@on_server(app, writes=True)
 def delete(context: Context, course: Id, yes: Yes = False) -> None:
     """Delete a course with its sessions, members and content. To keep these, set its state to ARCHIVED."""
     context.delete(CourseKey(course), confirmed=yes)

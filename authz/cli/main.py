@@ -49,8 +49,7 @@ from authz.cli import (
     watch,
 )
 from authz.cli.errors import EXPECTED, code_of, details_of, message_of
-from authz.cli.fault import is_json_asked, print_fault
-from authz.cli.output import require_written
+from authz.cli.fault import is_json_asked, print_fault, require_written
 from authz.runtime.settings import Settings
 
 app = typer.Typer(

@@ -112,7 +112,7 @@ def restore(context: Context, who: Who, where: Where, role: OnlyRole = "") -> No
     context.write(mutations, wanted)
 
 
-@on_server(app, writes=True, prints_json=False)
+@on_server(app, writes=True)
 def remove(
     context: Context, who: Who, where: Where, role: OnlyRole = "", everything: Everything = False
 ) -> None:
@@ -121,12 +121,13 @@ def remove(
         if role:
             raise malformed("--everything", "takes no `--role`: it removes every role; leave one of them out")
         context.client.remove_member(who, where, reason=context.reason)
-        print(f"removed {who} from {where} and all that is in it")
+        removed = {"subject": who, "scope": where, "everything": True}
+        context.print_deleted(removed, f"removed {who} from {where} and all that is in it")
         return
     held = _memberships_of(context.client, _membership_filter(who, where, role))
     context.client.write([Mutation(Operation.DELETE, each.key) for each in held], reason=context.reason)
     for each in held:
-        print(f"deleted {each.key}")
+        context.print_deleted(each.key, f"deleted {each.key}")
 
 
 def _membership_filter(who: Subject, where: Scope, role: str = "") -> MembershipFilter:

@@ -6,8 +6,6 @@ rich takes a tenth of a second to import, so only what draws with it imports it.
 from __future__ import annotations
 
 import datetime as dt
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -62,19 +60,6 @@ def print_json(value: object) -> None:
     Times are RFC 3339; subjects, scopes and resources are as commands take them: `user:maya`.
     """
     print(bytes(json_of(value)).decode())
-
-
-def require_written() -> None:
-    """Raise `OSError` unless all that was printed could be written, and drop what could not.
-
-    The interpreter would try again at its end, and report it in words and with an exit code of its own.
-    """
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        problem = f"cannot write to standard output: {error.strerror}; what the command changed stays so"
-        raise OSError(problem) from error
 
 
 def json_of(value: object) -> msgspec.Raw:

@@ -64,7 +64,7 @@ def change(context: Context, resource: What, values: Values) -> None:
     context.write([updated(resource, values)], _only(resource))
 
 
-@on_server(app, writes=True, prints_json=False)
+@on_server(app, writes=True)
 def delete(context: Context, resource: What, yes: Yes = False) -> None:
     """Delete a resource with its shares. Its id cannot be described in requests any more."""
     context.delete(resource, confirmed=yes)

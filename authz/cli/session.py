@@ -47,7 +47,7 @@ def change(context: Context, session: Id, values: Values) -> None:
     context.write([updated(SessionKey(session), values)], SessionFilter(ids=(session,)))
 
 
-@on_server(app, writes=True, prints_json=False)
+@on_server(app, writes=True)
 def delete(context: Context, session: Id, yes: Yes = False) -> None:
     """Delete a session with its members and content. To keep these, set its state to ENDED."""
     context.delete(SessionKey(session), confirmed=yes)

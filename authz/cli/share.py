@@ -32,7 +32,7 @@ def add(
     context.write([Mutation(Operation.TOUCH, share)], ShareFilter(resource=what, subject=who))
 
 
-@on_server(app, writes=True, prints_json=False)
+@on_server(app, writes=True)
 def remove(context: Context, what: What, who: Who) -> None:
     """Stop sharing a resource with a subject."""
     key = ShareKey(what, who)

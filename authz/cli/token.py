@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Context, on_server
+from authz.cli.fault import require_written
 from authz.cli.options import TIME, OnlySubject, future_time
-from authz.cli.output import print_json, require_written
-from authz.domain.entities import AccessTokenFilter
+from authz.cli.output import print_json
+from authz.domain.entities import AccessTokenFilter, AccessTokenKey
 from authz.domain.errors import precondition_failed
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import US_PER_S, format_instant
@@ -61,9 +62,9 @@ def list_(context: Context, subject: OnlySubject = None) -> None:
     context.list(AccessTokenFilter(subject=subject))
 
 
-@on_server(app, writes=True, prints_json=False)
+@on_server(app, writes=True)
 def revoke(context: Context, token: Token) -> None:
     """End a token now."""
     id_ = token_id(token) or token
     context.client.revoke_access_token(id_, reason=context.reason)
-    print(f"revoked access token {id_}")
+    context.print_deleted(AccessTokenKey(id_), f"revoked access token {id_}")

@@ -149,6 +149,36 @@ def test_one_of_two_roles_can_be_changed_or_removed(course: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("command", "deleted"),
+    [
+        (
+            "member remove user:maya course:alg",
+            {"subject": "user:maya", "scope": "course:alg", "role": "student"},
+        ),
+        (
+            "member remove user:maya course:alg --everything",
+            {"subject": "user:maya", "scope": "course:alg", "everything": True},
+        ),
+        ("share remove notebook:nb user:lina", {"resource": "notebook:nb", "subject": "user:lina"}),
+        ("resource delete notebook:nb --yes", "notebook:nb"),
+        ("session delete s --yes", {"id": "s"}),
+        ("course delete alg --yes", {"id": "alg"}),
+    ],
+)
+def test_a_deletion_as_json_names_what_it_deleted(course: str, command: str, deleted: object) -> None:
+    did(course, "session create s --course alg")
+    did(course, "share add notebook:nb user:lina --awaits-membership")
+    done = run(*command.split(), "--json", "--address", course)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = map(json.loads, done.stdout.splitlines())
+    named = line.pop("deleted")
+    assert line == {}
+    if isinstance(named, dict):
+        named.pop("kind", None)
+    assert named == deleted
+
+
 def test_one_command_removes_a_person_from_a_course_and_all_that_is_in_it(course: str) -> None:
     did(course, "session create s --course alg --state live")
     did(course, "member add user:maya session:s attendee")

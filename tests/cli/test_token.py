@@ -35,6 +35,10 @@ def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: P
     assert id_ not in run("token", "list", *here).stdout
     again = run("token", "revoke", id_, *here)
     assert again.returncode == 2 and f"access token {id_}" in again.stderr
+    other = token_id(run("token", "create", "service:notebooks", *here).stdout.strip())
+    assert other is not None
+    revoked = json.loads(run("token", "revoke", other, *here, "--json").stdout)
+    assert revoked["deleted"]["id"] == other
 
 
 def test_a_caller_that_may_write_and_not_read_is_told_that_its_write_was_done(

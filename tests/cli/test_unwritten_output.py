@@ -52,3 +52,10 @@ def test_a_result_that_cannot_be_printed_is_an_error(sqlite_url: str) -> None:
     assert listed.returncode == 2
     assert listed.stderr.startswith("error: cannot write to standard output: No space left on device")
     assert len(listed.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_version_that_cannot_be_printed_is_an_error(unbuffered: str) -> None:
+    told = run_into_full("--version", PYTHONUNBUFFERED=unbuffered)
+    assert (told.returncode, len(told.stderr.splitlines())) == (2, 1), told.stderr
+    assert told.stderr.startswith("error: ") and "No space left on device" in told.stderr
