@@ -8,14 +8,17 @@ from typing import TypeAlias
 
 import msgspec
 
+from authz.domain.decisions import Rule
+from authz.domain.ids import course_scope
 from authz.domain.policy_changes import CellChange, PolicyDiff
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration
 from authz.policy.compile import CompiledPolicy
-from authz.policy.condition import Condition, conjunction
+from authz.policy.condition import Condition, conjunction, parse_condition
 from authz.policy.file_changes import file_changes
+from authz.policy.locks import Lock
 from authz.policy.prove import never_cancelled
 from authz.policy.regions import regions, simplest
-from authz.policy.rules import ANY
+from authz.policy.rules import ANY, DENY
 from authz.policy.situations import closure, situations_with
 
 Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
@@ -155,10 +158,11 @@ def opened(
     for course_id, cell in ((course_id, cell) for course_id, cells in places for cell in cells):
         require_not_cancelled()
         role, *pair = cell
-        # Holders of a removed role may hold other roles, and regain it if a later version declares it.
-        old = _withheld(before, course_id, cell, by_name=role not in after.vocabulary.roles)
-        kept = _withheld(after, course_id, cell)
-        if old <= kept or cell[1:] not in pairs:
+        old = _withheld(before, course_id, cell)
+        # A later version may declare what is removed again, and holders of a removed role may hold others.
+        is_declared = role in after.vocabulary.roles and cell[1:] in pairs
+        kept = (_withheld if is_declared else _withheld_if_redeclared)(after, course_id, cell)
+        if old <= kept:
             continue
         left = chain.from_iterable(regions(each, [*kept]) for each in old)
         if gains := _Reachable(roles[role], pair).words(left):
@@ -166,14 +170,33 @@ def opened(
 
 
 def _withheld(
-    policy: CompiledPolicy, course_id: str | None, cell: tuple[str, str, str], *, by_name: bool = False
+    policy: CompiledPolicy, course_id: str | None, cell: tuple[str, str, str]
 ) -> frozenset[Condition]:
-    """When no policy of a course can give what a cell is about; `by_name`, because a row names its role."""
-    role, *pair = cell
-    lock = policy.locked.get(cell)
-    if lock is not None and not (by_name and lock.role == ANY):
+    """When no policy of a course can give what a cell is about."""
+    if cell in policy.locked:
         return frozenset({Condition()})
-    return _naming_denies(policy, course_id, cell) if by_name else _clauses(policy, course_id, role, pair)[0]
+    role, *pair = cell
+    return _clauses(policy, course_id, role, pair)[0]
+
+
+def _withheld_if_redeclared(
+    policy: CompiledPolicy, course_id: str | None, cell: tuple[str, str, str]
+) -> frozenset[Condition]:
+    """The same of a cell that the policy does not declare: its rows that name by `*` what is not declared."""
+    role, type_name, action = cell
+    names = ((ANY, *policy.inherited.get(role, ())), (ANY, type_name), (ANY, action))
+    scopes = (ANY, "" if course_id is None else str(course_scope(course_id)))
+    rows = [Condition() for lock in policy.locks if _is_of(lock, names)]
+    rows += [
+        parse_condition(rule.condition)
+        for rule in policy.rules
+        if rule.effect == DENY and rule.scope in scopes and _is_of(rule, names)
+    ]
+    return frozenset(rows)
+
+
+def _is_of(row: Rule | Lock, names: Sequence[Sequence[str]]) -> bool:
+    return all(own in known for own, known in zip((row.role, row.type, row.action), names, strict=True))
 
 
 def _clauses(policy: CompiledPolicy, course_id: str | None, role: str, pair: Sequence[str]) -> Clauses:

@@ -92,6 +92,18 @@ def test_what_the_platform_gives_is_given_back_but_not_to_the_own_rank() -> None
     assert found(restricts, "p, student, course:a, notebook, read, session_visible, allow") != []
 
 
+@pytest.mark.parametrize("deny", ["", "p, owner, course:a, material, read, {}, deny"])
+@pytest.mark.parametrize("when", ["", "own"])
+def test_an_author_gives_what_the_own_roles_have_but_not_what_a_deny_takes_from_them(
+    deny: str, when: str
+) -> None:
+    rows = [deny.format(when)] if deny else []
+    before, after = in_course(rows), in_course([*rows, "p, student, course:a, material, read, , allow"])
+    found = [*excesses(before, after, roles={"owner"}, rank=50, platform=POLICY)]
+    lacks = ["gives read on material to `student`, when !published & !for_ai_response"]
+    assert found == (lacks if deny else [])
+
+
 def replacing(*replaced: tuple[str, str]) -> CompiledPolicy:
     """The shipped policy, with each of these second texts in place of the first."""
     files = with_rows()
@@ -115,6 +127,24 @@ def test_nothing_is_taken_on_the_platform_from_a_role_above() -> None:
         assert all("from `platform_admin`, whose rank is not below 70" in each for each in refused), refused
         assert found(100, taken) == []
     assert found(70, ("p, teacher, *, course, update, , allow\n", "")) == []
+
+
+def test_nothing_is_given_on_the_platform_to_the_own_rank_and_every_change_is_looked_at() -> None:
+    creates = "p, platform_admin, *, course, create, , allow\n"
+    teaches = "p, teacher, *, course, update, , allow\n"
+
+    def found(*replaced: tuple[str, str]) -> list[str]:
+        return [*excesses(replacing(), replacing(*replaced), roles={"platform_admin"}, rank=100)]
+
+    own = (creates, creates + creates.replace("course, create", "notebook, read"))
+    teacher = (teaches, teaches + teaches.replace("course", "session_note"))
+    assert found(own) == ["gives read on notebook to `platform_admin`, whose rank is not below 100"]
+    assert [each.partition(", when")[0] for each in found(teacher)] == [
+        f"gives update on session_note to `{name}`" for name in ("owner", "teacher")
+    ]
+    # What the own rank loses is nobody's gift.
+    assert found((creates, ""), teacher) == found(teacher)
+    assert found(own, teacher) == found(own) + found(teacher)
 
 
 VISITOR, GUIDE = "role, visitor, course, 10, no, alumni", "role, guide, course, 9, no,"
@@ -142,6 +172,16 @@ def test_no_author_changes_how_a_role_is_declared_or_what_it_inherits(rows: Sequ
     """By its rank others give and take roles; by the rest, its holders get what policies of courses give."""
     changes = ["changes how `visitor` is declared, or what it inherits"]
     assert found_between([VISITOR, GUIDE], rows) == found_between(rows, [VISITOR, GUIDE]) == changes
+
+
+def test_no_author_declares_or_removes_a_role_of_the_own_rank() -> None:
+    for rank in (100, 101):
+        chief, chiefs = (
+            f"role, chief, course, {rank}, no,",
+            "changes the role `chief`, whose rank is not below 100",
+        )
+        assert found_between([], [chief]) == found_between([chief], []) == [chiefs]
+        assert found_between([chief], [chief.replace(str(rank), "10")]) == [chiefs]
 
 
 def test_a_new_role_becomes_and_inherits_nothing() -> None:
@@ -181,8 +221,44 @@ def test_who_removes_a_role_removes_no_lock_that_names_it() -> None:
     lock = "lock, guide, material, read"
     lets = ["lets courses give read on material to `guide`, when !for_ai_response"]
     assert found_between([GUIDE, lock], [GUIDE]) == lets
-    assert found_between([GUIDE, lock], []) == ["lets courses give read on material to `guide`, when always"]
+    assert found_between([GUIDE, lock], []) == lets
     assert found_between([GUIDE, "lock, *, material, read"], ["lock, *, material, read"]) == []
+
+
+TESTED, UNTESTED = "type, quiz, read|grade", "type, quiz, read"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "lock, student, quiz, grade",
+        "lock, student, *, grade",
+        "p, student, *, quiz, grade, , deny",
+        "p, student, course:a, quiz, grade, , deny",
+    ],
+)
+def test_who_removes_an_action_removes_nothing_that_withholds_it(row: str) -> None:
+    """A later version could declare the action again without it."""
+    lets = ["lets courses give grade on quiz to `student`, when always"]
+    for after in ([TESTED], [UNTESTED], []):
+        assert found_between([TESTED, row], after) == lets
+
+
+@pytest.mark.parametrize(
+    ("row", "after"),
+    [
+        ("lock, student, quiz, *", [UNTESTED]),
+        ("p, student, *, quiz, *, , deny", [UNTESTED]),
+        ("p, student, course:a, quiz, *, , deny", [UNTESTED]),
+        ("lock, student, *, read", []),
+        ("p, student, *, *, export, , deny", []),
+    ],
+)
+def test_an_action_may_be_removed_that_stays_withheld_once_it_is_declared_again(
+    row: str, after: Sequence[str]
+) -> None:
+    assert found_between([TESTED, row], [*after, row]) == []
+    assert found_between([TESTED, row], after) != []
 
 
 def test_who_removes_a_role_frees_nobody_of_the_denies_that_name_it() -> None:
