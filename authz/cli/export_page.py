@@ -17,7 +17,7 @@ from authz.domain.exports import (
     ExportRetention,
     ExportSection,
 )
-from authz.domain.instants import US_PER_S, format_instant
+from authz.domain.instants import format_duration, format_instant
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.mutations import Mutation, Operation
 
@@ -129,7 +129,7 @@ def _detail(field: Field, value: object) -> str:
     if isinstance(value, int) and field.type is FieldType.INSTANT:
         return f"{name}: {format_instant(value)}"
     if isinstance(value, int) and name.endswith("_us"):
-        return f"{name.removesuffix('_us')}: {value / US_PER_S:g} s"
+        return f"{name.removesuffix('_us')}: {format_duration(value)}"
     return f"{name}: {value}"
 
 

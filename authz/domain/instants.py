@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from decimal import Decimal
 from typing import TypeAlias
 
 from authz.domain.errors import malformed
@@ -64,6 +65,11 @@ def _datetime_of(text: str) -> dt.datetime:
     if form is None:
         raise ValueError(text)
     return dt.datetime.fromisoformat(f"{form[1]}T00:00{form[2]}" if form[2] else text)
+
+
+def format_duration(duration_us: int) -> str:
+    """A length of time in seconds, with all its digits: `900 s`, `2592000 s`."""
+    return f"{Decimal(duration_us) / US_PER_S:f} s"
 
 
 def format_instant(instant: Instant) -> str:

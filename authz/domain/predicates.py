@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from authz.domain.instants import format_duration
+
 
 class ResourceField(StrEnum):
     """The fields that a comparison may be about. `share_level` is that of a share with the subject."""
@@ -53,8 +55,8 @@ class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
 
     def _value(self) -> str:
         if self.from_now_us is not None:
-            offset_s = self.from_now_us / 1_000_000
-            return f" now {'-' if offset_s < 0 else '+'} {abs(offset_s):g} s" if offset_s else " now"
+            sign, length = "-" if self.from_now_us < 0 else "+", format_duration(abs(self.from_now_us))
+            return f" now {sign} {length}" if self.from_now_us else " now"
         return (
             "" if self.value is None else f" {str(self.value).lower() if self.value is False else self.value}"
         )

@@ -9,7 +9,7 @@ from authz.domain.decisions import Question
 from authz.domain.explanation import Change, ChangeKind, Explanation
 from authz.domain.facts import FACTS, Fact
 from authz.domain.ids import Scope
-from authz.domain.instants import US_PER_S, Instant, format_instant
+from authz.domain.instants import Instant, format_duration, format_instant
 from authz.domain.kinds.membership import MembershipStatus
 from authz.domain.trace import MembershipTrace
 from authz.v1 import authorization_pb2 as pb
@@ -100,7 +100,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
-        return f"{value / US_PER_S:g} s" if name.endswith("edit_window") else format_instant(value)
+        return format_duration(value) if name.endswith("edit_window") else format_instant(value)
     return str(value)
 
 

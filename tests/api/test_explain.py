@@ -64,6 +64,15 @@ async def test_a_later_time_is_decided_by_the_records_as_they_are(sqlite_service
     assert not (await service.authorization.ListSubjects(who)).subjects
 
 
+async def test_a_long_edit_window_is_told_with_all_its_digits(sqlite_service: Service) -> None:
+    course = touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE))
+    course.course.edit_window.seconds = 30 * DAY_S
+    await written(sqlite_service, course, STUDENT, MATERIAL)
+    told = await sqlite_service.authorization.Explain(explain_request(question()))
+    inputs = {each.name: each.value for fact in told.facts for each in fact.inputs}
+    assert inputs["course.edit_window"] == "2592000 s"
+
+
 async def test_the_past_is_refused_by_name(sqlite_service: Service) -> None:
     request = explain_request(question())
     request.as_of.seconds = START // 1_000_000 - 1

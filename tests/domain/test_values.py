@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import parse_id, parse_resource_ref, parse_scope, parse_subject
-from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, format_instant, parse_instant, to_datetime
+from authz.domain.instants import (
+    DAY_US,
+    MAX_INSTANT,
+    MIN_INSTANT,
+    format_duration,
+    format_instant,
+    parse_instant,
+    to_datetime,
+)
+from authz.domain.predicates import Comparison, Operator, ResourceField
 from authz.domain.tokens import KEY_BYTES, ConsistencyToken, PageToken, TokenKeys
 from tests.tokens import keys_of, unsigned
 
@@ -99,6 +108,13 @@ def test_an_offset_of_a_date_is_no_time_of_the_day(text: str, expected: str) -> 
 def test_a_time_of_another_form_is_refused(bad: str) -> None:
     with pytest.raises(InvalidArgumentError, match="is not a time; write it like"):
         parse_instant(bad, field="at")
+
+
+def test_a_length_of_time_is_told_in_seconds_with_all_its_digits() -> None:
+    lengths = {30 * DAY_US: "2592000 s", 1_234_567_000_000: "1234567 s", 100: "0.0001 s", 0: "0 s"}
+    assert {length: format_duration(length) for length in lengths} == lengths
+    within = Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, from_now_us=-30 * DAY_US)
+    assert str(within) == "created_at > now - 2592000 s"
 
 
 KEYS = keys_of("d")
