@@ -6,8 +6,10 @@ erasure changes no leaf.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence, Set
 from enum import StrEnum
+from itertools import accumulate, takewhile
 from operator import attrgetter
 from typing import Any
 
@@ -27,7 +29,8 @@ _OTHERS = tuple(name for name in DecisionEntry.__struct_fields__ if name not in 
 _subjects, _others = attrgetter(*_SUBJECTS), attrgetter(*_OTHERS)
 _place = attrgetter("at", "decision_id")
 _leaves, _decisions, _tree = tables.decision_leaves, tables.decisions, tables.decision_tree
-_MAX_BATCHES_A_PURGE = 50
+_MAX_BATCHES_A_PURGE = 1000
+"""Each step of a purge is a revision, and each process stores two batches per second, however small."""
 
 
 class BatchState(StrEnum):
@@ -95,20 +98,32 @@ def purge_batches(
     """
     lock_tree(connection)
     kept = select(_leaves).where(_leaves.c.state == BatchState.KEPT.value).order_by(_leaves.c.number)
-    deleted = through = 0
     batches = connection.execute(kept.limit(_MAX_BATCHES_A_PURGE)).all()
-    for leaf in batches:
-        if leaf.last_at >= before:
-            return deleted, through, True
-        if deleted and deleted + leaf.entries > at_most:
-            return deleted, through, False
-        state, through = BatchState.PURGED, leaf.number
-        if held and any(not held.isdisjoint(_subjects(row)) for row in entries_of(connection, leaf)):
-            state = BatchState.HELD
-        else:
-            deleted += connection.execute(delete(_decisions).where(_is_of(leaf))).rowcount
-        connection.execute(update(_leaves).where(_leaves.c.number == leaf.number).values(state=state.value))
-    return deleted, through, len(batches) < _MAX_BATCHES_A_PURGE
+    aged = [*takewhile(lambda leaf: leaf.last_at < before, batches)]
+    sizes = [*accumulate(leaf.entries for leaf in aged)]
+    due = aged[: max(1, bisect_right(sizes, at_most))]
+    if not due:
+        return 0, 0, True
+    _keep_held(connection, due, held)
+    purged = and_(
+        _leaves.c.state == BatchState.KEPT.value, _leaves.c.number.between(due[0].number, due[-1].number)
+    )
+    entries = and_(_are_of(due), _decisions.c.leaf.in_(select(_leaves.c.number).where(purged)))
+    deleted = connection.execute(delete(_decisions).where(entries)).rowcount
+    connection.execute(update(_leaves).where(purged).values(state=BatchState.PURGED.value))
+    return deleted, due[-1].number, len(due) == len(aged) < _MAX_BATCHES_A_PURGE
+
+
+def _keep_held(connection: Connection, leaves: Sequence[Row[Any]], held: Set[str]) -> None:
+    """Mark those of some batches that have an entry by or about somebody in `held`."""
+    if not held:
+        return
+    columns = (_decisions.c.leaf, *(_decisions.c[name] for name in _SUBJECTS))
+    rows = connection.execute(select(*columns).where(_are_of(leaves)))
+    numbers = {row.leaf for row in rows if not held.isdisjoint(_subjects(row))}
+    connection.execute(
+        update(_leaves).where(_leaves.c.number.in_(numbers)).values(state=BatchState.HELD.value)
+    )
 
 
 def release_batches(connection: Connection) -> None:
@@ -120,6 +135,14 @@ def release_batches(connection: Connection) -> None:
 def lock_tree(connection: Connection) -> Row[Any]:
     """The size of the tree. No other transaction appends meanwhile."""
     return connection.execute(select(_tree).with_for_update()).one()
+
+
+def _are_of(leaves: Sequence[Row[Any]]) -> Any:
+    """Whether a decision is in one of some leaves, which are in order, or in one between them; the key of
+    the table finds it by its time."""
+    first_at, last_at = min(leaf.first_at for leaf in leaves), max(leaf.last_at for leaf in leaves)
+    numbers = _decisions.c.leaf.between(leaves[0].number, leaves[-1].number)
+    return and_(_decisions.c.at.between(first_at, last_at), numbers)
 
 
 def _is_of(leaf: Row[Any]) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from authz.domain.decision_log import DecisionEntry, DecisionQuery
-from authz.domain.entities import Course, Key, Membership, MembershipStatus, RetainedData
+from authz.domain.entities import Course, Key, Membership, MembershipStatus, RetainedData, RetentionRule
 from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError, OutOfRangeError
 from authz.domain.ids import Subject, SubjectType
@@ -162,6 +162,25 @@ def test_a_hold_keeps_what_concerns_the_subject_until_it_is_released(
     assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE), (Operation.TOUCH, ada.key)]
     aged(store, clock, 1100)
     assert keys_logged(store, below=5) == [(Operation.CREATE, COURSE)]
+    assert read_tree(store_url).faults == ()
+
+
+def test_many_small_batches_of_decisions_are_purged_in_one_revision(
+    store: Store, store_url: str, clock: Clock
+) -> None:
+    """Each revision stays for years; a process with little to log stores two batches per second."""
+    asked = ("omar", "omar", "ada", "iris") * 20
+    for number, name in enumerate(asked):
+        entry = msgspec.structs.replace(ENTRY, decision_id=f"d-{number}", subject=f"user:{name}", person="")
+        store.decisions.append([msgspec.structs.replace(entry, at=clock.now + number)])
+    hold(store, user("ada"))
+    clock.now += 1100 * DAY_US
+    purge(store)
+    rules = [each.target for *_, each in log_of(store) if isinstance(each.target, RetentionRule)]
+    assert [each.data for each in rules].count(RetainedData.DECISIONS) == 1
+    assert [each.subject for each in decided(store)] == ["user:ada"] * 20
+    purged = rule_of(store, RetainedData.DECISIONS)
+    assert (purged.removed, purged.through) == (60, 80)
     assert read_tree(store_url).faults == ()
 
 
