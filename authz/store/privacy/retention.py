@@ -78,17 +78,20 @@ class Retention:
             return Purged(rule.data, removed, transaction.head)
 
     def _due(self, connection: Connection) -> Versioned[RetentionRule] | None:
-        """The first rule by which something is to be purged."""
+        """A rule by which something is to be purged. Each step changes its rule, and the next step is by the
+        one that changed first, so that a purge that takes days holds up no other."""
         now = self._now(connection)
-        for each in read_rules(connection).values():
-            before = kept_since(each.entity, now)
-            if before is not None:
-                first = oldest(connection, each.entity)
-                if first is not None and first < before - PURGE_INTERVAL_US:
-                    return each
-        return None
+        due = (each for each in read_rules(connection).values() if _is_due(connection, each.entity, now))
+        return min(due, key=lambda each: each.revision, default=None)
 
     def _now(self, connection: Connection) -> Instant:
         """The earlier time of this machine and the database, so that a clock that is ahead purges nothing."""
         of_database: Instant = connection.execute(_NOW_US[connection.dialect.name]).scalar_one()
         return min(self._clock(), of_database)
+
+
+def _is_due(connection: Connection, rule: RetentionRule, now: Instant) -> bool:
+    """Whether something is a day older than a rule allows."""
+    before = kept_since(rule, now)
+    first = None if before is None else oldest(connection, rule)
+    return first is not None and before is not None and first < before - PURGE_INTERVAL_US

@@ -47,6 +47,7 @@ from tests.store.retention import (
     COURSE,
     SCOPE,
     YEAR_US,
+    count,
     eleven_years_ago,
     log_of,
     past_of,
@@ -99,6 +100,19 @@ def test_each_step_is_whole_and_another_process_goes_on(store_url: str, clock: C
         another.close()
         assert read_tree(store_url).faults == ()
     assert steps > 2
+
+
+def test_a_purge_of_many_steps_does_not_hold_up_the_purge_of_other_data(store_url: str, clock: Clock) -> None:
+    store = open_with(store_url, clock, contents_at_once=1)
+    for number in range(6):
+        write(store, touch(Course(id="c", ai_enabled=bool(number % 2))), idempotency_key=f"k{number}")
+    store.decisions.append([msgspec.structs.replace(ENTRY, at=clock.now)])
+    clock.now += 2000 * DAY_US
+    for _ in range(3):
+        store.retention.advance_purge()
+    assert (count(store, tables.idempotency_keys), decided(store)) == (2, ())
+    assert rule_of(store, RetainedData.CHANGES).through == 1
+    store.close()
 
 
 def test_a_step_that_fails_has_done_nothing(
