@@ -131,7 +131,7 @@ def _changed(
     gains, losses = reachable.words(beyond(old, new)), reachable.words(beyond(new, old))
     blocks: tuple[str, ...] = ()
     unblocks: tuple[str, ...] = ()
-    if old[0] != new[0] and role in before.vocabulary.roles:
+    if old[0] != new[0]:  # also of a new role: memberships may have it already
         others = [name for name in roles if name != role]
         allows = [_clauses(after, course_id, other, pair) for other in others]
         named = [_naming_denies(policy, course_id, cell) for policy in (before, after)]

@@ -118,6 +118,22 @@ def test_two_rows_for_two_cases_are_the_row_for_both() -> None:
             ["role `watched` is new", "role `helper` is new", "role `helper`: inherits `watched`"],
         ),
         (
+            "role, tutor, course, 5, no,\np, tutor, *, material, read, , allow\n"
+            "p, tutor, *, material, delete, , deny\n",
+            ("", ""),
+            [
+                "role `tutor` is new",
+                "`tutor` gains read on material, when !for_ai_response",
+                "`tutor` now also denies to holders of other roles: delete on material,"
+                " when !locked & !for_ai_response & !course_archived",
+            ],
+        ),
+        (
+            "type, quiz, read\np, student, *, quiz, read, , allow\n",
+            ("", ""),
+            ["type `quiz` is new", "`student` gains read on quiz, when !for_ai_response"],
+        ),
+        (
             "",
             ("role, auditor, course, 15, no,", "role, auditor, course, 12, no,"),
             ["role `auditor`: rank `12`; before, `15`"],
@@ -148,6 +164,17 @@ def test_a_change_is_told_by_role_action_and_condition(
     assert lines == told
 
 
+def test_what_is_lost_with_a_role_or_a_type_is_told() -> None:
+    rows = "role, tutor, course, 5, no,\np, tutor, *, material, read, , allow\n"
+    rows += "type, quiz, read\np, student, *, quiz, read, , allow\n"
+    found = diff(edited(rows), POLICY)
+    assert [*found.declarations] == ["role `tutor` is removed", "type `quiz` is removed"]
+    assert [line for cell in found.cells for line in sentences(cell)] == [
+        "`tutor` loses read on material, when !for_ai_response",
+        "`student` loses read on quiz, when !for_ai_response",
+    ]
+
+
 @pytest.mark.parametrize("effect", ["allow", "deny"])
 def test_a_row_for_a_role_that_nobody_can_have_there_changes_nothing(effect: str) -> None:
     """A role in a session gives nothing in its course, and a course is created on the platform."""
@@ -171,6 +198,13 @@ def test_a_course_that_keeps_what_changes_everywhere_else_is_told() -> None:
         "`student` gains read on material, when own & !published & !for_ai_response",
         "`student` keeps read on material in course x as it is",
     ]
+
+
+def test_a_change_that_a_course_with_rows_of_its_own_shares_is_told_once() -> None:
+    override = "p, student, course:x, material, read, published & own, allow\n"
+    given = "p, student, *, material, read, own, allow\n"
+    (cell,) = diff(compiled(TEXT + override), compiled(TEXT + override + given)).cells
+    assert (cell.course_id, cell.gains) == (None, ("own & !published & !for_ai_response",))
 
 
 def loaded(text: str) -> tuple[str, CompiledPolicy | None]:

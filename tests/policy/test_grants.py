@@ -191,6 +191,15 @@ def test_a_new_role_becomes_and_inherits_nothing() -> None:
     assert found_between([], [GUIDE]) == found_between([GUIDE], []) == []
 
 
+def test_a_new_role_gets_and_denies_no_more_than_another() -> None:
+    """Memberships may have a role before a policy declares it."""
+    gag = "role, gag, platform, 1, no,"
+    denied = found_between([], [gag, "p, gag, *, course, edit_policy, , deny"])
+    assert denied == ["denies edit_policy on course to each `platform_admin` who is also `gag`"]
+    given = found_between([], [GUIDE, "p, guide, *, material, read, , allow"])
+    assert given == ["gives read on material to `guide`, when !for_ai_response"]
+
+
 @pytest.mark.parametrize(
     ("withholds", "given"),
     [
