@@ -67,7 +67,7 @@ def mentions_id(text: str, subject: Subject) -> bool:
 
 def without_mentions(text: str, subject: Subject, by: str) -> str:
     """A text in which `by` stands for a subject that it names as `user:<id>`."""
-    return _typed(subject).sub(by.replace("\\", r"\\"), text)
+    return _typed(subject).sub(by, text)
 
 
 def without_people(text: bytes) -> bytes:
@@ -76,12 +76,16 @@ def without_people(text: bytes) -> bytes:
 
 
 def subjects_in_texts(texts: Iterable[str]) -> set[Subject]:
-    """The subjects that texts may name as `user:<id>`. A full stop may be part of an id or end a sentence:
-    then both."""
+    """The subjects that texts may name as `user:<id>`. Full stops at the end may be part of an id or end a
+    sentence: then each that it may be."""
     found = {
         (kind, id_) for text in texts for kind, named in _SUBJECTS.items() for id_ in named.findall(text)
     }
-    return {Subject(kind, each) for kind, id_ in found for each in (id_, id_.rstrip(".") or id_)}
+    return {
+        Subject(kind, id_[:end])
+        for kind, id_ in found
+        for end in range(len(id_.rstrip(".")) or 1, len(id_) + 1)
+    }
 
 
 def _not_after(before: str, literal: str) -> str:
@@ -100,8 +104,8 @@ _SUBJECTS = {
 }
 _PERSON = re.compile((_not_after(r"\w", "user:") + rf"{_ID}+").encode())
 _BEFORE = r"[\w.~@+|/:\-]"
-_AFTER = r"(?![\w~@+=|/:\-]|\.[\w.~@+=|/:\-])"
-"""What cannot stand around an id. A full stop ends a sentence unless another character of an id follows."""
+_AFTER = r"(?!\.*[\w~@+=|/:\-])"
+"""What cannot stand around an id. Full stops end a sentence unless another character of an id follows."""
 
 
 @lru_cache(maxsize=16)

@@ -14,6 +14,7 @@ NAMING = [
     "as user:maya asked",
     "(user:maya)",
     "asked user:maya.",
+    "asked user:maya...",
     "asked user:maya, twice",
     "service:x for user:maya",
     'subject = "user:maya"',
@@ -23,7 +24,15 @@ NAMING = [
     "لuser:maya",
     "由user:maya提出",
 ]
-OTHERS = ["maya", "superuser:maya", "user:maya2", "user:maya.2", "user:maya-khan", "user:a/user:maya"]
+OTHERS = [
+    "maya",
+    "superuser:maya",
+    "user:maya2",
+    "user:maya.2",
+    "user:maya..2",
+    "user:maya-khan",
+    "user:a/user:maya",
+]
 
 
 def as_json(text: str) -> str:
@@ -43,3 +52,13 @@ def test_a_name_is_found_and_replaced_in_a_text_and_in_json(text: str) -> None:
 def test_the_name_of_somebody_else_is_not_that_of_the_person(text: str) -> None:
     assert not mentions(text, MAYA)
     assert without_mentions(text, MAYA, "user:erased-1") == text
+
+
+@pytest.mark.parametrize("name", ["user:maya", "user:maya.", "user:maya..", "user:.", "service:x"])
+@pytest.mark.parametrize("text", ["{}", "{}.", "asked {}...", "{}, twice"])
+def test_a_full_stop_may_end_an_id_or_a_sentence(name: str, text: str) -> None:
+    subject, text = parse_subject(name), text.format(name)
+    assert mentions(text, subject)
+    found = subjects_in_texts([text])
+    assert subject in found
+    assert all(each.id and str(each) in text for each in found)
