@@ -39,7 +39,7 @@ from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
 from authz.store import tables
 from authz.store.bulk import select_by_key
-from authz.store.database.engine import read_transaction, write_transaction
+from authz.store.database.engine import allow_idle, read_transaction, write_transaction
 from authz.store.database.failures import missing_tables
 from authz.store.privacy.holds import read_holds
 from authz.store.rows import ENTITY_ROWS
@@ -57,6 +57,8 @@ _NUMBER = re.compile(r"[0-9]{4}")
 _LOCK_KEY = 0x61757468_7A000001
 """The advisory lock under which one process migrates at a time: "authz", 1."""
 _TURN_INTERVAL_S = 0.2
+_IDLE_TIMEOUT_S = 60.0
+"""How long a migration or a restore may compute between two statements."""
 _ID_BYTES = 16
 _KEY_BYTES = 32
 _HOLDS_FOUND = Origin("authz migrate", "these holds were there before the change log had holds")
@@ -117,6 +119,7 @@ def migrate_within(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         _await_turn(connection)
+        allow_idle(connection, _IDLE_TIMEOUT_S)
     schema = _schema_in(connection)
     _require_known(schema)
     if schema is None:

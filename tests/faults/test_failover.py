@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
@@ -189,3 +190,22 @@ def test_a_primary_that_goes_on_after_its_standby_was_promoted_is_left(
 def opened(url: str) -> Store:
     """A store as a server opens it."""
     return open_store(url, vocabularies=lambda *_: VOCABULARY, clock=system_clock)
+
+
+def test_a_database_notices_soon_that_a_host_vanished(clusters: Clusters) -> None:
+    database = clusters.migrated()
+    store = open_store(database.url, vocabularies=lambda *_: VOCABULARY, clock=Clock())
+    asked = text("SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp_%'")
+    with (
+        store.directory.transaction() as of_server,
+        engine_for(database.url) as engine,
+        read_transaction(engine) as of_command,
+    ):
+        for connection in (of_server.connection, of_command):
+            assert {name: setting for name, setting in connection.execute(asked)} == {  # noqa: C416
+                "tcp_keepalives_idle": "4",
+                "tcp_keepalives_interval": "2",
+                "tcp_keepalives_count": "3",
+                "tcp_user_timeout": "10000",
+            }
+    store.close()

@@ -158,7 +158,8 @@ def test_a_role_that_is_shut_out_while_a_server_runs_is_named_as_the_cause(
     [
         ("53100", ErrorReason.STORE_FULL),
         ("25006", ErrorReason.STORE_READ_ONLY),
-        ("25P03", ErrorReason.STORE_MISCONFIGURED),
+        ("25P03", ErrorReason.STORE_UNAVAILABLE),
+        ("25P04", ErrorReason.STORE_MISCONFIGURED),
         ("42501", ErrorReason.STORE_MISCONFIGURED),
         ("26000", ErrorReason.STORE_MISCONFIGURED),
         ("42P05", ErrorReason.STORE_MISCONFIGURED),
@@ -178,7 +179,7 @@ def test_a_write_that_the_database_refuses_is_told_by_its_cause(
     assert caught.value.reason is reason
     assert "driver" not in caught.value.message
     assert "text of the driver" in caught.value.__notes__[0]
-    if reason is not ErrorReason.STORE_MISCONFIGURED:
+    if reason in (ErrorReason.STORE_FULL, ErrorReason.STORE_READ_ONLY):
         cause = caught.value.message
         caught.value.append("; the import ended here")  # as an import does, for its own client
         with pytest.raises(UnavailableError, match=r"read-only|is full") as told:

@@ -29,6 +29,9 @@ _POOL_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 5.0
 _READ_AGAIN_AFTER_S = 1.0
+_IDLE_TIMEOUT_S = 5.0
+"""How long the database waits for the next statement of a write: not as long as others wait for its lock. A
+server that is suspended in a write, or vanished behind PgBouncer, would else block all other writes."""
 _PREPARING_EXECUTIONS = 7
 """More than after which psycopg prepares a statement. Source: psycopg's documentation, `prepare_threshold`"""
 _STEPS_PER_CHECK = 10_000
@@ -359,6 +362,16 @@ def _time_limit(connection: Connection, limit_s: float) -> Iterator[None]:
         driver.set_progress_handler(None, 0)
 
 
+def allow_idle(connection: Connection, limit_s: float) -> None:
+    """Let the rest of a write compute for longer between two statements."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_idle_timeout(limit_s).removeprefix("; "))
+
+
+def _idle_timeout(limit_s: float) -> str:
+    return f"; SET LOCAL idle_in_transaction_session_timeout = {round(limit_s * 1000)}"
+
+
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[Connection]:
     """Commits when the block ends, rolls back when it raises.
@@ -371,7 +384,7 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql":
             is_set = "lock_timeout" in str(engine.url.query.get("options"))
             timeout = "" if is_set else f"; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
-            pooled.exec_driver_sql(_OF_TRANSACTION + timeout)
+            pooled.exec_driver_sql(_OF_TRANSACTION + timeout + _idle_timeout(_IDLE_TIMEOUT_S))
         yield pooled
     file: DatabaseFile | None = engine.get_execution_options().get(_FILE)
     if file is not None:

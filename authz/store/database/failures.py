@@ -85,8 +85,14 @@ _NO_SCHEMA = (
 )
 _TOO_SHORT = (
     ErrorReason.STORE_MISCONFIGURED,
-    "the database ended a transaction that took longer than its `transaction_timeout` or"
-    " `idle_in_transaction_session_timeout`; set both to 0 with `ALTER ROLE <user> SET`",
+    "the database ended a transaction that took longer than its `transaction_timeout`; set it to 0 with"
+    " `ALTER ROLE <user> SET`",
+)
+_IDLE = (
+    ErrorReason.STORE_UNAVAILABLE,
+    "the database ended a transaction in which this process did nothing for too long: it was suspended, or"
+    " its machine is overloaded; try again, and if neither is so, set `idle_in_transaction_session_timeout`"
+    " to 0 with `ALTER ROLE <user> SET`",
 )
 _NOT_LET_IN = (
     ErrorReason.STORE_MISCONFIGURED,
@@ -158,7 +164,7 @@ _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 _BY_SQLSTATE = {
     "25006": _READ_ONLY,
-    "25P03": _TOO_SHORT,
+    "25P03": _IDLE,
     "25P04": _TOO_SHORT,
     "26000": _LOST_STATEMENTS,
     "3D000": _NO_DATABASE,

@@ -22,6 +22,14 @@ _SEARCHING = {"connect_timeout": 2}
 _TIMELINE = """
     SELECT pg_walfile_name(pg_current_wal_insert_lsn()), system_identifier FROM pg_control_system()
 """
+_NOTICE_OUR_END = """
+    SELECT set_config('tcp_keepalives_idle', '4', false), set_config('tcp_keepalives_interval', '2', false),
+        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '10000', false)
+"""
+"""PostgreSQL then ends a connection, its transaction and its locks ten seconds after our host vanished. By
+default that takes two hours, in which a write that was begun blocks all others, and lost connections take the
+room of new ones. A limit on idle transactions is not enough: PostgreSQL does not count the time after
+psycopg's `executemany`, which ends with a message that is no statement."""
 _LACKS_STANDBY = """
     SELECT current_setting('synchronous_commit') NOT IN ('off', 'local')
         AND current_setting('synchronous_standby_names') <> ''
@@ -103,6 +111,7 @@ class NewestPrimary(Generic[_Connection]):
         """None for an old primary."""
         made = self._connect(**(_beginning_with(self._last, options) if self._last else options))
         connected(made)
+        _answer(made, _NOTICE_OUR_END)
         if self._is_old(made):
             made.close()
             return None

@@ -261,6 +261,23 @@ def test_a_transaction_timeout_of_the_database_is_told_by_its_cause(postgresql_u
     assert told.value.reason is ErrorReason.STORE_MISCONFIGURED
 
 
+def test_a_write_that_does_nothing_does_not_block_others(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_IDLE_TIMEOUT_S", 0.2)
+    store = open_with(postgresql_url)
+    with (
+        opened(postgresql_url) as suspended,
+        pytest.raises(UnavailableError, match="it was suspended") as told,
+        write_transaction(suspended) as connection,
+    ):
+        connection.execute(text("SELECT revision FROM counter FOR UPDATE"))
+        write(store, create(Course(id="kept")))
+        connection.execute(text("SELECT 1"))
+    assert told.value.reason is ErrorReason.STORE_UNAVAILABLE
+    store.close()
+
+
 def test_a_connection_that_listens_may_be_idle(postgresql_url: str) -> None:
     set_for_all(postgresql_url, "idle_session_timeout", "50ms")
     store = open_with(postgresql_url)
