@@ -53,6 +53,11 @@ _RECONNECT_BACKOFF_MS = 100
 first check after an outage is answered. gRPC's default grows to two minutes."""
 _MIN_RESOLUTION_INTERVAL_MS = 1_000
 """By gRPC's default of 30 s, a client whose servers were all replaced would find the new ones that late."""
+_PING_INTERVAL_MS = 10_000
+_PING_TIMEOUT_MS = 4_000
+"""How long a server has to answer a ping, and its host to confirm what was sent. Less than the default
+timeout of a call, so that a check is still retried whose host vanished. Without pings, a connection stays
+open for a quarter of an hour, and each call that takes it waits for its timeout."""
 _PORT = re.compile(r"^(?!unix|vsock).*[^:]:([0-9]+)$")
 _SCHEME = re.compile(r"[a-z][a-z0-9-]*:(?!:|$)")
 """Of a name for one of gRPC's resolvers, like `unix:/run/authz.sock`.
@@ -93,6 +98,12 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             ("grpc.initial_reconnect_backoff_ms", _RECONNECT_BACKOFF_MS),
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_BACKOFF_MS),
             ("grpc.dns_min_time_between_resolutions_ms", _MIN_RESOLUTION_INTERVAL_MS),
+            ("grpc.keepalive_time_ms", _PING_INTERVAL_MS),
+            ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+            # Of the pings by which gRPC measures a connection: else they, too, are waited for, for a minute.
+            ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
             ("grpc.enable_http_proxy", int(self.use_proxy)),
             ("grpc.use_local_subchannel_pool", int(is_separate)),
         ]

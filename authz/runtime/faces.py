@@ -133,6 +133,8 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.keepalive_time_ms", _ms(settings.keepalive_interval_s)),
         ("grpc.keepalive_timeout_ms", _ms(settings.keepalive_timeout_s)),
+        # Of the pings by which gRPC measures a connection: else it waits a minute for their answer.
+        ("grpc.http2.ping_timeout_ms", _ms(settings.keepalive_timeout_s)),
         # Clients keep idle connections through NAT and load balancers with pings.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(settings.min_ping_interval_s)),

@@ -21,6 +21,12 @@ const protos = grpc.loadPackageDefinition(loadSync(files, options)) as unknown a
 const client = new protos.authz.v1.AuthorizationService(
   process.env.AUTHZ_ADDRESS ?? "127.0.0.1:50051",
   grpc.credentials.createInsecure(),
+  // Notices within seconds that a host vanished.
+  {
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 4_000,
+    "grpc.keepalive_permit_without_calls": 1,
+  },
 );
 const maya = { type: "SUBJECT_TYPE_USER", id: "maya" } as const;
 const deadline = () => ({ deadline: Date.now() + 2000 });

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import pytest
 
-from authz.client import CallError, Client, CourseFilter, check_request
+from authz.client import CallError, Client, CourseFilter, check_request, connection
 from authz.client.errors import error_of
 from authz.domain.entities import Course, CourseState
 from authz.domain.mutations import Mutation, Operation
@@ -231,6 +231,58 @@ def test_a_process_that_stops_sends_clients_to_one_that_shares_its_port(
             assert processes[0].wait(30) == 0
             load.await_calls()
     assert load.failed == []
+
+
+class Relay:
+    """Passes bytes on to a server and back, until it falls silent as a host does that vanished."""
+
+    def __init__(self, address: str) -> None:
+        self._host, port = address.rsplit(":", 1)
+        self._port = int(port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._is_silent = threading.Event()
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._start(self._accept)
+
+    def fall_silent(self) -> None:
+        """Pass nothing on any more, and close no connection."""
+        self._is_silent.set()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            server = socket.create_connection((self._host, self._port))
+            self._start(partial(self._pass_on, client, server))
+            self._start(partial(self._pass_on, server, client))
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while (data := source.recv(65536)) and not self._is_silent.is_set():
+                target.sendall(data)
+        if not self._is_silent.is_set():
+            target.close()
+
+    @staticmethod
+    def _start(run: Callable[[], None]) -> None:
+        threading.Thread(target=run, daemon=True).start()
+
+
+def test_a_server_whose_host_vanished_fails_no_call(
+    campus: str, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_PING_INTERVAL_MS", 500)
+    monkeypatch.setattr(connection, "_PING_TIMEOUT_MS", 500)
+    with (
+        machine(campus, tmp_path / "vanished", min_ping_interval_s="0.1") as vanished,
+        machine(campus, tmp_path / "stays", min_ping_interval_s="0.1") as stays,
+    ):
+        relay = Relay(vanished)
+        with connect(f"ipv4:{relay.address},{stays}") as client:
+            for _ in range(CALLS):
+                assert client.check(*QUESTION).reason == "NOT_A_MEMBER"
+            relay.fall_silent()
+            for _ in range(CALLS):
+                assert client.check(*QUESTION).reason == "NOT_A_MEMBER"
 
 
 class Dns:

@@ -268,7 +268,7 @@ def test_a_write_that_does_nothing_does_not_block_others(
     store = open_with(postgresql_url)
     with (
         opened(postgresql_url) as suspended,
-        pytest.raises(UnavailableError, match="it was suspended") as told,
+        pytest.raises(UnavailableError) as told,
         write_transaction(suspended) as connection,
     ):
         connection.execute(text("SELECT revision FROM counter FOR UPDATE"))
