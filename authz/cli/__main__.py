@@ -7,7 +7,7 @@ import signal
 import sys
 
 import authz
-from authz.cli import ERROR_EXIT_CODE
+from authz.cli import ERROR_EXIT_CODE, INTERRUPTED_EXIT_CODE
 from authz.cli.fault import print_fault, require_written
 from authz.runtime.gc_freeze import without_collections
 
@@ -30,6 +30,10 @@ def main() -> None:
             from authz.cli.main import main as run
 
         run()
+    except (
+        KeyboardInterrupt
+    ):  # during the imports or the parsing; later, typer ends the command with this code
+        sys.exit(INTERRUPTED_EXIT_CODE)
     except ModuleNotFoundError as error:
         missing = (error.name or "authz").partition(".")[0]
         if missing == "authz":
