@@ -54,6 +54,8 @@ def _problems(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[str
     if rule.effect == DENY:
         if rule.role != ANY or course_id is not None:
             yield from _shares_taken(position, cells)
+        if rule.role != ANY:
+            yield from _given_back(position, cells)
         return
     if not any(True for cell in cells for _ in cell.decided_by(position)):
         stopping = frozenset.intersection(*(cell.stopped_by(position) for cell in cells))
@@ -114,6 +116,19 @@ class Cell:
                 return allow.rule
         return None
 
+    def given_back(self, position: int) -> Cell | None:
+        """The cell of what the role becomes, if that allows what the deny at a position stops: who loses it
+        in a course has it back when the course is over."""
+        if not self.role.becomes:
+            return None
+        denied = [clause.condition for clause in self.denies if clause.position == position]
+        later = Cell(self._policy, self._course_id, self.role.becomes, self.type_name, self.action)
+        denies = [deny.condition for deny in later.denies]
+        has_it = any(
+            found for allow in later.allows for found in later._undenied([*denied, allow.condition], denies)
+        )
+        return later if has_it else None
+
     def unseen(self, position: int) -> Condition | None:
         """Facts for which the allow at a position decides, and the resource cannot be read."""
         own = [clause.condition for clause in self.allows if clause.position == position]
@@ -142,6 +157,17 @@ def _shares_taken(position: int, cells: list[Cell]) -> Iterator[str]:
             yield (
                 f"also takes what a share gives (`{cell.action}` on {cell.type_name}, {taken.source}); "
                 "add `& !shared_view` to keep it"
+            )
+            return
+
+
+def _given_back(position: int, cells: list[Cell]) -> Iterator[str]:
+    for cell in cells:
+        later = cell.given_back(position)
+        if later is not None:
+            yield (
+                f"ends with the course: `{cell.role.name}` becomes `{later.role.name}`, which has"
+                f" {cell.action} on {cell.type_name}; add such a row for `{later.role.name}`, too"
             )
             return
 

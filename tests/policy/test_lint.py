@@ -86,6 +86,41 @@ def test_what_is_as_it_seems_has_no_warning(rows: str) -> None:
     assert warnings_of(rows + "\n") == []
 
 
+OVER = """\
+role, learner, course, 20, no, reader
+role, reader, course, 10, no,
+p, learner, *, notebook, read, , allow
+p, reader, *, notebook, read, published, allow
+"""
+
+
+@pytest.mark.parametrize("denied", ["", "published", "!own", "locked"])
+def test_a_deny_that_ends_with_the_course_is_named(denied: str) -> None:
+    deny = f"p, learner, course:a, notebook, read, {denied}, deny\n"
+    ends = (
+        "ends with the course: `learner` becomes `reader`, which has read on notebook;"
+        " add such a row for `reader`, too"
+    )
+    told = [each for each in warnings_of(OVER + deny) if "ends with the course" in each]
+    assert told == [f"default.csv:{FIRST + 4}: {ends}"]
+    assert not any(
+        "ends with" in each for each in warnings_of(OVER + deny + deny.replace("learner", "reader"))
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "p, learner, *, notebook, read, !published, deny",
+        "p, learner, *, notebook, update, , deny",
+        "p, *, *, notebook, read, own, deny",
+        "p, learner, *, notebook, read, own, deny\np, *, *, notebook, read, own, deny",
+    ],
+)
+def test_a_deny_of_what_the_later_role_does_not_have_does_not_end(row: str) -> None:
+    assert not any("ends with" in each for each in warnings_of(OVER + row + "\n"))
+
+
 def test_rows_about_a_course_in_the_file_of_the_platform_are_named_once_a_course() -> None:
     rows = [f"p, owner, course:{course}, notebook, {action}, , allow" for course, action in OF_COURSES]
     warnings = warnings_of("\n".join(rows) + "\n")
