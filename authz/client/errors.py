@@ -22,6 +22,8 @@ MessageT = TypeVar("MessageT", bound=Message)
 _NOT_CONNECTED = "connections to all backends failing"
 _UNSENT = (_NOT_CONNECTED, "errors resolving ", "DNS resolution failed")
 """How what gRPC says of a call begins that no server can have: none was connected, or none was found."""
+_OF_A_PROXY = "Received http2 header with status: "
+"""How what gRPC says of an answer begins that has the status of HTTP, as none of a server has."""
 _CLOSED_MEANWHILE = "Channel closed!"
 """In what gRPC says of a call with threads if its channel was closed before the answer."""
 _REMEDIES = {
@@ -89,6 +91,9 @@ def error_of(failure: Any) -> CallError:
             status.ParseFromString(value)
     info, details = _detail(status, error_details_pb2.ErrorInfo()), failure.details() or code.name
     reason = str(info.reason)
+    if details.startswith(_OF_A_PROXY):
+        http_status = details.removeprefix(_OF_A_PROXY)
+        details = f"a proxy answered for the server, with the HTTP status {http_status}; its log says why"
     error = CallError(code, reason, details)
     for cause, remedy in _REMEDIES.items():
         if details.startswith(_NOT_CONNECTED) and cause in details:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, pr
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.errors import status_of
 from tests.client.conftest import Connect
+from tests.faults.http2 import END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, literal
 
 QUESTION = ("user:maya", "read", "notebook:nb-7")
 ALLOWED = pb.CheckResponse(allowed=True, reason=pb.REASON_ROLE_GRANT)
@@ -200,3 +202,28 @@ def test_grpc_repeats_only_calls_that_change_nothing() -> None:
     assert methods - repeated == {*STREAMS.split(), *CHANGES.split()}, (
         "a call that changes something is in CHANGES; the name of any other begins as in READING"
     )
+
+
+@pytest.mark.parametrize("status", ["403", "413"])
+def test_the_answer_of_a_proxy_is_told_as_such(connect: Connect, status: str) -> None:
+    def answer(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client, client.makefile("rb") as received:
+            received.read(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+            client.sendall(frame(SETTINGS, 0, 0))
+            kind = None
+            while kind != HEADERS:
+                head = received.read(9)
+                kind = head[3]
+                received.read(int.from_bytes(head[:3]))
+            head_of_answer = literal(b":status", status.encode())
+            client.sendall(frame(HEADERS, END_STREAM | END_HEADERS, 1, head_of_answer))
+            received.read()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        with (
+            connect(f"127.0.0.1:{listener.getsockname()[1]}") as client,
+            pytest.raises(CallError, match=f"a proxy answered .* status {status}; its log"),
+        ):
+            client.check(*QUESTION)
