@@ -251,6 +251,8 @@ def test_who_removes_an_action_removes_nothing_that_withholds_it(row: str) -> No
     lets = ["lets courses give grade on quiz to `student`, when always"]
     for after in ([TESTED], [UNTESTED], []):
         assert found_between([TESTED, row], after) == lets
+    for other in ("p, student, *, quiz, *, , allow", "p, student, course:b, quiz, *, , deny"):
+        assert lets[0] in found_between([TESTED, row, other], [UNTESTED, other])
 
 
 @pytest.mark.parametrize(

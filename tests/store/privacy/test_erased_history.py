@@ -82,8 +82,8 @@ def test_what_a_source_called_the_person_is_lost_and_what_it_called_others_stays
 
 def test_why_the_person_was_held_is_lost_and_why_others_are_stays(sqlite_url: str) -> None:
     store = open_with(sqlite_url)
-    for who in (MAYA, STU):
-        hold(store, who, f"case of {who.id[0]}")
+    hold(store, MAYA, "case of m")
+    hold(store, STU, "case of s", f"service:dpo for {MAYA}")
     release_hold(store, MAYA, "settled")
     pseudonym = store.personal_data.begin_erasure(REQUEST)
     finished(store)
@@ -93,6 +93,7 @@ def test_why_the_person_was_held_is_lost_and_why_others_are_stays(sqlite_url: st
         (STU, "case of s"),
     }
     assert "case of m" not in log_of(store)
+    assert [each.entity.reason for each in store.personal_data.holds()] == ["case of s"]
     store.close()
 
 
