@@ -39,20 +39,22 @@ _LOST_PUBLICATION = "who scheduled this was erased; schedule it again"
 _changes, _revisions = tables.changes, tables.revisions
 
 
-def find_revisions(connection: Connection, subject: Subject, after: int) -> tuple[list[int], int | None]:
-    """Search the next part of the log for revisions that name the subject in some way.
+def find_revisions(
+    connection: Connection, subjects: Sequence[Subject], after: int
+) -> tuple[list[int], int | None]:
+    """Search the next part of the log for revisions that name one of the subjects in some way.
 
     Returns them, and the revision through which the log is searched; None at its end.
     """
     in_changes = select(_changes.c.revision).where(
-        _changes.c.revision == _revisions.c.revision, may_name_in_change(subject)
+        _changes.c.revision == _revisions.c.revision, or_(*map(may_name_in_change, subjects))
     )
-    in_texts = may_name_in_revision(subject)
+    in_texts = map(may_name_in_revision, subjects)
     through = _end_of_part(connection, after)
     part = _revisions.c.revision > after
     if through is not None:
         part = and_(part, _revisions.c.revision <= through)
-    wanted = select(_revisions.c.revision).where(part, or_(in_changes.exists(), in_texts))
+    wanted = select(_revisions.c.revision).where(part, or_(in_changes.exists(), *in_texts))
     found = [*connection.scalars(wanted.order_by(_revisions.c.revision).limit(REVISIONS_AT_ONCE))]
     if len(found) == REVISIONS_AT_ONCE:
         through = found[-1]

@@ -32,6 +32,7 @@ _WITH_REASON = select(_STEPS, ERASURES.c.reason).join(
     ERASURES,
     and_(*(ERASURES.c[name] == _STEPS.c[name] for name in ("pseudonym_type", "pseudonym_id"))),
 )
+_IN_ORDER = (_STEPS.c.position, _STEPS.c.pseudonym_type, _STEPS.c.pseudonym_id)
 
 
 class Phase(StrEnum):
@@ -45,9 +46,9 @@ class Phase(StrEnum):
     DONE = "done"
 
 
-_FIRST = (Phase.RECORDS, Phase.HISTORY, Phase.WAIT, Phase.FILES, Phase.LOG)
-"""The order of the phases. Access ends before a history is rewritten. Files come last: they are
-cleared once for all erasures."""
+_FIRST = (Phase.RECORDS, Phase.HISTORY, Phase.FILES, Phase.LOG, Phase.WAIT)
+"""The order of the phases. Access ends before a history is rewritten. Those whose history is rewritten are
+completed before others begin theirs: so each erasure ends, although more begin all the time."""
 _REWRITING = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
 
 
@@ -141,17 +142,18 @@ def unreleased(connection: Connection, mac: str) -> list[Erasure]:
 
 
 def next_step(connection: Connection) -> Step | None:
-    """The first erasure that is not done; None if there is none."""
+    """The first erasure that is not done, of several in a phase the one that waits longest; None if there is
+    none."""
     rank = case({phase.value: rank for rank, phase in enumerate(_FIRST)}, value=_STEPS.c.phase)
-    order = (rank, _STEPS.c.pseudonym_type, _STEPS.c.pseudonym_id)
-    rows = _WITH_REASON.where(_STEPS.c.phase != Phase.DONE.value).order_by(*order).limit(1)
+    rows = _WITH_REASON.where(_STEPS.c.phase != Phase.DONE.value).order_by(rank, *_IN_ORDER).limit(1)
     found = connection.execute(rows).first()
     return None if found is None else _step(found)
 
 
 def steps_in(connection: Connection, phase: Phase) -> list[Step]:
-    """The erasures that are in a phase."""
-    return [_step(row) for row in connection.execute(_WITH_REASON.where(_STEPS.c.phase == phase.value))]
+    """The erasures that are in a phase, in the order in which `next_step` takes them."""
+    rows = _WITH_REASON.where(_STEPS.c.phase == phase.value).order_by(*_IN_ORDER)
+    return [_step(row) for row in connection.execute(rows)]
 
 
 def advance_step(

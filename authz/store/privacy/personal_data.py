@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -67,6 +66,8 @@ from authz.store.privacy.renames import MAX_RECORDS, other_ids, rename
 from authz.store.rows import subject_of
 from authz.store.write import Transaction
 
+_TOGETHER = 20
+"""Erasures that rewrite the history together: each step looks for all of their subjects, and writes wait."""
 _STEPS, _REPLICAS = tables.erasure_steps, tables.replicas
 _ERASED = (
     select(ERASURES)
@@ -129,9 +130,7 @@ class PersonalData:
             case Phase.RECORDS:
                 return self._if_still(step, erase_records)
             case Phase.WAIT:
-                waited_us = self.clock() - self._waits_since.setdefault(step.pseudonym, self.clock())
-                act = partial(begin_history, grace_us=self.grace_us, waited_us=waited_us)
-                return self._if_still(step, act)
+                return self._if_still(step, self._begin_histories)
             case Phase.HISTORY:
                 return self._if_still(step, self._erase_history)
             case Phase.FILES:
@@ -147,13 +146,25 @@ class PersonalData:
                 act(transaction, step)
             return transaction.head
 
+    def _begin_histories(self, transaction: Transaction, step: Step) -> None:
+        """Begin the rewrite of the history for this step and the next ones whose grace period is over."""
+        for each in steps_in(transaction.connection, step.phase)[:_TOGETHER]:
+            waited_us = self.clock() - self._waits_since.setdefault(each.pseudonym, self.clock())
+            begin_history(transaction, each, grace_us=self.grace_us, waited_us=waited_us)
+
     def _erase_history(self, transaction: Transaction, step: Step) -> None:
         connection, subject, pseudonym = transaction.connection, step.subject, step.pseudonym
+        # Erasures that began together search each part of the log once.
+        together = [each for each in steps_in(connection, step.phase) if each.position == step.position]
         # Under the lock, so that nothing that is written meanwhile is missed.
-        revisions, through = find_revisions(connection, subject, step.position)
-        done = erase_revisions(connection, subject, pseudonym, revisions, step.origin.reason)
-        if done or through is not None:
-            advance_step(connection, step, done=done, position=through or revisions[-1])
+        revisions, through = find_revisions(connection, [each.subject for each in together], step.position)
+        counts = [
+            erase_revisions(connection, each.subject, each.pseudonym, revisions, each.origin.reason)
+            for each in together
+        ]
+        if any(counts) or through is not None:
+            for each, rewritten in zip(together, counts, strict=True):
+                advance_step(connection, each, done=rewritten, position=through or revisions[-1])
             return
         if done := (
             erase_decisions(connection, subject, pseudonym, transaction.contents_at_once)

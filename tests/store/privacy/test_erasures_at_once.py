@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,9 +19,10 @@ from authz.domain.mutations import update
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store, open_store
-from authz.store.privacy import erasure_steps
+from authz.store.privacy import erase_history, erasure_steps
 from authz.store.privacy.erase_files import rewrite_file, truncate_log
 from authz.store.privacy.erase_history import _renamed_texts as renamed_texts
+from authz.store.privacy.erase_history import find_revisions
 from authz.store.privacy.erased import pseudonyms_of
 from authz.store.privacy.erasure_steps import Phase, Step
 from tests.store.directory import (
@@ -34,6 +35,7 @@ from tests.store.directory import (
     remove,
     student,
     touch,
+    user,
     write,
 )
 from tests.store.log.test_decisions import ENTRY
@@ -164,6 +166,41 @@ def test_access_ends_before_the_history_of_somebody_else_is_rewritten(store_url:
         assert store.directory.read(wanted, Page(10, "")).items == ()
     log = log_of(finished(store))
     assert [each for each in ("maya", "stu") if f"id='{each}'" in log] == []
+    store.close()
+
+
+def test_an_erasure_ends_although_others_begin_all_the_time(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erase_history, "CHANGES_SEARCHED", 2)
+    store = open_with(store_url)
+    fill(store)
+    begun = [begin(store, MAYA)]
+    for number in range(8):
+        begun.append(begin(store, user(f"p{number}")))
+        for _ in range(6):  # of more than it takes to rewrite one history
+            store.personal_data.advance_erasure()
+    assert [store.personal_data.certificate(each).finished_at is None for each in begun[:2]] == [False, False]
+    assert next_step(store) is not None
+    store.close()
+
+
+def test_erasures_that_wait_search_the_log_together(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erase_history, "CHANGES_SEARCHED", 2)
+    store = open_with(store_url)
+    fill(store)
+    for subject in (MAYA, STU, user("ada"), user("omar")):
+        begin(store, subject)
+    searched: list[int] = []
+
+    def find(connection: Connection, subjects: Sequence[Subject], after: int) -> tuple[list[int], int | None]:
+        searched.append(after)
+        return find_revisions(connection, subjects, after)
+
+    monkeypatch.setattr("authz.store.privacy.personal_data.find_revisions", find)
+    log = log_of(finished(store))
+    assert searched.count(0) == 1
+    assert [each for each in ("maya", "stu") if f"id='{each}'" in log or f"user:{each}" in log] == []
     store.close()
 
 
