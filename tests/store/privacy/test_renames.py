@@ -102,7 +102,7 @@ def test_an_erasure_names_the_old_id_as_long_as_a_decision_has_it(store_url: str
     write(store, create(Account(OLD)))
     store.decisions.append([msgspec.structs.replace(ENTRY, at=clock.now, subject=str(OLD))])
     rename(store)
-    for number, (days, is_named) in enumerate(((100, True), (700, True), (100, False))):
+    for number, (days, is_named) in enumerate(((100, True), (600, True), (100, False))):
         clock.now += days * DAY_US
         write(store, create(Course(f"c{number}")))
         purge(store)
