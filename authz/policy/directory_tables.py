@@ -51,14 +51,19 @@ def directory_tables(entities: Iterable[Entity]) -> dict[str, list[dict[str, Any
 
 
 def read_directory(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Entity, ...]:
-    """As `parse_directory`. Raises `InvalidArgumentError` that names each record at fault."""
-    entities, faults = parse_directory(data, vocabulary)
+    """As `parse_directory`, of a part: its records may be in courses and sessions that are not in the data.
+
+    Raises `InvalidArgumentError` that names each record at fault.
+    """
+    entities, faults = parse_directory(data, vocabulary, is_whole=False)
     if faults:
         raise _malformed("\n".join(faults))
     return entities
 
 
-def parse_directory(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[tuple[Entity, ...], list[str]]:
+def parse_directory(
+    data: Mapping[str, Any], vocabulary: Vocabulary, *, is_whole: bool = True
+) -> tuple[tuple[Entity, ...], list[str]]:
     """The entities of the data, containers first, but for those at fault; and each fault, which names its
     record, up to `MAX_FAULTS`, after which no more is read."""
     unknown = islice((name for name in data if name not in _PLURALS), MAX_FAULTS)
@@ -71,7 +76,7 @@ def parse_directory(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[tu
     if not faults:
         count = Counter(entity.key for entity in entities)
         faults += [f"{key} is in the directory twice; leave one out" for key in count if count[key] > 1]
-        for entity in entities:
+        for entity in entities if is_whole else ():
             container = container_of(entity)
             if container is not None and container not in count:
                 faults.append(f"{entity.key} is in {container}, which is not in the directory; add it")

@@ -20,9 +20,9 @@ from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.domain.toml import parse_toml
-from authz.domain.vocabulary import suggest
+from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.directory_tables import read_directory
-from authz.policy.load import load_policy, policy_directory, read_folder
+from authz.policy.load import compile_files, read_folder
 from authz.runtime.compose import system_clock
 from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
@@ -41,8 +41,7 @@ class ServiceUnderTest:
     of the machine until `set_time`.
     """
 
-    def __init__(self, policy: Path) -> None:
-        self._policy = policy
+    def __init__(self) -> None:
         self._time: int | None = None
         self._earliest = system_clock()
         self._recordings: list[Recording] = []
@@ -64,7 +63,7 @@ class ServiceUnderTest:
         the service refuses, and `ValueError` for a file that is no TOML.
         """
         try:
-            self.write(*read_directory(_records_in(file), load_policy(self._policy).vocabulary))
+            self.write(*read_directory(_records_in(file), self._vocabulary()))
         except (AuthzError, ValueError) as error:
             error.add_note(f"in {file}")
             raise
@@ -141,7 +140,7 @@ class ServiceUnderTest:
         is no such course, or nobody to try.
         """
         __tracebackhide__ = True
-        names, vocabulary = (course_a, course_b), load_policy(self._policy).vocabulary
+        names, vocabulary = (course_a, course_b), self._vocabulary()
         known = {course.entity.id for course in self.client.read_courses(ids=names)}
         for name in names:
             if name not in known:
@@ -169,6 +168,10 @@ class ServiceUnderTest:
         finally:
             self._recordings.remove(recording)
 
+    def _vocabulary(self) -> Vocabulary:
+        """The types and actions of the active policy, which a test may have replaced."""
+        return compile_files(self.client.policies.files(), is_published=True).vocabulary
+
     def _note(self, entry: DecisionEntry) -> None:
         for recording in tuple(self._recordings):
             recording.note(entry)
@@ -182,9 +185,8 @@ class Template:
 
     def __init__(self, folder: Path, *, policy: Path | None = None, directories: Sequence[Path] = ()) -> None:
         self._folder = folder
-        self._policy = policy or policy_directory()
         folder.mkdir(parents=True, exist_ok=True)
-        with _running(folder, self._policy) as service:
+        with _running(folder) as service:
             if policy is not None:
                 # The shipped policy, which it replaces, promises nothing about another application.
                 service.client.policies.apply(read_folder(policy), reason="tests", weaken_invariants=True)
@@ -195,7 +197,7 @@ class Template:
     def start(self, folder: Path) -> Iterator[ServiceUnderTest]:
         """A service over a copy, which is made in `folder`, until the block ends."""
         shutil.copytree(self._folder, folder, dirs_exist_ok=True)
-        with _running(folder, self._policy) as service:
+        with _running(folder) as service:
             yield service
 
 
@@ -207,14 +209,14 @@ def _records_in(file: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _running(folder: Path, policy: Path) -> Iterator[ServiceUnderTest]:
+def _running(folder: Path) -> Iterator[ServiceUnderTest]:
     # Not from the environment: what a machine sets for its server is not for tests.
     given: dict[str, Any] = {
         "address": "127.0.0.1:0",
         "database_url": f"sqlite:///{folder / _DATABASE}",
         "log_level": "error",
     }
-    service = ServiceUnderTest(policy)
+    service = ServiceUnderTest()
     with ExitStack() as stack:
         settings = load_settings(given, environ={})
         service.address = stack.enter_context(

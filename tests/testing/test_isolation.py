@@ -14,6 +14,8 @@ from authz.client import AccessibleResource, ActionAnswer, Client, PermittedSubj
 from authz.domain.entities import Course, CourseState, Membership, Resource, Session
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.lists import PlanGroup
+from authz.policy.invariants import INVARIANTS_FILE
+from authz.policy.load import POLICY_FILE
 from authz.testing.isolation import LeakSearch
 from authz.testing.service import ServiceUnderTest, Template
 from tests.policies import POLICY
@@ -34,6 +36,11 @@ CAMPUS = (
     Session(id="monday", course_id="poetry"),
 )
 VOCABULARY = POLICY.vocabulary
+QUIZ = """\
+type, quiz, create|read
+p, teacher, *, quiz, create, , allow
+p, student, *, quiz, read, published, allow
+"""
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +147,18 @@ def test_who_owns_something_in_the_other_course_and_is_not_in_it_is_tried(servic
 
 def test_courses_of_the_real_service_are_isolated(service: ServiceUnderTest) -> None:
     service.assert_isolated("algebra", "poetry")
+
+
+def test_a_policy_that_a_test_publishes_is_the_one_that_counts(tmp_path: Path) -> None:
+    with Template(tmp_path / "template").start(tmp_path / "service") as service:
+        service.write(*CAMPUS)
+        files = service.client.policies.files()
+        files[POLICY_FILE] += QUIZ
+        invariants = files[INVARIANTS_FILE]
+        files[INVARIANTS_FILE] = invariants.replace("except_types = [", 'except_types = ["quiz", ')
+        service.client.policies.apply(files, weaken_invariants=True)
+        quiz = '{ type = "quiz", id = "q", scope = "course:poetry", published = true }'
+        (tmp_path / "quiz.toml").write_text(f"[directory]\nresources = [{quiz}]\n")
+        service.load(tmp_path / "quiz.toml")
+        service.assert_allowed("user:sami", "read", "quiz:q")
+        service.assert_isolated("algebra", "poetry")
