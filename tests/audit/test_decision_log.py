@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -274,6 +275,22 @@ def test_entries_wait_while_the_disk_is_full_and_none_is_lost(
         ("info", "decisions are written again", "file"),
     ]
     assert "No space left" in lines[0]["error"]
+
+
+def test_a_batch_for_which_the_disk_has_no_room_leaves_no_part_of_itself(tmp_path: Path) -> None:
+    sink = LinesFile(path := tmp_path / "decisions.jsonl", max_bytes=1 << 20, kept=1)
+    sink.write([entry(0)])
+    written = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(written), hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            sink.write([entry(number) for number in range(1, AT_ONCE)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == written
+    sink.write([entry(number) for number in range(1, AT_ONCE)])
+    assert ids_in(path) == [f"d-{number}" for number in range(AT_ONCE)]
 
 
 class Slow:
