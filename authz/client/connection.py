@@ -215,9 +215,15 @@ def _returned_by(token: Callable[[], str]) -> str:
         raise malformed("token", f"is a function that raised {type(error).__name__}") from error
 
 
+def _addresses_of(target: str) -> list[str]:
+    """The addresses in a target of gRPC: those of a list, such as `ipv4:10.0.0.7:50051,10.0.0.8:50051`."""
+    scheme, _, addresses = target.partition(":")
+    return addresses.split(",") if scheme in ("ipv4", "ipv6") else [target]
+
+
 def _require_private(target: str, *, is_encrypted: bool) -> None:
     """Raise `InvalidArgumentError` if a token would cross a network for everybody to read."""
-    if not is_encrypted and not is_local(target):
+    if not is_encrypted and not all(map(is_local, _addresses_of(target))):
         raise malformed(
             "token",
             f"would be sent unencrypted to `{target}`; set `tls_ca_file`,"

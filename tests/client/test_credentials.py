@@ -102,11 +102,15 @@ def test_what_gives_no_token_is_told_before_a_call(arguments: dict[str, Any], to
             assert "s3cr3t" not in str(caught.value)
 
 
+LOCAL_LISTS = ("ipv4:127.0.0.1:1,127.0.0.1:2", "ipv6:[::1]:1,[::1]:2")
+
+
 def test_a_token_goes_to_another_machine_with_tls_only() -> None:
-    with pytest.raises(InvalidArgumentError, match="sent unencrypted"):
-        Client("authz.internal:50051", token="authz_x_y")
+    for target in ("authz.internal:50051", "ipv4:127.0.0.1:1,10.0.0.8:1", "ipv6:[::1]:1,[::2]:1"):
+        with pytest.raises(InvalidArgumentError, match="sent unencrypted"):
+            Client(target, token="authz_x_y")
     Client("authz.internal:50051", token="authz_x_y", allow_plaintext_token=True)
-    for target in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock"):
+    for target in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock", *LOCAL_LISTS):
         Client(target, token="authz_x_y")
     Client("dns:authz.internal")  # the port of HTTPS, for who says so
     with pytest.raises(InvalidArgumentError, match="given twice"):
