@@ -26,7 +26,6 @@ from authz.store.log.mutation_json import decode_mutation
 from authz.store.log.reader import RecordVersion, raise_resumable_from
 from authz.store.privacy.erasure_steps import rewrites_history
 from authz.store.privacy.holds import held_subjects
-from authz.store.privacy.renames import purge_renames
 from authz.store.rows import subject_of
 from authz.store.write import Transaction
 
@@ -81,8 +80,6 @@ def compact(transaction: Transaction, origin: Origin, rule: RetentionRule, befor
         removed = _withhold(connection, _superseded(connection, window))
         through = window[-1].row.revision
         after = _move_cut(connection, rule, through, removed)
-        if len(window) < limit:  # the last step of a day: this reads all texts
-            purge_renames(connection, through)
     else:
         removed, after = [], rule
     after = msgspec.structs.replace(after, removed=(rule.removed or 0) + len(removed) or None)

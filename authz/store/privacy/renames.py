@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -48,6 +48,7 @@ from authz.store.write import Transaction
 MAX_RECORDS = 20_000
 """Of one subject. A revision with as many is written, and applied by a replica, in about a second."""
 _RETRY_AFTER_S = 0.1
+_TEXTS_AT_ONCE = 10_000
 _RENAMES = tables.renames
 
 
@@ -109,14 +110,22 @@ def erase_renames(connection: Connection, subject: Subject, pseudonym: Subject) 
         connection.execute(update(_RENAMES).where(same).values({column: str(pseudonym)}))
 
 
-def purge_renames(connection: Connection, through: int) -> None:
-    """Forget the renames up to a revision, whose changes are purged, unless a decision that is kept, or a
-    text, may still have the old id. Reads all texts."""
+def forgettable(connection: Connection, through: int) -> list[int]:
+    """The revisions of the renames up to a revision, whose changes are purged, but for those whose old id a
+    decision that is kept, or a text, may still have. Reads all texts."""
     decided = tables.decisions.c.at
     is_decided = select(decided).where(decided <= _RENAMES.c.renamed_at).exists()
     found = connection.execute(select(_RENAMES).where(_RENAMES.c.revision <= through, ~is_decided)).all()
-    named = set(map(str, subjects_in_texts(all_texts(connection)))) if found else set()
-    delete_by_key(connection, _RENAMES, [[row.revision] for row in found if row.old not in named])
+    old, named = {row.old for row in found}, set[str]()
+    texts = all_texts(connection) if found else iter(())
+    while some := [*itertools.islice(texts, _TEXTS_AT_ONCE)]:
+        named |= old.intersection(map(str, subjects_in_texts(some)))
+    return [row.revision for row in found if row.old not in named]
+
+
+def forget(connection: Connection, revisions: Iterable[int]) -> None:
+    """Forget the renames of some revisions."""
+    delete_by_key(connection, _RENAMES, [[each] for each in revisions])
 
 
 def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:

@@ -8,15 +8,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Select, literal_column, select
 
-from authz.domain.entities import RetentionRule, Versioned
+from authz.domain.entities import RetainedData, RetentionRule, Versioned
 from authz.domain.errors import precondition_failed
 from authz.domain.instants import Instant
 from authz.domain.origin import Origin
 from authz.domain.retention import PURGE_INTERVAL_US, PeriodRequest, Purged, kept_since, require_allowed
 from authz.domain.tokens import ConsistencyToken
-from authz.store.database.engine import read_transaction
+from authz.store.database.connections import expecting_long_statements
+from authz.store.database.engine import read_transaction, write_transaction
 from authz.store.directory import SqlDirectory
 from authz.store.privacy.purge import oldest, purge, read_rules
+from authz.store.privacy.renames import forget, forgettable
 
 _ACTOR = "authz"
 _NOW_US: dict[str, Select[Any]] = {
@@ -75,7 +77,22 @@ class Retention:
             before = kept_since(rule, self._now(transaction.connection))
             assert before is not None  # noqa: S101  it is due; narrows the type
             removed = purge(transaction, origin, rule, before)
-            return Purged(rule.data, removed, transaction.head)
+            purged = Purged(rule.data, removed, transaction.head)
+        if purged.data is RetainedData.CHANGES:
+            self._forget_renames()
+        return purged
+
+    def _forget_renames(self) -> None:
+        """Forget the renames whose changes are purged, once no others are due: it reads all texts. So it
+        holds no lock meanwhile; a text that is written later could also be written when they are gone."""
+        with read_transaction(self._engine) as connection, expecting_long_statements(connection):
+            rule = read_rules(connection)[RetainedData.CHANGES].entity
+            if _is_due(connection, rule, self._now(connection)):
+                return
+            revisions = forgettable(connection, rule.through or 0)
+        if revisions:
+            with write_transaction(self._engine) as connection:
+                forget(connection, revisions)
 
     def _due(self, connection: Connection) -> Versioned[RetentionRule] | None:
         """A rule by which something is to be purged. Each step changes its rule, and the next step is by the

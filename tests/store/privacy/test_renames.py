@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
 from authz.domain.entities import Account, Course, RetainedData, Session, ShareFilter
 from authz.domain.erasures import RenameRequest
@@ -17,6 +18,8 @@ from authz.domain.mutations import WriteRequest
 from authz.domain.origin import Origin
 from authz.domain.ports import Page
 from authz.store import Store
+from authz.store.privacy import renames
+from authz.store.privacy.personal_texts import all_texts
 from tests.store.directory import (
     Clock,
     changes_of,
@@ -109,6 +112,30 @@ def test_an_erasure_names_the_old_id_as_long_as_a_decision_has_it(store_url: str
         with store.personal_data.export(NEW) as export:
             assert (str(OLD) in repr([*export.items()])) is is_named
     store.close()
+
+
+def test_others_write_while_a_purge_reads_the_texts(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = eleven_years_ago()
+    store, other = open_with(store_url, clock), open_with(store_url, clock)
+    set_period(store, RetainedData.CHANGES, 90)
+    write(store, create(Account(OLD)))
+    rename(store)
+    clock.now += 100 * DAY_US
+    write(store, create(Course("c")))
+    read: list[str] = []
+
+    def writing_meanwhile(connection: Connection) -> Iterator[str]:
+        write(other, create(Course(f"c{len(read)}")))
+        read.extend(all_texts(connection))
+        return iter(read)
+
+    monkeypatch.setattr(renames, "all_texts", writing_meanwhile)
+    purge(store)
+    assert read
+    with store.personal_data.export(NEW) as export:
+        assert str(OLD) not in repr([*export.items()])
+    store.close()
+    other.close()
 
 
 def write_as_old(store: Store) -> None:
