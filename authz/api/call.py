@@ -143,6 +143,12 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Whether its answer may need the database. Other states than the head come from the replica."""
         return self.method.reads_database or self.consistency.freshness is Freshness.FULLY_CONSISTENT
 
+    @property
+    def asks_for_state(self) -> bool:
+        """Whether it is answered in a state that may be later than the one in which its caller was permitted
+        it."""
+        return self.consistency.freshness is not Freshness.MINIMIZE_LATENCY
+
     def origin(self, reason: str) -> Origin:
         """The origin of what the call writes, for a reason."""
         return Origin(self.principal.actor, reason, self.request_id)

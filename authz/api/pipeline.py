@@ -160,10 +160,14 @@ class Pipeline:
         recheck = Recheck(partial(self._require_kept, call))
         if not (call.method.server_streams or call.may_wait_for_database):
             answer = await run(request, call)
-            await recheck.require()  # it may have waited for a state of the replica, or for its turn
+            # It may have waited for its turn, or for a state in which its caller has lost the right to it.
+            await recheck.require(at_once=call.asks_for_state)
             return answer
         try:
-            return await recheck.result_of(run(request, call))
+            answer = await recheck.result_of(run(request, call))
+            if call.asks_for_state and not call.method.server_streams:
+                await recheck.require(at_once=True)
+            return answer
         finally:
             if call.method.kind is CallKind.WATCH:
                 # Its client may never read the status: other clients must not wait for that.

@@ -26,9 +26,9 @@ class Recheck:
         self._permitted_at = time.monotonic()
         self._next_at = self._permitted_at + INTERVAL_S
 
-    async def require(self) -> None:
-        """Raise if the caller may no longer make the call; asks only if the last answer is old."""
-        if time.monotonic() < self._next_at:
+    async def require(self, *, at_once: bool = False) -> None:
+        """Raise if the caller may no longer make the call; asks if the last answer is old, or `at_once`."""
+        if time.monotonic() < self._next_at and not at_once:
             return
         try:
             await self._require()

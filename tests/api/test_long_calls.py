@@ -16,8 +16,11 @@ import grpc
 import pytest
 from sqlalchemy import select
 
+from authz.client import check_request
 from authz.domain.ids import Subject, SubjectType
+from authz.domain.tokens import ConsistencyToken
 from authz.engine import group_commit
+from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policy_cases import prove_and_test
 from authz.store.database.engine import opened, read_transaction
@@ -309,3 +312,34 @@ async def test_an_export_ends_when_its_caller_loses_the_role(secured: Service, s
     async with asyncio.timeout(20):
         while "service:sync" not in told_of(sqlite_url, "maya"):  # noqa: ASYNC110  the log is written later
             await asyncio.sleep(0.05)
+
+
+@in_process
+@pytest.mark.parametrize("freshness", ["at_least_as_fresh", "fully_consistent"])
+async def test_a_check_is_refused_if_its_caller_lost_the_right_in_the_state_that_it_waits_for(
+    secured: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, freshness: str
+) -> None:
+    grant(sqlite_url, {"service:asks": "checker"})
+    caller, wait = bearer(ISSUER.jwt("asks")), ConsistencyGate._wait_for
+    request = check_request("user:maya", "read", "course:algebra")
+    async with asyncio.timeout(20):
+        while True:  # until the server knows of the role
+            with suppress(grpc.aio.AioRpcError):
+                answer = await secured.authorization.Check(request, metadata=caller)
+                break
+            await asyncio.sleep(0.05)
+
+    async def until_revoked(self: ConsistencyGate, least: ConsistencyToken, wait_until: float) -> bool:
+        monkeypatch.setattr(ConsistencyGate, "_wait_for", wait)
+        revoke(sqlite_url, "service:asks", "checker")
+        assert await self.wait_beyond(least.revision, 20)
+        return await wait(self, least, wait_until)
+
+    monkeypatch.setattr(ConsistencyGate, "_wait_for", until_revoked)
+    if freshness == "fully_consistent":
+        request.consistency.fully_consistent = True
+    else:
+        request.consistency.at_least_as_fresh.CopyFrom(answer.checked_at)
+    with pytest.raises(grpc.aio.AioRpcError, match=r"lost .*`check`.* during the call") as caught:
+        await secured.authorization.Check(request, metadata=caller, timeout=20)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
