@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from authz.policy.invariants import INVARIANTS_FILE
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import delete, touch
@@ -19,7 +20,7 @@ from tests.api.test_rights import (
     publish,
     write,
 )
-from tests.policies import with_rows
+from tests.policies import SHIPPED, with_rows
 from tests.service import Service
 
 OTHER = pb.Scope(course_id="other")
@@ -80,3 +81,31 @@ async def test_a_denied_role_is_taken_by_who_is_above_all_that_it_gives_back(sql
     taken = delete(membership=membership("tess", ALGEBRA, "auditor"))
     denied(await refused(write(sqlite_service, taken, person="tom")), "manage_members", "course:algebra")
     await write(sqlite_service, taken, person="olga")
+
+
+def for_stewards(*rows: str) -> dict[str, str]:
+    """A policy by which people of rank 70 edit policies, too."""
+    steward = ("role, steward, platform, 70, no,", "p, steward, *, course, edit_policy, , allow")
+    closers = 'except_roles = ["owner", "platform_admin"'
+    invariants = SHIPPED[INVARIANTS_FILE].replace(closers, f'{closers}, "steward"')
+    return with_rows(*steward, *rows) | {INVARIANTS_FILE: invariants}
+
+
+async def test_a_new_role_that_takes_from_who_holds_it_already_is_published_by_who_is_above_them(
+    sqlite_service: Service,
+) -> None:
+    """A membership keeps a role that the policy no longer declares."""
+    service = sqlite_service
+    await campus(service)
+    gag = "role, gag, platform, 1, no,"
+    gagging = for_stewards(gag, "p, gag, *, course, edit_policy, , deny")
+    await applied(service, for_stewards(gag), weaken_invariants=True)
+    await write(service, given("sten", PLATFORM, "steward"), given("root", PLATFORM, "gag"))
+    await applied(service, for_stewards())
+    error = await refused(publish(service, gagging, "sten"))
+    denied(error, "edit_policy", "platform")
+    assert "denies edit_policy on course to each `platform_admin` who is also `gag`" in str(error.details())
+    assert (await publish(service, for_stewards(gag), "sten")).active.number == 4
+    await publish(service, for_stewards(), "root")
+    await publish(service, gagging, "")
+    denied(await refused(publish(service, for_stewards(), "root")), "edit_policy", "platform")
