@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
@@ -17,6 +18,7 @@ from authz.access.watched_file import WatchedFile
 from authz.api.call import Call, CallKind
 from authz.domain.errors import ErrorReason, OverloadedError, malformed
 from authz.domain.ids import Subject, SubjectType, parse_subject
+from authz.domain.instants import format_duration
 from authz.domain.toml import parse_toml
 from authz.telemetry.metrics import SHED_CALLS
 
@@ -33,8 +35,8 @@ _Holder: TypeAlias = Subject | str
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many calls of one kind a caller may make. None is no limit."""
 
-    per_second: Annotated[float, Meta(gt=0)] | None = None
-    """The average number of calls per second."""
+    per_second: Annotated[float, Meta(ge=1e-6, le=1e9)] | None = None
+    """The average number of calls per second. Bounded: TOML can write `inf`, which is no count of calls."""
     burst: Annotated[int, Meta(ge=1)] | None = None
     """The number of calls that may come at once after a pause. Default: those of a second, at least one."""
     in_flight: Annotated[int, Meta(ge=1)] | None = None
@@ -164,17 +166,18 @@ def _exceeded(
     holder, kind = key
     who = f"`{holder}`" if holder else "the clients at the Unix socket"
     if reason == _RATE:
-        problem = f"more than {named.limit.per_second:g} {kind} a second"
+        rate = Decimal(str(named.limit.per_second)).normalize()
+        problem = f"more than {rate:f} {kind} a second"
         name = f"{named.name}.per_second"
     else:
         problem = f"more than {named.limit.in_flight} {kind} in flight"
         name = f"{named.name}.in_flight"
     SHED_CALLS.labels(kind, reason).inc()
-    retry_after_s = max(retry_after_s, 0.001)
+    retry_after_ms = max(1, math.ceil(retry_after_s * 1000))
     return OverloadedError(
         f"{problem} of {who}, which `{name}` in AUTHZ_LIMITS_FILE forbids;"
-        f" try again in {retry_after_s:.3g} s, or ask the operator for more",
+        f" try again in {format_duration(retry_after_ms * 1000)}, or ask the operator for more",
         reason=ErrorReason.LIMIT_EXCEEDED,
-        retry_after_s=retry_after_s,
+        retry_after_s=retry_after_ms / 1000,
         limit=name,
     )

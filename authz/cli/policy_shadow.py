@@ -113,7 +113,7 @@ def _summary(report: ShadowReport) -> Iterator[str]:
     yield f"{tally.compared:,} checks compared, {tally.differing:,} decided differently"
     if tally.compared:
         spent = tally.elapsed_us / 1e6
-        yield f"cost: {spent:.3g} s in all, {tally.elapsed_us / tally.compared:.0f} us a check compared"
+        yield f"cost: {spent:,.2f} s in all, {tally.elapsed_us / tally.compared:.0f} us a check compared"
     if tally.skipped:
         budget = f"{report.shadow.budget_us:,} us"
         yield f"{tally.skipped:,} more were not compared: the budget of {budget} a second was spent"

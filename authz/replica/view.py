@@ -10,6 +10,7 @@ import lmdb
 import structlog
 
 from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.instants import US_PER_S, format_duration
 from authz.domain.ports import View
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.replica.caches import Caches
@@ -198,9 +199,10 @@ class ReplicaView(View):
         staleness_s = self.staleness_s()
         if staleness_s == float("inf"):
             return not_ready()
+        allowed = format_duration(round(self._max_staleness_s * US_PER_S))
         return UnavailableError(
             ErrorReason.TOO_STALE,
             f"the replica has not heard of the database for {staleness_s:.0f} s, and"
-            f" {self._max_staleness_s:g} s are allowed (AUTHZ_MAX_STALENESS_S); try another server",
-            limit_s=f"{self._max_staleness_s:g}",
+            f" {allowed} are allowed (AUTHZ_MAX_STALENESS_S); try another server",
+            limit_s=allowed.removesuffix(" s"),
         )

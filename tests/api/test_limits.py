@@ -286,6 +286,29 @@ def test_a_rate_holds_over_time_whatever_is_tried_meanwhile(
     assert admitted(limiter, call_of("service:a"), 2 * at_once) == at_once
 
 
+@pytest.mark.parametrize(
+    ("per_second", "told"),
+    [
+        ("0.0005", "more than 0.0005 checks a second of `service:a`"),
+        ("0.00001", "more than 0.00001 checks a second of `service:a`"),
+        ("1234567.5\nburst = 1", "more than 1234567.5 checks a second of `service:a`"),
+        ("0.0005", "; try again in 1998 s, or"),
+        ("0.00001", "; try again in 99900 s, or"),
+        ("4\nburst = 1", "; try again in 0.25 s, or"),
+        ("1234567.5\nburst = 1", "; try again in 0.001 s, or"),
+    ],
+)
+def test_a_rate_and_the_time_to_wait_are_told_in_digits(tmp_path: Path, per_second: str, told: str) -> None:
+    clock = Clock()
+    limiter = limiter_of(f"[each.checks]\nper_second = {per_second}", tmp_path, clock)
+    limiter.admit(call_of("service:a"))
+    with pytest.raises(OverloadedError) as caught:
+        limiter.admit(call_of("service:a"))
+    assert told in caught.value.message
+    clock.now += caught.value.retry_after_s
+    limiter.admit(call_of("service:a"))
+
+
 def test_a_client_without_identity_counts_by_its_address_and_not_by_its_port(tmp_path: Path) -> None:
     limiter = limiter_of("[each.checks]\nper_second = 1", tmp_path, Clock())
     connections = ("ipv4:10.0.0.1:1111", "ipv4:10.0.0.1:2222", "ipv4:10.0.0.2:1111", "", "")
@@ -330,7 +353,9 @@ def test_memory_is_bounded_by_those_who_called_lately(tmp_path: Path) -> None:
         ("each.checks = 5", "each.checks is no limit"),
         ("callers = 5", "it has what is no table of limits"),
         ("[each.chekcs]\nper_second = 1", "each.chekcs is no kind of call; write one of checks, batches"),
-        ("[each.checks]\nper_second = 0", "each.checks is no limit: Expected `float` > 0.0"),
+        ("[each.checks]\nper_second = 0", "each.checks is no limit: Expected `float` >= "),
+        ("[each.checks]\nper_second = 1e-9", "each.checks is no limit: Expected `float` >= "),
+        ("[each.checks]\nper_second = inf", "each.checks is no limit: Expected `float` <= "),
         ("[each.checks]\nin_flight = 0", "`int` >= 1 - at `$.in_flight`"),
         (
             "[each.checks]\nper_minute = 1",

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from authz.cli.policy_shadow import _summary
 from authz.client import Client
 from authz.domain.drafts import AddRow
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.shadow import PolicyShadow, ShadowReport, ShadowState, ShadowTally
 from tests.cli.commands import run
 from tests.databases import create_sqlite
 from tests.serving import served
@@ -92,3 +94,10 @@ def test_a_draft_of_a_course_is_tried_in_its_course(tmp_path: Path) -> None:
         assert run("policy", "shadow", "stop", *course).returncode == 0
         found = json.loads(run("policy", "shadow", "show", "--json", *course).stdout)
         assert (found["state"], found["course_id"], found["against_course_number"]) == ("ENDED", "algebra", 0)
+
+
+def test_the_cost_is_told_in_digits() -> None:
+    shadow = PolicyShadow(against_number=1, sample_rate=1.0, budget_us=1, author="a", started_at=0, ends_at=1)
+    tally = ShadowTally(compared=20_000_000, elapsed_us=1_234_567_890)
+    *_, cost = _summary(ShadowReport(shadow, ShadowState.RUNNING, tally))
+    assert cost == "cost: 1,234.57 s in all, 62 us a check compared"

@@ -95,18 +95,21 @@ def test_a_view_without_a_replica_makes_none(tmp_path: Path) -> None:
     assert not [*(tmp_path / "r").glob("[0-9]*")]
 
 
-def test_a_refusal_says_how_stale_the_replica_is_and_may_be(sqlite_store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("max_staleness_s", "allowed"), [(0.0, "0"), (0.00001, "0.00001")])
+def test_a_refusal_says_how_stale_the_replica_is_and_may_be(
+    sqlite_store: Store, tmp_path: Path, max_staleness_s: float, allowed: str
+) -> None:
     folder = tmp_path / "r"
     write(sqlite_store, create(Course(id="c")))
     with following(sqlite_store, folder):
         pass
-    with viewing(folder, max_staleness_s=0.0) as view, closing(SharedState(folder)) as state:
+    with viewing(folder, max_staleness_s=max_staleness_s) as view, closing(SharedState(folder)) as state:
         with pytest.raises(
-            UnavailableError, match=r"for 0 s, and 0 s are allowed \(AUTHZ_MAX_STALENESS_S\)"
+            UnavailableError, match=rf"for 0 s, and {allowed} s are allowed \(AUTHZ_MAX_STALENESS_S\)"
         ) as caught:
             view.snapshot()
         assert caught.value.reason is ErrorReason.TOO_STALE
-        assert caught.value.metadata == {"limit_s": "0"}
+        assert caught.value.metadata == {"limit_s": allowed}
         state.words[CONFIRMED_AT] = 0  # as after a start of the machine
         assert reason_of(view) is ErrorReason.REPLICA_NOT_READY
 
