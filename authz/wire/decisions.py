@@ -64,8 +64,7 @@ def parse_action(action: str) -> str:
 
 def parse_purpose(purpose: str) -> str:
     """The purpose of an access; whether anything is allowed for it is decided."""
-    if purpose:
-        validate_text(purpose, field="purpose", max_length=_MAX_PURPOSE_LENGTH)
+    validate_text(purpose, field="purpose", max_length=_MAX_PURPOSE_LENGTH)
     return purpose
 
 
@@ -158,8 +157,7 @@ def fill_check_response(
     message.MergeFromString(encode_verdict(decision.verdict, told, decision.policy_version))
     message.checked_at.token = checked_at
     message.decision_id = decision_id
-    if decision.course_policy_version:
-        message.course_policy_version = decision.course_policy_version
+    message.course_policy_version = decision.course_policy_version
     set_valid_until(message, decision.valid_until)
 
 
