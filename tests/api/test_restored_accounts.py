@@ -110,3 +110,10 @@ async def test_a_restriction_alone_lets_others_write_the_account(service: Servic
     await service.privacy.RestrictSubject(ppb.RestrictSubjectRequest(**about("root")), metadata=officer)
     request = dpb.WriteRequest(mutations=[touch(account=account("root"))])
     await service.directory.Write(request, metadata=importer)
+
+
+async def test_what_is_malformed_in_an_import_is_told_to_who_may_not_give_roles(service: Service) -> None:
+    mutations = [touch(account=account("no id")), touch(account=account("maya"))]
+    parts = iter([dpb.ImportRequest(mutations=mutations)])
+    outcome = await service.directory.Import(parts, metadata=bearer(ISSUER.jwt("roster_importer")))
+    assert [each.reason for each in outcome.errors] == ["MALFORMED_ID"]

@@ -14,11 +14,15 @@ import pytest_asyncio
 from authz.client import Account, AccountStatus, Client, Membership, Mutation, Operation
 from authz.domain.ids import PLATFORM, parse_subject
 from authz.domain.instants import DAY_US
+from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import privacy_pb2 as prpb
+from tests.api.test_policies import refused
+from tests.api.test_rights import acting_for
 from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.issuer import Issuer, bearer
-from tests.service import Service, reason_of, serve
+from tests.service import Service, info_of, reason_of, serve
 
 ISSUER = Issuer()
 SYNC = parse_subject("service:sync")
@@ -83,4 +87,21 @@ async def test_the_cause_that_a_caller_without_a_role_is_told(service: Service) 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await read_courses(service)
         told.append("is suspended" in str(caught.value.details()))
+    assert told == [True, False]
+
+
+async def test_the_cause_that_a_person_without_a_permission_is_told(sqlite_service: Service) -> None:
+    service, subject = sqlite_service, pb.Subject(type=pb.SUBJECT_TYPE_USER, id="stu")
+    until = service.now + DAY_US
+    account = pb.Account(subject=subject, status=pb.ACCOUNT_STATUS_SUSPENDED)
+    account.suspended_until.FromMicroseconds(until)
+    touch = dpb.Mutation(operation=dpb.OPERATION_TOUCH, account=account)
+    await service.directory.Write(dpb.WriteRequest(mutations=[touch]))
+    request = prpb.RestrictSubjectRequest(subject=subject, reason="request 2096-21")
+    told = []
+    for service.now in (until - 1, until):
+        error = await refused(service.privacy.RestrictSubject(request, metadata=acting_for("stu")))
+        assert "user:stu has no erase_subject on api" in str(error.details())
+        assert info_of(error).metadata["scope"] == "platform"
+        told.append("is suspended" in str(error.details()))
     assert told == [True, False]
