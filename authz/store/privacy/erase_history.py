@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, or_, select, tuple_, update
 
 from authz.domain.drafts import Publication
 from authz.domain.entities import Hold, Membership, kind_of
@@ -15,6 +16,7 @@ from authz.domain.ids import Subject
 from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subjects, without_mentions
 from authz.domain.mutations import Mutation
 from authz.store import tables
+from authz.store.bulk import delete_by_key
 from authz.store.database.engine import stream
 from authz.store.log.decision_leaves import lock_tree
 from authz.store.log.mutation_json import decode_mutation, encode_mutation
@@ -158,11 +160,21 @@ def erase_decisions(
     return Counter()
 
 
+def erase_idempotency_keys(connection: Connection, subject: Subject, at_once: int) -> Counter[str]:
+    """Delete a part of the idempotency keys that are of the subject or name it."""
+    table = tables.idempotency_keys
+    wanted = or_(*(table.c[name].contains(subject.id, autoescape=True) for name in ("actor", "key")))
+    with stream(connection, select(table.c.actor, table.c.key).where(wanted)) as rows:
+        named = (row for row in rows if mentions(row.actor, subject) or mentions_id(row.key, subject))
+        found = [[row.actor, row.key] for row in islice(named, at_once)]
+    delete_by_key(connection, table, found)
+    return +Counter({"idempotency keys deleted": len(found)})
+
+
 def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> Counter[str]:
-    """Erase the subject from idempotency keys, drafts, and what else keeps texts."""
+    """Erase the subject from drafts, and what else keeps texts."""
     counts = Counter(
         {
-            "idempotency keys deleted": _delete_idempotency_keys(connection, subject),
             "drafts rewritten": _rewrite_drafts(connection, subject, pseudonym),
             "examples of a shadow deleted": erase_examples(connection, subject),
         }
@@ -174,17 +186,6 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
             if texts := _texts(row, names, subject, pseudonym, is_concerned=is_by_subject):
                 connection.execute(update(table).where(_is(table, row)).values(**texts))
     return +counts
-
-
-def _delete_idempotency_keys(connection: Connection, subject: Subject) -> int:
-    table = tables.idempotency_keys
-    wanted = or_(*(table.c[name].contains(subject.id, autoescape=True) for name in ("actor", "key")))
-    deleted = 0
-    for row in connection.execute(select(table).where(wanted)).all():
-        if mentions(row.actor, subject) or mentions_id(row.key, subject):
-            connection.execute(delete(table).where(_is(table, row)))
-            deleted += 1
-    return deleted
 
 
 def _rewrite_drafts(connection: Connection, subject: Subject, pseudonym: Subject) -> int:

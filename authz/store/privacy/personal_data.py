@@ -36,6 +36,7 @@ from authz.store.log.reader import read_head, read_token_key
 from authz.store.privacy.erase_files import left_to_operator, rewrite_file, truncate_log
 from authz.store.privacy.erase_history import (
     erase_decisions,
+    erase_idempotency_keys,
     erase_rest,
     erase_revisions,
     find_revisions,
@@ -166,8 +167,10 @@ class PersonalData:
             for each, rewritten in zip(together, counts, strict=True):
                 advance_step(connection, each, done=rewritten, position=through or revisions[-1])
             return
+        limit = transaction.contents_at_once
         if done := (
-            erase_decisions(connection, subject, pseudonym, transaction.contents_at_once)
+            erase_decisions(connection, subject, pseudonym, limit)
+            or erase_idempotency_keys(connection, subject, limit)
             or rename_in_texts(transaction, step)  # of records that were written since
         ):
             advance_step(connection, step, done=done)

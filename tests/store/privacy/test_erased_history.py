@@ -143,6 +143,26 @@ def test_the_keys_of_writes_by_or_of_the_person_are_deleted_and_no_others(sqlite
     store.close()
 
 
+def test_many_keys_are_deleted_a_part_at_a_time(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=2)
+    written = [
+        WriteRequest(
+            mutations=(create(Course(f"c{number}")),), origin=Origin(BY_ADA), idempotency_key=f"maya-{number}"
+        )
+        for number in range(5)
+    ]
+    for request in written:
+        store.directory.write(request)
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    kept = [len(written)]
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()
+        kept.append(sum(store.directory.recall(each) is not None for each in written))
+    assert [after for before, after in itertools.pairwise(kept) if after != before] == [3, 1, 0]
+    assert store.personal_data.certificate(pseudonym).removed["idempotency keys deleted"] == len(written)
+    store.close()
+
+
 def test_a_draft_that_does_not_name_the_person_may_still_be_edited(sqlite_url: str) -> None:
     store = open_with(sqlite_url)
     plan(store)
