@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 
 from authz.domain import errors
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
@@ -121,3 +122,27 @@ async def test_calls_beyond_the_limit_are_shed_with_a_time_to_retry(sqlite_url: 
         answered = [each for each in outcomes if not isinstance(each, BaseException)]
         assert answered
         assert all(each.courses for each in answered)
+
+
+def details_of(error: AuthzError) -> dict[str, Any]:
+    """The details of the status of an error, by their type."""
+    found = {}
+    for each in status_of(error).details:
+        kind = getattr(error_details_pb2, each.TypeName().removeprefix("google.rpc."))()
+        each.Unpack(kind)
+        found[type(kind).__name__] = kind
+    return found
+
+
+def test_only_an_error_that_may_be_tried_again_says_when() -> None:
+    assert [*details_of(InvalidArgumentError(ErrorReason.MALFORMED_FIELD, "no"))] == ["ErrorInfo"]
+    shed = errors.OverloadedError("more", retry_after_s=1.5)
+    assert details_of(shed)["RetryInfo"].retry_delay.ToMilliseconds() == 1500
+
+
+def test_the_faults_that_do_not_fit_are_counted() -> None:
+    error = PolicyError(tuple(PolicyFault("default.csv", line, 7, "x" * 400) for line in range(1, 20)))
+    told, violations = status_of(error).message, details_of(error)["BadRequest"].field_violations
+    assert [each.field for each in violations] == [f"default.csv:{line}:7" for line in range(1, 5)]
+    assert f"\n… and {19 - len(violations)} more; " in told
+    assert "more;" not in status_of(PolicyError(error.faults[:4])).message
