@@ -13,7 +13,7 @@ from tests.cli.commands import run
 from tests.forkserver import without_settings
 
 FULL = Path("/dev/full")
-pytestmark = pytest.mark.skipif(not FULL.exists(), reason="needs a device that takes nothing")
+pytestmark = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 
 
 def run_into_full(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

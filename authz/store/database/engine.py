@@ -365,11 +365,11 @@ def _time_limit(connection: Connection, limit_s: float) -> Iterator[None]:
 def allow_idle(connection: Connection, limit_s: float) -> None:
     """Let the rest of a write compute for longer between two statements."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(_idle_timeout(limit_s).removeprefix("; "))
+        connection.exec_driver_sql(_idle_timeout(limit_s))
 
 
 def _idle_timeout(limit_s: float) -> str:
-    return f"; SET LOCAL idle_in_transaction_session_timeout = {round(limit_s * 1000)}"
+    return f"SET LOCAL idle_in_transaction_session_timeout = {round(limit_s * 1000)}"
 
 
 @contextmanager
@@ -383,8 +383,10 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     with translated(), engine.connect() as pooled, pooled.execution_options(**{_WRITES: True}).begin():
         if engine.dialect.name == "postgresql":
             is_set = "lock_timeout" in str(engine.url.query.get("options"))
-            timeout = "" if is_set else f"; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
-            pooled.exec_driver_sql(_OF_TRANSACTION + timeout + _idle_timeout(_IDLE_TIMEOUT_S))
+            of_write = [_OF_TRANSACTION, _idle_timeout(_IDLE_TIMEOUT_S)]
+            if not is_set:
+                of_write.append(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'")
+            pooled.exec_driver_sql("; ".join(of_write))
         yield pooled
     file: DatabaseFile | None = engine.get_execution_options().get(_FILE)
     if file is not None:
