@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import psycopg
@@ -15,11 +16,12 @@ import pytest
 from authz.client import CallError, Client
 from authz.domain.entities import Course, Erasure, ErasureStatus
 from authz.domain.erasures import ErasureCertificate
-from authz.domain.errors import ErrorReason
+from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.api.test_erasure import REASON, STU, Person, person
 from tests.databases import create_sqlite
+from tests.service import in_process
 from tests.serving import drain, over_grpc, served, serving
 from tests.waiting import until
 
@@ -51,6 +53,27 @@ def test_a_watch_is_told_of_the_erasure_and_one_that_lags_reads_the_directory_ag
         ):
             next(changes)
         assert expired.value.reason == ErrorReason.TOKEN_EXPIRED
+
+
+@in_process
+def test_whoever_erases_is_answered_in_time_and_the_erasure_goes_on(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(sqlite_url, erasure_grace_s="4") as address, Client(address) as client:
+        first, other = person(client), person(client)
+        hurried = client.with_options(timeout_s=2).privacy
+        certificate = hurried.erase(first.subject, reason=REASON, orphan_resources=True)
+        assert certificate.erasure.status is ErasureStatus.ERASING
+        with monkeypatch.context() as failing:
+            failing.setattr("authz.store.privacy.personal_data.erase_records", unavailable)
+            certificate = client.privacy.erase(other.subject, reason=REASON, orphan_resources=True)
+        assert certificate.erasure.status is ErasureStatus.ERASING
+        first.complete()
+        other.complete()
+
+
+def unavailable(*_: object) -> NoReturn:
+    raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the database does not answer")
 
 
 def files_with(maya: Person, folder: Path) -> list[str]:
