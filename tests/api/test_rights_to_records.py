@@ -128,6 +128,7 @@ REFUSED: list[tuple[str, dpb.Mutation, str]] = [
     ("tess", touch(session=pb.Session(id="alone")), "create"),
     ("stu", touch(session=pb.Session(id="seminar", course_id="algebra")), "update"),
     ("hana", delete(session=pb.Session(id="seminar")), "create"),
+    ("tess", delete(session=pb.Session(id="no-such")), "update"),
     ("stu", change("state", course=OVER), "update"),
     ("stu", touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE)), "update"),
     ("tess", to_archive(), "archive"),
@@ -169,6 +170,39 @@ async def test_a_person_writes_no_others(taught: Service) -> None:
         )
         assert [each.reason for each in outcome.errors] == ["PERMISSION_MISSING"], mutation
     assert (await active(taught)).read_at == before
+
+
+@pytest.mark.parametrize(
+    ("person", "mutation", "text", "scope"),
+    [
+        (
+            "stu",
+            resource("material", "new"),
+            "user:stu has no create on material in course:algebra (NO_RULE); ask somebody who has it",
+            "course:algebra",
+        ),
+        ("olga", touch(course=pb.Course(id="new")), "create on course in platform; ask", "platform"),
+        (
+            "olga",
+            touch(account=pb.Account(subject=user("stu"))),
+            "has no edit_policy on platform; ask",
+            "platform",
+        ),
+        (
+            "stu",
+            change("visibility", resource=UNKNOWN),
+            "update on notebook:no-such; ask",
+            "notebook:no-such",
+        ),
+        ("tess", resource("material", "new", published=True), "create it, then publish it", "material:new"),
+    ],
+)
+async def test_a_refusal_says_what_is_missing_where_and_why(
+    taught: Service, person: str, mutation: dpb.Mutation, text: str, scope: str
+) -> None:
+    error = await refused(write(taught, mutation, person=person))
+    assert text in (error.details() or "")
+    assert info_of(error).metadata["scope"] == scope
 
 
 async def test_an_import_says_of_each_record_why_its_person_may_not_write_it(taught: Service) -> None:
