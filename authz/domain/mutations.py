@@ -118,7 +118,8 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Mutations to apply atomically.
 
     With `course_policies_at`, the write is made only if no course's policy was activated after that revision;
-    with `draft`, only if that draft was not deleted.
+    with `draft`, only if that draft was not deleted. Without `gives_roles_back`, it ends no suspension of
+    somebody with a role on the platform.
     """
 
     mutations: tuple[Mutation, ...]
@@ -127,6 +128,7 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin = Origin()
     course_policies_at: int | None = None
     draft: PolicyDraft | None = None
+    gives_roles_back: bool = True
 
     @property
     def takes_access_away(self) -> bool:

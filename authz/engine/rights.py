@@ -19,9 +19,7 @@ from authz.domain.effective_roles import Suspension
 from authz.domain.entities import (
     AccessToken,
     AccessTokenKey,
-    Account,
     AccountKey,
-    AccountStatus,
     Membership,
     MembershipKey,
     MembershipStatus,
@@ -32,6 +30,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
+from authz.domain.vocabulary import Vocabulary
 from authz.engine.check import Checker
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
@@ -53,8 +52,7 @@ class _Authority(msgspec.Struct, frozen=True):
 
     roles: frozenset[str]
     rank: int
-    ranks: dict[str, int]
-    """The rank of every declared role."""
+    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,9 +163,7 @@ class PersonRights:
         for position, scope, key in await self._memberships_of(outcomes, snapshot, checker):
             if scope not in known:
                 known[scope] = await self._managing(person, scope)
-            authority = known[scope]
-            refused = authority if isinstance(authority, AuthzError) else _outranked(person, key, authority)
-            outcomes[position] = refused or outcomes[position]
+            outcomes[position] = _refusal(known[scope], person, outcomes[position], key) or outcomes[position]
         return outcomes
 
     async def _memberships_of(
@@ -191,25 +187,6 @@ class PersonRights:
         authority = await self._authority(person, MANAGE_MEMBERS, scope)
         snapshot, *_ = await self.active.get(FULLY_CONSISTENT, None)
         _require_outranks(person, authority, _held(snapshot, subject, scope, _IN_COURSES))
-
-    async def restored(self, mutations: Sequence[Mutation | AuthzError]) -> dict[int, Subject]:
-        """The positions of the mutations that may end the suspension of somebody with a role on the platform,
-        which gives that role back, each with this subject."""
-        subjects = {
-            position: each.key.subject
-            for position, each in enumerate(mutations)
-            if isinstance(each, Mutation) and isinstance(each.key, AccountKey) and _may_restore(each)
-        }
-        if not subjects:
-            return {}
-        snapshot, _, now = await self.active.get(FULLY_CONSISTENT, None)
-        return {
-            position: subject
-            for position, subject in subjects.items()
-            if (suspension := snapshot.suspension(subject)) is not None
-            and suspension.is_of_account(now)
-            and any(_held(snapshot, subject, PLATFORM, _ON_PLATFORM))
-        }
 
     async def has_role_on_platform(self, subject: Subject) -> bool:
         """Whether a subject has a role on the platform, or would have without a suspension."""
@@ -278,23 +255,10 @@ def _memberships_of(mutation: Mutation, snapshot: Snapshot, checker: Checker) ->
 
 def _suspends(mutation: Mutation) -> bool:
     """Whether a mutation of a membership leaves it suspended, now or later."""
-    return _is_suspension(*_written_suspension(mutation))
-
-
-def _may_restore(mutation: Mutation) -> bool:
-    """Whether a mutation of an account may leave it without a suspension, now or later."""
-    status, until = _written_suspension(mutation)
-    is_kept = status in (None, AccountStatus.SUSPENDED) and until is None
-    return mutation.operation is Operation.DELETE or not is_kept
-
-
-def _written_suspension(mutation: Mutation) -> tuple[object, object]:
-    """The status and the end of a suspension that a mutation of a membership or an account writes; None for
-    what an update leaves as it is, and for a deletion."""
-    if isinstance(mutation.target, Membership | Account):
-        return mutation.target.status, mutation.target.suspended_until
-    values = dict(mutation.values)
-    return values.get("status"), values.get("suspended_until")
+    if isinstance(mutation.target, Membership):
+        return _is_suspension(mutation.target.status, mutation.target.suspended_until)
+    values = dict(mutation.values)  # none of a deletion
+    return _is_suspension(values.get("status"), values.get("suspended_until"))
 
 
 def _is_suspended(key: MembershipKey, snapshot: Snapshot) -> bool:
@@ -355,9 +319,9 @@ def _authority_of(trace: Trace, policy: CompiledPolicy) -> _Authority:
     """By the trace of a decision that allows: no deny matches, and at least one role gives the permission."""
     roles = frozenset(each.gives for each in trace.memberships if each.gives)
     by = {each.rule.role for each in trace.rules if each.matches}
-    ranks = {name: role.rank for name, role in policy.vocabulary.roles.items()}
-    giving = [ranks[role] for role in roles if ANY in by or by & policy.inherited[role]]
-    return _Authority(roles, max(giving), ranks)
+    declared = policy.vocabulary.roles
+    giving = [declared[role].rank for role in roles if ANY in by or by & policy.inherited[role]]
+    return _Authority(roles, max(giving), policy.vocabulary)
 
 
 def _require_outranks(person: Subject, authority: _Authority, keys: Iterable[MembershipKey]) -> None:
@@ -367,9 +331,23 @@ def _require_outranks(person: Subject, authority: _Authority, keys: Iterable[Mem
             raise refused
 
 
+def _refusal(
+    authority: _Authority | PermissionDeniedError,
+    person: Subject,
+    mutation: Mutation | AuthzError,
+    key: MembershipKey,
+) -> AuthzError | None:
+    """The error if the person may not give or take a membership, as a mutation does. No person gives a role
+    that is not declared: a policy that declares it before the write could rank it above."""
+    if isinstance(authority, AuthzError):
+        return authority
+    return _outranked(person, key, authority)
+
+
 def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> PermissionDeniedError | None:
     """The error if the role of a membership is not below the rank of the person; an undeclared role is."""
-    rank = authority.ranks.get(key.role, -1)
+    declared = authority.vocabulary.roles.get(key.role)
+    rank = -1 if declared is None else declared.rank
     if rank < authority.rank:
         return None
     return PermissionDeniedError(

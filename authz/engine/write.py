@@ -29,6 +29,7 @@ class ImportPart(msgspec.Struct, frozen=True):
 
     mutations: Sequence[Mutation | AuthzError]
     origin: Origin
+    gives_roles_back: bool = True
 
 
 class WriteReport(msgspec.Struct, frozen=True):
@@ -39,17 +40,21 @@ class WriteReport(msgspec.Struct, frozen=True):
 
 
 class ImportReport(msgspec.Struct):
-    """What has become of an import so far. `faults` are the first of those that `failed` counts."""
+    """What has become of an import so far. `faults` are the first of those that `failed` counts. `refusal` is
+    the message of the first for which the caller, or its person, lacks a permission."""
 
     written: int = 0
     unchanged: int = 0
     failed: int = 0
     faults: list[ImportFault] = []
+    refusal: str = ""
 
     def add(self, faults: Iterable[ImportFault]) -> None:
         """Count faults, and report the first ones."""
         for fault in faults:
             self.failed += 1
+            if fault.reason == ErrorReason.PERMISSION_MISSING and not self.refusal:
+                self.refusal = fault.message
             if len(self.faults) < MAX_REPORTED_FAULTS:
                 self.faults.append(fault)
 
@@ -123,7 +128,13 @@ class DirectoryWriter:
         position, state = 0, None
         async for part in self._punctual(parts):
             for mutations in _batches(part.mutations):
-                batch = partial(self.directory.import_batch, mutations, offset=position, origin=part.origin)
+                batch = partial(
+                    self.directory.import_batch,
+                    mutations,
+                    offset=position,
+                    origin=part.origin,
+                    gives_roles_back=part.gives_roles_back,
+                )
                 result = await self.committer.run_batch(batch)
                 report.written += result.written
                 report.unchanged += result.unchanged

@@ -7,6 +7,7 @@ would each remove one of the last two administrators, the second is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from operator import attrgetter
@@ -33,7 +34,12 @@ from authz.domain.entities import (
     Membership,
     MembershipKey,
 )
-from authz.domain.errors import ErrorReason, FailedPreconditionError, UnusablePolicyError
+from authz.domain.errors import (
+    ErrorReason,
+    FailedPreconditionError,
+    PermissionDeniedError,
+    UnusablePolicyError,
+)
 from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
@@ -162,14 +168,21 @@ class Administrators:
 
     def require_kept_by(self, mutation: Mutation) -> None:
         """As `require_kept`, for a mutation that is applied next."""
+        self.require_kept(self.coverage(), {mutation.key: self._after(mutation)})
+
+    def require_not_restored_by(self, mutation: Mutation) -> None:
+        """Raise `PermissionDeniedError` for a mutation, applied next, that ends or shortens the suspension of
+        an account with a role on the platform: it gives that role back."""
         key = mutation.key
-        after: Any = mutation.target
-        if mutation.operation is Operation.DELETE:
-            after = None
-        elif mutation.operation is Operation.UPDATE:
-            found = self._find(key, {})
-            after = None if found is None else msgspec.structs.replace(found, **dict(mutation.values))
-        self.require_kept(self.coverage(), {key: after})
+        if not isinstance(key, AccountKey) or not self._is_on_platform(key.subject):
+            return
+        if self._suspended_until(self._after(mutation)) < self._suspended_until(self._find(key, {})):
+            raise PermissionDeniedError(
+                f"{key.subject} is suspended and has a role on the platform, so only a caller with"
+                f" `{GRANT_ROLES}` may end that; have an operator do so (`authz account restore`)",
+                permission=GRANT_ROLES,
+                scope=str(PLATFORM),
+            )
 
     def require_kept_without(self, subject: Subject) -> None:
         """As `require_kept`, before a subject loses all that it has on the platform."""
@@ -177,13 +190,31 @@ class Administrators:
         if held:
             self.require_kept(self.coverage(), dict.fromkeys(held))
 
+    def _after(self, mutation: Mutation) -> Any:
+        """The record as a mutation that is applied next leaves it; None if there is none then."""
+        if mutation.operation is Operation.DELETE:
+            return None
+        if mutation.operation is Operation.UPDATE:
+            found = self._find(mutation.key, {})
+            return None if found is None else msgspec.structs.replace(found, **dict(mutation.values))
+        return mutation.target
+
+    def _suspended_until(self, account: Entity | None) -> float:
+        """When the suspension of an account ends; now for one that is not suspended."""
+        if not isinstance(account, Account) or account.status is not AccountStatus.SUSPENDED:
+            return self._now
+        return math.inf if account.suspended_until is None else max(self._now, account.suspended_until)
+
     def _may_lower(self, key: Key) -> bool:
         if isinstance(key, MembershipKey) and key.scope == PLATFORM:
             self._memberships().add(key)
             return True
         if isinstance(key, AccountKey):
-            return any(key.subject == each.subject for each in self._memberships())
+            return self._is_on_platform(key.subject)
         return key == PLATFORM_ACTIVATION
+
+    def _is_on_platform(self, subject: Subject) -> bool:
+        return any(subject == each.subject for each in self._memberships())
 
     def _memberships(self) -> set[MembershipKey]:
         if self._keys is None:

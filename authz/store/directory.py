@@ -126,14 +126,18 @@ class SqlDirectory(ChangeSource):
         *,
         offset: int,
         origin: Origin,
+        gives_roles_back: bool = True,
     ) -> ImportBatchResult:
-        """Apply the valid mutations of a batch, in one transaction.
+        """Apply the valid mutations of a batch, in one transaction. `gives_roles_back` is that of
+        `WriteRequest`.
 
         An invalid mutation, or the error in the place of one, is skipped and reported with its position,
         counted from `offset`.
         """
         with self.transaction() as transaction:
-            return transaction.import_batch(mutations, offset=offset, origin=origin)
+            return transaction.import_batch(
+                mutations, offset=offset, origin=origin, gives_roles_back=gives_roles_back
+            )
 
     def removal_progress(self) -> RemovalProgress | None:
         """How far the oldest removal has come; None if nothing is left to remove. Takes no lock."""

@@ -94,9 +94,14 @@ class Transaction:
         return outcomes
 
     def import_batch(
-        self, mutations: Sequence[Mutation | AuthzError], *, offset: int, origin: Origin
+        self,
+        mutations: Sequence[Mutation | AuthzError],
+        *,
+        offset: int,
+        origin: Origin,
+        gives_roles_back: bool = True,
     ) -> ImportBatchResult:
-        """Store the valid mutations, under one revision."""
+        """Store the valid mutations, under one revision. `gives_roles_back` is that of `WriteRequest`."""
         malformed = [None if isinstance(m, AuthzError) else result_or_error(m.validate) for m in mutations]
         validated = [error or each for error, each in zip(malformed, mutations, strict=True)]
         self._prefetch([each for each in validated if isinstance(each, Mutation)])
@@ -110,7 +115,7 @@ class Transaction:
                         raise mutation
                     if self.administrators.may_lower([mutation]):
                         self.administrators.require_kept_by(mutation)
-                    written += self._batch.apply(_as_seen(self._batch, mutation))
+                    written += self._apply(mutation, gives_roles_back=gives_roles_back)
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
                 else:
@@ -175,7 +180,7 @@ class Transaction:
                 require_draft(self.connection, request.draft)
             for place, mutation in sorted(enumerate(request.mutations), key=_application_order):
                 try:
-                    self._batch.apply(_as_seen(self._batch, mutation))
+                    self._apply(mutation, gives_roles_back=request.gives_roles_back)
                 except AuthzError as error:
                     error.locate(f"mutations[{place}]")
                     raise
@@ -183,6 +188,11 @@ class Transaction:
         _delete_policy_work(self.connection, request.mutations)
         known.remember(request, self.head.revision)
         return self.head
+
+    def _apply(self, mutation: Mutation, *, gives_roles_back: bool) -> bool:
+        if not gives_roles_back:
+            self.administrators.require_not_restored_by(mutation)
+        return self._batch.apply(_as_seen(self._batch, mutation))
 
     @contextmanager
     def _planned(self, origin: Origin, *, flushes: bool = False) -> Iterator[None]:

@@ -3,8 +3,10 @@ may give roles."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,18 @@ import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from authz.domain.errors import ErrorReason
+from authz.store.directory import SqlDirectory
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import privacy_pb2 as ppb
 from tests.api.test_api import delete, touch
+from tests.api.test_long_calls_for_persons import Held
+from tests.api.test_policies import refused
 from tests.callers import grant, suspend
 from tests.databases import create_sqlite
 from tests.issuer import Issuer, bearer
-from tests.service import Service, info_of, serve
+from tests.service import Service, in_process, info_of, reason_of, serve
 
 ISSUER = Issuer()
 SUSPENDED = pb.ACCOUNT_STATUS_SUSPENDED
@@ -83,6 +89,60 @@ async def test_a_suspension_of_who_has_a_role_on_the_platform_ends_by_who_gives_
     reasons = [each.reason for each in outcome.errors]
     assert reasons == (["PERMISSION_MISSING"] if refused else reasons)
     assert ("PERMISSION_MISSING" in reasons) == refused
+
+
+@in_process
+@pytest.mark.parametrize("method", ["write_group", "import_batch"])
+async def test_a_suspension_that_is_committed_just_before_a_write_is_not_ended_by_it(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    stored = getattr(SqlDirectory, method)
+    held = Held(lambda store: store())
+    monkeypatch.setattr(SqlDirectory, method, lambda *given, **named: held(partial(stored, *given, **named)))
+    metadata, mutations = bearer(ISSUER.jwt("roster_importer")), [touch(account=account("root"))]
+
+    async def refusal() -> Any:
+        if method == "write_group":
+            write = dpb.WriteRequest(mutations=mutations)
+            return reason_of(await refused(service.directory.Write(write, metadata=metadata)))
+        parts = iter([dpb.ImportRequest(mutations=mutations)])
+        (error,) = (await service.directory.Import(parts, metadata=metadata)).errors
+        return error.reason
+
+    call = asyncio.ensure_future(refusal())
+    assert await asyncio.to_thread(held.begun.wait, 20)
+    await asyncio.to_thread(suspend, f"sqlite:///{tmp_path / 'authz.db'}", "user:root")
+    held.may_end.set()
+    assert await call == ErrorReason.PERMISSION_MISSING
+    read = dpb.ReadAccountsRequest(subject=account("root").subject)
+    found = await service.directory.ReadAccounts(read, metadata=bearer(ISSUER.jwt("platform_admin")))
+    assert [each.status for each in found.accounts] == [SUSPENDED]
+
+
+async def test_an_import_that_would_end_a_suspension_is_logged_as_refused(service: Service) -> None:
+    mutations = [touch(account=account("boss")), touch(account=account("maya"))]
+    async with service.logged() as lines:
+        parts = iter([dpb.ImportRequest(mutations=mutations)])
+        await service.directory.Import(parts, metadata=bearer(ISSUER.jwt("roster_importer")))
+    (line,) = (line for line in lines if line["event"] == "caller refused")
+    assert (line["caller"], line["permission"]) == ("service:roster_importer", "grant_roles")
+
+
+async def test_who_may_not_end_a_suspension_may_repeat_and_extend_it(service: Service) -> None:
+    metadata = bearer(ISSUER.jwt("roster_importer"))
+
+    def until(**when: int) -> dict[str, Any]:
+        return {"status": SUSPENDED, **{name: Timestamp(seconds=each) for name, each in when.items()}}
+
+    later = {"suspended_until": 4_000_000_000}
+    for fields in (until(**later), until(**later), until(suspended_until=4_000_000_001), until()):
+        await service.directory.Write(
+            dpb.WriteRequest(mutations=[touch(account=account("root", **fields))]), metadata=metadata
+        )
+    for fields in (until(**later), {}):
+        shortens = dpb.WriteRequest(mutations=[touch(account=account("root", **fields))])
+        error = await refused(service.directory.Write(shortens, metadata=metadata))
+        assert reason_of(error) == ErrorReason.PERMISSION_MISSING
 
 
 def about(name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,9 +14,9 @@ from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.permissions import permission_to_write
 from authz.domain.entities import Key
-from authz.domain.errors import AuthzError, PermissionDeniedError
+from authz.domain.errors import PermissionDeniedError
 from authz.domain.mutations import Mutation, WriteRequest
-from authz.domain.vocabulary import API_TYPE, GRANT_ROLES
+from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.declared_names import require_declared
 from authz.engine.policies import ActiveChecker
@@ -56,11 +56,9 @@ class DirectoryServicer:
         preconditions = await self.turns.collect(parse_preconditions(request))
         # A precondition tells whether a record exists.
         _require_right(call, [*(each.key for each in mutations), *(each.key for each in preconditions)])
-        for position, error in (await self._not_restorable(mutations, call)).items():
-            error.locate(f"mutations[{position}]")
-            raise error
         origin = call.origin(parse_reason(request.reason))
         write = write_of(request, mutations, preconditions, origin)
+        write = msgspec.structs.replace(write, gives_roles_back=call.rights.has(GRANT_ROLES))
         report = await self._written(write, call)
         return pb.WriteResponse(
             written_at=token_message(self.gate, report.state),
@@ -90,7 +88,11 @@ class DirectoryServicer:
         call.rights.require_any("write_", call.method.name)
         report = ImportReport()
         call.failure_details.append(report.add_to)
-        result = await self.writer.import_parts(self._parts(requests, call), report)
+        try:
+            result = await self.writer.import_parts(self._parts(requests, call), report)
+        finally:
+            if report.refusal and not call.refusal:
+                call.refusal.append(PermissionDeniedError(report.refusal, permission=GRANT_ROLES))
         faults = (
             pb.ImportError(position=fault.position, reason=fault.reason, message=fault.message)
             for fault in report.faults
@@ -142,30 +144,10 @@ class DirectoryServicer:
             reason = reason or parse_reason(request.reason)
             mutations = await self.turns.collect(parse_import(request))
             _require_right(call, (each.key for each in mutations if isinstance(each, Mutation)))
-            for position, error in (await self._not_restorable(mutations, call)).items():
-                mutations[position] = error
             permitted = await self.rights.permitted(call.principal.on_behalf_of, mutations)
             if not call.refusal:
                 call.refusal.extend(islice((e for e in permitted if isinstance(e, PermissionDeniedError)), 1))
-            yield ImportPart(permitted, call.origin(reason))
-
-    async def _not_restorable(
-        self, mutations: Sequence[Mutation | AuthzError], call: Call
-    ) -> dict[int, PermissionDeniedError]:
-        """The errors, by position, for the ends of suspensions that give roles on the platform back, which
-        only a caller that may give these roles makes."""
-        if call.rights.has(GRANT_ROLES):
-            return {}
-        return {
-            position: PermissionDeniedError(
-                f"{subject} is suspended and has a role on the platform, so only a caller with"
-                f" `{GRANT_ROLES}` may end that; have an operator do so (`authz account restore`)",
-                method=call.method.name,
-                type=API_TYPE,
-                permission=GRANT_ROLES,
-            )
-            for position, subject in (await self.rights.restored(mutations)).items()
-        }
+            yield ImportPart(permitted, call.origin(reason), call.rights.has(GRANT_ROLES))
 
 
 def _require_right(call: Call, keys: Iterable[Key]) -> None:
