@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 
 import msgspec
@@ -24,7 +25,7 @@ from authz.domain.entities import (
     MembershipKey,
     MembershipStatus,
 )
-from authz.domain.errors import AuthzError, InvalidArgumentError, PermissionDeniedError
+from authz.domain.errors import AuthzError, InvalidArgumentError, PermissionDeniedError, result_or_error
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.policy_changes import PolicySource
@@ -341,6 +342,10 @@ def _refusal(
     that is not declared: a policy that declares it before the write could rank it above."""
     if isinstance(authority, AuthzError):
         return authority
+    if isinstance(mutation, Mutation) and mutation.key == key and mutation.operation is not Operation.DELETE:
+        found = result_or_error(partial(authority.vocabulary.require_role, key.role, key.scope.kind))
+        if isinstance(found, AuthzError):
+            return found
     return _outranked(person, key, authority)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,13 @@ from authz.domain.entities import MembershipKey
 from authz.domain.files import FORMAT
 from authz.domain.ids import PLATFORM, parse_subject
 from authz.engine.policy_cases import prove_and_test
+from authz.store.directory import SqlDirectory
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_drafts import created, edited
 from tests.api.test_long_calls_for_persons import Held, take_away
 from tests.api.test_policies import publish_as_a_later_release, refused
+from tests.api.test_rights import ALGEBRA, acting_for, campus, given, publish, write
 from tests.api.test_rights import PLATFORM as PLATFORM_SCOPE
-from tests.api.test_rights import acting_for, campus, given, publish, write
 from tests.api.test_scheduled import HOUR_US, failed, numbers, scheduled, until
 from tests.policies import with_rows
 from tests.service import START, Service, in_process, reason_of
@@ -74,6 +76,29 @@ async def test_what_was_compared_with_a_version_that_is_active_no_more_is_not_pu
     error = await call
     assert reason_of(error) == "PRECONDITION_FAILED"
     assert "the active version is 2, not 1" in str(error.details())
+
+
+@in_process
+async def test_nobody_gives_a_role_that_a_later_policy_ranks_above(
+    sqlite_service: Service, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the policy is active when the membership is written."""
+    await campus(sqlite_service)
+    stored, published = SqlDirectory.write_group, list[object]()
+
+    def write_late(self: SqlDirectory, requests: Any) -> Any:
+        if not published:
+            published.append(requests)
+            files = with_rows("role, chief, course, 90, no,")
+            asyncio.run(publish_as_a_later_release(sqlite_url, files, format_=FORMAT))
+        return stored(self, requests)
+
+    monkeypatch.setattr(SqlDirectory, "write_group", write_late)
+    chief = given("new", ALGEBRA, "chief")
+    error = await refused(write(sqlite_service, chief, person="tess"))
+    assert reason_of(error) == "UNKNOWN_ROLE"
+    assert str(error.details()).startswith("mutations[0]: unknown role `chief`; known are")
+    await write(sqlite_service, chief)
 
 
 @pytest.mark.parametrize(("count", "more"), [(5, ""), (6, "; and 1 more")])
