@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from authz.domain.entities import ErasureStatus, kind_of
-from authz.domain.erasures import PSEUDONYM_PREFIX, erased, is_pseudonym, subject_mac
+from authz.domain.erasures import PSEUDONYM_PREFIX, Pseudonyms, erased, is_pseudonym, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject, SubjectType, is_id, parse_subject
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mentions import subjects_in
 from authz.domain.mutations import Mutation, Operation
+from authz.store import tables
 from authz.store.bulk import select_by
 from authz.store.log.reader import read_token_key
 from authz.store.rows import ENTITY_ROWS, subject_of
 
 ERASURES = ENTITY_ROWS["erasure"].table
+_STEPS = tables.erasure_steps
 _ANY = select(ERASURES.c.mac).limit(1)
 _TYPES = frozenset(each.value for each in SubjectType)
 
@@ -118,6 +120,16 @@ def pseudonyms_of(connection: Connection, names: Iterable[str]) -> dict[str, str
         return {}
     found = erased_among(connection, (parse_subject(name) for name in names if _is_subject(name)))
     return {str(subject): pseudonym for subject, pseudonym in found.items()}
+
+
+def erased_since(connection: Connection, revision: int) -> Pseudonyms:
+    """The pseudonyms of those who were erased after a revision, and whose id was not released since."""
+    same = (ERASURES.c[name] == _STEPS.c[name] for name in ("pseudonym_type", "pseudonym_id"))
+    wanted = (
+        select(ERASURES).join(_STEPS, and_(*same)).where(_STEPS.c.erased_at > revision, ~ERASURES.c.released)
+    )
+    found = {row.mac: subject_of(row, "pseudonym") for row in connection.execute(wanted)}
+    return Pseudonyms(read_token_key(connection), found)
 
 
 def _is_subject(text: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, select
+from sqlalchemy import Connection, Engine, Row, delete, func, select
 
 from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus, Hold, Restriction, Versioned
 from authz.domain.erasures import (
@@ -44,7 +44,7 @@ from authz.store.privacy.erase_history import (
 )
 from authz.store.privacy.erase_records import begin_history, erase_records, rename_in_texts
 from authz.store.privacy.erased import (
-    ERASURES,
+    erased_since,
     pseudonyms_among,
     pseudonyms_of,
     require_not_erased,
@@ -64,17 +64,11 @@ from authz.store.privacy.exports import Export
 from authz.store.privacy.holds import hold_on, read_holds, read_restrictions, release_kept, restriction_of
 from authz.store.privacy.recipients import askers, watchers
 from authz.store.privacy.renames import MAX_RECORDS, other_ids, rename
-from authz.store.rows import subject_of
 from authz.store.write import Transaction
 
 _TOGETHER = 20
 """Erasures that rewrite the history together: each step looks for all of their subjects, and writes wait."""
 _STEPS, _REPLICAS = tables.erasure_steps, tables.replicas
-_ERASED = (
-    select(ERASURES)
-    .join(_STEPS, and_(*(ERASURES.c[name] == _STEPS.c[name] for name in ("pseudonym_type", "pseudonym_id"))))
-    .where(_STEPS.c.erased_at.is_not(None), ~ERASURES.c.released)
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +80,7 @@ class PersonalData:
     clock: Callable[[], Instant]
     grace_us: int
     _waits_since: dict[Subject, Instant] = field(default_factory=dict, init=False)
-    """When this process found an erasure waiting, by pseudonym."""
+    """When this process first found each erasure waiting that it found waiting last, by pseudonym."""
 
     @contextmanager
     def export(self, subject: Subject) -> Iterator[Export]:
@@ -149,8 +143,12 @@ class PersonalData:
 
     def _begin_histories(self, transaction: Transaction, step: Step) -> None:
         """Begin the rewrite of the history for this step and the next ones whose grace period is over."""
-        for each in steps_in(transaction.connection, step.phase)[:_TOGETHER]:
-            waited_us = self.clock() - self._waits_since.setdefault(each.pseudonym, self.clock())
+        waiting, now = steps_in(transaction.connection, step.phase), self.clock()
+        since = {each.pseudonym: self._waits_since.get(each.pseudonym, now) for each in waiting}
+        self._waits_since.clear()
+        self._waits_since.update(since)
+        for each in waiting[:_TOGETHER]:
+            waited_us = now - since[each.pseudonym]
             begin_history(transaction, each, grace_us=self.grace_us, waited_us=waited_us)
 
     def _erase_history(self, transaction: Transaction, step: Step) -> None:
@@ -331,13 +329,12 @@ class PersonalData:
         and whose id was not released since."""
         with read_transaction(self.engine) as connection:
             row = connection.execute(select(_REPLICAS.c.cleared).where(_REPLICAS.c.name == name)).first()
-            erased = _ERASED if row is None else _ERASED.where(_STEPS.c.erased_at > row.cleared)
-            return _pseudonyms(connection, erased)
+            return erased_since(connection, 0 if row is None else row.cleared)
 
     def erased(self) -> Pseudonyms:
         """The pseudonyms of all whose erasure is complete and whose id was not released since."""
         with read_transaction(self.engine) as connection:
-            return _pseudonyms(connection, _ERASED)
+            return erased_since(connection, 0)
 
     def pseudonyms_of(self, names: Sequence[str]) -> dict[str, str]:
         """The pseudonyms of those among some names (`user:<id>`) who were erased, and not released since."""
@@ -371,11 +368,6 @@ def _require_confirmed(connection: Connection, subject: Subject, found: Sequence
             subject=str(subject),
             name=name,
         )
-
-
-def _pseudonyms(connection: Connection, erased: Select[Any]) -> Pseudonyms:
-    found = {each.mac: subject_of(each, "pseudonym") for each in connection.execute(erased)}
-    return Pseudonyms(read_token_key(connection), found)
 
 
 def _other_ids(connection: Connection, pseudonym: Subject) -> Iterator[str]:

@@ -204,6 +204,20 @@ def test_erasures_that_wait_search_the_log_together(store_url: str, monkeypatch:
     store.close()
 
 
+def test_since_when_an_erasure_waits_is_known_while_it_waits_alone(store_url: str) -> None:
+    """Also if another process ends the wait."""
+    one, other = open_with(store_url), open_with(store_url)
+    waited = one.personal_data._waits_since
+    for number, ends in enumerate((one, other, one)):
+        pseudonym = begin(one, user(f"p{number}"))
+        while pseudonym not in waited:
+            one.personal_data.advance_erasure()
+        assert [*waited] == [pseudonym]
+        finished(ends)
+    one.close()
+    other.close()
+
+
 def test_no_write_names_who_was_erased(sqlite_url: str) -> None:
     store = open_with(sqlite_url)
     theirs = notebook("theirs", course_scope("c1"))
