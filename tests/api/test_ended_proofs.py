@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pkgutil import resolve_name
 from typing import Any
 
@@ -17,6 +19,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.policy.course import course_files
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_policies import messages
+from tests.api.test_rights import campus, publish
 from tests.policies import SHIPPED, with_rows
 from tests.service import Service, in_process, serve
 from tests.serving import needs_envoy
@@ -80,6 +83,28 @@ async def test_a_proof_ends_with_its_call(
     # In the thread that computes, this waits for what is left of the proof.
     await sqlite_service.policy.DiffPolicyVersions(ONE_WITH_ITSELF)
     assert len(steps) == 1
+
+
+@in_process
+async def test_what_a_person_may_publish_is_compared_for_no_longer_than_the_call(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await campus(sqlite_service)
+    begun = threading.Event()
+
+    def compare_for_long(*_: Any, require_not_cancelled: Callable[[], object], **__: Any) -> Iterator[str]:
+        begun.set()
+        end_at = time.monotonic() + 30
+        while time.monotonic() < end_at:
+            require_not_cancelled()
+        yield from ()
+
+    monkeypatch.setattr("authz.engine.rights.excesses", compare_for_long)
+    applied = asyncio.ensure_future(publish(sqlite_service, with_rows("# why"), "root"))
+    assert await asyncio.to_thread(begun.wait, 20)
+    applied.cancel()
+    # In the thread that computes, this waits for the end of the comparison.
+    await sqlite_service.policy.DiffPolicyVersions(ONE_WITH_ITSELF, timeout=20)
 
 
 @needs_envoy

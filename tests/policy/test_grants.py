@@ -13,6 +13,7 @@ from authz.domain.errors import PolicyError
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition
 from authz.policy.course import COURSE_FILE, load_course_policy
+from authz.policy.diff import diff, opened
 from authz.policy.grants import excesses
 from authz.policy.load import compile_files
 from authz.policy.situations import closure, situations_of
@@ -79,6 +80,31 @@ def test_what_an_owner_publishes_in_person_the_owner_may_lift(rows: list[str]) -
     changed = in_course(rows)
     assume(not found(POLICY, changed))
     assert found(changed, POLICY) == []
+
+
+@examples(100)
+@given(st.lists(ROWS_OF_ANYBODY, max_size=4, unique=True))
+def test_a_course_frees_nobody_of_a_deny_of_the_platform(rows: list[str]) -> None:
+    assert not any(each.unblocks for each in diff(POLICY, in_course(rows)).cells)
+
+
+@pytest.mark.parametrize("platform", [None, POLICY], ids=["platform", "course"])
+def test_each_comparison_may_be_cancelled_at_each_step(platform: CompiledPolicy | None) -> None:
+    before, after = in_course([]), in_course(["p, student, course:a, notebook, read, !own, deny"])
+    asked: list[None] = []
+
+    def ask() -> None:
+        asked.append(None)
+
+    diff(before, after, ask)
+    if platform is None:
+        assert [*opened(before, after, ask)] == []
+    else:
+        diff(platform, after, ask)
+    expected = len(asked)
+    asked.clear()
+    found = excesses(before, after, roles={"owner"}, rank=50, platform=platform, require_not_cancelled=ask)
+    assert (len([*found]), len(asked)) == (1 if platform is None else 0, expected)
 
 
 def test_what_the_platform_gives_is_given_back_but_not_to_the_own_rank() -> None:
