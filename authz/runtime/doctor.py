@@ -17,6 +17,7 @@ from authz.access.keys import fetch_keys
 from authz.api.limits import Limits, parse_limits
 from authz.domain.addresses import is_local
 from authz.domain.entities import (
+    AccessToken,
     AccessTokenFilter,
     Filter,
     Membership,
@@ -263,13 +264,19 @@ def _of_limited(settings: Settings, callers: Collection[Subject]) -> Iterator[Fi
 
 
 def _of_tokens(directory: SqlDirectory, now: Instant) -> Iterator[Finding]:
-    for token in _all(directory, AccessTokenFilter()):
-        if token.ends_at < now + SOON_US:
-            when = "has ended" if token.ends_at <= now else f"ends on {date_of(token.ends_at)}"
+    tokens: list[AccessToken] = _all(directory, AccessTokenFilter())
+    for token in tokens:
+        if now < token.ends_at < now + SOON_US:
             yield note(
-                f"access token {token.id} of {token.subject} {when}; create the next, then"
-                f" `authz token revoke {token.id}`"
+                f"access token {token.id} of {token.subject} ends on {date_of(token.ends_at)}; create the"
+                f" next, then `authz token revoke {token.id}`"
             )
+    if ended := [token for token in tokens if token.ends_at <= now]:
+        last = max(ended, key=lambda token: token.ends_at)
+        yield note(
+            f"{len(ended)} access tokens have ended, the last one, {last.id} of {last.subject}, on"
+            f" {date_of(last.ends_at)}; `authz token list` shows them, and `authz token revoke` removes one"
+        )
 
 
 def _of_checkpoints(settings: Settings, store: Store, now: Instant) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from sqlalchemy import update
@@ -175,6 +176,23 @@ def test_who_is_missing_and_which_tokens_end_is_noted(sqlite_url: str, tmp_path:
     assert "note: nobody may edit the policy" in told
     assert "note: no caller may let others in" in told
     assert f"note: access token {record.id} of service:x ends on {to_datetime(in_three_days).date()};" in told
+
+
+def test_the_tokens_that_have_ended_are_counted(sqlite_url: str, tmp_path: Path) -> None:
+    days_ago = [system_clock() - days * 86_400_000_000 for days in (3, 1, 2)]
+    made = [make_access_token(parse_subject("service:x"), ends_at=2 * each)[1] for each in days_ago]
+    records = [msgspec.structs.replace(each, ends_at=each.ends_at // 2) for each in made]
+    with directory_of(sqlite_url) as directory:
+        created = tuple(Mutation(Operation.CREATE, each) for each in records)
+        directory.write(WriteRequest(mutations=created, origin=Origin("test")))
+    (tmp_path / "authz.db").chmod(0o600)
+    code, told = doctor(sqlite_url, access_tokens="true")
+    last = f"{records[1].id} of service:x, on {to_datetime(days_ago[1]).date()}"
+    assert code == 0, told
+    assert [line for line in told.splitlines() if "access token" in line] == [
+        f"note: 3 access tokens have ended, the last one, {last}; `authz token list` shows them, and `authz"
+        " token revoke` removes one"
+    ]
 
 
 def test_a_database_that_cannot_be_used_is_wrong_and_nothing_is_made(tmp_path: Path) -> None:
