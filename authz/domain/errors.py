@@ -11,6 +11,7 @@ AuthzError
 ├── RemovalPendingError       what has the same key is still being removed; retry after `retry_after_s`
 ├── SlowConsumerError         a watch whose client read too slowly; resumes where it stopped
 ├── ImportEndedError          an import that the server ended; what it had written stays
+├── UnknownMethodError        the server has no such method
 ├── OutOfRangeError           a token outside the range of the change log
 ├── OverloadedError           shed to limit load; retry after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is down
@@ -74,7 +75,9 @@ class ErrorReason(StrEnum):
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105  the name of an error, not a secret
     REPLICA_NOT_READY = "REPLICA_NOT_READY"
     TOO_STALE = "TOO_STALE"
+    WATCH_TIME_OVER = "WATCH_TIME_OVER"
     IMPORT_ENDED = "IMPORT_ENDED"
+    UNKNOWN_METHOD = "UNKNOWN_METHOD"
     CREDENTIAL_MISSING = "CREDENTIAL_MISSING"
     CREDENTIAL_INVALID = "CREDENTIAL_INVALID"
     CREDENTIALS_UNVERIFIABLE = "CREDENTIALS_UNVERIFIABLE"
@@ -178,6 +181,16 @@ class PermissionDeniedError(AuthzError):
 
     def __init__(self, message: str, *, permission: str, **metadata: str) -> None:
         super().__init__(ErrorReason.PERMISSION_MISSING, message, permission=permission, **metadata)
+
+
+class UnknownMethodError(AuthzError):
+    """The server has no such method."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ErrorReason.UNKNOWN_METHOD,
+            "the server has no such method; it may be of an earlier release than the client",
+        )
 
 
 class OutOfRangeError(AuthzError):

@@ -93,7 +93,7 @@ class Watches(Generic[M]):
             )
             if running.done():
                 running.result()
-            reason, cause = ErrorReason.STORE_UNAVAILABLE, "a watch does not last forever"
+            reason, cause = ErrorReason.WATCH_TIME_OVER, "a watch does not last forever"
             if stopping.done():
                 reason, cause = ErrorReason.SERVER_STOPPING, "the server is stopping"
             raise UnavailableError(reason, f"{cause}; watch again from your last token")

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import sysconfig
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 import structlog
 
-from authz.domain.errors import invalid
+from authz.domain.errors import UnknownMethodError, invalid
 from authz.runtime.bind import cannot_listen, reserve, socket_path
 from authz.runtime.envoy_admin import HTTP_STATISTICS, EnvoyAdmin, create_envoy_folder
 from authz.runtime.handshakes import access_log
@@ -29,6 +30,7 @@ from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings
 from authz.runtime.tls_files import CertificateFiles
 from authz.runtime.tuning import connection_limit, schedule
+from authz.wire.errors import DETAILS_HEADER, status_of
 
 log = structlog.get_logger()
 
@@ -276,10 +278,13 @@ def _path_filter() -> dict[str, Any]:
 def _unknown_method() -> dict[str, Any]:
     """Answers what `_path_filter` refuses as any other method that is unknown."""
     forbidden = {"op": "EQ", "value": {"default_value": 403, "runtime_key": "unused"}}
+    status = status_of(UnknownMethodError())
+    details = b64encode(status.SerializeToString()).decode()
     return {
         "filter": {"status_code_filter": {"comparison": forbidden}},
         "status_code": 404,  # in gRPC, UNIMPLEMENTED
-        "body": {"inline_string": "the server has no such method"},
+        "body": {"inline_string": status.message},
+        "headers_to_add": [{"header": {"key": DETAILS_HEADER, "value": details}}],
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from authz.access.authentication import Authenticator
+from authz.api.grpc.adapter import refuse_unknown_methods
 from authz.audit.decision_log import DecisionLog
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.errors import ErrorReason, UnavailableError
@@ -186,6 +187,7 @@ class Server:
         parts.push_async_callback(api.committer.close)
         await self._compile_active_policy(api)
         await self.health.add_to(face.server)
+        refuse_unknown_methods(face.server)
         for run in (*api.background(), *checkpoints):
             self._run(run(), parts)
         self._parts.push_async_callback(face.stop)

@@ -89,8 +89,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended after its maximum
-    duration: resume it.
+    """UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown.
     With `google.rpc.RetryInfo` if the call waited for a database that did not answer until shortly before its
     deadline.
     {"reason":"STORE_UNAVAILABLE","metadata":{}}
@@ -228,6 +227,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     not set `weaken_invariants`. The message says which invariants, and what each one no longer covers.
     {"reason":"INVARIANTS_WEAKENED","metadata":{}}
     """
+    ERROR_REASON_WATCH_TIME_OVER: _ErrorReason.ValueType  # 48
+    """UNAVAILABLE. A watch ended after its maximum duration, and nothing is wrong. Watch again from your last token.
+    {"reason":"WATCH_TIME_OVER","metadata":{}}
+    """
+    ERROR_REASON_UNKNOWN_METHOD: _ErrorReason.ValueType  # 49
+    """UNIMPLEMENTED. The server has no such method: the client is of a later release, or calls another service.
+    {"reason":"UNKNOWN_METHOD","metadata":{}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -301,8 +308,7 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
 {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended after its maximum
-duration: resume it.
+"""UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown.
 With `google.rpc.RetryInfo` if the call waited for a database that did not answer until shortly before its
 deadline.
 {"reason":"STORE_UNAVAILABLE","metadata":{}}
@@ -439,5 +445,13 @@ ERROR_REASON_INVARIANTS_WEAKENED: ErrorReason.ValueType  # 47
 """FAILED_PRECONDITION. The invariants of the policy cover less than those of the active version, and the call does
 not set `weaken_invariants`. The message says which invariants, and what each one no longer covers.
 {"reason":"INVARIANTS_WEAKENED","metadata":{}}
+"""
+ERROR_REASON_WATCH_TIME_OVER: ErrorReason.ValueType  # 48
+"""UNAVAILABLE. A watch ended after its maximum duration, and nothing is wrong. Watch again from your last token.
+{"reason":"WATCH_TIME_OVER","metadata":{}}
+"""
+ERROR_REASON_UNKNOWN_METHOD: ErrorReason.ValueType  # 49
+"""UNIMPLEMENTED. The server has no such method: the client is of a later release, or calls another service.
+{"reason":"UNKNOWN_METHOD","metadata":{}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -51,8 +51,8 @@ class WatchServiceServicer:
 
         The first message is a checkpoint with the token where the stream starts. Store the last token that you
         have processed, and watch again from it when the stream ends:
-        UNAVAILABLE   the database is down, the server is stopping, or it cannot verify your credential any more; watch
-        again from your token
+        UNAVAILABLE   the watch has lasted as long as a watch may (WATCH_TIME_OVER), the database is down, the server is
+        stopping, or it cannot verify your credential any more; watch again from your token
         ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
         OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer has the changes after your token, or an erasure has rewritten
         them; read the directory again

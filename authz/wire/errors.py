@@ -26,10 +26,13 @@ from authz.domain.errors import (
     SlowConsumerError,
     UnauthenticatedError,
     UnavailableError,
+    UnknownMethodError,
     UnusablePolicyError,
 )
 
 ERROR_DOMAIN = "authz.qalamchat"
+DETAILS_HEADER = "grpc-status-details-bin"
+"""The trailer with a status as a message. Source: gRPC's protocol over HTTP/2."""
 
 STATUS_CODES: dict[type[AuthzError], int] = {
     InvalidArgumentError: code_pb2.INVALID_ARGUMENT,
@@ -43,6 +46,7 @@ STATUS_CODES: dict[type[AuthzError], int] = {
     ImportEndedError: code_pb2.ABORTED,
     PermissionDeniedError: code_pb2.PERMISSION_DENIED,
     OutOfRangeError: code_pb2.OUT_OF_RANGE,
+    UnknownMethodError: code_pb2.UNIMPLEMENTED,
     OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
     UnavailableError: code_pb2.UNAVAILABLE,
     UnusablePolicyError: code_pb2.UNAVAILABLE,

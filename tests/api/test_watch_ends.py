@@ -356,7 +356,7 @@ async def test_a_watch_does_not_last_for_ever_and_goes_on_where_it_was(sqlite_ur
         token = await written(service, COURSE)
         async with watching(service, after=token) as watcher:
             error = await watcher.error()
-            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNAVAILABLE, "WATCH_TIME_OVER")
             last = watcher.checkpoints[-1]
         async with watching(service, after=last) as again:
             assert await again.start() == last == token

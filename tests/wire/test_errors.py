@@ -28,6 +28,7 @@ from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
 from tests.api.test_policies import messages
 from tests.policies import with_rows
 from tests.service import Service, in_process, reason_of, serve
+from tests.serving import both_transports
 
 GRPC_SENDS = "".join({*string.printable} - {*string.whitespace} - {"%"}) + " "
 """What gRPC leaves as it is in the message of a status."""
@@ -91,6 +92,20 @@ async def test_an_error_that_quotes_a_long_text_arrives_as_what_it_is(
     with pytest.raises(grpc.aio.AioRpcError, match=r"the policy has \d faults?:\ndefault.csv:") as caught:
         await sqlite_service.policy.ApplyPolicy(ppb.ApplyPolicyRequest(files=messages(files)))
     assert reason_of(caught.value) == "POLICY_INVALID"
+
+
+@both_transports
+@pytest.mark.parametrize("form", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+@pytest.mark.parametrize("path", ["/authz.v1.AuthorizationService/Chekc", "/other.v1.Service/Call", "/x"])
+async def test_a_method_that_the_server_does_not_have_is_an_error_as_any_other(
+    sqlite_service: Service, form: str, path: str
+) -> None:
+    sent = [b"a", b"b"] if form.startswith("stream") else b"a"
+    call = getattr(sqlite_service.channel, form)(path)(sent, timeout=30)
+    with pytest.raises(grpc.aio.AioRpcError, match="the server has no such method") as caught:
+        await (call.read() if form.endswith("stream") else call)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert reason_of(caught.value) == "UNKNOWN_METHOD"
 
 
 @in_process

@@ -18,6 +18,8 @@ import structlog
 from authz.api.asgi.context import AsgiContext, Scope, Send
 from authz.api.asgi.framing import Receive, StatusError, anybody, decompressed
 from authz.api.asgi.turns import ConnectionTurns
+from authz.domain.errors import UnknownMethodError
+from authz.wire.errors import DETAILS_HEADER, status_of
 
 Read: TypeAlias = Callable[[int, Callable[[], None]], Awaitable[bytes]]
 """Reads the only message of a call, given the size up to which it is decompressed and what to call before a
@@ -154,4 +156,6 @@ def _is_open(handler: Any) -> bool:
 
 
 async def _refuse(_: AsgiContext) -> NoReturn:
-    raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
+    status = status_of(UnknownMethodError())
+    details = ((DETAILS_HEADER, status.SerializeToString()),)
+    raise StatusError(grpc.StatusCode.UNIMPLEMENTED, status.message, details)

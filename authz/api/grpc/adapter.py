@@ -22,8 +22,8 @@ from authz.api.asgi.server import Read
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
-from authz.domain.errors import AuthzError, ErrorReason
-from authz.wire.errors import status_of
+from authz.domain.errors import AuthzError, ErrorReason, UnknownMethodError
+from authz.wire.errors import DETAILS_HEADER, status_of
 from authz.wire.limits import SMALL_BYTES
 
 GrpcContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -76,6 +76,26 @@ def add_endpoints(server: grpc.aio.Server, pipeline: Pipeline, endpoints: Iterab
     for endpoint in endpoints:
         _, service, method = endpoint.method.name.split("/")
         server.add_registered_method_handlers(service, {method: _handler(pipeline, endpoint)})
+
+
+def refuse_unknown_methods(server: grpc.aio.Server) -> None:
+    """Let a server, once every method is added, refuse other methods by an error as any other."""
+    server.add_generic_rpc_handlers((_UnknownMethods(),))
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """gRPC's own refusal has no `ErrorInfo`."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return _UNKNOWN_METHOD
+
+
+async def _refuse_method(_: object, context: GrpcContext) -> NoReturn:
+    await _abort(context, UnknownMethodError())
+
+
+_UNKNOWN_METHOD: Any = grpc.stream_stream_rpc_method_handler(_refuse_method)
+"""Of the form that takes whatever a client sends."""
 
 
 def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
@@ -149,7 +169,7 @@ async def _send(context: Context, message: Message) -> None:
 
 async def _abort(context: Context, error: AuthzError) -> NoReturn:
     status = status_of(error)
-    details: tuple[tuple[str, str | bytes], ...] = (("grpc-status-details-bin", status.SerializeToString()),)
+    details: tuple[tuple[str, str | bytes], ...] = ((DETAILS_HEADER, status.SerializeToString()),)
     pushback_ms = _pushback_ms(error, context.time_remaining())
     if pushback_ms is not None:
         details += (("grpc-retry-pushback-ms", str(pushback_ms)),)
