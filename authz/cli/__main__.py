@@ -8,7 +8,7 @@ import sys
 
 import authz
 from authz.cli import ERROR_EXIT_CODE, INTERRUPTED_EXIT_CODE
-from authz.cli.fault import print_fault, require_written
+from authz.cli.fault import drop, open_missing_streams, print_fault, require_written
 from authz.runtime.gc_freeze import without_collections
 
 _SERVERS = {"serve", "follow"}
@@ -17,6 +17,7 @@ _SERVERS = {"serve", "follow"}
 
 def main() -> None:
     """Run a command. Without the packages that it needs, one message and exit code 2."""
+    open_missing_streams()
     if sys.argv[1:] == ["--version"]:  # answered here, so that an installation of the client alone can say it
         _print_version()
         return
@@ -34,6 +35,9 @@ def main() -> None:
         KeyboardInterrupt
     ):  # during the imports or the parsing; later, typer ends the command with this code
         sys.exit(INTERRUPTED_EXIT_CODE)
+    except OSError as error:  # of a message that cannot be written
+        print_fault("FAILED_PRECONDITION", str(error), {})
+        sys.exit(ERROR_EXIT_CODE)
     except ModuleNotFoundError as error:
         missing = (error.name or "authz").partition(".")[0]
         if missing == "authz":
@@ -51,6 +55,8 @@ def _print_version() -> None:
     try:
         print(f"authz {authz.__version__}")
         require_written()
+    except BrokenPipeError:
+        drop(sys.stdout)
     except OSError as error:
         print_fault("FAILED_PRECONDITION", str(error), {})
         sys.exit(ERROR_EXIT_CODE)

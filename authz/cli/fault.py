@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 
 def is_json_asked() -> bool:
@@ -17,22 +18,45 @@ def is_json_asked() -> bool:
 
 
 def print_fault(code: str, message: str, details: Mapping[str, object]) -> None:
-    """Print a fault to standard error. `code` is the name of a gRPC status."""
+    """Print a fault to standard error, if that can be written. `code` is the name of a gRPC status."""
+    text = f"error: {message}"
     if is_json_asked():
-        fault = json.dumps({"code": code, "message": message, "details": details}, ensure_ascii=False)
-        print(fault, file=sys.stderr)
-    else:
-        print(f"error: {message}", file=sys.stderr)
+        text = json.dumps({"code": code, "message": message, "details": details}, ensure_ascii=False)
+    try:
+        print(text, file=sys.stderr)
+    except OSError:  # the exit code still tells
+        drop(sys.stderr)
 
 
 def require_written() -> None:
-    """Raise `OSError` unless all that was printed could be written, and drop what could not.
-
-    The interpreter would try again at its end, and report it in words and with an exit code of its own.
-    """
+    """Raise `OSError` unless all that was printed could be written, and drop what could not. It is a
+    `BrokenPipeError` if nobody reads it any more."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        problem = f"cannot write to standard output: {error.strerror}; what the command changed stays so"
-        raise OSError(problem) from error
+        drop(sys.stdout)
+        kind = BrokenPipeError if isinstance(error, BrokenPipeError) else OSError
+        raise kind(
+            f"cannot write to standard output: {error.strerror}; what the command changed stays so"
+        ) from error
+
+
+def open_missing_streams() -> None:
+    """Open the standard streams that whoever started the program has closed, as `>&-` does.
+
+    Else a socket or a database gets the number of one, and what is written to standard error, or goes to
+    standard output in its place. Output that is closed takes nothing: a command that prints fails.
+    """
+    for number, name, flags in ((0, "", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)
+            if name:
+                setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115  for the program
+
+
+def drop(stream: TextIO) -> None:
+    """Drop what a stream cannot write. The interpreter would try again at its end, and report it in words and
+    with an exit code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -15,6 +15,7 @@ from typer.main import get_group
 import authz
 from authz.cli import (
     ERROR_EXIT_CODE,
+    UNREAD_EXIT_CODE,
     access_lists,
     account,
     admin,
@@ -49,7 +50,7 @@ from authz.cli import (
     watch,
 )
 from authz.cli.errors import EXPECTED, code_of, details_of, message_of
-from authz.cli.fault import is_json_asked, print_fault, require_written
+from authz.cli.fault import drop, is_json_asked, print_fault, require_written
 from authz.runtime.settings import Settings
 
 app = typer.Typer(
@@ -187,12 +188,31 @@ def _usage_message(error: Any) -> str:
     return f"{text[:1].lower()}{text[1:]}{see}"
 
 
+def _end_unread() -> NoReturn:
+    for stream in (sys.__stdout__, sys.__stderr__):  # in place of which typer has put its own
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                drop(stream)
+    sys.exit(UNREAD_EXIT_CODE)
+
+
 def main() -> None:
-    """Run a command. An error is one line on standard error and exit code 2."""
+    """Run a command. An error is one line on standard error and exit code 2.
+
+    When nobody reads what it prints any more, as before `head`, a command ends without a word: by its own
+    exit code if it had nothing left to do but to print.
+    """
     try:
         code = whole_command()(standalone_mode=False) or 0
-        require_written()
+        with suppress(BrokenPipeError):
+            require_written()
         sys.exit(code)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # for which typer has the exit code of a denial
+            _end_unread()
+        raise
     except _UsageError as error:
         if error.message.startswith(_HELP) and not is_json_asked():
             error.show()
