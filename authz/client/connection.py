@@ -62,6 +62,7 @@ _PORT = re.compile(r"^(?!unix|vsock).*[^:]:([0-9]+)$")
 _SCHEME = re.compile(r"[a-z][a-z0-9-]*:(?!:|$)")
 """Of a name for one of gRPC's resolvers, like `unix:/run/authz.sock`.
 Source: https://github.com/grpc/grpc/blob/master/doc/naming.md"""
+_SCHEMES_OF_ADDRESSES = ("dns", "ipv4", "ipv6")
 _MAX_PORT = 65_535
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """Source: RFC 6750, 2.1."""
@@ -216,9 +217,13 @@ def _returned_by(token: Callable[[], str]) -> str:
 
 
 def _addresses_of(target: str) -> list[str]:
-    """The addresses in a target of gRPC: those of a list, such as `ipv4:10.0.0.7:50051,10.0.0.8:50051`."""
+    """The addresses in a target of gRPC, without its scheme: those of a list, such as
+    `ipv4:10.0.0.7:50051,10.0.0.8:50051`, or that of `dns:///localhost:50051`.
+
+    In `dns://10.0.0.1/localhost`, the name has what this other server says, so it stays whole.
+    """
     scheme, _, addresses = target.partition(":")
-    return addresses.split(",") if scheme in ("ipv4", "ipv6") else [target]
+    return addresses.removeprefix("///").split(",") if scheme in _SCHEMES_OF_ADDRESSES else [target]
 
 
 def _require_private(target: str, *, is_encrypted: bool) -> None:

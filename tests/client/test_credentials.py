@@ -102,15 +102,29 @@ def test_what_gives_no_token_is_told_before_a_call(arguments: dict[str, Any], to
             assert "s3cr3t" not in str(caught.value)
 
 
-LOCAL_LISTS = ("ipv4:127.0.0.1:1,127.0.0.1:2", "ipv6:[::1]:1,[::1]:2")
+LOCAL = (
+    *("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock"),
+    *("dns:localhost:1", "dns:///localhost:1", "dns:///localhost", "dns:127.0.0.1:1", "dns:///[::1]"),
+    *("ipv4:127.0.0.1:1,127.0.0.1:2", "ipv4:///127.0.0.1:1", "ipv6:[::1]:1,[::1]:2", "ipv6:///[::1]:1"),
+)
+REMOTE = (
+    *("authz.internal:50051", "ipv4:127.0.0.1:1,10.0.0.8:1", "ipv6:[::1]:1,[::2]:1"),
+    *(
+        "dns:authz.internal:1",
+        "dns:///authz.internal",
+        "dns:///localhost.internal:1",
+        "dns:///authz:localhost",
+    ),
+    *("dns://10.0.0.1/localhost:1", "dns:////localhost:1", "ipv4://10.0.0.1/127.0.0.1:1", "vsock:1:1"),
+)
 
 
 def test_a_token_goes_to_another_machine_with_tls_only() -> None:
-    for target in ("authz.internal:50051", "ipv4:127.0.0.1:1,10.0.0.8:1", "ipv6:[::1]:1,[::2]:1"):
+    for target in REMOTE:
         with pytest.raises(InvalidArgumentError, match="sent unencrypted"):
             Client(target, token="authz_x_y")
     Client("authz.internal:50051", token="authz_x_y", allow_plaintext_token=True)
-    for target in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock", *LOCAL_LISTS):
+    for target in LOCAL:
         Client(target, token="authz_x_y")
     Client("dns:authz.internal")  # the port of HTTPS, for who says so
     with pytest.raises(InvalidArgumentError, match="given twice"):
