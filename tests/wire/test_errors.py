@@ -100,7 +100,8 @@ async def test_an_error_that_quotes_a_long_text_arrives_as_what_it_is(
 async def test_a_method_that_the_server_does_not_have_is_an_error_as_any_other(
     sqlite_service: Service, form: str, path: str
 ) -> None:
-    sent = [b"a", b"b"] if form.startswith("stream") else b"a"
+    # A message that grpc.aio still sends when the status comes would replace it.
+    sent = [] if form.startswith("stream") else b"a"
     call = getattr(sqlite_service.channel, form)(path)(sent, timeout=30)
     with pytest.raises(grpc.aio.AioRpcError, match="the server has no such method") as caught:
         await (call.read() if form.endswith("stream") else call)
