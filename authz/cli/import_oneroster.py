@@ -14,7 +14,7 @@ import typer
 
 from authz.cli.command import Context
 from authz.cli.import_report import FAULTS_EXIT_CODE, finish_import, import_reason, print_capped
-from authz.cli.output import progress_bar
+from authz.cli.interrupted_import import import_mutations
 from authz.client import Client
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
@@ -170,8 +170,7 @@ def _write(client: Client, plan: Plan, path: Path, all_or_nothing: bool) -> Impo
     together = plan.changes if all_or_nothing and len(plan.changes) <= MAX_MUTATIONS_PER_WRITE else []
     if together:
         _write_together(client, together, reason)
-    with progress_bar(reason, len(plan.changes)) as advance:
-        outcome = client.import_mutations(plan.mutations, reason=reason, progress=advance)
+    outcome = import_mutations(client, plan.mutations, total=len(plan.changes), reason=reason)
     written, unchanged = outcome.written + len(together), outcome.unchanged + plan.unchanged - len(together)
     return msgspec.structs.replace(outcome, written=written, unchanged=unchanged)
 

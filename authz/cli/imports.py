@@ -10,7 +10,7 @@ import typer
 from authz.cli.command import Context, on_server
 from authz.cli.import_oneroster import oneroster
 from authz.cli.import_report import finish_import, import_reason, print_capped
-from authz.cli.output import progress_bar
+from authz.cli.interrupted_import import import_mutations
 from authz.importers.report import ParsedSource
 
 app = typer.Typer(
@@ -70,9 +70,7 @@ def subject(
 def _import(context: Context, parsed: ParsedSource, path: Path) -> None:
     reason = import_reason(path)
     client = context.client  # before the progress bar: that of an unreachable server says nothing
-    with progress_bar(reason, len(parsed.mutations)) as advance:
-        outcome = client.import_mutations(
-            (each.mutation for each in parsed.mutations), reason=reason, progress=advance
-        )
+    mutations = (each.mutation for each in parsed.mutations)
+    outcome = import_mutations(client, mutations, total=len(parsed.mutations), reason=reason)
     print_capped("note", map(str, parsed.notes))
     finish_import(outcome, parsed.mutations, parsed.faults)

@@ -28,6 +28,18 @@ def import_messages(
         progress(sent)
 
 
+def until(is_stopped: Callable[[], bool], mutations: Iterable[Mutation]) -> Iterator[Mutation]:
+    """The mutations until a stop. It divides no memberships of one subject that follow each other: only the
+    first of them could be the end of its role before the other gives the next one."""
+    before: Subject | None = None
+    for mutation in mutations:
+        member = _member(mutation)
+        if (member is None or member != before) and is_stopped():
+            return
+        yield mutation
+        before = member
+
+
 def _chunks(mutations: Iterable[Mutation]) -> Iterator[list[Mutation]]:
     """Up to `MAX_MUTATIONS_PER_WRITE` mutations each. Memberships of one subject that follow each other are
     in one chunk: a change of role that two messages divide would end the subject's shares."""

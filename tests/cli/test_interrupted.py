@@ -1,12 +1,24 @@
-"""Ctrl-C ends a command without a traceback, also while it starts, which takes a second or more."""
+"""Ctrl-C ends a command without a traceback, also while it starts, which takes a second or more; an import
+then says what was imported."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
+import typer
 
+from authz.cli.interrupted_import import import_mutations
+from authz.client import Client
+from authz.client.imports import until
+from authz.domain.entities import Course, CourseFilter, Membership
+from authz.domain.ids import course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
 from tests.forkserver import without_settings
 
 INTERRUPTED = """
@@ -35,3 +47,61 @@ def test_an_interrupt_ends_a_command_with_its_exit_code_alone(name: str) -> None
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def interrupting(mutations: Sequence[Mutation], number: signal.Signals, *, after: int) -> Iterator[Mutation]:
+    """The mutations. Between two of them comes a signal, and the import has noticed it."""
+    before = signal.getsignal(number)
+    yield from mutations[:after]
+    os.kill(os.getpid(), number)
+    while signal.getsignal(number) is before:
+        time.sleep(0.01)
+    yield from mutations[after:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0, 1, 2500])
+def test_an_import_that_a_signal_ends_says_how_much_was_imported(
+    address: str, number: signal.Signals, after: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{number.name}-{after}"
+    courses = [Mutation(Operation.TOUCH, Course(id=f"{name}-{n:04}")) for n in range(3000)]
+    handler = signal.getsignal(number)
+    with Client(address) as client:
+        with pytest.raises(typer.Exit) as ended:
+            import_mutations(
+                client, interrupting(courses, number, after=after), total=len(courses), reason="a test"
+            )
+        assert ended.value.exit_code == 128 + number
+        imported = [each.entity for each in client.read(CourseFilter()) if each.entity.id.startswith(name)]
+        assert imported == [each.target for each in courses[:after]]
+        told = capsys.readouterr()
+        assert told.out == f"written {after}, unchanged 0, failed 0\n"
+        assert f"error: interrupted after {after} of 3000 records" in told.err
+        assert signal.getsignal(number) is handler
+        again = import_mutations(client, courses, total=len(courses), reason="a test")
+        assert (again.written, again.unchanged) == (3000 - after, after)
+
+
+def test_a_second_signal_ends_an_import_at_once(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def endless() -> Iterator[Mutation]:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        yield from ()
+
+    with Client(address) as client, pytest.raises(KeyboardInterrupt):
+        import_mutations(client, endless(), total=1, reason="a test")
+    assert "a part of the import may be written" in capsys.readouterr().err
+
+
+def test_a_stop_divides_no_change_of_role() -> None:
+    def of(subject: str, *roles: str) -> list[Mutation]:
+        who, where = parse_subject(subject), course_scope("algebra")
+        return [Mutation(Operation.TOUCH, Membership(subject=who, scope=where, role=role)) for role in roles]
+
+    course = Mutation(Operation.TOUCH, Course(id="algebra"))
+    mutations = [course, *of("user:maya", "student", "auditor"), *of("user:omar", "student"), course, course]
+    for asked, kept in ((1, 0), (2, 1), (3, 3), (4, 4), (5, 5)):
+        answers = iter([False] * (asked - 1) + [True])
+        assert len([*until(lambda: next(answers), mutations)]) == kept  # noqa: B023  consumed here
