@@ -19,7 +19,7 @@ app = typer.Typer(help="Suspend or restore an account.", no_args_is_help=True)
 @on_server(app, writes=True)
 def suspend(context: Context, who: Who, until: Until = "") -> None:
     """Take every role away, in every course and on the platform, until a time or without end."""
-    end = suspension_end(until)
+    end = suspension_end(context.client, until)
     note_if_unknown(context.client, who)
     held = _account_of(context.client, who)
     if end is not None and held == Account(who, AccountStatus.SUSPENDED):

@@ -15,6 +15,7 @@ import typer
 from authz.cli.command import Context
 from authz.cli.import_report import FAULTS_EXIT_CODE, finish_import, import_reason, print_capped
 from authz.cli.interrupted_import import import_mutations
+from authz.cli.options import now_of
 from authz.client import Client
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
@@ -74,9 +75,11 @@ def oneroster(
     roster = read_oneroster(path, _options(role_map, source, time_zone))
     _save_ids(roster, id_map, dry_run)
     directory: DirectoryReader = _EmptyDirectory()
+    now = time.time_ns() // 1000
     if not (dry_run and _is_missing(context.database)):
-        directory = context.client
-    plan = plan_import(roster, directory, now=time.time_ns() // 1000, deletes_classes=delete_classes)
+        # An end by another clock than that of the server would leave access open until then.
+        directory, now = context.client, now_of(context.client)
+    plan = plan_import(roster, directory, now=now, deletes_classes=delete_classes)
     print_capped("note", map(str, plan.notes))
     if dry_run:
         _print_dry_run(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,9 @@ def import_mutations(
 def _signals_kept() -> Iterator[list[int]]:
     """The signals that came. Only the first one: the next has its effect."""
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield received
+        return
 
     def keep(number: int, _: Any) -> None:
         received.append(number)

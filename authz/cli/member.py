@@ -55,7 +55,7 @@ def add(context: Context, who: Who, where: Where, role: Role, values: Values) ->
     end = values.get("ends_at")
     # Only a completed membership gives a role after its end.
     if end is not None and values.get("status") is not MembershipStatus.COMPLETED:
-        require_future(end, format_instant(end), option="--until")
+        require_future(context.client, end, format_instant(end), option="--until")
     new = Membership(subject=who, scope=where, role=role, **values)
     context.write([Mutation(Operation.CREATE, new)], _membership_filter(who, where))
 
@@ -70,7 +70,7 @@ def change(context: Context, who: Who, where: Where, role: Role, values: Values)
 @on_server(app, writes=True)
 def suspend(context: Context, who: Who, where: Where, until: Until = "", role: OnlyRole = "") -> None:
     """Take away every role in a scope, and in the sessions of a course, until a time or without end."""
-    wanted, end = _membership_filter(who, where, role), suspension_end(until)
+    wanted, end = _membership_filter(who, where, role), suspension_end(context.client, until)
     held = _memberships_of(context.client, wanted)
     if end is not None:
         mutations = [update(each.key, suspended_until=end) for each in held]

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import grpc
 import typer
 
+from authz.client import CallError, Client
 from authz.domain.entities import EntityKind, Key
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import (
@@ -21,7 +23,7 @@ from authz.domain.ids import (
     parse_scope,
     parse_subject,
 )
-from authz.domain.instants import US_PER_S, Instant, parse_instant, to_datetime
+from authz.domain.instants import Instant, format_instant, from_datetime, parse_instant, to_datetime
 from authz.domain.mutations import Mutation, update
 
 DRAFT = "draft:"
@@ -147,25 +149,37 @@ def given_times(*, starts_at: str, ends_at: str) -> dict[str, Instant | None]:
     }
 
 
-def suspension_end(until: str) -> Instant | None:
+def suspension_end(client: Client, until: str) -> Instant | None:
     """When a suspension ends by itself; None for never. Raises `InvalidArgumentError` as `future_time`."""
-    return None if until in ("", "none") else future_time(until, option="--until")
+    return None if until in ("", "none") else future_time(client, until, option="--until")
 
 
-def future_time(text: str, *, option: str) -> Instant:
+def future_time(client: Client, text: str, *, option: str) -> Instant:
     """The time that an option gives. Raises `InvalidArgumentError` for a time that is over.
 
     A suspension until then would suspend nobody, and look as if it did.
     """
     instant = parse_instant(text, field=option)
-    require_future(instant, text, option=option)
+    require_future(client, instant, text, option=option)
     return instant
 
 
-def require_future(instant: Instant, text: str, *, option: str) -> None:
-    """Raise `InvalidArgumentError` for a time, given as `text`, that is over."""
-    if instant <= time.time() * US_PER_S:
-        raise malformed(option, f"`{text}` is in the past, so this would have no effect; give a later time")
+def require_future(client: Client, instant: Instant, text: str, *, option: str) -> None:
+    """Raise `InvalidArgumentError` for a time, given as `text`, that is over by the clock of the server."""
+    now = now_of(client)
+    if instant <= now:
+        problem = f"`{text}` is in the past, so this would have no effect; give a later time"
+        raise malformed(option, f"{problem} (it is {format_instant(now)})")
+
+
+def now_of(client: Client) -> Instant:
+    """The time of the server, or of this machine if the caller may not read there."""
+    try:
+        return from_datetime(client.server_time())
+    except CallError as error:
+        if error.code is not grpc.StatusCode.PERMISSION_DENIED:
+            raise
+        return time.time_ns() // 1000
 
 
 def updated(key: Key, values: dict[str, Any]) -> Mutation:

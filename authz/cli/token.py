@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated
 
 import typer
 
 from authz.cli.command import Context, on_server
 from authz.cli.fault import require_written
-from authz.cli.options import TIME, OnlySubject, future_time
+from authz.cli.options import TIME, OnlySubject, future_time, now_of
 from authz.cli.output import print_json
 from authz.domain.entities import AccessTokenFilter, AccessTokenKey
 from authz.domain.errors import precondition_failed
@@ -36,9 +35,12 @@ Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token
 @on_server(app, writes=True, creates=True)
 def create(context: Context, who: Caller, expires: Expires = "") -> None:
     """Create a token for service:<id>, and print it. It cannot be shown again."""
-    default = (int(time.time()) + _DEFAULT_LIFE_S) * US_PER_S
-    ends_at = future_time(expires, option="--expires") if expires else default
-    token = context.client.create_access_token(who, ends_at=ends_at, reason=context.reason)
+    client = context.client
+    if expires:
+        ends_at = future_time(client, expires, option="--expires")
+    else:
+        ends_at = (now_of(client) // US_PER_S + _DEFAULT_LIFE_S) * US_PER_S
+    token = client.create_access_token(who, ends_at=ends_at, reason=context.reason)
     end = f"authz token revoke {token_id(token)}"
     try:
         if context.as_json:

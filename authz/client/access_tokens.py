@@ -20,7 +20,8 @@ def make_access_token(caller: Subject, *, ends_at: Instant) -> tuple[str, Access
     Raises `InvalidArgumentError` for an end that is over by the clock of this machine.
     """
     if ends_at <= time.time() * US_PER_S:
-        raise malformed("ends_at", f"is {format_instant(ends_at)}, in the past; give a later time")
+        end = format_instant(ends_at)
+        raise malformed("ends_at", f"is {end}, in the past by the clock of this machine; give a later time")
     id_ = secrets.token_hex(_ID_BYTES)
     text = token_text(id_, secrets.token_bytes(_SECRET_BYTES))
     return text, AccessToken(id=id_, subject=caller, digest=digest_of(text), ends_at=ends_at)

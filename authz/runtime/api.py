@@ -138,6 +138,7 @@ class Api:
                 directory=store.directory,
                 active=self.active,
                 gate=gate,
+                clock=self.clock,
                 turns=turns,
                 writer=self.writer,
                 rights=rights,

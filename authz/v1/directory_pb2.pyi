@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -621,6 +622,7 @@ class ReadCoursesResponse(_message.Message):
     COURSES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     @_builtins.property
@@ -631,16 +633,21 @@ class ReadCoursesResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides: its clock, and never before the last change."""
+
     def __init__(
         self,
         *,
         courses: _abc.Iterable[_common_pb2.Course] | None = ...,
         next_page_token: _builtins.str = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["courses", b"courses", "next_page_token", b"next_page_token", "read_at", b"read_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["courses", b"courses", "next_page_token", b"next_page_token", "read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -703,6 +710,7 @@ class ReadSessionsResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     @_builtins.property
@@ -713,16 +721,21 @@ class ReadSessionsResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides: its clock, and never before the last change."""
+
     def __init__(
         self,
         *,
         sessions: _abc.Iterable[_common_pb2.Session] | None = ...,
         next_page_token: _builtins.str = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "read_at", b"read_at", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "read_at", b"read_at", "server_time", b"server_time", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -795,6 +808,7 @@ class ReadMembershipsResponse(_message.Message):
     MEMBERSHIPS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     @_builtins.property
@@ -805,16 +819,21 @@ class ReadMembershipsResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides: its clock, and never before the last change."""
+
     def __init__(
         self,
         *,
         memberships: _abc.Iterable[_common_pb2.Membership] | None = ...,
         next_page_token: _builtins.str = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships", "next_page_token", b"next_page_token", "read_at", b"read_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships", "next_page_token", b"next_page_token", "read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -883,6 +902,7 @@ class ReadResourcesResponse(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     @_builtins.property
@@ -893,16 +913,21 @@ class ReadResourcesResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides: its clock, and never before the last change."""
+
     def __init__(
         self,
         *,
         resources: _abc.Iterable[_common_pb2.Resource] | None = ...,
         next_page_token: _builtins.str = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "read_at", b"read_at", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "read_at", b"read_at", "resources", b"resources", "server_time", b"server_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -969,6 +994,7 @@ class ReadSharesResponse(_message.Message):
     SHARES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     @_builtins.property
@@ -979,16 +1005,21 @@ class ReadSharesResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides: its clock, and never before the last change."""
+
     def __init__(
         self,
         *,
         shares: _abc.Iterable[_common_pb2.Share] | None = ...,
         next_page_token: _builtins.str = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "read_at", b"read_at", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "read_at", b"read_at", "server_time", b"server_time", "shares", b"shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1047,6 +1078,7 @@ class ReadAccountsResponse(_message.Message):
     ACCOUNTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     @_builtins.property
@@ -1057,16 +1089,21 @@ class ReadAccountsResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides: its clock, and never before the last change."""
+
     def __init__(
         self,
         *,
         accounts: _abc.Iterable[_common_pb2.Account] | None = ...,
         next_page_token: _builtins.str = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "next_page_token", b"next_page_token", "read_at", b"read_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "next_page_token", b"next_page_token", "read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1119,6 +1156,7 @@ class ReadAccessTokensResponse(_message.Message):
     ACCESS_TOKENS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     @_builtins.property
@@ -1129,16 +1167,21 @@ class ReadAccessTokensResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides: its clock, and never before the last change."""
+
     def __init__(
         self,
         *,
         access_tokens: _abc.Iterable[_common_pb2.AccessToken] | None = ...,
         next_page_token: _builtins.str = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_tokens", b"access_tokens", "next_page_token", b"next_page_token", "read_at", b"read_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_tokens", b"access_tokens", "next_page_token", b"next_page_token", "read_at", b"read_at", "server_time", b"server_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

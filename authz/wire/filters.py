@@ -12,12 +12,14 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from authz.domain.entities import KINDS, EntityT_co, Filter, Kind, Versioned
+from authz.domain.instants import Instant
 from authz.domain.kinds.fields import fields_of
 from authz.domain.ports import Page
 from authz.v1 import directory_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.entities import parse_versioned
 from authz.wire.fields import formatted, formatters_of, parser_of
+from authz.wire.values import time_message
 
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 
@@ -59,9 +61,13 @@ class ReadCall(QueryForm[Filter[Any]]):
         self._response: Any = getattr(pb, f"{self.name}Response")
         self._kind = kind
 
-    def response(self, records: Iterable[Any], *, next_page_token: str, read_at: ConsistencyToken) -> Any:
-        """The response for a page of records, which are messages, that was read at a state."""
-        message = self._response(next_page_token=next_page_token, read_at=read_at)
+    def response(
+        self, records: Iterable[Any], *, next_page_token: str, read_at: ConsistencyToken, now: Instant
+    ) -> Any:
+        """The response for a page of records, which are messages, that was read at a state and a time."""
+        message = self._response(
+            next_page_token=next_page_token, read_at=read_at, server_time=time_message(now)
+        )
         getattr(message, self._kind.plural).extend(records)
         return message
 

@@ -183,7 +183,7 @@ async def test_a_token_is_of_a_service_has_a_digest_and_ends(secured: Service) -
         with client_of(secured) as client:
             with pytest.raises(CallError, match="`user:maya`, a person"):
                 client.create_access_token(maya, ends_at=in_a_day())
-            with pytest.raises(InvalidArgumentError, match="in the past; give a later time"):
+            with pytest.raises(InvalidArgumentError, match="in the past by the clock of this machine"):
                 client.create_access_token(SYNC, ends_at=secured.now)
             with pytest.raises(InvalidArgumentError, match="write it like `service:notebooks`"):
                 client.create_access_token("notebooks", ends_at=in_a_day())

@@ -174,9 +174,11 @@ def test_a_filter_is_read_as_it_was_sent(kind: Kind, data: st.DataObject) -> Non
             map(entity_message, listing.items),
             next_page_token=listing.next_token,
             read_at=ConsistencyTokenMessage(token="t"),
+            now=8,
         )
     )
     assert (read.records(response), response.next_page_token) == ([Versioned(entity, 7)], "more")
+    assert response.server_time.ToMicroseconds() == 8
 
 
 def test_a_file_that_is_sent_twice_is_refused() -> None:

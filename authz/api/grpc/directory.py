@@ -17,6 +17,7 @@ from authz.domain.entities import Key
 from authz.domain.errors import PermissionDeniedError
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.vocabulary import GRANT_ROLES
+from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.declared_names import require_declared
 from authz.engine.policies import ActiveChecker
@@ -46,6 +47,7 @@ class DirectoryServicer:
     directory: SqlDirectory
     active: ActiveChecker
     gate: ConsistencyGate
+    clock: DecisionClock
     turns: Turns
     writer: DirectoryWriter
     rights: PersonRights
@@ -128,7 +130,10 @@ class DirectoryServicer:
             await require_declared(self.active, wanted, call.consistency, call.deadline)
         records = await self.turns.collect(map(entity_message, listing.items))
         return read.response(
-            records, next_page_token=listing.next_token, read_at=token_message(self.gate, listing.read_at)
+            records,
+            next_page_token=listing.next_token,
+            read_at=token_message(self.gate, listing.read_at),
+            now=self.clock.at(listing.read_at.committed_at),
         )
 
     ReadCourses = ReadSessions = ReadMemberships = ReadResources = ReadShares = ReadAccounts = (

@@ -53,7 +53,7 @@ from authz.domain.entities import (
     Versioned,
 )
 from authz.domain.ids import Scope, Subject
-from authz.domain.instants import Instant
+from authz.domain.instants import Instant, to_datetime
 from authz.domain.mutations import Expectation, ImportFault, Mutation, Operation, Precondition, update
 from authz.domain.ports import Page
 from authz.v1 import directory_pb2, directory_pb2_grpc
@@ -185,10 +185,19 @@ class AsyncDirectory:
 
         Get it, read the directory, then watch from it: the watch misses no change.
         """
-        response = await self._calls.call(
+        return str((await self._one_page()).read_at.token)
+
+    async def server_time(self) -> dt.datetime:
+        """The time by which the server decides, for what depends on it, such as whether an end is over."""
+        page = await self._one_page()
+        if not page.HasField("server_time"):  # of an earlier release
+            return dt.datetime.now(dt.UTC)
+        return to_datetime(page.server_time.ToMicroseconds())
+
+    async def _one_page(self) -> directory_pb2.ReadCoursesResponse:
+        return await self._calls.call(
             self._directory.ReadCourses, message_of(directory_pb2.ReadCoursesRequest, page_size=1)
         )
-        return str(response.read_at.token)
 
     async def read(self, wanted: Filter[EntityT]) -> AsyncIterator[Versioned[EntityT]]:
         """The records that match a filter, in order of their key. Fetches pages as needed.

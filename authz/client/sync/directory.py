@@ -54,7 +54,7 @@ from authz.domain.entities import (
     Versioned,
 )
 from authz.domain.ids import Scope, Subject
-from authz.domain.instants import Instant
+from authz.domain.instants import Instant, to_datetime
 from authz.domain.mutations import Expectation, ImportFault, Mutation, Operation, Precondition, update
 from authz.domain.ports import Page
 from authz.v1 import directory_pb2, directory_pb2_grpc
@@ -184,10 +184,19 @@ class Directory:
 
         Get it, read the directory, then watch from it: the watch misses no change.
         """
-        response = self._calls.call(
+        return str((self._one_page()).read_at.token)
+
+    def server_time(self) -> dt.datetime:
+        """The time by which the server decides, for what depends on it, such as whether an end is over."""
+        page = self._one_page()
+        if not page.HasField("server_time"):  # of an earlier release
+            return dt.datetime.now(dt.UTC)
+        return to_datetime(page.server_time.ToMicroseconds())
+
+    def _one_page(self) -> directory_pb2.ReadCoursesResponse:
+        return self._calls.call(
             self._directory.ReadCourses, message_of(directory_pb2.ReadCoursesRequest, page_size=1)
         )
-        return str(response.read_at.token)
 
     def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
         """The records that match a filter, in order of their key. Fetches pages as needed.
