@@ -25,6 +25,10 @@ with from_extra("web"):
     from starlette.types import ASGIApp, Receive, Scope, Send
     from starlette.websockets import WebSocketClose
 
+_DENIAL = "websocket.http.response"
+"""The extension of a server that can answer the handshake of a WebSocket as a request.
+Source: https://asgi.readthedocs.io/en/latest/extensions.html#websocket-denial-response"""
+
 WhoAsks = Callable[[HTTPConnection], str | Awaitable[str]]
 """Who sent a request, as `user:maya`: from the session or the token that the application has checked."""
 
@@ -115,7 +119,8 @@ class RequireMiddleware:
             await self._app(scope, receive, send)
             return
         refused: ASGIApp = JSONResponse({"detail": detail}, status, headers)
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and _DENIAL not in (scope.get("extensions") or {}):
+            # The server then answers 403, whatever the cause.
             refused = WebSocketClose(reason=detail)
         await refused(scope, receive, send)
 

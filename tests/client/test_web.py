@@ -24,6 +24,7 @@ from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.service import Service
+from tests.serving import find_free_port
 
 if TYPE_CHECKING:  # it takes a quarter of the collection of all tests, in each process that runs some
     from fastapi import FastAPI
@@ -251,7 +252,8 @@ async def test_an_application_refuses_whom_it_does_not_know_as_it_chooses(sqlite
         )
 
 
-async def test_a_websocket_is_closed_before_it_is_accepted(sqlite_service: Service) -> None:
+async def refused_websocket(address: str, id_: str, extensions: dict[str, Any] | None) -> list[Any]:
+    """What a guard sends to a server with these extensions about the WebSocket of somebody with this id."""
     sent: list[Any] = []
     app = starlette_app()
     guarded = RequireMiddleware(app, "read", "notebook:nb-7", subject=who_asks)
@@ -262,10 +264,26 @@ async def test_a_websocket_is_closed_before_it_is_accepted(sqlite_service: Servi
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    async with AsyncClient(sqlite_service.address) as app.state.authz:
-        scope = {"type": "websocket", "headers": [(b"x-user", b"omar")], "app": app, "path": "/"}
-        await guarded(scope, receive, send)
+    async with AsyncClient(address, timeout_s=1) as app.state.authz:
+        scope = {"type": "websocket", "headers": [(b"x-user", id_.encode())], "app": app, "path": "/"}
+        await guarded(scope | {"extensions": extensions}, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("extensions", [None, {}])
+async def test_a_websocket_is_closed_before_it_is_accepted(
+    sqlite_service: Service, extensions: dict[str, Any] | None
+) -> None:
+    sent = await refused_websocket(sqlite_service.address, "omar", extensions)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_who_opens_a_websocket_learns_whether_access_can_be_decided(sqlite_service: Service) -> None:
+    extensions: dict[str, Any] = {"websocket.http.response": {}}
+    for address, status in ((sqlite_service.address, 403), (f"127.0.0.1:{find_free_port()}", 503)):
+        start, body = await refused_websocket(address, "omar", extensions)
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+        assert body["type"] == "websocket.http.response.body"
 
 
 @pytest.mark.parametrize("name", ["fastapi_app", "starlette_app"])
