@@ -81,16 +81,21 @@ class Recording:
             if scope["type"] not in ("http", "websocket"):
                 await app(scope, receive, send)
                 return
-            with self.request(f"{scope.get('method', 'WEBSOCKET')} {scope['path']}") as request:
-                request.is_served = False  # until it answers
+            is_served = False  # until it answers
 
-                async def noted(message: Any) -> None:
-                    if message["type"] in ("http.response.start", "websocket.accept"):
-                        status = message.get("status", _ACCEPTED)
-                        request.is_served = status < _FIRST_REDIRECT or status == _NOT_MODIFIED
-                    await send(message)
+            async def noted(message: Any) -> None:
+                nonlocal is_served
+                if message["type"] in ("http.response.start", "websocket.accept"):
+                    status = message.get("status", _ACCEPTED)
+                    is_served = status < _FIRST_REDIRECT or status == _NOT_MODIFIED
+                await send(message)
 
-                await app(scope, receive, noted)
+            name = f"{scope.get('method', 'WEBSOCKET')} {scope['path']}"
+            try:
+                with self.request(name) as request:
+                    await app(scope, receive, noted)
+            finally:
+                request.is_served = is_served  # also before an answer that breaks off
 
         return recorded
 
