@@ -247,6 +247,21 @@ def test_who_gets_the_resources_of_an_erased_person_stays_until_it_has_them(stor
     store.close()
 
 
+def test_who_was_erased_gets_no_resources(store_url: str) -> None:
+    """The resources would name the person again, or have an owner whom nobody can give them."""
+    store = open_with(store_url)
+    fill(store)
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    for is_over in (False, True):
+        if is_over:
+            finished(store)
+        for heir in (MAYA, pseudonym):
+            given = ErasureRequest(subject=STU, origin=Origin(reason="request 18"), resources_to=heir)
+            with pytest.raises(FailedPreconditionError, match="erased"):
+                store.personal_data.begin_erasure(given)
+    store.close()
+
+
 def test_who_is_being_erased_is_neither_renamed_nor_held(store_url: str) -> None:
     """A rename would move the records out of the erasure."""
     store = open_with(store_url, contents_at_once=1)
