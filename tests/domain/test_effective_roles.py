@@ -28,10 +28,12 @@ HERE = course_scope("here")
 ROLES = {
     role.name: role
     for role in (
+        RoleDeclaration("author", ScopeKind.COURSE, 45, True, "student"),
         RoleDeclaration("teacher", ScopeKind.COURSE, 40, True, ""),
         RoleDeclaration("student", ScopeKind.COURSE, 20, False, "alumni"),
         RoleDeclaration("alumni", ScopeKind.COURSE, 10, False, ""),
         RoleDeclaration("host", ScopeKind.SESSION, 30, False, ""),
+        RoleDeclaration("speaker", ScopeKind.SESSION, 25, False, "host"),
         RoleDeclaration("platform_admin", ScopeKind.PLATFORM, 100, False, ""),
     )
 }
@@ -80,6 +82,11 @@ def given_by(membership: MembershipTerms, course: CourseState | None, now: int) 
         ("student", "COMPLETED", CONCLUDED, "alumni"),
         ("student", "INVITED", CONCLUDED, InactiveReason.INVITED),
         ("student", "SUSPENDED", CONCLUDED, InactiveReason.SUSPENDED),
+        ("author", "ACTIVE", DRAFT, "author"),
+        ("author", "ACTIVE", CONCLUDED, "student"),
+        ("author", "COMPLETED", ACTIVE, "student"),
+        ("author", "COMPLETED", DRAFT, InactiveReason.DRAFT_COURSE),
+        ("author", "COMPLETED", CONCLUDED, "alumni"),
         ("alumni", "ACTIVE", ACTIVE, "alumni"),
         ("alumni", "COMPLETED", ACTIVE, InactiveReason.ENDED),
     ],
@@ -129,6 +136,9 @@ def test_a_session_role_follows_the_state_of_the_course() -> None:
     assert given_by(host, None, 0) == "host"
     assert given_by(host, ARCHIVED, 0) == "host"
     assert given_by(host, DRAFT, 0) is InactiveReason.DRAFT_COURSE
+    speaker = held("speaker", session_scope("s"))
+    assert given_by(speaker, None, 0) == "speaker"
+    assert given_by(speaker, ARCHIVED, 0) == "host"
 
 
 def test_a_platform_role_does_not_depend_on_the_state_of_a_course() -> None:
