@@ -16,6 +16,7 @@ from authz.domain.entities import (
     ErasureStatus,
     Membership,
     MembershipFilter,
+    MembershipKey,
     PolicyVersion,
     Resource,
     ResourceFilter,
@@ -299,6 +300,24 @@ def test_a_large_deletion_that_the_erased_person_began_goes_on_without_the_name(
     with store.personal_data.export(MAYA) as export:
         assert [*export.items()] == []
     assert MAYA.id not in log_of(store).replace("maya-c", "a notebook-")
+    store.close()
+
+
+def test_an_erasure_is_not_complete_before_a_removal_that_names_the_person(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=2)
+    fill(store)
+    here = course_scope("c0")
+    notes = [Resource("notebook", f"n{number}", here, owner=STU) for number in range(5)]
+    write(store, *map(create, notes), *(create(Share(each.key, MAYA, ShareLevel.VIEWER)) for each in notes))
+    write(store, remove(MembershipKey(MAYA, here, "student")))
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    for _ in range(50):
+        store.personal_data.advance_erasure()
+    assert store.personal_data.certificate(pseudonym).erasure.status is ErasureStatus.ERASING
+    while store.directory.removal_progress() is not None:
+        store.directory.remove_contents()
+    finished(store)
+    assert store.personal_data.certificate(pseudonym).erasure.status is ErasureStatus.COMPLETE
     store.close()
 
 
