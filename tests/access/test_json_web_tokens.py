@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from authz.access.algorithms import ALGORITHMS
 from authz.access.bearer import BearerAuthenticator
 from authz.access.json_web_tokens import JwtRules, JwtVerifier
 from authz.access.keys import FileKeys, parse_keys
@@ -35,6 +37,15 @@ RULES = JwtRules(
     algorithms=frozenset(("ES256", "RS256")),
     types=frozenset(("at+jwt",)),
 )
+
+
+KEYS: dict[str, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey] = {
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "ES384": ec.generate_private_key(ec.SECP384R1()),
+    "ES512": ec.generate_private_key(ec.SECP521R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+"""Of the algorithms that are not for keys of RSA."""
 
 
 class Clock:
@@ -198,6 +209,15 @@ def test_a_key_verifies_only_by_the_algorithm_that_its_set_names(tmp_path: Path)
         authenticator_of(keys_for("PS256")).authenticate(shown(token))
 
 
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_a_key_verifies_by_each_algorithm_that_a_server_may_accept(tmp_path: Path, algorithm: str) -> None:
+    key = KEYS.get(algorithm) or rsa.generate_private_key(65537, 2048)
+    rules = msgspec.structs.replace(RULES, algorithms=frozenset((algorithm,)))
+    token = jwt.encode(CLAIMS, key, algorithm=algorithm, headers={"typ": "at+jwt"})
+    verifier = JwtVerifier(rules, FileKeys(str(file_of(tmp_path, pem_of(key.public_key())))))
+    assert verifier.verify(token, Request({})) == NOTEBOOKS
+
+
 def test_a_key_for_encryption_verifies_nothing(tmp_path: Path) -> None:
     other = Issuer("k2")
     keys = json.loads(jwks_of(OURS, other))
@@ -273,7 +293,7 @@ def outcome(authenticator: BearerAuthenticator, token: str) -> Any:
         return error
 
 
-def pem_of(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bytes:
+def pem_of(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> bytes:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
