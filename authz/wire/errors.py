@@ -101,7 +101,7 @@ def _first_faults(error: PolicyError) -> tuple[PolicyFault, ...]:
     """Those that fit, the first one in any case."""
     size_bytes, count = 0, 0
     for fault in error.faults:
-        size_bytes += sum(map(_sent_bytes, str(fault)[: _MAX_FAULTS_BYTES + 1]))
+        size_bytes += sum(map(_sent_bytes, f"\n{fault}"[: _MAX_FAULTS_BYTES + 1]))
         if size_bytes > _MAX_FAULTS_BYTES:
             break
         count += 1

@@ -78,20 +78,21 @@ def test_a_policy_with_another_invariant_alone_loses_each() -> None:
     assert len(found) == sum(isinstance(each, Never) for each in BEFORE.invariants) > 0
 
 
-def test_an_error_names_what_is_lost_and_the_remedy_and_fits_a_status() -> None:
+@pytest.mark.parametrize("says", ["nobody reads it", "никто не читает", "100 %"])
+@pytest.mark.parametrize("length", range(1, 99, 7))
+def test_an_error_names_what_is_lost_and_the_remedy_and_fits_a_status(says: str, length: int) -> None:
     many = [
-        msgspec.structs.replace(each, name=f"{each.name}-{number}")
+        msgspec.structs.replace(each, name=f"{'n' * length}-{number}", says=says)
         for number in range(50)
         for each in BEFORE.invariants
         if isinstance(each, Never)
     ]
     with pytest.raises(FailedPreconditionError, match="cover less") as caught:
         require_not_weakened(many, [], BEFORE.policy.vocabulary)
-    lines = str(caught.value).splitlines()
+    lines = status_of(caught.value).message.splitlines()
     assert "`weaken_invariants`" in lines[0]
     assert all(line.endswith("is gone") for line in lines[1:-1])
-    assert lines[-1].startswith(f"… and {len(many) - len(lines[1:-1])} more")
-    assert len(status_of(caught.value).SerializeToString()) < 4000
+    assert lines[-1] == f"… and {len(many) - len(lines[1:-1])} more; `ValidatePolicy` warns of each"
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ def test_the_status_of_an_error_that_quotes_a_long_text_fits(text: str) -> None:
         assert status.message[:10] == error.message[:10]
 
 
+@pytest.mark.parametrize("length", [1, 16, 64, 256])
+def test_a_refusal_of_many_faults_ends_in_how_many_more_there_are(length: int) -> None:
+    faults = tuple(PolicyFault("default.csv", line, 1, "x" * length) for line in range(1, 200))
+    *lines, last = status_of(PolicyError(faults)).message.splitlines()
+    assert last == f"… and {len(faults) - len(lines[1:])} more; `ValidatePolicy` lists the first 1,000"
+
+
 @pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: ascii(text[0]))
 async def test_an_error_that_quotes_a_long_text_arrives_as_what_it_is(
     sqlite_service: Service, text: str
