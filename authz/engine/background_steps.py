@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
@@ -22,7 +23,8 @@ _WAIT_S = 0.1
 class BackgroundSteps:
     """Takes bounded steps, in turn with the writes, until nothing is left.
 
-    `progress` gives another value after each step, and None if nothing is left; `advance_once` takes one.
+    `progress` gives another value after each step, and None if nothing is left; `advance_once` takes one, and
+    is given what `prepare` returns, if there is that: no write waits for `prepare`.
 
     Every serving process has one. It goes on only with what nobody has advanced since it looked last: so one
     process of all takes the steps, and when that one stops, another continues. The pauses between the steps
@@ -31,10 +33,11 @@ class BackgroundSteps:
 
     name: str
     progress: Callable[[], object | None]
-    advance_once: Callable[[], ConsistencyToken]
+    advance_once: Callable[..., ConsistencyToken]
     gate: ConsistencyGate
     committer: GroupCommitter
     interval_s: float = field(default=_INTERVAL_S, kw_only=True)
+    prepare: Callable[[], object] | None = field(default=None, kw_only=True)
     _seen: object | None = field(default=None, init=False)
 
     async def run(self) -> None:
@@ -59,8 +62,11 @@ class BackgroundSteps:
 
     async def _advance(self, follow: Callable[[ConsistencyToken], Awaitable[bool]]) -> float | None:
         """As `advance`; `follow` waits until the replica holds a state, or returns False."""
+        advance = self.advance_once
+        if self.prepare is not None:
+            advance = partial(advance, await self.gate.run(self.prepare))
         started_s, before = time.monotonic(), self._seen
-        state = await self.committer.run_batch(self.advance_once)
+        state = await self.committer.run_batch(advance)
         self._seen = await self.gate.run(self.progress)
         elapsed_s = time.monotonic() - started_s
         if not await follow(state) or self._seen is None:

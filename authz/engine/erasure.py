@@ -61,12 +61,13 @@ class Eraser:
         if deadline is not None:
             end_at = min(end_at, (time.monotonic() + deadline) / 2)
         try:
-            pause_s = await self.steps.advance()
-            while pause_s is not None and time.monotonic() + pause_s < end_at:
-                await asyncio.sleep(pause_s)
+            async with asyncio.timeout(end_at - time.monotonic()):
                 pause_s = await self.steps.advance()
-        except ConflictError:
-            pass  # tried again in the background
+                while pause_s is not None:
+                    await asyncio.sleep(pause_s)
+                    pause_s = await self.steps.advance()
+        except (ConflictError, TimeoutError):
+            pass  # goes on in the background
         except AuthzError as error:
             log.warning("erasure interrupted", error=error.message)
         return await self.gate.run(self.data.certificate, pseudonym)

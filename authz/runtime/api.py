@@ -324,9 +324,11 @@ class Api:
     @cached_property
     def _erasing(self) -> BackgroundSteps:
         data = self.store.personal_data
-        return self._steps("erasure", data.erasure_progress, data.advance_erasure)
+        steps = self._steps("erasure", data.erasure_progress, data.advance_erasure)
+        steps.prepare = data.prepare_erasure
+        return steps
 
-    def _steps(self, name: str, progress: Callable[[], Any], advance: Callable[[], Any]) -> BackgroundSteps:
+    def _steps(self, name: str, progress: Callable[[], Any], advance: Callable[..., Any]) -> BackgroundSteps:
         return BackgroundSteps(name, progress, advance, self._gate, self.committer)
 
 

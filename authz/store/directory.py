@@ -69,7 +69,8 @@ class SqlDirectory(ChangeSource):
         self._connections = connections
         self._vocabularies = vocabularies
         self._clock = clock
-        self._contents_at_once = contents_at_once
+        self.contents_at_once = contents_at_once
+        """How many records a transaction deletes besides those that its mutations name."""
         self._listener: Callable[[LocalCommit], None] = lambda _: None
         self._refusal: UnavailableError | None = None
         self._refused_at_s = 0.0
@@ -161,7 +162,7 @@ class SqlDirectory(ChangeSource):
         """A transaction that writes, committed when the block ends. Then calls the subscriber."""
         with self._remembering_refusal(), write_transaction(self._engine) as connection:
             transaction = Transaction(
-                connection, self._vocabularies, self._clock, contents_at_once=self._contents_at_once
+                connection, self._vocabularies, self._clock, contents_at_once=self.contents_at_once
             )
             self.add_token_key(connection, transaction.head.database_id)
             yield transaction

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +21,9 @@ from authz.domain.erasures import ErasureCertificate
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.store.privacy.personal_data import PersonalData
 from tests.api.test_erasure import REASON, STU, Person, person
+from tests.api.test_long_calls_for_persons import Held
 from tests.databases import create_sqlite
 from tests.service import in_process
 from tests.serving import drain, over_grpc, served, serving
@@ -70,6 +74,24 @@ def test_whoever_erases_is_answered_in_time_and_the_erasure_goes_on(
         assert certificate.erasure.status is ErasureStatus.ERASING
         first.complete()
         other.complete()
+
+
+@in_process
+def test_others_write_while_a_server_searches_for_an_erasure(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(PersonalData.prepare_erasure)
+    monkeypatch.setattr(PersonalData, "prepare_erasure", partialmethod(held))
+    with served(sqlite_url) as address, Client(address) as client, ThreadPoolExecutor(1) as pool:
+        maya = person(client)
+        erase = partial(client.privacy.erase, maya.subject, reason=REASON, orphan_resources=True)
+        erased = pool.submit(erase)
+        assert held.begun.wait(20)
+        client.write([Mutation(Operation.CREATE, Course("biology"))])
+        assert not erased.done()
+        held.may_end.set()
+        erased.result()
+        maya.complete()
 
 
 def unavailable(*_: object) -> NoReturn:

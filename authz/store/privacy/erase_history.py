@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, or_, select, update
 
 from authz.domain.drafts import Publication
 from authz.domain.entities import Hold, Membership, kind_of
@@ -16,9 +15,6 @@ from authz.domain.ids import Subject
 from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subjects, without_mentions
 from authz.domain.mutations import Mutation
 from authz.store import tables
-from authz.store.bulk import delete_by_key
-from authz.store.database.engine import stream
-from authz.store.log.decision_leaves import lock_tree
 from authz.store.log.mutation_json import decode_mutation, encode_mutation
 from authz.store.privacy.personal_texts import (
     PUBLICATION_TEXTS,
@@ -29,9 +25,7 @@ from authz.store.privacy.personal_texts import (
     may_name_in_revision,
 )
 from authz.store.privacy.renames import erase_renames
-from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import erase_examples
-from authz.store.tables import may_mention
 
 REVISIONS_AT_ONCE = 100
 """Revisions that a step rewrites at most."""
@@ -52,7 +46,7 @@ def find_revisions(
         _changes.c.revision == _revisions.c.revision, or_(*map(may_name_in_change, subjects))
     )
     in_texts = map(may_name_in_revision, subjects)
-    through = _end_of_part(connection, after)
+    through = end_of_part(connection, after)
     part = _revisions.c.revision > after
     if through is not None:
         part = and_(part, _revisions.c.revision <= through)
@@ -63,7 +57,7 @@ def find_revisions(
     return found, through
 
 
-def _end_of_part(connection: Connection, after: int) -> int | None:
+def end_of_part(connection: Connection, after: int) -> int | None:
     """The revision with which the next part of the log ends; None for its last part."""
     ends = []
     for table in (_changes, _revisions):
@@ -145,32 +139,6 @@ def _is(table: Table, row: Row[Any]) -> ColumnElement[bool]:
     return and_(*(column == getattr(row, column.name) for column in table.primary_key))
 
 
-def erase_decisions(
-    connection: Connection, subject: Subject, pseudonym: Subject, at_once: int
-) -> Counter[str]:
-    """Rewrite a part of the decisions by or about the subject."""
-    lock_tree(connection)  # an entry that is being appended may name the subject
-    table, named = tables.decisions, str(subject)
-    key = tuple_(table.c.at, table.c.decision_id)
-    for name in ("subject", "person", "caller"):
-        some = select(table.c.at, table.c.decision_id).where(table.c[name] == named).limit(at_once)
-        values: dict[str, Any] = {name: str(pseudonym), "request_id": ""}
-        if count := connection.execute(update(table).where(key.in_(some)).values(**values)).rowcount:
-            return Counter({"decisions rewritten": count})
-    return Counter()
-
-
-def erase_idempotency_keys(connection: Connection, subject: Subject, at_once: int) -> Counter[str]:
-    """Delete a part of the idempotency keys that are of the subject or name it."""
-    table = tables.idempotency_keys
-    wanted = or_(*(table.c[name].contains(subject.id, autoescape=True) for name in ("actor", "key")))
-    with stream(connection, select(table.c.actor, table.c.key).where(wanted)) as rows:
-        named = (row for row in rows if mentions(row.actor, subject) or mentions_id(row.key, subject))
-        found = [[row.actor, row.key] for row in islice(named, at_once)]
-    delete_by_key(connection, table, found)
-    return +Counter({"idempotency keys deleted": len(found)})
-
-
 def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> Counter[str]:
     """Erase the subject from drafts, and what else keeps texts."""
     counts = Counter(
@@ -211,16 +179,3 @@ def _without_person(publication: Publication, subject: Subject, pseudonym: Subje
         if getattr(publication, name) == subject:
             renamed |= {name: pseudonym, "error": _LOST_PUBLICATION}
     return msgspec.structs.replace(publication, **renamed)
-
-
-def kept_mentions(connection: Connection, subject: Subject) -> list[str]:
-    """What still names the subject, and why: files of versions of policies, which prove what decided when."""
-    table = ENTITY_ROWS["policy_version"].table
-    wanted, kept = may_mention([table.c.files], subject), []
-    for row in stream(connection, select(table).where(wanted), rows_at_once=1):
-        if mentions(row.files, subject):
-            kept.append(
-                f"version {row.number} of the policy of {row.scope_kind}{row.scope_id and ':' + row.scope_id}"
-                " names the subject in its files, which prove what decided when"
-            )
-    return kept

@@ -34,15 +34,8 @@ from authz.store.database.engine import read_transaction, write_transaction
 from authz.store.directory import SqlDirectory
 from authz.store.log.reader import read_head, read_token_key
 from authz.store.privacy.erase_files import left_to_operator, rewrite_file, truncate_log
-from authz.store.privacy.erase_history import (
-    erase_decisions,
-    erase_idempotency_keys,
-    erase_rest,
-    erase_revisions,
-    find_revisions,
-    kept_mentions,
-)
-from authz.store.privacy.erase_records import begin_history, erase_records, rename_in_texts
+from authz.store.privacy.erase_history import erase_rest, erase_revisions, find_revisions
+from authz.store.privacy.erase_records import begin_history, erase_records
 from authz.store.privacy.erased import (
     erased_since,
     pseudonyms_among,
@@ -64,6 +57,7 @@ from authz.store.privacy.exports import Export
 from authz.store.privacy.holds import hold_on, read_holds, read_restrictions, release_kept, restriction_of
 from authz.store.privacy.recipients import askers, watchers
 from authz.store.privacy.renames import MAX_RECORDS, other_ids, rename
+from authz.store.privacy.traces import PreparedStep, Traces, erase_traces, find_traces, kept_mentions
 from authz.store.write import Transaction
 
 _TOGETHER = 20
@@ -114,22 +108,34 @@ class PersonalData:
         with read_transaction(self.engine) as connection:
             return next_step(connection)
 
-    def advance_erasure(self) -> ConsistencyToken:
-        """Do one bounded step of that erasure; return the state after it. If several processes try, one does
-        the step. Raises `ConflictError` while a reader blocks the truncation of the database's log."""
-        with read_transaction(self.engine) as connection:
-            step, head = next_step(connection), read_head(connection)
+    def prepare_erasure(self) -> PreparedStep:
+        """Do of the next step of that erasure what needs no lock of writes, because it may read whole tables:
+        search for what names the subject, analyze tables."""
+        with read_transaction(self.engine) as connection, expecting_long_statements(connection):
+            prepared = PreparedStep(step=next_step(connection), head=read_head(connection))
+            step, at_once = prepared.step, self.directory.contents_at_once
+            traces = None if step is None else find_traces(connection, step, prepared.head, at_once)
+        if step is not None and step.phase is Phase.FILES and self.engine.dialect.name == "postgresql":
+            return msgspec.structs.replace(prepared, covered=self._rewrite_file())
+        return msgspec.structs.replace(prepared, traces=traces)
+
+    def advance_erasure(self, prepared: PreparedStep | None = None) -> ConsistencyToken:
+        """Do one bounded step of that erasure, which was prepared, or is first; return the state after it. If
+        several processes try, one does the step. Raises `ConflictError` while a reader blocks the truncation
+        of the database's log."""
+        prepared = prepared or self.prepare_erasure()
+        step, traces = prepared.step, prepared.traces
         if step is None:
-            return head
+            return prepared.head
         match step.phase:
             case Phase.RECORDS:
-                return self._if_still(step, erase_records)
+                return self._if_still(step, lambda each, same: erase_records(each, same, traces))
             case Phase.WAIT:
                 return self._if_still(step, self._begin_histories)
             case Phase.HISTORY:
-                return self._if_still(step, self._erase_history)
+                return self._if_still(step, lambda each, same: self._erase_history(each, same, traces))
             case Phase.FILES:
-                return self._rewrite_file()
+                return self._leave_files(prepared.covered or self._rewrite_file())
             case Phase.LOG | Phase.DONE:
                 truncate_log(self.engine)
                 return self._if_still(step, self._complete)
@@ -151,11 +157,10 @@ class PersonalData:
             waited_us = now - since[each.pseudonym]
             begin_history(transaction, each, grace_us=self.grace_us, waited_us=waited_us)
 
-    def _erase_history(self, transaction: Transaction, step: Step) -> None:
+    def _erase_history(self, transaction: Transaction, step: Step, traces: Traces | None) -> None:
         connection, subject, pseudonym = transaction.connection, step.subject, step.pseudonym
         # Erasures that began together search each part of the log once.
         together = [each for each in steps_in(connection, step.phase) if each.position == step.position]
-        # Under the lock, so that nothing that is written meanwhile is missed.
         revisions, through = find_revisions(connection, [each.subject for each in together], step.position)
         counts = [
             erase_revisions(connection, each.subject, each.pseudonym, revisions, each.origin.reason)
@@ -165,16 +170,13 @@ class PersonalData:
             for each, rewritten in zip(together, counts, strict=True):
                 advance_step(connection, each, done=rewritten, position=through or revisions[-1])
             return
-        limit = transaction.contents_at_once
-        if done := (
-            erase_decisions(connection, subject, pseudonym, limit)
-            or erase_idempotency_keys(connection, subject, limit)
-            or rename_in_texts(transaction, step)  # of records that were written since
-        ):
+        if traces is None:
+            return  # a purge has ended the log earlier; what else there is, is searched first
+        if done := erase_traces(transaction, step, traces):
             advance_step(connection, step, done=done)
             return
         done = erase_rest(connection, subject, pseudonym)
-        kept = kept_mentions(connection, subject)
+        kept = kept_mentions(connection, subject, traces)
         self._set_status(transaction, step, ErasureStatus.ERASED)
         advance_step(
             connection,
@@ -188,10 +190,14 @@ class PersonalData:
             erased_at=transaction.head.revision,
         )
 
-    def _rewrite_file(self) -> ConsistencyToken:
+    def _rewrite_file(self) -> Sequence[Step]:
+        """Rewrite the file of the database, and return the steps that this is for."""
         with read_transaction(self.engine) as connection:
             covered = steps_in(connection, Phase.FILES)
         rewrite_file(self.engine)
+        return covered
+
+    def _leave_files(self, covered: Sequence[Step]) -> ConsistencyToken:
         with self.directory.transaction() as transaction:
             for step in steps_in(transaction.connection, Phase.FILES):
                 if step in covered:

@@ -23,7 +23,6 @@ from authz.store.privacy import erase_history, erasure_steps
 from authz.store.privacy.erase_files import rewrite_file, truncate_log
 from authz.store.privacy.erase_history import _renamed_texts as renamed_texts
 from authz.store.privacy.erase_history import find_revisions
-from authz.store.privacy.erased import pseudonyms_of
 from authz.store.privacy.erasure_steps import Phase, Step
 from tests.store.directory import (
     VOCABULARY,
@@ -332,18 +331,15 @@ def test_a_decision_that_is_being_stored_is_erased(
 ) -> None:
     one, other = open_with(postgresql_url), open_with(postgresql_url)
     fill(one)
-    erased: list[Future[None]] = []
-
-    def erase() -> None:
-        begin(other, MAYA)
-        finished(other)
-
+    erased: list[Future[Store]] = []
+    begin(other, MAYA)
+    while next_step(other).phase is not Phase.HISTORY:
+        other.personal_data.advance_erasure()
     with ThreadPoolExecutor(1) as pool:
 
-        def find_nobody_before_the_erasure(*given: Any) -> dict[str, str]:
-            found = pseudonyms_of(*given)
-            erased.append(begun(postgresql_url, pool, erase))
-            return found
+        def find_nobody_before_the_erasure(*_: Any) -> dict[str, str]:
+            erased.append(begun(postgresql_url, pool, lambda: finished(other)))
+            return {}
 
         monkeypatch.setattr("authz.store.log.decisions.pseudonyms_of", find_nobody_before_the_erasure)
         one.decisions.append([ENTRY])
