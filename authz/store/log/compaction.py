@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, and_, func, select
 
 from authz.domain.entities import RetentionRule
 from authz.domain.ids import Subject
@@ -24,7 +24,7 @@ from authz.store.bulk import delete_by_key, select_by, upsert_rows
 from authz.store.log.leaves import LeafMaker
 from authz.store.log.mutation_json import decode_mutation
 from authz.store.log.reader import RecordVersion, raise_resumable_from
-from authz.store.privacy.erasure_steps import rewrites_history
+from authz.store.privacy.erasure_steps import rewritten_through
 from authz.store.privacy.holds import held_subjects
 from authz.store.rows import subject_of
 from authz.store.write import Transaction
@@ -32,6 +32,7 @@ from authz.store.write import Transaction
 _MAX_ROWS = 10_000
 """How many rows of earlier revisions a step may read."""
 _changes, _revisions, _leaves, _held = tables.changes, tables.revisions, tables.leaves, tables.held_changes
+_MAX_REVISION = 2**63 - 1
 _LEAF_COLUMNS = [column.name for column in _leaves.columns]
 _encoder = msgspec.json.Encoder()
 
@@ -55,13 +56,14 @@ class _Change(msgspec.Struct, frozen=True):
 
 
 def oldest(connection: Connection, rule: RetentionRule) -> Instant | None:
-    """When the first revision was committed that is not compacted yet; 0 if a hold is over that kept some
-    changes. None while an erasure rewrites the log."""
-    if rewrites_history(connection):
-        return None
-    if connection.execute(select(_held.c.revision).where(_held.c.subject_id.is_(None)).limit(1)).first():
+    """When the first revision was committed that may be compacted next; 0 if a hold is over that kept some
+    changes. None if there is none."""
+    end = _end(connection)
+    released = select(_held.c.revision).where(_held.c.subject_id.is_(None), _held.c.revision <= end)
+    if connection.execute(released.limit(1)).first():
         return 0
-    following = select(_revisions.c.committed_at).where(_revisions.c.revision > (rule.through or 0))
+    part = and_(_revisions.c.revision > (rule.through or 0), _revisions.c.revision <= end)
+    following = select(_revisions.c.committed_at).where(part)
     found: Instant | None = connection.execute(following.order_by(_revisions.c.revision).limit(1)).scalar()
     return found
 
@@ -72,11 +74,15 @@ def compact(transaction: Transaction, origin: Origin, rule: RetentionRule, befor
     Not beyond what was committed before a time. Changes that a hold concerns stay, and so do the later ones
     of the same record.
     """
-    connection, limit = transaction.connection, transaction.contents_at_once
-    if released := _released(connection, limit):
+    connection, limit, end = (
+        transaction.connection,
+        transaction.contents_at_once,
+        _end(transaction.connection),
+    )
+    if released := _released(connection, end, limit):
         removed, after = _withhold(connection, released), rule
         _remove(connection, removed, set(), keeps=rule.through or 0)
-    elif window := _window(connection, rule.through or 0, before, limit):
+    elif window := _window(connection, rule.through or 0, end, before, limit):
         removed = _withhold(connection, _superseded(connection, window))
         through = window[-1].row.revision
         after = _move_cut(connection, rule, through, removed)
@@ -99,12 +105,21 @@ def _move_cut(
     return msgspec.structs.replace(rule, complete_since=complete_since, through=through)
 
 
-def _window(connection: Connection, after: int, before: Instant, limit: int) -> list[_Change]:
+def _end(connection: Connection) -> int:
+    """The last revision that may be compacted. The changes of a record are found by its name, and an erasure
+    goes through the log from its beginning: up to where it is, each record has one."""
+    through = rewritten_through(connection)
+    return _MAX_REVISION if through is None else through
+
+
+def _window(connection: Connection, after: int, end: int, before: Instant, limit: int) -> list[_Change]:
     """The changes of the next revisions, whole ones: as many as have `limit` changes, at least one."""
     counted = (
         select(_revisions.c.revision, func.count(_changes.c.position).label("changes"))
         .outerjoin_from(_revisions, _changes, _changes.c.revision == _revisions.c.revision)
-        .where(_revisions.c.revision > after, _revisions.c.committed_at < before)
+        .where(
+            _revisions.c.revision > after, _revisions.c.revision <= end, _revisions.c.committed_at < before
+        )
         .group_by(_revisions.c.revision)
         .order_by(_revisions.c.revision)
         .limit(limit)
@@ -156,9 +171,10 @@ def _superseded(connection: Connection, window: Sequence[_Change]) -> dict[_Posi
     return found
 
 
-def _released(connection: Connection, limit: int) -> dict[_Position, _Change]:
+def _released(connection: Connection, end: int, limit: int) -> dict[_Position, _Change]:
     """The first changes whose hold is over."""
-    wanted = select(_held.c.revision, _held.c.position).where(_held.c.subject_id.is_(None))
+    is_released = and_(_held.c.subject_id.is_(None), _held.c.revision <= end)
+    wanted = select(_held.c.revision, _held.c.position).where(is_released)
     rows = connection.execute(wanted.order_by(_held.c.revision, _held.c.position).limit(limit)).all()
     places = {(row.revision, row.position) for row in rows}
     found = _read(connection, {revision for revision, _ in places})

@@ -156,6 +156,10 @@ class LeafMaker:
         erased = self._erased.get(f"{type_name}:{id_}") if id_.startswith(PSEUDONYM_PREFIX) else None
         return erased or subject_mac(self._key, Subject(SubjectType(type_name), id_))
 
+    def subject(self, subject: Subject) -> Subject:
+        """A subject as a leaf names it: the pseudonym of an erased one as the subject itself."""
+        return Subject(subject.type, self._name(subject.type.value, subject.id))
+
     def _names_erased(self, text: str) -> bool:
         return any(pseudonym in text for pseudonym in self._erased)
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from authz.domain.entities import Entity, Erasure, ErasureStatus, Key, RetainedData, RetentionRule
 from authz.domain.instants import DAY_US, Instant, format_instant
+from authz.domain.mentions import with_subjects
 from authz.domain.mutations import Operation
 from authz.domain.retention import LIMITS, PURGE_INTERVAL_US, default_rule
 from authz.domain.tree import leaf_hash
@@ -121,7 +122,7 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
     for revision in incomplete if records.are_comparable else ():
         if revision > records.last_erasure:
             tree.report(f"revision {revision} has lost a text, and nobody was erased since")
-    for fault in _missing_changes(connection, logged, purge):
+    for fault in _missing_changes(connection, logged, purge, leaf_maker):
         tree.report(fault)
     for fault in records.differences(connection) if records.are_comparable else ():
         tree.report(fault)
@@ -280,14 +281,21 @@ def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, R
                 yield row, rule
 
 
-def _missing_changes(connection: Connection, logged: Any, purge: RetentionRule) -> Iterator[str]:
+def _missing_changes(
+    connection: Connection, logged: Any, purge: RetentionRule, leaf_maker: LeafMaker
+) -> Iterator[str]:
     """The faults of a purge, as a revision has `logged` it: it went too far, or changes that it had to keep
     are gone.
 
     Before the cut, the log has the last change of each record. A deletion of such a change cannot pass for
     retention: a later change names the revision that changed the record before, and a record that was not
-    changed since is compared with the log.
+    changed since is compared with the log. While an erasure rewrites the log, a record has one name up to
+    where the erasure is, and another one after that: both are the same here.
     """
+
+    def named_once(version: RecordVersion) -> RecordVersion:
+        return version[0], with_subjects(version[1], leaf_maker.subject)
+
     through = purge.through
     if through is None:
         return
@@ -295,8 +303,9 @@ def _missing_changes(connection: Connection, logged: Any, purge: RetentionRule) 
     if purge.complete_since is None or logged.committed_at - purge.complete_since < least_us:
         yield f"the purge in revision {logged.revision} went further than any retention period allows"
     expected, cut = _expected(connection, through), format_instant(purge.complete_since or 0)
-    while versions := [*islice(expected, _VERSIONS_AT_ONCE)]:
-        for revision, key in sorted(set(versions) - _there(connection, versions), key=str):
+    while versions := {named_once(each): each for each in islice(expected, _VERSIONS_AT_ONCE)}:
+        there = {named_once(each) for each in _there(connection, versions.values())}
+        for revision, key in sorted((versions[each] for each in versions.keys() - there), key=str):
             yield f"revision {revision} has lost the last change of {key} before {cut}"
 
 

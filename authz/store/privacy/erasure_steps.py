@@ -49,7 +49,6 @@ class Phase(StrEnum):
 _FIRST = (Phase.RECORDS, Phase.HISTORY, Phase.FILES, Phase.LOG, Phase.WAIT)
 """The order of the phases. Access ends before a history is rewritten. Those whose history is rewritten are
 completed before others begin theirs: so each erasure ends, although more begin all the time."""
-_REWRITING = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -175,10 +174,12 @@ def advance_step(
     )
 
 
-def rewrites_history(connection: Connection) -> bool:
-    """Whether an erasure rewrites the change log. A record may have two names in the log meanwhile."""
-    found = connection.execute(select(_STEPS.c.phase).where(_STEPS.c.phase.in_(_REWRITING)).limit(1))
-    return found.first() is not None
+def rewritten_through(connection: Connection) -> int | None:
+    """The revision through which every erasure that rewrites the change log has done so; None if none does.
+    Beyond it, a record may have two names in the log."""
+    rewriting = _STEPS.c.phase == Phase.HISTORY.value
+    found: int | None = connection.scalar(select(func.min(_STEPS.c.position)).where(rewriting))
+    return found
 
 
 def record_of(connection: Connection, pseudonym: Subject) -> Erasure:

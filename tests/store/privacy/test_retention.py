@@ -21,7 +21,6 @@ from authz.domain.ports import Page
 from authz.domain.retention import LIMITS
 from authz.store import Store, tables
 from authz.store.database.engine import read_transaction
-from authz.store.privacy.erasure_steps import Phase
 from tests.databases import read_tree
 from tests.store.directory import (
     Clock,
@@ -42,7 +41,6 @@ from tests.store.directory import (
 )
 from tests.store.log.test_decisions import ENTRY
 from tests.store.privacy.test_erasures import finished
-from tests.store.privacy.test_erasures_at_once import next_step
 from tests.store.retention import (
     COURSE,
     SCOPE,
@@ -250,9 +248,6 @@ def test_an_erasure_reaches_what_retention_has_left(store: Store, store_url: str
         ErasureRequest(subject=user("zoe"), origin=Origin(reason="17"), orphans=True)
     )
     clock.now += 1100 * DAY_US
-    while next_step(store).phase is not Phase.FILES:  # the history has two names until it is rewritten
-        assert store.retention.purge_progress() is None
-        store.personal_data.advance_erasure()
     finished(store)
     assert store.retention.purge_progress() is not None
     tree = read_tree(store_url, [signed.size])
