@@ -81,14 +81,13 @@ def _check(
 def _load(
     context: Context, source: PolicyFiles, course: str | None
 ) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
-    from authz.policy.invariants import read_invariants
-    from authz.policy.load import compile_files
+    from authz.policy.versions import load_files
 
     if course:
         found = load_in_course(context, course, source)
         return found.policy, found.invariants
-    policy = compile_files(source.files)
-    return policy, read_invariants(source.files, policy.vocabulary)
+    policy, invariants, _ = load_files(source.files)
+    return policy, invariants
 
 
 def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bool, as_json: bool) -> None:

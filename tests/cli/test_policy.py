@@ -280,3 +280,15 @@ def test_validate_refuses_what_apply_would_refuse(
     found = run("policy", "validate", folder)
     assert found.returncode == 2
     assert says in found.stderr
+
+
+@pytest.mark.parametrize("content", ["# none\n", None])
+def test_nothing_is_called_proved_without_invariants(folder: Path, content: str | None) -> None:
+    invariants = folder / "invariants.toml"
+    if content is None:
+        invariants.unlink()
+    else:
+        invariants.write_text(content)
+    found = run("policy", "prove", folder)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "so nothing would be proved" in found.stderr
