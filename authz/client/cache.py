@@ -41,12 +41,13 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
 class DecisionCache:
     """Caches answers of `check` and `ask`, allowed and denied: `Client("…", cache=DecisionCache())`.
 
-    The client reuses an answer until its `valid_until`, by the clock of this machine, or until the server
-    reports a change that may affect it: of the subject's memberships, account or restriction, of the resource
-    or its shares, or of a course, a session or a policy. The client watches for changes, and a cached answer
-    includes every reported change. If the watch has been silent for `max_staleness_s`, or has a backlog, the
-    client asks the server every time. So a revocation takes effect within that time plus the network delay,
-    and normally at once. The cache holds at most `max_entries` answers (LRU). Use one cache per client.
+    The client reuses an answer until its `valid_until`, by the clock of this machine or that of the server,
+    whichever is ahead, or until the server reports a change that may affect it: of the subject's memberships,
+    account or restriction, of the resource or its shares, or of a course, a session or a policy. The client
+    watches for changes, and a cached answer includes every reported change. If the watch has been silent for
+    `max_staleness_s`, or has a backlog, the client asks the server every time. So a revocation takes effect
+    within that time plus the network delay, and normally at once. The cache holds at most `max_entries`
+    answers (LRU). Use one cache per client.
     """
 
     def __init__(self, *, max_entries: int = 10_000, max_staleness_s: float = 5.0) -> None:
@@ -69,6 +70,8 @@ class DecisionCache:
         self._checkpoint_at: float | None = None
         self._confirmed_at: float | None = None
         """Until when the watch has reported every change."""
+        self._behind = dt.timedelta()
+        """By how much the clock of this machine is behind that of the server, by the last checkpoint."""
 
     def claim(self) -> None:
         """Take the cache for a client. Raises `InvalidArgumentError` if another one has it."""
@@ -84,7 +87,7 @@ class DecisionCache:
             if entry is None or not self._is_live():
                 return None
             last_change = max(self._floor, *(self._changed.get(name, 0) for name in entry.names))
-            if last_change > entry.asked_at or _is_over(entry.answer.valid_until):
+            if last_change > entry.asked_at or self._is_over(entry.answer):
                 del self._entries[question]
                 return None
             self._entries.move_to_end(question)
@@ -105,10 +108,12 @@ class DecisionCache:
             if len(self._entries) > self._max_entries:
                 self._entries.popitem(last=False)
 
-    def confirm(self, token: str, caught_up: bool) -> None:
-        """A checkpoint of the watch: every change up to this state has been reported, and if `caught_up`,
-        every change up to the checkpoint before."""
+    def confirm(self, token: str, caught_up: bool, server_time: dt.datetime) -> None:
+        """A checkpoint of the watch, at a time of the server: every change up to this state has been
+        reported, and if `caught_up`, every change up to the checkpoint before."""
+        behind = server_time - dt.datetime.now(dt.UTC)
         with self._lock:
+            self._behind = max(dt.timedelta(), behind)
             if caught_up:
                 self._confirmed_at = self._checkpoint_at
             self._checkpoint_at = time.monotonic()
@@ -142,13 +147,13 @@ class DecisionCache:
         with self._lock:
             self._token, self._checkpoint_at, self._confirmed_at = "", None, None
 
+    def _is_over(self, answer: Answer) -> bool:
+        end = answer.valid_until
+        return end is not None and dt.datetime.now(dt.UTC) + self._behind >= end
+
     def _is_live(self) -> bool:
         at = self._confirmed_at
         return at is not None and time.monotonic() - at <= self._max_staleness_s
-
-
-def _is_over(valid_until: dt.datetime | None) -> bool:
-    return valid_until is not None and dt.datetime.now(dt.UTC) >= valid_until
 
 
 def _name_of(key: Key) -> str | None:

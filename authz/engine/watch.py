@@ -12,8 +12,10 @@ import structlog
 from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.errors import AuthzError, ErrorReason, OutOfRangeError, SlowConsumerError, UnavailableError
+from authz.domain.instants import Instant
 from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.tokens import ConsistencyToken
+from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.streams import completes_within
 from authz.engine.turns import Turns
@@ -33,9 +35,9 @@ M = TypeVar("M")
 class WatchMessages(Protocol[M]):
     """The messages of one face."""
 
-    def checkpoint(self, token: str, *, caught_up: bool) -> M:
-        """Says that everything up to the token has been sent, and whether that includes all that was
-        committed when the previous checkpoint was sent."""
+    def checkpoint(self, token: str, *, caught_up: bool, now: Instant) -> M:
+        """Says that everything up to the token has been sent, whether that includes all that was committed
+        when the previous checkpoint was sent, and what time it is for decisions."""
 
     def changes(self, change: Change, mutations: Iterable[Mutation], token: str) -> Iterator[M | None]:
         """Mutations of a change in order, in messages of bounded size, none of them empty.
@@ -53,6 +55,7 @@ class Watches(Generic[M]):
 
     directory: SqlDirectory
     gate: ConsistencyGate
+    clock: DecisionClock
     messages: WatchMessages[M]
     turns: Turns
     recipients: Recipients
@@ -144,7 +147,8 @@ class _Watch(Generic[M]):
             if clock() >= checkpoint_at:
                 token = self.watches.gate.token_of(self.position)
                 caught_up = head is not None and self.position.revision >= head
-                await self._send(self.watches.messages.checkpoint(token, caught_up=caught_up))
+                now = self.watches.clock.at(self.position.committed_at)
+                await self._send(self.watches.messages.checkpoint(token, caught_up=caught_up, now=now))
                 checkpoint_at, head = clock() + interval_s, chunk.head
             for part in chunk.parts:
                 await self._send_part(part, wanted.select(part))

@@ -253,6 +253,7 @@ class Api:
         return Watches(
             directory=self.store.directory,
             gate=self._gate,
+            clock=self.clock,
             messages=WatchMessages(max_message_bytes=self.settings.max_message_bytes),
             turns=self._turns,
             recipients=self.store.recipients,

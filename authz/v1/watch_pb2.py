@@ -28,23 +28,23 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61uthz/v1/watch.proto\x12\x08\x61uthz.v1\x1a\x15\x61uthz/v1/common.proto\x1a\x18\x61uthz/v1/directory.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n\x0cWatchRequest\x12)\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x1f\n\x06scopes\x18\x02 \x03(\x0b\x32\x0f.authz.v1.Scope\x12#\n\x05kinds\x18\x03 \x03(\x0e\x32\x14.authz.v1.EntityKind\x12\x36\n\x13\x63heckpoint_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"m\n\rWatchResponse\x12\'\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x15.authz.v1.WatchChangeH\x00\x12*\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.authz.v1.CheckpointH\x00\x42\x07\n\x05\x65vent\"\xe7\x01\n\x0bWatchChange\x12%\n\tmutations\x18\x01 \x03(\x0b\x32\x12.authz.v1.Mutation\x12.\n\nwritten_at\x18\x02 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x30\n\x0c\x63ommitted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0c\n\x04last\x18\x06 \x01(\x08\x12\"\n\x07\x65rasing\x18\x07 \x03(\x0b\x32\x11.authz.v1.Subject\"O\n\nCheckpoint\x12.\n\nread_up_to\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x11\n\tcaught_up\x18\x02 \x01(\x08*\x8d\x03\n\nEntityKind\x12\x1b\n\x17\x45NTITY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTITY_KIND_COURSE\x10\x01\x12\x17\n\x13\x45NTITY_KIND_SESSION\x10\x02\x12\x1a\n\x16\x45NTITY_KIND_MEMBERSHIP\x10\x03\x12\x18\n\x14\x45NTITY_KIND_RESOURCE\x10\x04\x12\x15\n\x11\x45NTITY_KIND_SHARE\x10\x05\x12\x17\n\x13\x45NTITY_KIND_ACCOUNT\x10\x06\x12\x1e\n\x1a\x45NTITY_KIND_POLICY_VERSION\x10\x07\x12!\n\x1d\x45NTITY_KIND_POLICY_ACTIVATION\x10\x08\x12\x1c\n\x18\x45NTITY_KIND_ACCESS_TOKEN\x10\t\x12\x17\n\x13\x45NTITY_KIND_ERASURE\x10\n\x12\x1e\n\x1a\x45NTITY_KIND_RETENTION_RULE\x10\x0b\x12\x14\n\x10\x45NTITY_KIND_HOLD\x10\x0c\x12\x1b\n\x17\x45NTITY_KIND_RESTRICTION\x10\r2J\n\x0cWatchService\x12:\n\x05Watch\x12\x16.authz.v1.WatchRequest\x1a\x17.authz.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61uthz/v1/watch.proto\x12\x08\x61uthz.v1\x1a\x15\x61uthz/v1/common.proto\x1a\x18\x61uthz/v1/directory.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n\x0cWatchRequest\x12)\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x1f\n\x06scopes\x18\x02 \x03(\x0b\x32\x0f.authz.v1.Scope\x12#\n\x05kinds\x18\x03 \x03(\x0e\x32\x14.authz.v1.EntityKind\x12\x36\n\x13\x63heckpoint_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"m\n\rWatchResponse\x12\'\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x15.authz.v1.WatchChangeH\x00\x12*\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.authz.v1.CheckpointH\x00\x42\x07\n\x05\x65vent\"\xe7\x01\n\x0bWatchChange\x12%\n\tmutations\x18\x01 \x03(\x0b\x32\x12.authz.v1.Mutation\x12.\n\nwritten_at\x18\x02 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x30\n\x0c\x63ommitted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0c\n\x04last\x18\x06 \x01(\x08\x12\"\n\x07\x65rasing\x18\x07 \x03(\x0b\x32\x11.authz.v1.Subject\"\x80\x01\n\nCheckpoint\x12.\n\nread_up_to\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x8d\x03\n\nEntityKind\x12\x1b\n\x17\x45NTITY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTITY_KIND_COURSE\x10\x01\x12\x17\n\x13\x45NTITY_KIND_SESSION\x10\x02\x12\x1a\n\x16\x45NTITY_KIND_MEMBERSHIP\x10\x03\x12\x18\n\x14\x45NTITY_KIND_RESOURCE\x10\x04\x12\x15\n\x11\x45NTITY_KIND_SHARE\x10\x05\x12\x17\n\x13\x45NTITY_KIND_ACCOUNT\x10\x06\x12\x1e\n\x1a\x45NTITY_KIND_POLICY_VERSION\x10\x07\x12!\n\x1d\x45NTITY_KIND_POLICY_ACTIVATION\x10\x08\x12\x1c\n\x18\x45NTITY_KIND_ACCESS_TOKEN\x10\t\x12\x17\n\x13\x45NTITY_KIND_ERASURE\x10\n\x12\x1e\n\x1a\x45NTITY_KIND_RETENTION_RULE\x10\x0b\x12\x14\n\x10\x45NTITY_KIND_HOLD\x10\x0c\x12\x1b\n\x17\x45NTITY_KIND_RESTRICTION\x10\r2J\n\x0cWatchService\x12:\n\x05Watch\x12\x16.authz.v1.WatchRequest\x1a\x17.authz.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'authz.v1.watch_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTITYKIND']._serialized_start=781
-  _globals['_ENTITYKIND']._serialized_end=1178
+  _globals['_ENTITYKIND']._serialized_start=831
+  _globals['_ENTITYKIND']._serialized_end=1228
   _globals['_WATCHREQUEST']._serialized_start=149
   _globals['_WATCHREQUEST']._serialized_end=352
   _globals['_WATCHRESPONSE']._serialized_start=354
   _globals['_WATCHRESPONSE']._serialized_end=463
   _globals['_WATCHCHANGE']._serialized_start=466
   _globals['_WATCHCHANGE']._serialized_end=697
-  _globals['_CHECKPOINT']._serialized_start=699
-  _globals['_CHECKPOINT']._serialized_end=778
-  _globals['_WATCHSERVICE']._serialized_start=1180
-  _globals['_WATCHSERVICE']._serialized_end=1254
+  _globals['_CHECKPOINT']._serialized_start=700
+  _globals['_CHECKPOINT']._serialized_end=828
+  _globals['_WATCHSERVICE']._serialized_start=1230
+  _globals['_WATCHSERVICE']._serialized_end=1304
 # @@protoc_insertion_point(module_scope)

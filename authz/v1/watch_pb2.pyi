@@ -269,6 +269,7 @@ class Checkpoint(_message.Message):
 
     READ_UP_TO_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     caught_up: _builtins.bool
     """Whether every matching change has been sent that was committed when the stream's previous checkpoint was sent.
     False while the stream has a backlog, and in its first checkpoint: a cache must not rely on it then.
@@ -277,15 +278,22 @@ class Checkpoint(_message.Message):
     def read_up_to(self) -> _common_pb2.ConsistencyToken:
         """Resume from here: nothing is lost or repeated."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The time by which this server decides, with which a cache compares the `valid_until` of answers: the clock of its
+        own machine may be behind.
+        """
+
     def __init__(
         self,
         *,
         read_up_to: _common_pb2.ConsistencyToken | None = ...,
         caught_up: _builtins.bool = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_up_to", b"read_up_to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_up_to", b"read_up_to", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "read_up_to", b"read_up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "read_up_to", b"read_up_to", "server_time", b"server_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import EntityKind
 from authz.domain.errors import malformed
-from authz.domain.instants import US_PER_S
+from authz.domain.instants import US_PER_S, Instant
 from authz.domain.mutations import Change, Mutation, Operation
 from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as dpb
@@ -53,10 +53,11 @@ class WatchMessages:
         # Half is left for what a message holds besides its mutations.
         self._max_change_bytes = min(_MAX_CHANGE_BYTES, max_message_bytes // 2)
 
-    def checkpoint(self, token: str, *, caught_up: bool) -> pb.WatchResponse:
+    def checkpoint(self, token: str, *, caught_up: bool, now: Instant) -> pb.WatchResponse:
         """A checkpoint."""
         read_up_to = common_pb2.ConsistencyToken(token=token)
-        return pb.WatchResponse(checkpoint=pb.Checkpoint(read_up_to=read_up_to, caught_up=caught_up))
+        found = pb.Checkpoint(read_up_to=read_up_to, caught_up=caught_up, server_time=time_message(now))
+        return pb.WatchResponse(checkpoint=found)
 
     def changes(
         self, change: Change, mutations: Iterable[Mutation], token: str

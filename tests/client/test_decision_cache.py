@@ -14,6 +14,8 @@ from authz.domain.ids import ResourceRef
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from tests.client.test_cache import READS, STUDENT, cache_of
 
+EARLIER = dt.datetime(2001, 1, 1, tzinfo=dt.UTC)
+"""Than the clock of this machine."""
 STATES = [ConsistencyToken("d", number, number * 10) for number in range(4)]
 
 
@@ -43,7 +45,7 @@ QUESTION = check_request(*READS)
 def live(tokens: list[str]) -> DecisionCache:
     cache = cache_of()
     for token in tokens[:2]:
-        cache.confirm(token, True)
+        cache.confirm(token, True, EARLIER)
     return cache
 
 
@@ -62,7 +64,7 @@ def test_an_answer_that_was_asked_for_before_a_change_is_not_kept(tokens: list[s
 def test_a_checkpoint_within_a_change_does_not_make_an_older_state_good_enough(tokens: list[str]) -> None:
     cache = live(tokens)
     cache.change(STUDENT.key, tokens[3])
-    cache.confirm(tokens[2], True)
+    cache.confirm(tokens[2], True, EARLIER)
     assert cast(tuple[int, str], cache.asking())[1] == tokens[3]
 
 
@@ -73,21 +75,21 @@ def test_a_watch_with_a_backlog_keeps_no_answer_good(
     monkeypatch.setattr("authz.client.cache.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     cache = cache_of(max_staleness_s=0.5)
     for token in tokens[:2]:
-        cache.confirm(token, True)
+        cache.confirm(token, True, EARLIER)
     cache.keep(b"q", QUESTION, ANSWER, 0)
     assert cache.find(b"q") is ANSWER
     now_s[0] = 0.6
     for _ in range(3):
-        cache.confirm(tokens[2], False)
+        cache.confirm(tokens[2], False, EARLIER)
         assert cache.find(b"q") is None
-    cache.confirm(tokens[3], True)
+    cache.confirm(tokens[3], True, EARLIER)
     assert cache.find(b"q") is ANSWER
 
 
 def test_what_changed_too_long_ago_to_be_remembered_ends_older_answers(tokens: list[str]) -> None:
     cache = DecisionCache(max_entries=2)
     for token in tokens[:2]:
-        cache.confirm(token, True)
+        cache.confirm(token, True, EARLIER)
     cache.keep(b"q", QUESTION, ANSWER, 0)
     for number in range(3):
         cache.change(ResourceRef("notebook", f"other-{number}"), tokens[2])
@@ -104,7 +106,7 @@ def test_no_answer_from_before_a_gap_of_the_watch_is_given_after_it(tokens: list
     cache.interrupt()
     for token in tokens[2:]:
         assert cache.asking() is None
-        cache.confirm(token, True)
+        cache.confirm(token, True, EARLIER)
     assert cache.asking() is not None
     assert cache.find(b"q") is None
 
@@ -120,7 +122,7 @@ def test_an_answer_is_given_until_the_time_that_it_names(tokens: list[str]) -> N
 def test_the_answer_that_was_not_given_for_longest_makes_room(tokens: list[str]) -> None:
     cache = DecisionCache(max_entries=2)
     for token in tokens[:2]:
-        cache.confirm(token, True)
+        cache.confirm(token, True, EARLIER)
     cache.keep(b"old", QUESTION, ANSWER, 0)
     cache.keep(b"given", QUESTION, ANSWER, 0)
     cache.keep(b"old", QUESTION, ANSWER, 0)
@@ -142,3 +144,18 @@ def test_a_cache_is_for_one_client() -> None:
     cache = DecisionCache()
     with Client("127.0.0.1:1", cache=cache), pytest.raises(InvalidArgumentError, match="of another client"):
         Client("127.0.0.1:1", cache=cache)
+
+
+def test_an_answer_is_over_by_the_clock_that_is_ahead(tokens: list[str]) -> None:
+    cache = live(tokens)
+    in_an_hour = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    cache.keep(b"q", QUESTION, msgspec.structs.replace(ANSWER, valid_until=in_an_hour), 0)
+    assert cache.find(b"q")
+    cache.confirm(tokens[2], True, in_an_hour - dt.timedelta(minutes=1))
+    assert cache.find(b"q")
+    cache.confirm(tokens[2], True, in_an_hour + dt.timedelta(minutes=1))
+    assert cache.find(b"q") is None
+    over = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+    cache.keep(b"q", QUESTION, msgspec.structs.replace(ANSWER, valid_until=over), 0)
+    cache.confirm(tokens[2], True, EARLIER)
+    assert cache.find(b"q") is None

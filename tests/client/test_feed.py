@@ -12,6 +12,7 @@ import pytest
 from authz.client import CallError, DecisionCache
 from authz.client.aio import feed
 from authz.domain.errors import ErrorReason
+from authz.v1 import watch_pb2
 
 
 async def test_a_watch_that_has_worked_is_tried_again_as_soon_as_a_new_one(
@@ -27,7 +28,7 @@ async def test_a_watch_that_has_worked_is_tried_again_as_soon_as_a_new_one(
 
         async def changes(self) -> AsyncGenerator[Any, None]:
             if next(works):
-                self._on_checkpoint("", True)
+                self._on_checkpoint(watch_pb2.Checkpoint(caught_up=True))
             raise CallError(grpc.StatusCode.OUT_OF_RANGE, ErrorReason.TOKEN_EXPIRED, "the log was purged")
             yield  # a generator
 

@@ -189,7 +189,7 @@ class AsyncClient(AsyncQuestions, AsyncDirectory):
             self._open_watch,
             request,
             resume_for_s=resume_for_s,
-            on_checkpoint=lambda token, _: on_checkpoint(token),
+            on_checkpoint=lambda checkpoint: on_checkpoint(checkpoint.read_up_to.token),
         )
         return following.changes()
 

@@ -11,7 +11,7 @@ from authz.client.aio.transport import Background, sleep
 from authz.client.aio.watch import ResumingWatch
 from authz.client.cache import DECIDING_KINDS, DecisionCache
 from authz.domain.errors import AuthzError
-from authz.domain.instants import US_PER_S
+from authz.domain.instants import US_PER_S, to_datetime
 from authz.v1 import watch_pb2
 from authz.wire.changes import ENTITY_KINDS
 from authz.wire.values import duration_message
@@ -73,6 +73,8 @@ class CacheFeed:
                 for mutation in change.mutations:
                     self.cache.change(mutation.key, change.token)
 
-    def _confirm(self, token: str, caught_up: bool) -> None:
+    def _confirm(self, checkpoint: watch_pb2.Checkpoint) -> None:
         self._backoff_s = _INITIAL_BACKOFF_S  # the watch works
-        self.cache.confirm(token, caught_up)
+        # Of a server of an earlier release, long ago.
+        now = to_datetime(checkpoint.server_time.ToMicroseconds())
+        self.cache.confirm(checkpoint.read_up_to.token, checkpoint.caught_up, now)

@@ -33,7 +33,7 @@ class ResumingWatch:
         request: watch_pb2.WatchRequest,
         *,
         resume_for_s: float,
-        on_checkpoint: Callable[[str, bool], None],
+        on_checkpoint: Callable[[watch_pb2.Checkpoint], None],
     ) -> None:
         self._open_stream = open_stream
         self._request = request
@@ -67,8 +67,8 @@ class ResumingWatch:
             async for message in stream.messages():
                 self._was_connected, self._lost_at, self._backoff_s = True, None, _INITIAL_BACKOFF_S
                 if message.HasField("checkpoint"):
-                    self._request.after.token = token = message.checkpoint.read_up_to.token
-                    self._on_checkpoint(token, message.checkpoint.caught_up)
+                    self._request.after.token = message.checkpoint.read_up_to.token
+                    self._on_checkpoint(message.checkpoint)
                     continue
                 change = message.change
                 self._require_same(change)
