@@ -71,6 +71,26 @@ def test_a_role_that_leaves_an_invariant_by_its_rank_is_named() -> None:
     assert any("`unpublished-materials`" in each and "no longer covers `auditor`" in each for each in found)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["type, quiz, create|read"], []),
+        (["type, quiz, create|read"], ["type, quiz, create"]),
+        (["role, grader, course, 25, no,"], []),
+    ],
+    ids=["type", "action", "role"],
+)
+def test_what_the_new_version_declares_no_more_is_not_missed(before: list[str], after: list[str]) -> None:
+    earlier, files = prove_files(with_rows(*before)), with_rows(*after)
+    later = prove_files(files)
+    assert [*weakened(earlier.invariants, later.invariants, later.policy.vocabulary)] == []
+    old = "!own & !shared_view & !course_visible & !attending"
+    files[INVARIANTS_FILE] = files[INVARIANTS_FILE].replace(f'"{old}"', f'"{old} & locked"')
+    narrowed = prove_files(files)
+    (told,) = weakened(earlier.invariants, narrowed.invariants, narrowed.policy.vocabulary)
+    assert told.endswith(f"no longer covers every case when `{old}`")
+
+
 def test_a_policy_with_another_invariant_alone_loses_each() -> None:
     after = prove_files(FILES | {INVARIANTS_FILE: "[gaining.mine]\nsays = 'mine'\n"})
     found = [*weakened(BEFORE.invariants, after.invariants, after.policy.vocabulary)]
