@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,18 +26,35 @@ class Telling:
     """Raises the errors in turn, then lets the caller go on; `told` is set then."""
 
     def __init__(self, *errors: AuthzError) -> None:
-        self._errors = list(errors)
+        self.errors = list(errors)
         self.told = asyncio.Event()
 
     async def require(self) -> None:
-        if self._errors:
-            raise self._errors.pop(0)
+        if self.errors:
+            raise self.errors.pop(0)
         self.told.set()
 
 
 async def test_a_call_goes_on_over_a_moment_in_which_nothing_tells() -> None:
     telling = Telling(UNKNOWN, UNKNOWN)
     assert await Recheck(telling.require).result_of(telling.told.wait())
+
+
+async def test_the_time_in_which_nothing_tells_begins_with_the_last_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(recheck, "time", SimpleNamespace(monotonic=lambda: now))
+    telling = Telling()
+    lasting = Recheck(telling.require)
+    now = 60.0
+    await lasting.require()
+    telling.errors += [UNKNOWN, UNKNOWN]
+    now += recheck.MAX_UNKNOWN_S
+    await lasting.require()
+    now += 0.1
+    with pytest.raises(UnavailableError):
+        await lasting.require()
 
 
 @pytest.mark.parametrize("error", [UNKNOWN, DENIED])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
+from itertools import combinations, islice
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,7 @@ def faults_of(policy: dict[str, str], platform: CompiledPolicy = POLICY) -> list
         ("p, student, course:a, notebook, raed, own, allow", "1:33: unknown action `raed` on notebook"),
         ("p, student, course:a, notebook, read, !own, allow", "1:39: negates `own` in an allow row"),
         ("p, student, course:a, notebook", "`p` has 3 fields; it needs 6"),
+        ("p, student", "`p` has 1 fields; it needs 6"),
         (f"{KEPT_APART}\n{KEPT_APART}", "2:1: repeats line 1"),
         (f"# {'x' * MAX_COURSE_BYTES}", f"a course's policy has at most {MAX_COURSE_BYTES}"),
         (
@@ -74,6 +76,19 @@ def faults_of(policy: dict[str, str], platform: CompiledPolicy = POLICY) -> list
 )
 def test_what_a_course_cannot_say_is_refused_with_its_place_and_what_to_write(row: str, says: str) -> None:
     assert any(says in fault for fault in faults_of(files(row))), faults_of(files(row))
+
+
+def test_a_course_may_have_as_many_rules_and_bytes_as_are_allowed() -> None:
+    names = [name for name in fact_names(ALL_FACTS) if name != "session_visible"]  # never with course_visible
+    pairs = islice(combinations(names, 2), MAX_COURSE_RULES // 2)
+    rows = [
+        f"p, {role}, course:a, notebook, read, {' & '.join(pair)}, deny"
+        for pair in pairs
+        for role in ("teacher", "auditor")
+    ]
+    text = files(*rows)[COURSE_FILE]
+    text += f"# {'x' * (MAX_COURSE_BYTES - len(text) - 2)}"
+    assert len(load_course_policy(POLICY, "a", {COURSE_FILE: text}).own_rules) == MAX_COURSE_RULES
 
 
 def test_another_file_is_refused_and_the_one_is_needed() -> None:
