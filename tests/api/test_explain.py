@@ -36,6 +36,7 @@ async def test_a_denial_is_told_from_the_memberships_to_what_would_allow(service
     assert not published.holds
     inputs = {each.name: each.value for each in published.inputs}
     assert inputs["resource.available_from"] == "2023-11-17T22:13:20Z"
+    assert (inputs["resource.available_until"], inputs["resource.published"]) == ("", "true")
     assert [each.rule.effect for each in told.rules] == ["deny", "allow"]
     assert all(each.rule.source.startswith("default.csv:") for each in told.rules)
     available, staff = ([change.text for change in grant.changes] for grant in told.nearest_grants)
@@ -107,9 +108,18 @@ async def test_a_suspended_account_is_told(sqlite_service: Service) -> None:
     told = await service.authorization.Explain(explain_request(question()))
     assert told.account_suspended
     assert not told.HasField("account_suspended_until")
+    assert not told.restricted
     assert told.memberships[0].inactive_reason == apb.INACTIVE_REASON_SUSPENDED
     ((change,),) = (grant.changes for grant in told.nearest_grants)
     assert change.kind == apb.CHANGE_KIND_ACCOUNT
+    account.suspended_until.seconds = START // 1_000_000 + DAY_S
+    await written(service, touch(account=account))
+    request = explain_request(question())
+    told = await service.authorization.Explain(request)
+    assert (told.account_suspended, told.account_suspended_until) == (True, account.suspended_until)
+    request.as_of.CopyFrom(account.suspended_until)
+    told = await service.authorization.Explain(request)
+    assert (told.answer.allowed, told.account_suspended) == (True, False)
 
 
 async def test_a_rule_of_the_course_is_told_with_its_place(
