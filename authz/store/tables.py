@@ -334,10 +334,12 @@ decision_leaves = Table(
     Column("entries", Integer, nullable=False),
     *_numbers("first_at", "last_at"),
     Column("state", _text(), nullable=False, server_default="KEPT"),
+    Column("held_by", _text()),
     Index("decision_leaves_by_state", "state", "number"),
 )
 """The leaves of the Merkle tree of the decisions, as in `leaves`: each has the entries of one batch, whose
-number and times stay when they are purged. `state` is a `BatchState`."""
+number and times stay when they are purged. `state` is a `BatchState`; `held_by`, of a batch that is held, is
+one of those whose hold keeps it."""
 
 decision_tree = Table(
     "decision_tree",

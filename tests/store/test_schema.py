@@ -123,6 +123,7 @@ def content_of(engine: Engine) -> dict[str, Any]:
 
 
 _NEWER_THAN_0027 = (
+    "ALTER TABLE decision_leaves DROP COLUMN held_by",
     "DROP INDEX changes_by_course",
     "DROP INDEX changes_by_session",
     "CREATE INDEX changes_by_scope ON changes (course_id, session_id)",
@@ -162,7 +163,7 @@ def test_no_table_changes_without_a_migration(sqlite_url: str) -> None:
     tables = sorted((name, *shape) for name, (*shape, _) in content_of(engine).items())
     engine.dispose()
     digest = hashlib.sha256(repr(tables).encode()).hexdigest()[:12]
-    assert (newest_schema(), digest) == ("0036", "d5b2ae00263a"), (
+    assert (newest_schema(), digest) == ("0037", "b381f6456333"), (
         "the tables have changed: add a migration in store/migrations/versions, undo it in _NEWER_THAN_0027,"
         " and give the new number and digest here"
     )

@@ -14,9 +14,10 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.tree import leaf_hash
 from authz.store import tables
@@ -115,21 +116,24 @@ def purge_batches(
 
 
 def _keep_held(connection: Connection, leaves: Sequence[Row[Any]], held: Set[str]) -> None:
-    """Mark those of some batches that have an entry by or about somebody in `held`."""
+    """Mark those of some batches that have an entry by or about somebody in `held`, each as held by one."""
     if not held:
         return
     columns = (_decisions.c.leaf, *(_decisions.c[name] for name in _SUBJECTS))
     rows = connection.execute(select(*columns).where(_are_of(leaves)))
-    numbers = {row.leaf for row in rows if not held.isdisjoint(_subjects(row))}
-    connection.execute(
-        update(_leaves).where(_leaves.c.number.in_(numbers)).values(state=BatchState.HELD.value)
-    )
+    holders = {row.leaf: name for row in rows for name in _subjects(row) if name in held}
+    for holder in {*holders.values()}:
+        numbers = [number for number, each in holders.items() if each == holder]
+        theirs = update(_leaves).where(_leaves.c.number.in_(numbers))
+        connection.execute(theirs.values(state=BatchState.HELD.value, held_by=holder))
 
 
-def release_batches(connection: Connection) -> None:
-    """Let the next step of a purge look again at what it kept for a hold."""
-    held = update(_leaves).where(_leaves.c.state == BatchState.HELD.value)
-    connection.execute(held.values(state=BatchState.KEPT.value))
+def release_batches(connection: Connection, holder: Subject) -> None:
+    """Let the next step of a purge look again at what it kept for the hold of somebody; also at what was kept
+    before it was noted for whom."""
+    theirs = or_(_leaves.c.held_by == str(holder), _leaves.c.held_by.is_(None))
+    held = update(_leaves).where(_leaves.c.state == BatchState.HELD.value, theirs)
+    connection.execute(held.values(state=BatchState.KEPT.value, held_by=None))
 
 
 def lock_tree(connection: Connection) -> Row[Any]:

@@ -72,7 +72,7 @@ def release_kept(connection: Connection, subject: Subject) -> None:
     """Let the next purge look again at what was kept for the hold on a subject, or for its restriction."""
     theirs = has_subject(_KEPT, "subject", subject)
     connection.execute(update(_KEPT).where(theirs).values(subject_type=None, subject_id=None))
-    release_batches(connection)
+    release_batches(connection, subject)
 
 
 def _restrictions(connection: Connection, wanted: ColumnElement[bool]) -> list[RestrictedSubject]:
