@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from authz.domain.instants import US_PER_S, format_instant
+from tests.callers import grant
 from tests.cli.commands import run
+from tests.issuer import Issuer
 from tests.service import serve
 
 YEAR_US = 365 * 86_400 * US_PER_S
@@ -47,6 +49,17 @@ async def test_a_time_that_is_over_only_here_counts(sqlite_url: str, command: tu
             assert (await asyncio.to_thread(run, *made, *to)).returncode == 0
         later = await asyncio.to_thread(run, *command, format_instant(here - YEAR_US), *to)
         assert later.returncode == 0, later.stderr
+
+
+async def test_who_may_not_read_is_told_by_the_clock_of_this_machine(sqlite_url: str, tmp_path: Path) -> None:
+    issuer, file = Issuer(), tmp_path / "token"
+    file.write_text(issuer.jwt("app"))
+    grant(sqlite_url, {"service:app": "notebook_service"})
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **issuer.settings(tmp_path)) as service:
+        to = ("--address", service.address, "--token-file", file)
+        over = await asyncio.to_thread(run, *LATE["account"], "2020-01-01", *to)
+        assert over.returncode == 2
+        assert "--until `2020-01-01` is in the past" in over.stderr
 
 
 async def test_a_row_that_ends_access_ends_it_at_once_also_if_this_clock_is_ahead(
