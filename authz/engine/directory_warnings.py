@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+import structlog
+
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import EDIT_POLICY
 from authz.domain.errors import PolicyWarning, UnavailableError, UnusablePolicyError
@@ -19,6 +21,8 @@ from authz.policy.invariants import INVARIANTS_FILE, Invariant
 from authz.policy.lint import lint
 from authz.policy.load import POLICY_FILE
 from authz.policy.weakened import weakened
+
+log = structlog.get_logger()
 
 
 class PolicyWarnings:
@@ -58,6 +62,13 @@ class PolicyWarnings:
         async for part in self._turns.parts(directory_warnings(snapshot, active.policy, policy)):
             found += [warning for warning in part if warning is not None]
         return tuple(found)
+
+
+def log_weakened(number: int, warnings: Sequence[PolicyWarning]) -> None:
+    """Log which invariants a version of the platform that was published has weakened: no record says it."""
+    lost = [each.text for each in warnings if each.where == INVARIANTS_FILE]
+    if lost:
+        log.warning("invariants weakened", policy_version=str(number), lost=lost)
 
 
 def _administration(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[PolicyWarning]:

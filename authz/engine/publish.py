@@ -45,7 +45,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.course_review import CoursePolicyReview
-from authz.engine.directory_warnings import PolicyWarnings
+from authz.engine.directory_warnings import PolicyWarnings, log_weakened
 from authz.engine.group_commit import RequirePermitted
 from authz.engine.policies import CompiledPolicies, no_policy
 from authz.engine.policy_cases import Report, SnapshotOf, prove_and_test
@@ -314,6 +314,7 @@ class Publisher:
             raise ConflictError(
                 "another version of the policy was activated at the same time; try again"
             ) from None
+        log_weakened(version.number, validated.warnings)
         return Published(version, True, report.state, validated.tests, validated.warnings, report.replicated)
 
     async def _write_when_reviewed(

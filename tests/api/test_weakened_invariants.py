@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from authz.domain.files import FORMAT
 from authz.policy.invariants import INVARIANTS_FILE
@@ -18,7 +19,7 @@ from tests.api.test_policies import active, applied, messages, publish_as_a_late
 from tests.api.test_rights import acting_for, campus, denied
 from tests.api.test_scheduled import HOUR_US, frequent_looks, is_gone, scheduled, stamp, until
 from tests.policies import SHIPPED
-from tests.service import START, Service, reason_of
+from tests.service import START, Service, in_process, reason_of
 
 __all__ = ["frequent_looks"]
 
@@ -74,6 +75,23 @@ async def test_invariants_that_only_another_release_reads_are_left_behind_by_wor
     assert reason_of(error) == "INVARIANTS_WEAKENED"
     assert "upgrade this server" in str(error.details())
     assert (await applied(service, SHIPPED, weaken_invariants=True)).active.number == 3
+
+
+@in_process
+async def test_the_log_says_what_a_version_has_weakened(sqlite_service: Service) -> None:
+    with capture_logs() as lines:
+        await refused(applied(sqlite_service, NARROWED))
+        await applied(sqlite_service, NARROWED, weaken_invariants=True)
+        await applied(sqlite_service, SHIPPED, weaken_invariants=True)  # which cover more
+        await sqlite_service.policy.RollBackPolicy(
+            ppb.RollBackPolicyRequest(number=2, weaken_invariants=True)
+        )
+    told = [each for each in lines if each["event"] == "invariants weakened"]
+    assert [(each["policy_version"], each["log_level"]) for each in told] == [
+        ("2", "warning"),
+        ("4", "warning"),
+    ]
+    assert all("`unpublished-materials`" in each["lost"][0] for each in told)
 
 
 async def draft_of(service: Service, files: dict[str, str]) -> ppb.PolicyDraft:
