@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -34,6 +34,8 @@ _SUBJECT = re.compile(r'\{"type":"(user|service)","id":"([^"\\]*)"\}')
 _TRANSACTION = itemgetter("revision", "committed_at", "nonce")
 _EFFECT = itemgetter("kind", "operation", "course_id", "session_id", "previous")
 """What a leaf has of a revision, and of a change, as it is."""
+_PSEUDONYM = re.compile(rf"(user|service):({PSEUDONYM_PREFIX}[0-9a-f]+)")
+_ERASURES = tables.ENTITY_TABLES["erasure"]
 _ACTOR = re.compile(r"(user|service):(.+)")
 _ERASABLE = {
     "membership": re.compile(r'"(source_ref)":"([^"\\]*(?:\\.[^"\\]*)*)"'),
@@ -76,17 +78,15 @@ class LeafMaker:
         self._connection = connection
         self._key = read_token_key(connection)
         self._hasher = blake2b(digest_size=_MAC_BYTES, key=self._key, person=b"logged text")
+        self._mac_of_erased = lru_cache(_MAX_NAMES)(self._find_mac)
         self.named = lru_cache(_MAX_NAMES)(self._name_actor)
         """Of a subject, or of a caller and a person, what a leaf has instead, as far as they are subjects."""
 
-    @cached_property
-    def _erased(self) -> dict[str, str]:
-        """By pseudonym, the keyed hash of each erased subject."""
-        table = tables.ENTITY_TABLES["erasure"]
-        return {
-            f"{row.pseudonym_type}:{row.pseudonym_id}": row.mac
-            for row in self._connection.execute(select(table))
-        }
+    def _find_mac(self, type_name: str, id_: str) -> str | None:
+        """The keyed hash of the erased subject with a pseudonym; None if it is no pseudonym."""
+        same = _ERASURES.c.pseudonym_type == type_name, _ERASURES.c.pseudonym_id == id_
+        found: str | None = self._connection.scalar(select(_ERASURES.c.mac).where(*same))
+        return found
 
     def leaf(self, head: Values, rows: Sequence[Values], stored: Row[Any] | None = None) -> Leaf:
         """The leaf of a revision and its changes. `stored` is the row of the leaf that it was committed with:
@@ -153,7 +153,7 @@ class LeafMaker:
         return text if found is None else f"{found[1]}:{self._name(found[1], found[2])}"
 
     def _name(self, type_name: str, id_: str) -> str:
-        erased = self._erased.get(f"{type_name}:{id_}") if id_.startswith(PSEUDONYM_PREFIX) else None
+        erased = self._mac_of_erased(type_name, id_) if id_.startswith(PSEUDONYM_PREFIX) else None
         return erased or subject_mac(self._key, Subject(SubjectType(type_name), id_))
 
     def subject(self, subject: Subject) -> Subject:
@@ -161,7 +161,7 @@ class LeafMaker:
         return Subject(subject.type, self._name(subject.type.value, subject.id))
 
     def _names_erased(self, text: str) -> bool:
-        return any(pseudonym in text for pseudonym in self._erased)
+        return any(self._mac_of_erased(*found) for found in _PSEUDONYM.findall(text))
 
 
 class _TextMacs:

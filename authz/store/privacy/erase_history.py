@@ -26,6 +26,7 @@ from authz.store.privacy.personal_texts import (
 )
 from authz.store.privacy.renames import erase_renames
 from authz.store.shadows import erase_examples
+from authz.store.tables import may_mention
 
 REVISIONS_AT_ONCE = 100
 """Revisions that a step rewrites at most."""
@@ -149,7 +150,9 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
     )
     erase_renames(connection, subject, pseudonym)
     for table, names in TEXTS:
-        for row in connection.execute(select(table).with_for_update()).all():
+        # A step of each erasure that ever was is among them.
+        named = may_mention([table.c[name] for name in names], subject)
+        for row in connection.execute(select(table).where(named).with_for_update()).all():
             is_by_subject = mentions(getattr(row, "actor", ""), subject)
             if texts := _texts(row, names, subject, pseudonym, is_concerned=is_by_subject):
                 connection.execute(update(table).where(_is(table, row)).values(**texts))

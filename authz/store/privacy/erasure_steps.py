@@ -144,7 +144,12 @@ def next_step(connection: Connection) -> Step | None:
     """The first erasure that is not done, of several in a phase the one that waits longest; None if there is
     none."""
     rank = case({phase.value: rank for rank, phase in enumerate(_FIRST)}, value=_STEPS.c.phase)
-    rows = _WITH_REASON.where(_STEPS.c.phase != Phase.DONE.value).order_by(rank, *_IN_ORDER).limit(1)
+    # By the index of phases: there is a step of each erasure that ever was.
+    rows = (
+        _WITH_REASON.where(_STEPS.c.phase.in_([each.value for each in _FIRST]))
+        .order_by(rank, *_IN_ORDER)
+        .limit(1)
+    )
     found = connection.execute(rows).first()
     return None if found is None else _step(found)
 
