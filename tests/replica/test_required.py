@@ -272,17 +272,45 @@ def test_a_replica_of_a_lost_history_is_not_served_although_its_revision_is_grea
         until(lambda: view.revision() == 6, "the follower")
         assert members(other, "maya") == ["maya"]
         with away(store):
-            execute(
-                store_url,
-                "DELETE FROM changes WHERE revision > 2",
-                "DELETE FROM revisions WHERE revision > 2",
-                "DELETE FROM courses WHERE id <> 'c'",
-            )
-            rewrite(store_url)
+            lose_all_since_the_second_revision(store_url)
             assert not acknowledged(view, store)
             assert not served(other)
         until(lambda: served(other), "the other history")
         assert members(other, "maya") == []
+
+
+def test_a_fully_consistent_call_is_not_answered_from_a_lost_history_whose_revision_is_greater(
+    store: Store, store_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(store, create(Course(id="c")))
+    write(store, create(student("maya", "c")))
+    for name in "defg":
+        write(store, create(Course(id=name)))
+    with following(store, folder), viewing(folder) as view:
+        assert members(view, "maya") == ["maya"]
+    lose_all_since_the_second_revision(store_url)
+    # Nor does its time tell.
+    execute(store_url, "UPDATE revisions SET committed_at = committed_at - 1 WHERE revision = 3")
+    with viewing(folder) as view, gate_of(view, store) as gate:
+        assert view.revision() == 6
+        with pytest.raises(UnavailableError) as caught:
+            asyncio.run(gate.snapshot(FULLY_CONSISTENT, time.monotonic() + 1))
+        assert caught.value.reason is ErrorReason.NOT_FRESH_ENOUGH
+    with following(store, folder), viewing(folder) as view, gate_of(view, store) as gate:
+        asyncio.run(gate.snapshot(FULLY_CONSISTENT, None))
+        assert members(view, "maya") == []
+
+
+def lose_all_since_the_second_revision(url: str) -> None:
+    """As by a standby that was behind, which then writes two other revisions."""
+    execute(
+        url,
+        "DELETE FROM changes WHERE revision > 2",
+        "DELETE FROM revisions WHERE revision > 2",
+        "DELETE FROM courses WHERE id <> 'c'",
+    )
+    rewrite(url)
 
 
 def test_another_database_has_no_use_for_what_was_required_of_the_first(
