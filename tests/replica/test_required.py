@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
+import lmdb
 import pytest
 
 from authz.domain.consistency import FULLY_CONSISTENT, MINIMIZE_LATENCY, Consistency, at_least_as_fresh
@@ -311,6 +313,22 @@ def lose_all_since_the_second_revision(url: str) -> None:
         "DELETE FROM courses WHERE id <> 'c'",
     )
     rewrite(url)
+
+
+def test_a_write_is_done_although_the_replica_cannot_be_read(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = sqlite_store, tmp_path / "r"
+
+    def damaged() -> NoReturn:
+        raise lmdb.CorruptedError("a page is damaged")
+
+    with following(store, folder), viewing(folder) as view:
+        write(store, create(Course(id="c")))
+        with monkeypatch.context() as patch:
+            patch.setattr(view, "snapshot", damaged)
+            assert not acknowledged(view, store, wait_s=30)
+        assert acknowledged(view, store, wait_s=30)
 
 
 def test_another_database_has_no_use_for_what_was_required_of_the_first(
