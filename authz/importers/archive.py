@@ -47,26 +47,30 @@ class Archive:
         self._members = {name.removeprefix(prefix): member for name, member in files}
 
     def has(self, name: str) -> bool:
-        """Whether the export has this file. Raises `InvalidArgumentError` if it has it elsewhere only: in
-        another case, or in a folder.
+        """Whether the export has this file. Raises `InvalidArgumentError` if it has it elsewhere, in another
+        case or in a folder, or several times.
 
         Else `Users.csv` would be overlooked, and with it who is disabled.
         """
-        if name not in self._names and self._elsewhere(name) is not None:
+        if self._alike(name):
             self.require(name)
         return name in self._names
 
     def require(self, name: str, *, why: str = "") -> None:
-        """Raise `InvalidArgumentError`, which lists the files of the export, if it lacks this one.
+        """Raise `InvalidArgumentError`, which lists the files of the export, if it lacks this one or has
+        several of its name.
 
         `why` continues the name of the file: what asks for it.
         """
-        found = self._names.count(name)
-        if found > 1:
-            raise unreadable(self._path, f"has two files `{name}`; remove one")
-        if found:
+        alike = self._alike(name)
+        if len(alike) > 1:
+            found = join_names([*map(quoted, alike)], _MAX_LISTED)
+            raise unreadable(
+                self._path, f"has more than one `{name}`: {found}; keep only that of this export"
+            )
+        if alike == [name]:
             return
-        meant = self._elsewhere(name)
+        meant = alike[0] if alike else None
         advice = f"; rename {quoted(meant)} to `{name}`" if meant else ""
         if meant and "/" in meant:
             advice = f"; unpack it and name the folder of {quoted(meant)}"
@@ -76,8 +80,9 @@ class Archive:
         names = join_names([*map(quoted, self._names)], _MAX_LISTED) or "no files"
         raise unreadable(self._path, f"has no `{name}`{why}; it has {names}{advice}")
 
-    def _elsewhere(self, name: str) -> str | None:
-        return next((each for each in self._names if PurePath(each).name.lower() == name.lower()), None)
+    def _alike(self, name: str) -> list[str]:
+        """The files of this name, in any case and folder."""
+        return [each for each in self._names if PurePath(each).name.lower() == name.lower()]
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:

@@ -70,8 +70,24 @@ def test_a_missing_file_is_refused_with_what_is_there(
 def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         path = zipped(tmp_path / "export.zip", "classes.csv", "classes.csv")
-    with pytest.raises(InvalidArgumentError, match=r"has two files `classes\.csv`"):
+    with pytest.raises(InvalidArgumentError, match=r"has more than one `classes\.csv`"):
         content(path, "classes.csv")
+
+
+@pytest.mark.parametrize("other", ["old/users.csv", "Users.csv", "old/USERS.CSV"])
+def test_of_several_files_of_one_name_none_is_chosen(tmp_path: Path, other: str) -> None:
+    archive = Archive(zipped(tmp_path / "export.zip", "classes.csv", "users.csv", other))
+    assert archive.has("classes.csv")
+    for ask in (archive.has, archive.require):
+        with pytest.raises(InvalidArgumentError, match=r"more than one `users\.csv`: .*; keep only that of"):
+            ask("users.csv")
+
+
+def test_files_in_two_cases_in_a_folder_are_refused(tmp_path: Path) -> None:
+    for name in ("users.csv", "Users.csv"):
+        (tmp_path / name).write_text("sourcedId\n")
+    with pytest.raises(InvalidArgumentError, match=r"`Users\.csv`, `users\.csv`"):
+        Archive(tmp_path).has("users.csv")
 
 
 def test_the_folder_to_name_is_told_where_the_files_are_in_a_folder_of_it(tmp_path: Path) -> None:
