@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from typing import NoReturn
 
 import pytest
 from msgspec.structs import replace
@@ -150,11 +151,26 @@ def resume(client: Client, token: str) -> None:
         next(changes)
 
 
+class BegunError(Exception):
+    """A watch has begun."""
+
+
+def begin_now(client: Client) -> None:
+    """Watch from now on, whatever was before, until the first checkpoint."""
+
+    def end(_: str) -> NoReturn:
+        raise BegunError
+
+    with pytest.raises(BegunError), closing(client.watch(on_checkpoint=end)) as changes:
+        next(changes)
+
+
 def test_a_watcher_that_read_the_directory_after_an_erasure_has_acknowledged_it(
     client: Client, maya: Subject
 ) -> None:
     resume(client, client.current_token())
     erase(client, maya)
+    begin_now(client)
     assert not watcher(certificate(client, maya)).has_acknowledged
     resume(client, client.current_token())
     assert watcher(certificate(client, maya)).has_acknowledged

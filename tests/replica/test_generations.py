@@ -6,6 +6,7 @@ from __future__ import annotations
 import mmap
 import os
 import resource
+import stat
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,16 @@ from typing import Any
 import pytest
 
 from authz.replica import generations
-from authz.replica.generations import copy_generation, delete_generations, warm_up
+from authz.replica.environment import release_environment
+from authz.replica.generations import (
+    build_replica,
+    copy_generation,
+    delete_generations,
+    open_generation,
+    warm_up,
+)
 from authz.store import Store
-from tests.replica.conftest import following, generation_of
+from tests.replica.conftest import MAX_BYTES, following, generation_of
 from tests.store.directory import create, lesson, write
 from tests.waiting import until
 
@@ -115,6 +123,19 @@ def test_a_copy_that_fails_leaves_no_part_of_itself(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the disk is full"):
         copy_generation(tmp_path, environment, max_bytes=SIZE_BYTES)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_copy_is_readable_by_its_owner_alone(sqlite_store: Store, tmp_path: Path) -> None:
+    with sqlite_store.directory.dump() as dump:
+        build_replica(tmp_path / "1", dump, max_bytes=MAX_BYTES)
+    original, before = open_generation(tmp_path, 1, max_bytes=MAX_BYTES), os.umask(0)
+    try:
+        copy = copy_generation(tmp_path, original, max_bytes=MAX_BYTES)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.rglob("*.mdb")} == {0o600}
+    for each in (original, copy):
+        release_environment(each)
 
 
 def test_generations_are_deleted_and_nothing_that_is_none(tmp_path: Path) -> None:
