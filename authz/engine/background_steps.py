@@ -26,9 +26,9 @@ class BackgroundSteps:
     `progress` gives another value after each step, and None if nothing is left; `advance_once` takes one, and
     is given what `prepare` returns, if there is that: no write waits for `prepare`.
 
-    Every serving process has one. It goes on only with what nobody has advanced since it looked last: so one
-    process of all takes the steps, and when that one stops, another continues. The pauses between the steps
-    leave the write lock to other processes for half of the time.
+    Every serving process has one. It goes on only with what nobody has advanced since it looked last, or for
+    `patience` looks: so one process of all takes the steps, and when that one stops, another continues. The
+    pauses between the steps leave the write lock to other processes for half of the time.
     """
 
     name: str
@@ -38,7 +38,11 @@ class BackgroundSteps:
     committer: GroupCommitter
     interval_s: float = field(default=_INTERVAL_S, kw_only=True)
     prepare: Callable[[], object] | None = field(default=None, kw_only=True)
+    patience: int = field(default=1, kw_only=True)
+    """How often in a row a process sees that nothing has advanced before it goes on with the work of another:
+    more often for what is prepared, which others would prepare, too."""
     _seen: object | None = field(default=None, init=False)
+    _unchanged: int = field(default=0, init=False)
 
     async def run(self) -> None:
         """Take steps until cancelled, through every failure."""
@@ -54,10 +58,13 @@ class BackgroundSteps:
         return await self._advance(self.gate.wait_until_replicated)
 
     async def _advance_abandoned(self) -> None:
-        """Take all steps that are left, if nobody has taken one since the last look."""
-        while (progress := await self.gate.run(self.progress)) is not None and progress == self._seen:
+        """Take all steps that are left, if this process has taken the last one, or nobody has for long."""
+        progress = await self.gate.run(self.progress)
+        self._unchanged = self._unchanged + 1 if progress == self._seen else 0
+        while progress is not None and progress == self._seen and self._unchanged >= self.patience:
             pause_s = await self._advance(self._follow)
             await asyncio.sleep(pause_s or 0)
+            progress = await self.gate.run(self.progress)
         self._seen = progress
 
     async def _advance(self, follow: Callable[[ConsistencyToken], Awaitable[bool]]) -> float | None:
@@ -67,7 +74,7 @@ class BackgroundSteps:
             advance = partial(advance, await self.gate.run(self.prepare))
         started_s, before = time.monotonic(), self._seen
         state = await self.committer.run_batch(advance)
-        self._seen = await self.gate.run(self.progress)
+        self._seen, self._unchanged = await self.gate.run(self.progress), self.patience
         elapsed_s = time.monotonic() - started_s
         if not await follow(state) or self._seen is None:
             return None

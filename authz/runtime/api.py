@@ -75,6 +75,8 @@ OF_THE_DATABASE = tuple(
 """The services that answer only while the database does."""
 
 _UNNAMED = "-"
+_PATIENCE = 5
+"""In seconds: about as long as one server searches a million rows for somebody who is erased."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,7 +328,7 @@ class Api:
     def _erasing(self) -> BackgroundSteps:
         data = self.store.personal_data
         steps = self._steps("erasure", data.erasure_progress, data.advance_erasure)
-        steps.prepare = data.prepare_erasure
+        steps.prepare, steps.patience = data.prepare_erasure, _PATIENCE
         return steps
 
     def _steps(self, name: str, progress: Callable[[], Any], advance: Callable[..., Any]) -> BackgroundSteps:

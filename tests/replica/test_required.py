@@ -140,6 +140,43 @@ def test_an_erasure_whose_time_a_long_step_has_taken_is_answered_without_a_pause
     assert passed_s == [an_hour_s]
 
 
+async def _looks_before_each_preparation(view: ReplicaView, store: Store, patience: int) -> list[int]:
+    committer, left = GroupCommitter(store.directory), [2, 1]
+    looks, prepared = list[int](), list[int]()
+
+    def look() -> object | None:
+        looks.append(len(left))
+        return len(left) or None
+
+    def advance(_: object) -> ConsistencyToken:
+        left.pop()
+        return store.directory.head()
+
+    with gate_of(view, store) as gate:
+        steps = BackgroundSteps("erasure", look, advance, gate, committer, interval_s=0.01)
+        steps.prepare, steps.patience = lambda: prepared.append(len(looks)), patience
+        running = asyncio.ensure_future(steps.run())
+        async with asyncio.timeout(30):
+            while left:  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await committer.close()
+    return prepared
+
+
+def test_a_process_prepares_what_another_may_be_preparing_only_after_a_while(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    """And goes on at once with what it has begun: it looks after each step, and before the next."""
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")))
+    with following(sqlite_store, folder), viewing(folder) as view:
+        until(lambda: served(view), "the replica")
+        for patience in (1, 5):
+            prepared = asyncio.run(_looks_before_each_preparation(view, sqlite_store, patience))
+            assert prepared == [1 + patience, 3 + patience]
+
+
 async def _steps_after_a_lost_one(view: ReplicaView, store: Store) -> None:
     committer, left = GroupCommitter(store.directory), [2, 1]
 
