@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -84,14 +85,17 @@ def test_an_import_that_a_signal_ends_says_how_much_was_imported(
 
 
 def test_a_second_signal_ends_an_import_at_once(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    def endless() -> Iterator[Mutation]:
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
-        yield from ()
+    ended = threading.Event()
 
-    with Client(address) as client, pytest.raises(KeyboardInterrupt):
-        import_mutations(client, endless(), total=1, reason="a test")
+    def endless() -> Iterator[Mutation]:
+        yield from interrupting((), signal.SIGINT, after=0)
+        os.kill(os.getpid(), signal.SIGINT)
+        ended.wait(60)
+
+    with Client(address) as client:
+        with pytest.raises(KeyboardInterrupt):
+            import_mutations(client, endless(), total=1, reason="a test")
+        ended.set()
     assert "a part of the import may be written" in capsys.readouterr().err
 
 
