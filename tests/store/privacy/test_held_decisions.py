@@ -54,7 +54,7 @@ def test_the_end_of_a_restriction_has_no_decisions_of_others_looked_at_again(sto
     store.close()
 
 
-@pytest.mark.parametrize("order", permutations(PEOPLE))
+@pytest.mark.parametrize("order", [*permutations(PEOPLE)])
 def test_decisions_about_several_are_kept_until_the_last_hold_ends(
     sqlite_url: str, order: tuple[Subject, ...]
 ) -> None:
