@@ -63,7 +63,9 @@ def _signals_kept() -> Iterator[list[int]]:
             signal.signal(each, handler)
         print("note: the import ends with what it has sent; interrupt again to end at once", file=sys.stderr)
 
-    before = {each: signal.signal(each, keep) for each in _SIGNALS}
+    # A script ignores SIGINT for what it runs in the background.
+    kept = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, keep) for each in kept}
     try:
         yield received
     finally:

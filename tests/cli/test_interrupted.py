@@ -50,6 +50,14 @@ def test_an_interrupt_ends_a_command_with_its_exit_code_alone(name: str) -> None
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """As in a terminal, also where what runs the tests ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting(mutations: Sequence[Mutation], number: signal.Signals, *, after: int) -> Iterator[Mutation]:
     """The mutations. Between two of them comes a signal, and the import has noticed it."""
     before = signal.getsignal(number)
@@ -97,6 +105,18 @@ def test_a_second_signal_ends_an_import_at_once(address: str, capsys: pytest.Cap
             import_mutations(client, endless(), total=1, reason="a test")
         ended.set()
     assert "a part of the import may be written" in capsys.readouterr().err
+
+
+def test_an_import_in_the_background_goes_on_after_an_interrupt(address: str) -> None:
+    def interrupted() -> Iterator[Mutation]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield Mutation(Operation.TOUCH, Course(id="background"))
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Client(address) as client:
+        outcome = import_mutations(client, interrupted(), total=1, reason="a test")
+    assert outcome.written == 1
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_a_stop_divides_no_change_of_role() -> None:
