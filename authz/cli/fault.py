@@ -42,10 +42,10 @@ def require_written() -> None:
 
 
 def open_missing_streams() -> None:
-    """Open the standard streams that whoever started the program has closed, as `>&-` does.
+    """Open /dev/null for each standard stream that was closed before the program started, as by `>&-`.
 
-    Else a socket or a database gets the number of one, and what is written to standard error, or goes to
-    standard output in its place. Output that is closed takes nothing: a command that prints fails.
+    Otherwise a socket or a database file gets the number of the stream, and output is written to that. A
+    command that prints to a closed standard output fails.
     """
     for number, name, flags in ((0, "", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
         try:

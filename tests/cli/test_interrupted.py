@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -20,6 +19,7 @@ from authz.client.imports import until
 from authz.domain.entities import Course, CourseFilter, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from tests import waiting
 from tests.forkserver import without_settings
 
 INTERRUPTED = """
@@ -63,8 +63,7 @@ def interrupting(mutations: Sequence[Mutation], number: signal.Signals, *, after
     before = signal.getsignal(number)
     yield from mutations[:after]
     os.kill(os.getpid(), number)
-    while signal.getsignal(number) is before:
-        time.sleep(0.01)
+    waiting.until(lambda: signal.getsignal(number) is not before, "the signal")
     yield from mutations[after:]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from authz.domain.errors import InvalidArgumentError
-from tests.replica.conftest import following, viewing
-from tests.replica.test_required import gate_of
+from tests.replica.conftest import following, gate_of, viewing
 from tests.store.directory import open_with
 
 

@@ -15,8 +15,7 @@ from authz.domain.ids import Subject, course_scope
 from authz.domain.origin import Origin
 from authz.domain.tokens import KEY_BYTES, TokenKeys
 from authz.engine.exports import Exporter
-from tests.replica.conftest import following, viewing
-from tests.replica.test_required import gate_of
+from tests.replica.conftest import following, gate_of, viewing
 from tests.store.directory import create, open_with, user, write
 
 MAYA = user("maya")

@@ -15,8 +15,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine import shared_query
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.shared_query import SharedQuery
-from tests.replica.conftest import following, viewing
-from tests.replica.test_required import gate_of
+from tests.replica.conftest import following, gate_of, viewing
 from tests.store.directory import create, open_with, write
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.tokens import TokenKeys
+from authz.engine.consistency import ConsistencyGate
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
@@ -21,6 +24,37 @@ from tests.replica.rows import Row, all_rows
 from tests.store.directory import open_with
 
 MAX_BYTES = 1 << 28
+
+
+@contextmanager
+def gate_of(
+    view: ReplicaView,
+    store: Store,
+    *,
+    keys: TokenKeys | None = None,
+    wait_s: float = 0.05,
+    computing_s: float = 60,
+) -> Iterator[ConsistencyGate]:
+    """The read side of a process whose writes wait this long for the replica, and that computes this long."""
+    keys = TokenKeys() if keys is None else keys
+    with ThreadPoolExecutor(2) as pool:
+        yield ConsistencyGate(
+            view,
+            store.directory,
+            keys=keys,
+            pool=pool,
+            computing_pool=pool,
+            freshness_timeout_s=30,
+            replication_timeout_s=wait_s,
+            max_computing_s=computing_s,
+        )
+
+
+def reason_of(view: ReplicaView) -> ErrorReason:
+    """Why a view refuses."""
+    with pytest.raises(UnavailableError) as caught:
+        view.snapshot()
+    return caught.value.reason
 
 
 @contextmanager

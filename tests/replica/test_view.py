@@ -14,9 +14,9 @@ from authz.domain.errors import ErrorReason, UnavailableError
 from authz.replica.shared_state import CONFIRMED_AT, GENERATION, SharedState
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.replica.conftest import away, following, served, viewing
+from tests.replica.conftest import away, following, reason_of, served, viewing
 from tests.replica.test_histories import members
-from tests.replica.test_required import acknowledged, reason_of
+from tests.replica.test_required import acknowledged
 from tests.store.directory import create, open_with, remove, student, write
 
 MAYA = student("maya", "c")
