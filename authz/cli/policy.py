@@ -168,7 +168,14 @@ def copy(
     ] = None,
 ) -> None:
     """Print the rows of a role that starts as a copy of another, to append to default.csv."""
-    from authz.policy.copy_role import copy_role
+    from authz.policy.copy_role import copy_role, invariants_with
+    from authz.policy.invariants import INVARIANTS_FILE
     from authz.policy.load import compile_files
 
-    print(copy_role(compile_files(read_policy(context, folder, version).files), original, name, rank), end="")
+    files = read_policy(context, folder, version).files
+    print(copy_role(compile_files(files), original, name, rank), end="")
+    found = invariants_with(files.get(INVARIANTS_FILE, ""), original)
+    if found:
+        names = ", ".join(f"`{each}`" for each in found)
+        text = f"{INVARIANTS_FILE} lists `{original}` in the `roles` of {names}; add `{name}` there"
+        print(f"note: {text}, or they do not cover it", file=sys.stderr)

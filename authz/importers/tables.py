@@ -86,7 +86,8 @@ def read_lines(stream: IO[bytes], name: str) -> Iterator[str]:
 
 def _other_width(found: int, width: int, more_lines: int) -> str:
     across = f" on {more_lines + 1} lines; look for a quote that is not closed" if more_lines else ""
-    return f"has {found} fields, and the header has {width}{across}"
+    fields = "1 field" if found == 1 else f"{found} fields"
+    return f"has {fields}, and the header has {width}{across}"
 
 
 def _not_utf8(stream: IO[bytes]) -> tuple[int, str]:

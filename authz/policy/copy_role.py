@@ -6,12 +6,21 @@ import msgspec
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError, invalid
 from authz.domain.ids import is_name
+from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import RoleDeclaration, suggest
 from authz.policy.compile import CompiledPolicy
 
 
+class _Never(msgspec.Struct):
+    roles: list[str] = []
+
+
+class _Invariants(msgspec.Struct):
+    never: dict[str, _Never] = {}
+
+
 def copy_role(policy: CompiledPolicy, original: str, name: str, rank: int | None = None) -> str:
-    """The lines that give `name` every rule, base role and property that `original` has itself.
+    """The lines that give `name` every rule, base role, lock and property that `original` has itself.
 
     The copy is independent: later changes of one do not reach the other. `rank` is that of the original
     unless it is given. Raises `InvalidArgumentError` if the original is not declared or the copy is.
@@ -34,7 +43,19 @@ def copy_role(policy: CompiledPolicy, original: str, name: str, rank: int | None
         for rule in policy.rules
         if rule.role == original
     ]
+    # Or policies of courses could have rules about the copy that they cannot have about its original.
+    lines += [str(msgspec.structs.replace(lock, role=name)) for lock in policy.locks if lock.role == original]
     return "\n".join(lines) + "\n"
+
+
+def invariants_with(text: str, role: str) -> list[str]:
+    """The names of the invariants in the text of their file that list the role in `roles`: they do not
+    cover its copy. None of a text with faults, which validation names."""
+    try:
+        tables = msgspec.convert(parse_toml(text), _Invariants).never
+    except ValueError:
+        return []
+    return [name for name, table in tables.items() if role in table.roles]
 
 
 def _declaration(role: RoleDeclaration) -> str:

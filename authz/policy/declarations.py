@@ -84,11 +84,8 @@ def has_fields(row: Row, names: tuple[str, ...], faults: Faults) -> bool:
     """Whether a row has exactly these fields after its kind, none empty that needs a value; if not, records
     each fault."""
     if len(row.texts) != len(names):
-        faults.at(
-            row,
-            len(names) + 1,
-            f"`{row.kind}` has {len(row.texts)} fields; it needs {len(names)}: {', '.join(names)}",
-        )
+        found = "1 field" if len(row.texts) == 1 else f"{len(row.texts)} fields"
+        faults.at(row, len(names) + 1, f"`{row.kind}` has {found}; it needs {len(names)}: {', '.join(names)}")
         return False
     empty = [
         place

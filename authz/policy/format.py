@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 
 from authz.domain.errors import invalid
-from authz.policy.rows import WIDTHS, delimiter_of
+from authz.policy.rows import SEPARATOR_LINE, WIDTHS, delimiter_of
 
 _COMMENT = "#"
 
@@ -25,6 +25,7 @@ def format_policy(data: bytes, *, file: str) -> str:
         raise invalid("file", f"`{file}` is not UTF-8; save it as UTF-8") from None
     if "\0" in text:
         raise invalid("file", f"`{file}` is not UTF-8; save it as UTF-8")
+    text = SEPARATOR_LINE.sub("", text)
     lines = list(_lines(text, delimiter_of(text)))
     if not any(line.partition(",")[0] in WIDTHS for line in lines):
         raise invalid(

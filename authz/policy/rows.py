@@ -19,6 +19,8 @@ _COMMENTS = ("#", '"#')
 _KIND = rf"(?:{'|'.join(WIDTHS)})"
 _DELIMITER = re.compile(rf'^ *"?{_KIND}"? *([,;\t])', re.MULTILINE)
 _QUOTED = re.compile(rf'^ *"{_KIND}"', re.MULTILINE)
+SEPARATOR_LINE = re.compile(r'\A"?sep=[,;\t]"?[,;\t ]*(\r\n?|\n)')
+"""The first line of some exports, which tells a spreadsheet what separates the fields."""
 BYTE_ORDER_MARK = "\ufeff"
 _FORMAT = "run `authz policy format --write` on the file"
 _MAX_END = 1000
@@ -121,6 +123,9 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     if other := next(separated, None):
         number = text.count("\n", 0, other.start()) + 1
         faults.add(file, number, 1, f"fields are not separated by commas; {_FORMAT}")
+        return
+    if SEPARATOR_LINE.match(text):
+        faults.add(file, 1, 1, f"starts with a line that only spreadsheets read; {_FORMAT}")
         return
     quoted = _QUOTED.search(text)
     if quoted:

@@ -98,6 +98,19 @@ def test_a_copied_role_is_added_to_the_file_and_valid(folder: Path) -> None:
     assert shown[0].count("\n") == shown[1].count("\n") > 20
 
 
+def test_the_invariants_that_would_not_cover_a_copied_role_are_named(folder: Path) -> None:
+    note = "note: invariants.toml lists `ai_gateway` in the `roles` of "
+    copied = run("policy", "copy-role", "ai_gateway", "helper", folder)
+    assert f"{note}`callers-open-nothing-but-the-api`, `ai-gateways-ask-about-ai-only`; add `helper`" in (
+        copied.stderr
+    )
+    add(folder, *copied.stdout.splitlines(), "p, helper, *, api, list_subjects, , allow")
+    assert run("policy", "prove", folder).returncode == 0  # so nobody else would say it
+    assert "note: " not in run("policy", "copy-role", "student", "pupil", folder).stderr
+    (folder / "invariants.toml").write_text("never = 1")
+    assert run("policy", "copy-role", "ai_gateway", "other", folder).returncode == 0
+
+
 def test_the_rules_of_a_role_are_its_own_the_inherited_ones_and_the_gates(folder: Path) -> None:
     def rules(*options: str) -> list[tuple[str, str]]:
         shown = run("policy", "show", folder, *options, "--json").stdout.splitlines()

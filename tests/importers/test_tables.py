@@ -95,9 +95,9 @@ def test_a_quote_that_is_not_closed_is_refused_with_the_line_where_it_opens(line
 
 
 def test_a_quote_that_is_closed_later_is_refused_with_the_line_where_it_opens() -> None:
-    assert refusal('id,role\n1,"a\n2,b\n3,c"\n4\n') == "x.csv:5: has 1 fields, and the header has 2"
+    assert refusal('id,role\n1,"a\n2,b\n3,c"\n4\n') == "x.csv:5: has 1 field, and the header has 2"
     assert refusal('id,role\n1,a\n"2,b\n3,c"\n') == (
-        "x.csv:3: has 1 fields, and the header has 2 on 2 lines; look for a quote that is not closed"
+        "x.csv:3: has 1 field, and the header has 2 on 2 lines; look for a quote that is not closed"
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, PolicyError
 from authz.domain.ids import course_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.copy_role import copy_role
+from authz.policy.course import COURSE_FILE, load_course_policy
 from tests.facts import BITS, bits
 from tests.policy.reference import decide
 from tests.policy.test_compile import policy_of
@@ -36,6 +37,16 @@ def test_a_copy_may_what_its_original_may_in_every_course_and_by_every_base() ->
     policy = policy_of(RULES + lines)
     assert answers(policy, "keeper") == answers(policy, "owner")
     assert policy.vocabulary.roles["keeper"].rank == policy.vocabulary.roles["owner"].rank
+
+
+def test_what_no_course_may_have_a_rule_about_is_locked_of_a_copy_too() -> None:
+    locked = "lock, owner, quiz, grade\nlock, *, poll, *\n"
+    policy = policy_of(RULES + locked + copy_role(policy_of(RULES + locked), "owner", "keeper"))
+    rule = "p, {}, course:here, quiz, {}, , allow\n"
+    for role in ("owner", "keeper"):
+        with pytest.raises(PolicyError, match="lock"):
+            load_course_policy(policy, "here", {COURSE_FILE: rule.format(role, "grade")})
+        load_course_policy(policy, "here", {COURSE_FILE: rule.format(role, "read")})
 
 
 def test_a_copy_is_changed_without_its_original_and_the_original_without_it() -> None:

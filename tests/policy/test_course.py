@@ -63,7 +63,7 @@ def faults_of(policy: dict[str, str], platform: CompiledPolicy = POLICY) -> list
         ("p, student, course:a, notebook, raed, own, allow", "1:33: unknown action `raed` on notebook"),
         ("p, student, course:a, notebook, read, !own, allow", "1:39: negates `own` in an allow row"),
         ("p, student, course:a, notebook", "`p` has 3 fields; it needs 6"),
-        ("p, student", "`p` has 1 fields; it needs 6"),
+        ("p, student", "`p` has 1 field; it needs 6"),
         (f"{KEPT_APART}\n{KEPT_APART}", "2:1: repeats line 1"),
         (f"# {'x' * MAX_COURSE_BYTES}", f"a course's policy has at most {MAX_COURSE_BYTES}"),
         (

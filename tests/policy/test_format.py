@@ -19,7 +19,9 @@ DEFAULT = (policy_directory() / POLICY_FILE).read_text()
 PLAIN_ROWS = [line for line in DEFAULT.splitlines() if line and not line.startswith("#")]
 
 
-def spreadsheet(text: str, delimiter: str, encoding: str, quoting: Any = csv.QUOTE_MINIMAL) -> bytes:
+def spreadsheet(
+    text: str, delimiter: str, encoding: str, quoting: Any = csv.QUOTE_MINIMAL, before: str = ""
+) -> bytes:
     """What a spreadsheet program saves after it opened a file: each row as wide as the widest."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
     rows = [[",".join(line)] if line[0].startswith("#") else line for line in rows]
@@ -27,7 +29,7 @@ def spreadsheet(text: str, delimiter: str, encoding: str, quoting: Any = csv.QUO
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, quoting=quoting)
     writer.writerows([*row, *[""] * (width - len(row))] for row in rows)
-    return out.getvalue().encode(encoding)
+    return (before + out.getvalue()).encode(encoding)
 
 
 SAVED: dict[str, tuple[Any, ...]] = {
@@ -36,6 +38,9 @@ SAVED: dict[str, tuple[Any, ...]] = {
     "byte order mark": (",", "utf-8-sig"),
     "semicolons and byte order mark": (";", "utf-8-sig"),
     "tabs in UTF-16": ("\t", "utf-16"),
+    "a line that names the separator": (";", "utf-8-sig", csv.QUOTE_MINIMAL, "sep=;\r\n"),
+    "a padded line that names the separator": (",", "utf-8", csv.QUOTE_MINIMAL, '"sep=,",,,,,,\r\n'),
+    "a line that names the tab, in UTF-16": ("\t", "utf-16", csv.QUOTE_ALL, '"sep=\t"\r\n'),
     "every cell in quotes": (",", "utf-8", csv.QUOTE_ALL),
     "semicolons, every cell in quotes": (";", "utf-8", csv.QUOTE_ALL),
 }
