@@ -47,7 +47,7 @@ def preview(
         int, typer.Option(min=1, max=MAX_LARGEST, help="How many rows to print, the largest first.")
     ] = 20,
 ) -> None:
-    """Show who would gain and lose access if a policy were active. Exit code: 0 nobody, 1 somebody.
+    """Show who would gain and lose access if a policy were active. Exit code: 0 nothing changes, 1 something.
 
     With --json, prints every row as it is found, a subject a line, and the totals last.
     """
@@ -69,7 +69,7 @@ def preview(
         for line in declarations:
             print(line)
         _print(totals)
-    if totals.rows:
+    if totals.rows or declarations:  # an invariant may go although nobody gains anything yet
         raise typer.Exit(FOUND_EXIT_CODE)
 
 

@@ -266,7 +266,9 @@ def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, here: t
         ("apply", narrowed, "--weaken-invariants"),
         ("diff", "--old", "1", "--new", "2"),
     ):
-        assert told in run("policy", *command, *here).stdout, command
+        found = run("policy", *command, *here)
+        assert told in found.stdout, command
+        assert found.returncode == (command[0] in ("diff", "preview")), command
     back = '`when` of invariant `unpublished-materials`: `"!published & locked"` becomes `"!published"`'
     outcome = json.loads(run("policy", "rollback", "1", "--json", *here).stdout)
     assert outcome["changes"] == {"declarations": [back], "cells": []}
