@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from authz.client import CallError, Client
@@ -29,12 +29,7 @@ def note_if_unknown(client: Client, who: Subject) -> None:
         ResourceFilter(owner=who),
         ShareFilter(subject=who),
     )
-    try:
-        is_known = any(next(client.read(each), None) is not None for each in filters)
-    except CallError:
-        return
-    if not is_known:
-        print(f"note: no record names {who}; compare the id", file=sys.stderr)
+    _note_unless_found(client, filters, f"no record names {who}")
 
 
 def note_of_denial(
@@ -58,9 +53,13 @@ def note_unknown(client: Client, subject: Subject | None, scope: Scope | None) -
         return
     ids = (scope.id,)
     wanted: Filter[Any] = CourseFilter(ids=ids) if scope.kind is ScopeKind.COURSE else SessionFilter(ids=ids)
+    _note_unless_found(client, [wanted], f"there is no {scope}")
+
+
+def _note_unless_found(client: Client, filters: Iterable[Filter[Any]], what: str) -> None:
     try:
-        is_known = next(client.read(wanted), None) is not None
+        is_known = any(next(client.read(each), None) is not None for each in filters)
     except CallError:
         return
     if not is_known:
-        print(f"note: there is no {scope}; compare the id", file=sys.stderr)
+        print(f"note: {what}; compare the id", file=sys.stderr)

@@ -34,7 +34,6 @@ from authz.wire.values import subject_message
 
 T = TypeVar("T")
 
-_PAGE_SIZE = 1000
 _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
 """Why a server lacks the state that the watch of another server has reported."""
 
