@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,22 @@ import pytest
 from authz.cli import UNREAD_EXIT_CODE
 from tests.cli.commands import run
 from tests.forkserver import without_settings
+from tests.serving import served
 
 FULL = Path("/dev/full")
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+
+
+@pytest.fixture(scope="module")
+def here(shared_sqlite_url: str) -> Iterator[tuple[str, str]]:
+    """The option that names a server with a course. A process that starts one of its own takes twice as long,
+    so only what depends on that does."""
+    with served(shared_sqlite_url) as address:
+        named = ("--address", address)
+        run("course", "create", "algebra", *named)
+        run("member", "add", "user:maya", "course:algebra", "student", *named)
+        run("course", "update", "algebra", "--state", "active", *named)
+        yield named
 
 
 def run_into_full(*arguments: str, unbuffered: str = "") -> subprocess.CompletedProcess[str]:
@@ -57,9 +71,8 @@ def run_command(
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
 def test_a_token_that_cannot_be_printed_is_named_to_be_revoked(
-    sqlite_url: str, option: tuple[str, ...], unbuffered: str
+    here: tuple[str, str], option: tuple[str, ...], unbuffered: str
 ) -> None:
-    here = ("--database", sqlite_url)
     created = run_into_full("token", "create", "service:x", *option, *here, unbuffered=unbuffered)
     named = re.search(
         "the token is not printed, .* end it with `authz token revoke ([0-9a-f]+)`", created.stderr
@@ -69,9 +82,8 @@ def test_a_token_that_cannot_be_printed_is_named_to_be_revoked(
     assert run("token", "revoke", named[1], *here).returncode == 0
 
 
-def test_a_result_that_cannot_be_printed_is_an_error(sqlite_url: str) -> None:
-    run("course", "create", "algebra", "--database", sqlite_url)
-    listed = run_into_full("courses", "--database", sqlite_url, unbuffered="")
+def test_a_result_that_cannot_be_printed_is_an_error(here: tuple[str, str]) -> None:
+    listed = run_into_full("courses", *here, unbuffered="")
     assert listed.returncode == 2
     assert listed.stderr.startswith("error: cannot write to standard output: No space left on device")
     assert len(listed.stderr.splitlines()) == 1
@@ -87,16 +99,15 @@ def test_a_version_that_cannot_be_printed_is_an_error(unbuffered: str) -> None:
 CHECK = ("check", "service:x", "read", "course:algebra")
 
 
-def test_a_check_that_nobody_reads_ends_by_its_answer_and_without_a_word(sqlite_url: str) -> None:
-    here = ("--database", sqlite_url)
-    run("course", "create", "algebra", *here)
-    run("member", "add", "user:maya", "course:algebra", "student", *here)
-    run("course", "update", "algebra", "--state", "active", *here)
+def test_a_check_that_nobody_reads_ends_by_its_answer_and_without_a_word(
+    here: tuple[str, str], shared_sqlite_url: str
+) -> None:
     allowed = run_unread("check", "user:maya", "read", "course:algebra", *here)
     assert (allowed.returncode, allowed.stderr) == (0, "")
     denied = run_unread("check", "user:maya", "update", "course:algebra", *here)
     assert (denied.returncode, denied.stderr) == (1, "")
-    interrupted = run_unread("check", "user:maya", "read", "course:algebra", *here, unbuffered="1")
+    there = ("--database", shared_sqlite_url)
+    interrupted = run_unread("check", "user:maya", "read", "course:algebra", *there, unbuffered="1")
     assert (interrupted.returncode, interrupted.stderr) == (UNREAD_EXIT_CODE, "")
 
 
@@ -117,15 +128,16 @@ def test_an_error_that_nobody_reads_is_not_told_as_a_denial(command: tuple[str, 
     assert run_command(*command, closed="2> /dev/full").returncode == 2
 
 
-def test_streams_that_are_closed_are_no_places_for_anything_else(sqlite_url: str) -> None:
-    here = ("--database", sqlite_url)
-    run("course", "create", "algebra", *here)
+def test_streams_that_are_closed_are_no_places_for_anything_else(
+    here: tuple[str, str], shared_sqlite_url: str
+) -> None:
+    there = ("--database", shared_sqlite_url)
     denied = run_command(
         *CHECK, *here, closed="2>&-"
     )  # says on standard error that nothing names the subject
     assert (denied.returncode, denied.stdout) == (1, "denied  NOT_A_MEMBER\n")
-    unsaid = run_command("courses", *here, closed=">&-")
+    unsaid = run_command("courses", *there, closed=">&-")
     assert (unsaid.returncode, len(unsaid.stderr.splitlines())) == (2, 1)
     assert unsaid.stderr.startswith("error: cannot write to standard output: ")
-    assert run_command("courses", *here, closed="<&- >&- 2>&-").returncode == 2
+    assert run_command("courses", *there, closed="<&- >&- 2>&-").returncode == 2
     assert run_command("courses", *here).stdout.splitlines()[1].startswith("algebra")
