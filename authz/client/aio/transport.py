@@ -72,10 +72,24 @@ async def answered(call: Awaitable[T]) -> T:
     try:
         await asyncio.wait((task,))
     finally:
-        task.cancel()
+        _cancel(call, task)
     if task.cancelled():
         raise CLOSED("the channel is closed")
     return task.result()
+
+
+def _cancel(call: Any, task: asyncio.Future[Any]) -> None:
+    """Cancel a call that nobody waits for. The task then ends by itself.
+
+    `call.cancel()` and `task.cancel()` end the task in which gRPC receives the answer, and gRPC then never
+    frees the 1 KB that it allocated for it. A call without this attribute is cancelled as usual.
+    Source: https://github.com/grpc/grpc/issues/43360
+    """
+    inner = getattr(call, "_cython_call", None)
+    if inner is None:
+        task.cancel()
+    elif not inner.done():
+        inner.cancel("nobody waits for the answer")
 
 
 async def each_of(stream: Any) -> AsyncIterator[Any]:
