@@ -29,6 +29,7 @@ from authz.domain.entities import PolicyVersion
 from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
 
+_WEAKENS = "weakens invariants"
 Expected = Annotated[
     int | None,
     typer.Option(
@@ -141,7 +142,8 @@ def _cells(item: dict[str, Any]) -> Sequence[str]:
         plan: DraftPublication = item["publication"]
         when = f"planned for {format_instant(plan.at)}"
         return (f"{DRAFT}{item['draft']}", when, "", plan.author, plan.reason, "")
-    number, state = str(item["number"]), ACTIVE if item["active"] else ""
+    states = ([ACTIVE] if item["active"] else []) + ([_WEAKENS] if item["weakens_invariants"] else [])
+    number, state = str(item["number"]), ", ".join(states)
     created_at = cell_text(item["created_at"], "created_at")
     return (number, state, created_at, item["author"], item["reason"], item["digest"][:SHOWN_DIGEST])
 
@@ -240,4 +242,5 @@ def _coverage(tests: PolicyTests) -> str:
 
 
 def _as_json(version: PolicyVersion) -> dict[str, Any]:
-    return {name: getattr(version, name) for name in ("number", "digest", "author", "reason", "created_at")}
+    names = ("number", "digest", "author", "reason", "created_at", "weakens_invariants")
+    return {name: getattr(version, name) for name in names}

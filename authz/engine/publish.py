@@ -55,7 +55,7 @@ from authz.policy.course import load_course_policy, validate_course
 from authz.policy.lint import lint_course
 from authz.policy.prove import prove
 from authz.policy.versions import ProvedPolicy, prove_files, require_certificate
-from authz.policy.weakened import invariants_weakened, require_not_weakened
+from authz.policy.weakened import not_comparable, require_not_weakened
 from authz.store.directory import SqlDirectory
 
 _MAX_LOST_RACES = 3
@@ -137,19 +137,21 @@ class Publisher:
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_REVISION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
-    async def _require_not_weakened(
+    async def _compared(
         self, active: _Stored | None, proved: ProvedPolicy | None, origin: Authorship
-    ) -> None:
-        """Raise `FailedPreconditionError` if its invariants cover less than those of the active version, and
-        `origin` does not say that they may. A course has no invariants of its own."""
-        if active is None or proved is None or origin.weaken_invariants:
-            return
+    ) -> Authorship:
+        """`origin`, with whether its invariants do cover less than those of the active version: raises
+        `FailedPreconditionError` then, unless it says that they may. A course has none of its own."""
+        weakens = False
         try:
-            before = await self.gate.compute(self.policies.invariants, active.version)
-        except UnusablePolicyError as error:
-            problem = "cannot be compared with those of the active version"
-            raise invariants_weakened(problem, error.message) from None
-        require_not_weakened(before, proved.invariants, proved.policy.vocabulary)
+            if active is not None and proved is not None:
+                before = await self.gate.compute(self.policies.invariants, active.version)
+                require_not_weakened(before, proved.invariants, proved.policy.vocabulary)
+        except (UnusablePolicyError, FailedPreconditionError) as error:
+            if not origin.weaken_invariants:
+                raise not_comparable(error) if isinstance(error, UnusablePolicyError) else error from None
+            weakens = True
+        return msgspec.structs.replace(origin, weaken_invariants=weakens)
 
     async def platform(self) -> CompiledPolicy:
         """The active policy of the platform."""
@@ -200,7 +202,7 @@ class Publisher:
                 validated = await self.validate(files, scope)
                 before, read_at = await self._find_active(scope, expected)
                 changed = before is None or files_digest(files) != before.version.digest
-                await self._require_not_weakened(before, validated.proved, origin)
+                by = await self._compared(before, validated.proved, origin)
                 if validate_only or not changed:
                     kept = None if before is None else before.version
                     # What another call has just activated is in effect here only once the replica has it.
@@ -208,7 +210,7 @@ class Publisher:
                     return Published(kept, changed, read_at, validated.tests, validated.warnings, replicated)
                 now = self.clock.at(read_at.committed_at)
                 number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
-                request = publication(number + 1, files, origin, now, activated_at, scope=scope, draft=draft)
+                request = publication(number + 1, files, by, now, activated_at, scope=scope, draft=draft)
                 return await self._publish(request, validated, require_permitted)
             except ConflictError:
                 lost += 1
@@ -386,6 +388,7 @@ def publication(
         author=origin.author or origin.actor,
         reason=origin.reason,
         created_at=now,
+        weakens_invariants=origin.weaken_invariants,
     )
     activation = PolicyActivation(scope=scope, number=number, digest=digest)
     expectation = Expectation.AT_REVISION if activated_at else Expectation.NOT_EXISTS

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from string import punctuation
 from urllib.parse import quote
 
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import ErrorReason, FailedPreconditionError, UnusablePolicyError
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.condition import conjunction
 from authz.policy.invariants import Invariant, Never
@@ -52,10 +52,15 @@ def require_not_weakened(
             shown.append(f"… and {len(found) - len(shown)} more; `ValidatePolicy` warns of each")
             break
         shown.append(text)
-    raise invariants_weakened("cover less than those of the active version", *shown)
+    raise _invariants_weakened("cover less than those of the active version", *shown)
 
 
-def invariants_weakened(problem: str, *details: str) -> FailedPreconditionError:
+def not_comparable(error: UnusablePolicyError) -> FailedPreconditionError:
+    """The error for an active version whose invariants this release does not read."""
+    return _invariants_weakened("cannot be compared with those of the active version", error.message)
+
+
+def _invariants_weakened(problem: str, *details: str) -> FailedPreconditionError:
     """The error for invariants that may prove less than before; `problem` continues their name."""
     text = (
         f"the invariants of the policy {problem}; restore what is lost, or publish the policy all the same"

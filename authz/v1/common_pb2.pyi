@@ -948,6 +948,7 @@ class PolicyVersion(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    WEAKENS_INVARIANTS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The number of the version, from 1, without gaps."""
     digest: _builtins.str
@@ -960,6 +961,10 @@ class PolicyVersion(_message.Message):
     """The reason that the author gave."""
     revision: _builtins.int
     """Output only: the revision of the write that made it."""
+    weakens_invariants: _builtins.bool
+    """Whether the invariants of this version cover less than those of the version before, as
+    `weaken_invariants` of the call permitted.
+    """
     @_builtins.property
     def scope(self) -> Global___Scope:
         """Whose policy it is: the platform's, or a course's."""
@@ -984,10 +989,11 @@ class PolicyVersion(_message.Message):
         reason: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
+        weakens_invariants: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "created_at", b"created_at", "digest", b"digest", "files", b"files", "format", b"format", "number", b"number", "reason", b"reason", "revision", b"revision", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "created_at", b"created_at", "digest", b"digest", "files", b"files", "format", b"format", "number", b"number", "reason", b"reason", "revision", b"revision", "scope", b"scope", "weakens_invariants", b"weakens_invariants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,6 +94,15 @@ async def test_the_log_says_what_a_version_has_weakened(sqlite_service: Service)
     assert all("`unpublished-materials`" in each["lost"][0] for each in told)
 
 
+async def test_a_version_is_marked_if_it_has_weakened_the_invariants(sqlite_service: Service) -> None:
+    policy = sqlite_service.policy
+    await applied(sqlite_service, NARROWED, weaken_invariants=True)
+    await applied(sqlite_service, SHIPPED, weaken_invariants=True)  # which cover more
+    await policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=2, weaken_invariants=True))
+    listed = (await policy.ReadPolicyVersions(ppb.ReadPolicyVersionsRequest())).policy_versions
+    assert [each.number for each in listed if each.weakens_invariants] == [2, 4]
+
+
 async def draft_of(service: Service, files: dict[str, str]) -> ppb.PolicyDraft:
     file = pb.PolicyFile(name=POLICY_FILE, text=files[POLICY_FILE])
     draft: ppb.PolicyDraft = (

@@ -269,6 +269,8 @@ def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, here: t
         found = run("policy", *command, *here)
         assert told in found.stdout, command
         assert found.returncode == (command[0] in ("diff", "preview")), command
+    marked = [line for line in run("policy", "history", *here).stdout.splitlines() if "weakens" in line]
+    assert [line.split()[:4] for line in marked] == [["2", "active,", "weakens", "invariants"]]
     back = '`when` of invariant `unpublished-materials`: `"!published & locked"` becomes `"!published"`'
     outcome = json.loads(run("policy", "rollback", "1", "--json", *here).stdout)
     assert outcome["changes"] == {"declarations": [back], "cells": []}

@@ -35,6 +35,7 @@ class PolicyVersion(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag
 
     Versions are numbered from 1, without gaps. `format` says how `files` are to be read: a release that does
     not know it cannot decide by this version. `digest` is that of the files: equal files, equal digests.
+    `weakens_invariants` says that its invariants cover less than those of the version before.
     """
 
     scope: Scope
@@ -45,6 +46,7 @@ class PolicyVersion(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag
     author: _Author = ""
     reason: Reason = ""
     created_at: Instant | None = None
+    weakens_invariants: bool = False
 
     @property
     def key(self) -> PolicyVersionKey:
