@@ -16,8 +16,9 @@ from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, Que
 from authz.domain.entities import CourseKey, Entity, Key, SessionKey
 from authz.domain.errors import AuthzError, PolicyError, PolicyFault, escaped, invalid
 from authz.domain.facts import PURPOSE_AI_RESPONSE, PURPOSES
-from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
+from authz.domain.ids import ResourceRef, Subject, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
+from authz.domain.mentions import subjects_in
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.policy.counterexample import Counterexample
 from authz.policy.directory_tables import directory_tables, parse_directory
@@ -28,6 +29,13 @@ TESTS_FOLDER = "tests"
 _malformed = partial(invalid, "cases")
 _SUFFIX = ".toml"
 _CASES = "cases"
+_BEFORE_RULES = (
+    Reason.NOT_A_MEMBER,
+    Reason.RESOURCE_UNKNOWN,
+    Reason.SCOPE_MISMATCH,
+    Reason.PURPOSE_NOT_PERMITTED,
+)
+"""The reasons for which somebody whom the directory does not know is denied."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -120,6 +128,7 @@ def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
         faults.add(path, 1, 1, problem)
     # Of a directory with faults nobody knows what is in it.
     keys = None if in_directory else {entity.key for entity in entities}
+    subjects = {subject for entity in entities for subject in subjects_in(entity)}
     cases: list[Case] = []
     for name, table in file.cases.items():
         try:
@@ -127,6 +136,7 @@ def read_case_file(path: str, text: str, vocabulary: Vocabulary) -> CaseFile:
             _require_known_purpose(cases[-1])
             if keys is not None:
                 _require_registered(cases[-1], keys)
+                _require_known_subject(cases[-1], subjects)
         except AuthzError as error:
             faults.add(path, line_of(text, _CASES, name), 1, f"`{escaped(name)}`: {error.message}")
     faults.require_none()
@@ -196,6 +206,17 @@ def _require_registered(case: Case, keys: Collection[Key]) -> None:
         return
     if scopes.get(ref.type, ref) not in keys:
         raise _malformed(f"`{ref}` is not in the directory; add it, or expect RESOURCE_UNKNOWN")
+
+
+def _require_known_subject(case: Case, subjects: Collection[Subject]) -> None:
+    """Refuse the denial of somebody whom no record names, such as by a misspelt id: the case would pass
+    whatever the policy says."""
+    unknown = case.question.subject not in subjects
+    if unknown and not case.allowed and case.reason not in _BEFORE_RULES:
+        raise _malformed(
+            f"`{case.question.subject}` is in no record of the directory; add a membership, or expect"
+            f" {Reason.NOT_A_MEMBER}"
+        )
 
 
 def case_file_of(says: str, example: Counterexample) -> dict[str, Any]:

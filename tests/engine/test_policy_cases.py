@@ -50,6 +50,7 @@ def report_of(*cases: str, policy: CompiledPolicy = POLICY) -> Report:
         '"then" = { ask = "user:stu read material:soon", allowed = true, now = "2026-03-02T00:00:00Z" }',
         '"none" = { ask = "user:stu read material:none", allowed = false, reason = "RESOURCE_UNKNOWN" }',
         '"makes" = { ask = "user:stu create notebook", course = "algebra", allowed = true }',
+        '"who" = { ask = "user:nobody read material:book", allowed = false, reason = "NOT_A_MEMBER" }',
     ],
 )
 def test_a_case_passes_when_the_answer_is_the_one_it_expects(case: str) -> None:
@@ -136,6 +137,14 @@ def test_each_case_with_a_mistake_is_refused_at_its_line() -> None:
     first = FILE.count("\n") + 1
     found = [(fault.line, fault.text.partition(":")[0]) for fault in caught.value.faults]
     assert found == [(first, "`raeds`"), (first + 2, "`lost`")]
+
+
+@pytest.mark.parametrize("reason", ["", ', reason = "NO_RULE"'])
+def test_the_denial_of_somebody_whom_no_record_names_is_refused(reason: str) -> None:
+    with pytest.raises(
+        PolicyError, match="`user:sut` is in no record of the directory; add a membership, or"
+    ):
+        case_file(f'"stu does not" = {{ ask = "user:sut read material:soon", allowed = false{reason} }}')
 
 
 def test_each_of_many_cases_with_a_mistake_is_refused_at_its_line() -> None:
