@@ -141,7 +141,9 @@ def parse_keys(content: bytes) -> tuple[Key, ...]:
 
 def _keys_of(content: bytes) -> tuple[Key, ...]:
     """As `parse_keys`, but none is no error."""
-    return tuple(_pem_keys(content) if content.lstrip().startswith(_BEGIN) else _jwks_keys(content))
+    # `openssl` writes what a block is about before it. Source: RFC 7468, section 2.
+    is_pem = _BEGIN in content and not content.lstrip().startswith(b"{")
+    return tuple(_pem_keys(content) if is_pem else _jwks_keys(content))
 
 
 def _pem_keys(content: bytes) -> Iterable[Key]:

@@ -319,6 +319,14 @@ def test_a_file_without_a_public_key_is_refused(content: bytes, told: str) -> No
         parse_keys(content)
 
 
+@pytest.mark.parametrize(
+    "before", [b"", b"\xef\xbb\xbf", b"Bag Attributes\n  friendlyName: issuer\n", b"# {\r\n"]
+)
+def test_a_key_in_pem_may_have_text_before_it(before: bytes) -> None:
+    """As `openssl` writes it. Source: RFC 7468, section 2."""
+    assert [key.algorithms for key in parse_keys(before + OURS.pem())] == [frozenset({"ES256"})]
+
+
 UNREADABLE = [
     {"alg": "none"},
     {"alg": ["ES256"]},
