@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.vocabulary import suggest
 from authz.importers.archive import unreadable
-from authz.importers.report import ParsedSource, RowFault, Sourced
+from authz.importers.report import ParsedSource, RowFault, Sourced, quoted
 from authz.importers.tables import Record, malformed_line, parse_flag, read_csv, read_lines
 
 _RESOURCE = KINDS["resource"]
@@ -43,7 +44,7 @@ def read_resources(
         parse_subject(owner, field="owner")
     given = {"type": type_name, "owner": owner}
     parsed = ParsedSource([], [], [])
-    is_json = path.suffix == ".jsonl"
+    is_json = path.suffix.lower() == ".jsonl"
     read = _json_lines if is_json else partial(read_csv, required=("id",), others=True)
     with path.open("rb") as stream:
         for line, record in read(stream, path.name):
@@ -95,7 +96,17 @@ def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
             raise malformed_line(
                 name, line, f"is not a JSON object of strings and booleans ({error})"
             ) from None
+        _require_each_once(text, len(value), name, line)
         yield line, {key: _as_text(each) for key, each in value.items()}
+
+
+def _require_each_once(text: str, count: int, name: str, line: int) -> None:
+    """Refuse an object of `count` keys that repeats one: readers differ on which value counts."""
+    pairs: list[tuple[str, object]] = json.loads(text, object_pairs_hook=list)
+    if len(pairs) != count:
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise malformed_line(name, line, f"has the key {quoted(repeated)} twice; remove one")
 
 
 def _as_text(value: str | bool | None) -> str:

@@ -56,12 +56,13 @@ def test_the_owner_given_is_that_of_rows_that_name_none(tmp_path: Path) -> None:
         read_resources(path, type_name="material", owner="maya")
 
 
-def test_csv_and_json_lines_read_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["list.jsonl", "LIST.JSONL"])
+def test_csv_and_json_lines_read_alike(tmp_path: Path, name: str) -> None:
     table = write(tmp_path, "type,id,course_id,published,locked\nmaterial,m1,alg,true,\n")
     lines = write(
         tmp_path,
         '{"type": "material", "id": "m1", "course_id": "alg", "published": true, "locked": null}\n\n',
-        "list.jsonl",
+        name,
     )
     (a,), (b,) = read_resources(table).mutations, read_resources(lines).mutations
     assert a.mutation == b.mutation
@@ -121,6 +122,12 @@ def test_json_lines_of_other_programs_are_read_or_named(tmp_path: Path) -> None:
         ('{"id": "m1", "publishd": true}\n', "list.jsonl", "--ignore publishd"),
         ('{"id": 7}\n', "list.jsonl", "list.jsonl:1: is not a JSON object"),
         ("[]\n", "list.jsonl", "list.jsonl:1: is not a JSON object"),
+        (
+            '{"id": "m1", "locked": true, "locked": false}\n',
+            "list.jsonl",
+            "list.jsonl:1: has the key `locked` twice",
+        ),
+        ('{"id": "m1", "\\u0069d": "m2"}\n', "list.jsonl", "list.jsonl:1: has the key `id` twice"),
         ('[{"id": "m1"}]', "list.json", "put one JSON object on each line of a file that ends in `.jsonl`"),
     ],
 )
