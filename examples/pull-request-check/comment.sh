@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prints a comment on a change of a policy folder, in Markdown: its faults and warnings, what it decides otherwise
-# than the active version, and who gains and who loses. Reads only. Exit code: 0 it can be applied, 2 it cannot.
+# than the active version, and who gains and who loses. Reads only. Exit code: 0 it can be applied, 2 it cannot, or
+# not without `--weaken-invariants`.
 #
 #   AUTHZ_ADDRESS=authz.example.org:50051 comment.sh my-policy > comment.md
 #
@@ -12,7 +13,7 @@ shift
 max_characters=20000 # of a section; GitHub takes 65,536 in a comment
 
 section() {
-    local title=$1 output code=0
+    local title=$1 code=0
     shift
     output=$("$@" 2>&1) || code=$?
     printf '### %s\n\n~~~\n%s\n' "$title" "${output:0:max_characters}"
@@ -23,5 +24,11 @@ section() {
 }
 
 section "Faults and warnings" authz policy validate "$folder" --with-directory "$@"
+# Two warnings are about what `apply` refuses: weaker invariants, and a platform without an administrator.
+refused=$(grep -cE 'it is (published only with|refused while)' <<< "$output")
 section "What it decides otherwise" authz policy diff "$folder" "$@"
 section "Whom it concerns" authz policy preview "$folder" "$@"
+[ "$refused" -eq 0 ] || {
+    printf '`authz policy apply` refuses this as it is: see the warnings.\n'
+    exit 2
+}
