@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from hypothesis import strategies as st
@@ -17,6 +17,8 @@ from authz.domain.entities import (
     Entity,
     Membership,
     MembershipStatus,
+    PolicyActivation,
+    PolicyVersion,
     Resource,
     Session,
     SessionState,
@@ -26,8 +28,10 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import PolicyError
 from authz.domain.facts import CREATED_AHEAD_US
+from authz.domain.files import FORMAT, files_digest
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, course_scope, session_scope
 from authz.policy.compile import CompiledPolicy
+from authz.policy.course import COURSE_FILE, course_files, load_course_policy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, compile_files, policy_directory
 from tests.facts import FLAGS
 from tests.policies import POLICY
@@ -119,8 +123,15 @@ def rules(draw: st.DrawFn, about: Pairs, scopes: tuple[str, ...] = ("*", "*", "c
     )
 
 
+class Edited(NamedTuple):
+    """A policy, and the lines of its file."""
+
+    policy: CompiledPolicy
+    lines: list[str]
+
+
 @st.composite
-def edits(draw: st.DrawFn, about: Pairs) -> CompiledPolicy:
+def edits(draw: st.DrawFn, about: Pairs) -> Edited:
     """The default policy with rows fewer and more, and at times with other declarations."""
     gone = draw(st.sets(st.sampled_from(RULES), max_size=6))
     added = draw(st.lists(rules(about), min_size=3, max_size=8))
@@ -129,10 +140,11 @@ def edits(draw: st.DrawFn, about: Pairs) -> CompiledPolicy:
         text = text.replace(old, new)
     lines = list(dict.fromkeys(f"{text}\n".splitlines()))  # a row that repeats another is refused
     try:
-        return compiled(lines)
+        return Edited(compiled(lines), lines)
     except PolicyError as error:  # rows that can never match, or speak of what is not declared any more
         refused = {fault.line for fault in error.faults}
-        return compiled([line for number, line in enumerate(lines, 1) if number not in refused])
+        lines = [line for number, line in enumerate(lines, 1) if number not in refused]
+        return Edited(compiled(lines), lines)
 
 
 @st.composite
@@ -236,3 +248,18 @@ def campuses(draw: st.DrawFn) -> list[Entity]:
         suspended_until=st.none() | near,
     )
     return [*found, *resources, *draw(st.lists(shared, max_size=6)), *draw(mostly([], st.lists(accounts)))]
+
+
+def own_policy(rows: Iterable[str], *platforms: CompiledPolicy) -> tuple[PolicyVersion, PolicyActivation]:
+    """A policy of course a, active: of the rows those that pass under each policy of the platform."""
+    kept: list[str] = []
+    for row in rows:
+        try:
+            for platform in platforms:
+                load_course_policy(platform, "a", {COURSE_FILE: "".join([*kept, f"{row}\n"])})
+        except PolicyError:
+            continue
+        kept.append(f"{row}\n")
+    files = course_files("".join(kept))
+    version = PolicyVersion(scope=SCOPES[0], number=7, digest=files_digest(files), files=files, format=FORMAT)
+    return version, PolicyActivation(scope=SCOPES[0], number=7, digest=version.digest)
