@@ -7,11 +7,10 @@ import os
 import shlex
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,11 +29,6 @@ from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings
 from authz.store import FirstWrite, companion_path, database_name, prepare_store, sqlite_file
 from authz.store.directory import SqlDirectory
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-
-    from authz.runtime.tracing import Tracing
 
 log = structlog.get_logger()
 
@@ -202,19 +196,8 @@ def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock
     return prepare
 
 
-def wanted_tracing(settings: Settings) -> Tracing | None:
-    """Traces, if the settings ask for them. Raises as `open_trace_exporters`."""
-    tracing: Tracing | None = _tracing().open_tracing() if settings.traces else None
-    return tracing
-
-
-def open_trace_exporters() -> Sequence[SpanExporter]:
-    """As `tracing.open_exporters`; raises `InvalidArgumentError` without OpenTelemetry, too."""
-    exporters: Sequence[SpanExporter] = _tracing().open_exporters()
-    return exporters
-
-
-def _tracing() -> ModuleType:
+def tracing_module() -> ModuleType:
+    """The module `tracing`. Raises `InvalidArgumentError` without OpenTelemetry, or if it cannot be used."""
     try:
         from authz.runtime import tracing
     except ModuleNotFoundError:

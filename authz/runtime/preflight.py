@@ -12,7 +12,7 @@ from authz.policy.load import load_policy, policy_directory
 from authz.runtime.api import open_limiter
 from authz.runtime.audit import open_otlp_sink, open_signer
 from authz.runtime.authentication import require_authentication
-from authz.runtime.compose import open_trace_exporters, replica_folder, require_inline_types, require_replica
+from authz.runtime.compose import replica_folder, require_inline_types, require_replica, tracing_module
 from authz.runtime.settings import FILE_PREFIX, OTLP, PREFIX, Settings
 from authz.runtime.tls_files import CertificateFiles
 from authz.store import sqlite_file, sqlite_files
@@ -71,7 +71,7 @@ def _require_certificates(settings: Settings) -> None:
 
 def _require_trace_exporters(settings: Settings) -> None:
     if settings.traces:
-        open_trace_exporters()
+        tracing_module().open_exporters()
 
 
 def _require_otlp(settings: Settings) -> None:

@@ -33,7 +33,7 @@ from authz.runtime.compose import (
     replica_folder,
     require_inline_types,
     system_clock,
-    wanted_tracing,
+    tracing_module,
 )
 from authz.runtime.faces import Face, GrpcFace
 from authz.runtime.health import Health
@@ -130,8 +130,8 @@ class Server:
         settings, keys, parts = self._settings, TokenKeys(), self._parts
         require_startable(settings)
         face = self._face = self._face or GrpcFace(settings)
-        self._tracing = wanted_tracing(settings)
-        if self._tracing is not None:
+        if settings.traces:
+            self._tracing = tracing_module().open_tracing()
             parts.push_async_callback(_close_traces, self._tracing)
         authenticators, close = await run_abandonable(open_authentication, settings, self._newest)
         parts.callback(close)

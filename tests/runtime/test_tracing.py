@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from authz.domain.errors import InvalidArgumentError
-from authz.runtime.compose import wanted_tracing
+from authz.runtime.preflight import require_startable
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
 from authz.runtime.tracing import Tracing
@@ -54,10 +54,12 @@ async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trac
     url = create_sqlite(tmp_path_factory.mktemp("traces") / "authz.db")
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    settings = load_settings({"address": "127.0.0.1:0", "database_url": url}, environ={})
+    settings = load_settings({"address": "127.0.0.1:0", "database_url": url, "traces": True}, environ={})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("authz.runtime.server.wanted_tracing", lambda _: Tracing(provider))
+        patch.setenv("OTEL_TRACES_EXPORTER", "none")
+        patch.setattr("authz.runtime.tracing.open_tracing", lambda: Tracing(provider))
         async with Server(settings) as server, grpc.aio.insecure_channel(server.address) as channel:
+            patch.undo()
             yield Traced(Service(channel, server.address, url), exporter)
 
 
@@ -156,14 +158,14 @@ def require_traces(sqlite_url: str, collector: Collector) -> None:
     assert (named["service.name"], named["deployment.environment.name"]) == ("authz", "test")
 
 
-def test_an_exporter_that_is_not_installed_is_named_and_without_traces_nothing_is_made(
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_exporter_that_is_not_installed_is_named_unless_there_are_no_traces(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "authz")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
     with pytest.raises(InvalidArgumentError, match="OTEL_TRACES_EXPORTER needs the exporter `zipkin`, which"):
-        wanted_tracing(load_settings({"traces": True}, environ={}))
-    assert wanted_tracing(load_settings({}, environ={})) is None
+        require_startable(load_settings({"database_url": sqlite_url, "traces": True}, environ={}))
+    require_startable(load_settings({"database_url": sqlite_url}, environ={}))
 
 
 def test_a_propagator_that_is_not_installed_ends_the_start_with_a_sentence() -> None:
