@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain
 
 import structlog
@@ -86,10 +87,11 @@ def _administration(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[P
 def directory_warnings(
     snapshot: Snapshot, before: CompiledPolicy, after: CompiledPolicy
 ) -> Iterator[PolicyWarning | None]:
-    """Rows of courses that do not exist, then roles that are no longer declared and that somebody holds.
+    """Rows of courses that do not exist, then roles and types that are no longer declared and that records
+    have.
 
-    Yields None after each small step, so that the work can be sliced. Memberships are read only if a role is
-    gone.
+    Yields None after each small step, so that the work can be sliced. Memberships and resources are read only
+    if a role or a type is gone.
     """
     rows: dict[str, str] = {}
     for rule in after.rules:
@@ -100,20 +102,28 @@ def directory_warnings(
         if snapshot.scope(scope) is None:
             text = f"there is no course `{course_id}`, so the row decides nothing; correct or remove it"
             yield PolicyWarning(rows[str(scope)], text)
-    gone = [role for role in before.vocabulary.roles if role not in after.vocabulary.roles]
-    if not gone:
-        return
-    held: dict[str, int] = dict.fromkeys(gone, 0)
-    scopes: dict[str, set[Scope]] = {role: set() for role in gone}
-    for found in _memberships(snapshot):
+    roles = [role for role in before.vocabulary.roles if role not in after.vocabulary.roles]
+    if roles:
+        for role, scopes in (yield from _places(roles, _memberships(snapshot))).items():
+            yield PolicyWarning(f"role `{role}`", _lost_role(scopes))
+    types = [name for name in before.vocabulary.types if name not in after.vocabulary.types]
+    if types:
+        for name, scopes in (yield from _places(types, _resources(snapshot, types))).items():
+            yield PolicyWarning(f"type `{name}`", _lost_type(scopes))
+
+
+def _places(
+    names: Sequence[str], found: Iterator[tuple[Scope, str] | None]
+) -> Generator[None, None, dict[str, Counter[Scope]]]:
+    """The scopes of the records that have each of the names, with their numbers; only of names that some
+    have."""
+    places: dict[str, Counter[Scope]] = {name: Counter() for name in names}
+    for each in found:
         yield None
-        if found is not None and found[1] in held:
-            scope_held, role = found
-            held[role] += 1
-            scopes[role].add(scope_held)
-    for role in gone:
-        if held[role]:
-            yield PolicyWarning(f"role `{role}`", _lost(held[role], scopes[role]))
+        if each is not None and each[1] in places:
+            scope, name = each
+            places[name][scope] += 1
+    return {name: scopes for name, scopes in places.items() if scopes}
 
 
 def _memberships(snapshot: Snapshot) -> Iterator[tuple[Scope, str] | None]:
@@ -125,7 +135,28 @@ def _memberships(snapshot: Snapshot) -> Iterator[tuple[Scope, str] | None]:
                 yield from ((scope, membership.role) for membership in memberships)
 
 
-def _lost(count: int, scopes: set[Scope]) -> str:
-    holders = "1 membership has it" if count == 1 else f"{count:,} memberships have it"
+def _resources(snapshot: Snapshot, types: Sequence[str]) -> Iterator[tuple[Scope, str] | None]:
+    for context in snapshot.scan_contexts():
+        yield None
+        if context is not None:
+            for name in types:
+                yield from ((context.scopes[-1], name) for _ in snapshot.scan_owned(context, name))
+
+
+def _lost_role(scopes: Counter[Scope]) -> str:
+    held = _held(scopes, "1 membership has it", "memberships have it")
+    return f"is no longer declared, and {held}; give them another role first, or keep the role"
+
+
+def _lost_type(scopes: Counter[Scope]) -> str:
+    held = _held(scopes, "1 resource has it", "resources have it")
+    return (
+        f"is no longer declared, and {held}; checks of them fail then, and no caller may delete them:"
+        " delete them first, or keep the type"
+    )
+
+
+def _held(scopes: Counter[Scope], one: str, many: str) -> str:
+    count = scopes.total()
     where = f"in {next(iter(scopes))}" if len(scopes) == 1 else f"in {len(scopes):,} scopes"
-    return f"is no longer declared, and {holders}, {where}; give them another role first, or keep the role"
+    return f"{one if count == 1 else f'{count:,} {many}'}, {where}"

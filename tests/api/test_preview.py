@@ -301,6 +301,24 @@ async def test_a_removed_role_that_people_hold_and_a_course_that_is_not_there_ar
     assert (back.changed, [*back.warnings]) == (True, [])
 
 
+QUIZ = "type, quiz, create|read", "type, essay, create|read"
+
+
+async def test_a_removed_type_that_resources_have_is_warned_of(sqlite_service: Service) -> None:
+    await written(sqlite_service, *CAMPUS)
+    await applied(sqlite_service, with_rows(*QUIZ))
+    quizzes = [pb.Resource(type="quiz", id=id_, scope=ALGEBRA) for id_ in ("q1", "q2")]
+    await written(sqlite_service, *(touch(resource=quiz) for quiz in quizzes))
+    fewer = ppb.ValidatePolicyRequest(files=messages(SHIPPED))
+    found = await sqlite_service.policy.ValidatePolicy(fewer)
+    (told,) = found.warnings
+    assert told.where == "type `quiz`"
+    assert told.message.startswith(
+        "is no longer declared, and 2 resources have it, in course:algebra; checks"
+    )
+    assert (await applied(sqlite_service, SHIPPED)).warnings == found.warnings
+
+
 @in_process
 async def test_a_preview_says_how_many_of_the_newest_decisions_would_change(store_url: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
