@@ -16,7 +16,7 @@ from authz.domain.entities import (
     Versioned,
     kind_of,
 )
-from authz.domain.errors import ConflictError, UnusablePolicyError
+from authz.domain.errors import ConflictError, ErrorReason, InvalidArgumentError, UnusablePolicyError
 from authz.domain.ids import ScopeKind
 from authz.domain.ports import Vocabularies
 from authz.domain.vocabulary import Vocabulary
@@ -54,12 +54,25 @@ def require_no_course_policy_since(connection: Connection, revision: int) -> Non
 
 
 def validate_by_policy(
-    entity: Entity, vocabularies: Vocabularies, find: Callable[[Key], Versioned[Entity] | None]
+    entity: Entity,
+    vocabularies: Vocabularies,
+    find: Callable[[Key], Versioned[Entity] | None],
+    *,
+    is_update: bool = False,
 ) -> None:
     """Raise `InvalidArgumentError` for a well-formed entity that is not valid, also by the version that is
-    active; `find` reads records."""
+    active; `find` reads records.
+
+    An update may be of a membership whose role is no longer declared, such as to suspend its subject: the
+    role comes back with a version that declares it.
+    """
     kind = kind_of(entity)
-    kind.validate_rule(entity, active_vocabulary(vocabularies, find) if kind.uses_vocabulary else _NO_NAMES)
+    vocabulary = active_vocabulary(vocabularies, find) if kind.uses_vocabulary else _NO_NAMES
+    try:
+        kind.validate_rule(entity, vocabulary)
+    except InvalidArgumentError as error:
+        if not is_update or error.reason is not ErrorReason.UNKNOWN_ROLE:
+            raise
 
 
 def active_vocabulary(

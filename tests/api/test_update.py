@@ -11,7 +11,11 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, question, touch, written
+from tests.api.test_policies import applied
+from tests.policies import SHIPPED, with_rows
 from tests.service import Service, info_of
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 def update(*paths: str, **entity: object) -> dpb.Mutation:
@@ -60,6 +64,25 @@ async def test_an_update_of_what_is_not_there_is_a_failed_precondition(service: 
     code, reason, message = await refused(service, update("state", course=pb.Course(id="none")))
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PRECONDITION_FAILED")
     assert message == "course:none does not exist, so it cannot be updated; create it first"
+
+
+async def test_a_membership_whose_role_is_gone_can_be_suspended(service: Service) -> None:
+    """Else its subject could not be suspended, and would have the role again with a version that has it."""
+    grader = pb.Membership(subject=MAYA, scope=ALGEBRA, role="grader")
+    await written(service, COURSE, STUDENT, MATERIAL)
+    await applied(service, with_rows("role, grader, course, 25, no,"))
+    await written(service, touch(membership=grader))
+    await applied(service, SHIPPED)
+    assert (await service.authorization.Check(question())).allowed
+    grader.status = pb.MEMBERSHIP_STATUS_SUSPENDED
+    assert (await refused(service, touch(membership=grader)))[:2] == (INVALID, "UNKNOWN_ROLE")
+    grader.ends_at.FromSeconds(1)
+    grader.starts_at.FromSeconds(2)
+    unordered = update("starts_at", "ends_at", membership=grader)
+    assert (await refused(service, unordered))[:2] == (INVALID, "MALFORMED_FIELD")
+    await written(service, update("status", membership=grader))
+    answer = await service.authorization.Check(question())
+    assert (answer.allowed, answer.inactive_reason) == (False, apb.INACTIVE_REASON_SUSPENDED)
 
 
 RESOURCE = pb.Resource(type="material", id="m-1")

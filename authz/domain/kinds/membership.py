@@ -76,8 +76,8 @@ class MembershipFilter(Filter[Membership], frozen=True, kw_only=True):
 
 
 def _validate(membership: Membership, vocabulary: Vocabulary) -> None:
-    vocabulary.require_role(membership.role, membership.scope.kind)
     validate_span(membership.starts_at, membership.ends_at, names=("starts_at", "ends_at"))
+    vocabulary.require_role(membership.role, membership.scope.kind)
 
 
 MEMBERSHIP = Kind(
