@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from authz.policy.invariants import INVARIANTS_FILE
 from authz.v1 import common_pb2 as pb
-from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import delete, touch
 from tests.api.test_policies import applied, refused
 from tests.api.test_rights import (
@@ -46,33 +43,28 @@ async def denying(service: Service) -> None:
     await write(service, touch(course=other), given("boss", PLATFORM, "platform_admin"), *taught)
 
 
-@pytest.mark.parametrize(
-    ("person", "mutation", "above"),
-    [
+async def test_a_denied_role_is_given_by_who_is_above_all_that_it_takes(sqlite_service: Service) -> None:
+    await denying(sqlite_service)
+    for person, mutation, above in (
         ("root", given("boss", PLATFORM, "trap"), "`platform_admin` in platform"),
-        ("root", given("sue", PLATFORM, "trap"), ""),
-        ("root", given("boss", PLATFORM, "checker"), ""),
         ("tess", given("olga", ALGEBRA, "auditor"), "`owner` in course:algebra"),
         ("tess", given("olga", ALGEBRA, "trainee"), "`owner` in course:algebra"),
         ("tess", given("olga", ALGEBRA, "visitor"), "`owner` in course:algebra"),
         ("tess", given("olga", ALGEBRA, "student"), "`owner` in course:algebra"),
-        ("tess", given("olga", OTHER, "student"), ""),
-        ("tess", given("olga", ALGEBRA, "alumni"), ""),
-        ("tess", given("tara", ALGEBRA, "auditor"), ""),
-        ("tess", given("new", ALGEBRA, "student"), ""),
         ("hana", given("tess", SEMINAR, "guest"), "`teacher` in course:algebra"),
-        ("hana", given("tess", SEMINAR, "attendee"), ""),
-    ],
-)
-async def test_a_denied_role_is_given_by_who_is_above_all_that_it_takes(
-    sqlite_service: Service, person: str, mutation: dpb.Mutation, above: str
-) -> None:
-    await denying(sqlite_service)
-    if not above:
+    ):
+        error = await refused(write(sqlite_service, mutation, person=person))
+        assert f"user:{person} may not give or take {above}" in str(error.details()), mutation
+    for person, mutation in (
+        ("root", given("sue", PLATFORM, "trap")),
+        ("root", given("boss", PLATFORM, "checker")),
+        ("tess", given("olga", OTHER, "student")),
+        ("tess", given("olga", ALGEBRA, "alumni")),
+        ("tess", given("tara", ALGEBRA, "auditor")),
+        ("tess", given("new", ALGEBRA, "student")),
+        ("hana", given("tess", SEMINAR, "attendee")),
+    ):
         await write(sqlite_service, mutation, person=person)
-        return
-    error = await refused(write(sqlite_service, mutation, person=person))
-    assert f"user:{person} may not give or take {above}" in str(error.details())
 
 
 async def test_a_denied_role_is_taken_by_who_is_above_all_that_it_gives_back(sqlite_service: Service) -> None:

@@ -138,16 +138,16 @@ def test_no_file_has_the_id_and_a_machine_that_was_away_is_listed_until_it_confi
     assert files_with(maya, tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "x" * 4097], ids=len)
-def test_a_name_that_no_machine_and_no_watcher_can_have_is_refused(store_url: str, name: str) -> None:
+def test_a_name_that_no_machine_and_no_watcher_can_have_is_refused(store_url: str) -> None:
     with served(store_url) as address, Client(address) as client:
         for field, forget in (
             ("name", client.privacy.forget_replica),
             ("caller", client.privacy.forget_watcher),
         ):
-            with pytest.raises(CallError, match=f"^{field} is no name that") as refused:
-                forget(name)
-            assert refused.value.reason == ErrorReason.MALFORMED_FIELD
+            for name in ("", "a\nb", "a\0b", "x" * 4097):
+                with pytest.raises(CallError, match=f"^{field} is no name that") as refused:
+                    forget(name)
+                assert refused.value.reason == ErrorReason.MALFORMED_FIELD
             with pytest.raises(CallError, match=r"^there is no .* `日日") as refused:
                 forget("日" * 4096)
             assert refused.value.reason == ErrorReason.PRECONDITION_FAILED

@@ -97,21 +97,22 @@ def denied(error: grpc.aio.AioRpcError, permission: str, scope: str) -> None:
         ("olga", given("new", pb.Scope(course_id="other"), "student"), "course:other"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_membership_that_a_person_may_not_write_is_refused(
-    sqlite_service: Service, person: str, mutation: dpb.Mutation, scope: str
+    shared_sqlite_service: Service, person: str, mutation: dpb.Mutation, scope: str
 ) -> None:
-    await campus(sqlite_service)
+    await campus(shared_sqlite_service)
     other = given("new", ALGEBRA, "auditor")
-    error = await refused(write(sqlite_service, other, mutation, person=person))
+    error = await refused(write(shared_sqlite_service, other, mutation, person=person))
     permission = dict(info_of(error).metadata)["permission"]
     denied(error, permission, dict(info_of(error).metadata)["scope"])
     assert str(error.details()).startswith("mutations[")
-    outcome = await sqlite_service.directory.Import(
+    outcome = await shared_sqlite_service.directory.Import(
         iter([dpb.ImportRequest(mutations=[mutation])]), metadata=acting_for(person)
     )
     assert [each.reason for each in outcome.errors] == ["PERMISSION_MISSING"]
     assert scope in outcome.errors[0].message
-    found = await sqlite_service.directory.ReadMemberships(dpb.ReadMembershipsRequest())
+    found = await shared_sqlite_service.directory.ReadMemberships(dpb.ReadMembershipsRequest())
     assert len(found.memberships) == len(CAMPUS)
 
 

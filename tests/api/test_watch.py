@@ -287,10 +287,11 @@ async def test_watches_have_a_bound_of_their_own_and_take_nothing_from_calls(sql
         (wpb.WatchRequest(request_id="a b"), "MALFORMED_ID", "request_id"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_bad_request_is_refused_before_anything_is_sent(
-    sqlite_service: Service, bad: wpb.WatchRequest, reason: str, field: str
+    shared_sqlite_service: Service, bad: wpb.WatchRequest, reason: str, field: str
 ) -> None:
-    call = sqlite_service.watch.Watch(bad)
+    call = shared_sqlite_service.watch.Watch(bad)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

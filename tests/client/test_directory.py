@@ -22,7 +22,6 @@ from authz.domain.entities import (
     CourseKey,
     CourseState,
     Entity,
-    Kind,
     Membership,
     MembershipFilter,
     MembershipStatus,
@@ -83,20 +82,18 @@ def test_reads_turn_their_pages_and_filter(client: Client) -> None:
     assert [a.entity for a in client.read(AccountFilter(subject=MAYA))] == [Account(subject=MAYA)]
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in KINDS.values() if not kind.service], ids=lambda kind: kind.name
-)
-def test_each_kind_has_a_call_that_reads_it_by_the_fields_of_its_filter(client: Client, kind: Kind) -> None:
+def test_each_kind_has_a_call_that_reads_it_by_the_fields_of_its_filter(client: Client) -> None:
     client.write([Mutation(Operation.TOUCH, Session(id="of-algebra", course_id=ALGEBRA.id))])
-    by_name = getattr(client, f"read_{kind.plural}")
-    everything = list(client.read(kind.filter_type()))
-    assert everything
-    assert list(by_name()) == everything
-    first = everything[0].entity
-    asked, of = next(pair for pair in kind.filters if getattr(first, pair[1].name))
-    value = getattr(first, of.name)
-    wanted = {asked.name: (value,) if asked.is_many else value}
-    assert list(by_name(**wanted)) == list(client.read(kind.filter_type(**wanted)))
+    for kind in (each for each in KINDS.values() if not each.service):
+        by_name = getattr(client, f"read_{kind.plural}")
+        everything = list(client.read(kind.filter_type()))
+        assert everything, kind.name
+        assert list(by_name()) == everything
+        first = everything[0].entity
+        asked, of = next(pair for pair in kind.filters if getattr(first, pair[1].name))
+        value = getattr(first, of.name)
+        wanted = {asked.name: (value,) if asked.is_many else value}
+        assert list(by_name(**wanted)) == list(client.read(kind.filter_type(**wanted)))
 
 
 def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Client) -> None:
