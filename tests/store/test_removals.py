@@ -184,31 +184,29 @@ def test_what_happens_to_the_rest_meanwhile_is_logged_with_its_scope(
     assert {*in_session} == {ChangeScope("c", "s")}
 
 
-@pytest.mark.parametrize(
-    ("mutation", "expected"),
-    [
-        (touch(student("u0", "c")), ErrorReason.REFERENCE_NOT_FOUND),
-        (create(student("new", "c")), ErrorReason.REFERENCE_NOT_FOUND),
-        (create(Session(id="new", course_id="c")), ErrorReason.REFERENCE_NOT_FOUND),
-        (touch(Session(id="s", course_id="c")), ErrorReason.REFERENCE_NOT_FOUND),
-        (create(notebook("new", session_scope("s"))), ErrorReason.REFERENCE_NOT_FOUND),
-        (touch(notebook("in-s", session_scope("s"))), ErrorReason.REFERENCE_NOT_FOUND),
-        (touch(share("in-s", "u0")), ErrorReason.REFERENCE_NOT_FOUND),
-        (create(share("in-c", "new")), ErrorReason.REFERENCE_NOT_FOUND),
-        (touch(Course(id="c")), ErrorReason.BEING_REMOVED),
-        (create(Session(id="s")), ErrorReason.BEING_REMOVED),
-        (create(notebook("in-c", course_scope("d"))), ErrorReason.BEING_REMOVED),
-    ],
-)
-def test_nothing_is_written_into_a_course_or_over_a_record_that_is_being_removed(
-    store: Store, mutation: Mutation, expected: ErrorReason
-) -> None:
+REFUSED: list[tuple[Mutation, ErrorReason]] = [
+    (touch(student("u0", "c")), ErrorReason.REFERENCE_NOT_FOUND),
+    (create(student("new", "c")), ErrorReason.REFERENCE_NOT_FOUND),
+    (create(Session(id="new", course_id="c")), ErrorReason.REFERENCE_NOT_FOUND),
+    (touch(Session(id="s", course_id="c")), ErrorReason.REFERENCE_NOT_FOUND),
+    (create(notebook("new", session_scope("s"))), ErrorReason.REFERENCE_NOT_FOUND),
+    (touch(notebook("in-s", session_scope("s"))), ErrorReason.REFERENCE_NOT_FOUND),
+    (touch(share("in-s", "u0")), ErrorReason.REFERENCE_NOT_FOUND),
+    (create(share("in-c", "new")), ErrorReason.REFERENCE_NOT_FOUND),
+    (touch(Course(id="c")), ErrorReason.BEING_REMOVED),
+    (create(Session(id="s")), ErrorReason.BEING_REMOVED),
+    (create(notebook("in-c", course_scope("d"))), ErrorReason.BEING_REMOVED),
+]
+
+
+def test_nothing_is_written_into_a_course_or_over_a_record_that_is_being_removed(store: Store) -> None:
     write(store, remove(CourseKey("c")))
-    assert refusal_of(store, mutation) is expected
-    assert refusal_of(store, create(Course(id="new")), mutation) is expected
-    result = store.directory.import_batch([mutation], offset=7, origin=Origin(""))
-    assert [(fault.position, fault.reason) for fault in result.faults] == [(7, expected.value)]
-    assert entities(store) == set(BESIDE)
+    for mutation, expected in REFUSED:
+        assert refusal_of(store, mutation) is expected, mutation
+        assert refusal_of(store, create(Course(id="new")), mutation) is expected
+        result = store.directory.import_batch([mutation], offset=7, origin=Origin(""))
+        assert [(fault.position, fault.reason) for fault in result.faults] == [(7, expected.value)]
+        assert entities(store) == set(BESIDE)
 
 
 def test_a_deletion_of_what_is_being_removed_changes_nothing(store: Store) -> None:

@@ -12,6 +12,7 @@ from authz.domain.entities import (
     Course,
     CourseKey,
     CourseState,
+    Key,
     Kind,
     Membership,
     MembershipStatus,
@@ -94,30 +95,28 @@ def test_an_update_is_applied_after_what_the_same_write_creates_around_it(store:
     assert {revision for _, revision in stored(store).values()} == {2}
 
 
-@pytest.mark.parametrize(
-    ("key", "values", "field"),
-    [
-        (SessionKey("s"), {"starts_at": 9}, "ends_at"),
-        (CourseKey("c"), {"edit_window_us": -1}, "edit_window"),
-        (ResourceRef("notebook", "n"), {"visibility": Visibility.COURSE}, "resource.visibility"),
-        (ResourceRef("notebook", "n"), {"owner": user("")}, "owner id"),
-        (ResourceRef("notebook", "n"), {"scope": course_scope("c")}, "update_mask"),
-        (SessionKey("s"), {"course_id": "c"}, "update_mask"),
-        (SessionKey("s"), {"id": "t"}, "update_mask"),
-        (CourseKey("c"), {"staet": CourseState.ACTIVE}, "update_mask"),
-        (CourseKey("c"), {"state": None}, "state"),
-        (CourseKey("c"), {}, "update_mask"),
-    ],
-)
-def test_an_update_that_leads_to_no_valid_record_is_refused(
-    store: Store, key: CourseKey | SessionKey | ResourceRef, values: dict[str, object], field: str
-) -> None:
+REFUSED: list[tuple[Key, dict[str, object], str]] = [
+    (SessionKey("s"), {"starts_at": 9}, "ends_at"),
+    (CourseKey("c"), {"edit_window_us": -1}, "edit_window"),
+    (ResourceRef("notebook", "n"), {"visibility": Visibility.COURSE}, "resource.visibility"),
+    (ResourceRef("notebook", "n"), {"owner": user("")}, "owner id"),
+    (ResourceRef("notebook", "n"), {"scope": course_scope("c")}, "update_mask"),
+    (SessionKey("s"), {"course_id": "c"}, "update_mask"),
+    (SessionKey("s"), {"id": "t"}, "update_mask"),
+    (CourseKey("c"), {"staet": CourseState.ACTIVE}, "update_mask"),
+    (CourseKey("c"), {"state": None}, "state"),
+    (CourseKey("c"), {}, "update_mask"),
+]
+
+
+def test_an_update_that_leads_to_no_valid_record_is_refused(store: Store) -> None:
     alone = Session(id="s", starts_at=1, ends_at=9)
     write(store, create(Course(id="c")), create(alone), create(notebook("n", session_scope("s"))))
-    with pytest.raises(InvalidArgumentError) as caught:
-        write(store, update(key, **values))
-    assert caught.value.metadata["field"] == field
-    assert {revision for _, revision in stored(store).values()} == {1}
+    for key, given_values, field in REFUSED:
+        with pytest.raises(InvalidArgumentError) as caught:
+            write(store, update(key, **given_values))
+        assert caught.value.metadata["field"] == field, key
+        assert {revision for _, revision in stored(store).values()} == {1}
 
 
 def test_an_import_updates_and_reports_what_it_cannot(store: Store) -> None:
