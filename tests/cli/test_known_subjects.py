@@ -44,45 +44,31 @@ def test_a_command_about_a_person_says_if_no_record_names_the_id(
     assert (note.format(who) in done.stderr) is not is_known
 
 
-@pytest.mark.parametrize(("who", "is_known"), [("user:ada", True), ("user:adda", False)])
-@pytest.mark.parametrize(
-    "question",
-    [
-        "check {} read notebook:n",
-        "explain {} read notebook:n",
-        "actions {} notebook:n",
-        "list-resources {} read",
-        "plan {} read notebook",
-    ],
-)
-def test_a_question_about_a_person_says_if_no_record_names_the_id(
-    sqlite_url: str, question: str, who: str, is_known: bool
+def test_a_question_says_if_no_record_names_the_person_and_if_there_is_no_such_course_or_session(
+    sqlite_url: str,
 ) -> None:
-    with served(sqlite_url) as address, Client(address) as client:
-        notebook = Resource(type="notebook", id="n", scope=course_scope("alg"))
-        known: list[Entity] = [Course("alg"), notebook, Account(user("ada"))]
-        client.write([Mutation(Operation.CREATE, each) for each in known])
-        done = run(*question.format(who).split(), "--address", address)
-    assert ("note" in done.stderr) is not is_known
-
-
-@pytest.mark.parametrize("command", ["check {} read", "explain {} read", "actions {}"])
-@pytest.mark.parametrize(
-    ("stated", "unknown"),
-    [
-        ("notebook:n --course course:alg", "course:course:alg"),
-        ("notebook:n --session monday", "session:monday"),
-        ("notebook:nosuch --course algebra", "course:algebra"),
-        ("notebook:n --course bio", ""),
-    ],
-)
-def test_a_question_that_states_a_course_or_a_session_says_if_there_is_none(
-    sqlite_url: str, command: str, stated: str, unknown: str
-) -> None:
-    with served(sqlite_url) as address, Client(address) as client:
-        notebook = Resource(type="notebook", id="n", scope=course_scope("alg"))
-        known: list[Entity] = [Course("alg"), Course("bio"), notebook, student("maya", "alg")]
-        client.write([Mutation(Operation.CREATE, each) for each in known])
-        done = run(*f"{command.format('user:maya')} {stated}".split(), "--address", address)
-    assert done.stdout
-    assert done.stderr == (f"note: there is no {unknown}; compare the id\n" if unknown else "")
+    notebook = Resource(type="notebook", id="n", scope=course_scope("alg"))
+    known: list[Entity] = [Course("alg"), Course("bio"), notebook, student("maya", "alg")]
+    with served(sqlite_url) as address:
+        with Client(address) as client:
+            client.write([Mutation(Operation.CREATE, each) for each in (*known, Account(user("ada")))])
+        for question in (
+            "check {} read notebook:n",
+            "explain {} read notebook:n",
+            "actions {} notebook:n",
+            "list-resources {} read",
+            "plan {} read notebook",
+        ):
+            for who, is_known in (("user:ada", True), ("user:adda", False)):
+                done = run(*question.format(who).split(), "--address", address)
+                assert ("note" in done.stderr) is not is_known, done.args
+        for command in ("check user:maya read", "explain user:maya read", "actions user:maya"):
+            for stated, unknown in (
+                ("notebook:n --course course:alg", "course:course:alg"),
+                ("notebook:n --session monday", "session:monday"),
+                ("notebook:nosuch --course algebra", "course:algebra"),
+                ("notebook:n --course bio", ""),
+            ):
+                done = run(*f"{command} {stated}".split(), "--address", address)
+                assert done.stdout
+                assert done.stderr == (f"note: there is no {unknown}; compare the id\n" if unknown else "")

@@ -235,9 +235,8 @@ def test_a_suspension_until_a_time_shortens_none_without_an_end(course: str) -> 
     assert did(course, "account suspend user:maya") == [["user:maya", "SUSPENDED", "-"]]
 
 
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
+def test_a_malformed_argument_is_named_with_its_remedy(course: str) -> None:
+    for command, message in (
         ("member add maya course:alg student", "subject `maya` has no type; write it like `user:maya`"),
         ("member add user:maya alg student", "scope `alg` has no type; write it like `course:algebra-1`"),
         ("member add user:m course:alg studnt", "unknown role `studnt`; did you mean `student`?"),
@@ -250,10 +249,8 @@ def test_a_suspension_until_a_time_shortens_none_without_an_end(course: str) -> 
         ("resource create api:authz course:alg", "`api` is the type of the API itself; a resource has"),
         ("resource create session:s course:alg", "a session is not registered as a resource; write it as a"),
         ("share add nb user:maya", "resource `nb` has no type; write it like `notebook:nb-7`"),
-    ],
-)
-def test_a_malformed_argument_is_named_with_its_remedy(course: str, command: str, message: str) -> None:
-    assert message in refused(course, command)
+    ):
+        assert message in refused(course, command)
 
 
 def test_the_reason_of_a_command_is_in_the_change_log(course: str) -> None:
