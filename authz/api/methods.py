@@ -36,6 +36,7 @@ METHODS: Mapping[str, tuple[CallKind, str]] = {
     "DiffPolicyVersions": (CallKind.POLICY, "read_policy"),
     "PreviewPolicy": (CallKind.LIST, "read_policy"),
     "ReadPolicyVersions": (CallKind.READ, "read_policy"),
+    "ReadPolicyActivations": (CallKind.READ, "read_policy"),
     "ReadPolicyVersion": (CallKind.READ, "read_policy"),
     "CreatePolicyDraft": (CallKind.POLICY, "draft_policy"),
     "ReadPolicyDrafts": (CallKind.READ, "read_policy"),

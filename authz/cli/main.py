@@ -34,6 +34,7 @@ from authz.cli import (
     member,
     migrate,
     policy,
+    policy_courses,
     policy_diff,
     policy_drafts,
     policy_preview,
@@ -128,6 +129,7 @@ for typer_app, commands in COMMANDS.items():
 for group in (member, course, session, resource, share, account, token, admin, privacy, audit):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
+policy.app.add_typer(policy_courses.app, name="courses")
 policy.app.add_typer(policy_drafts.app, name="draft")
 policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")

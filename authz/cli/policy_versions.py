@@ -62,7 +62,7 @@ def apply(
     """
     files = read_source(folder, course)
     if has_base(folder) and expected_active is None:
-        expected_active = _based_on_active(context.client, folder, files, course)
+        expected_active = based_on_active(context.client, folder, files, course)
     with every_fault(context.client, files, course):
         published = context.client.policies.apply(
             files,
@@ -76,17 +76,18 @@ def apply(
     changes = changes_by(context.client, published, course, files if validate_only else None)
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
     if has_base(folder) and not validate_only:
-        _update_base(folder, PolicyFiles(files, "", published.number))
+        update_base(folder, PolicyFiles(files, "", published.number))
 
 
-def _update_base(folder: Path, source: PolicyFiles) -> None:
+def update_base(folder: Path, source: PolicyFiles) -> None:
+    """State in what was exported, and is active now, which version it is."""
     try:
         write_base(folder, source)
     except OSError as error:  # the folder may be read-only, and the version is active
         print(f"note: `{folder}` does not state this version: {error.strerror}", file=sys.stderr)
 
 
-def _based_on_active(client: Client, exported: Path, files: dict[str, str], course: str | None) -> int:
+def based_on_active(client: Client, exported: Path, files: dict[str, str], course: str | None) -> int:
     """The number of the active version. Raises as `require_base`, unless it has the same files."""
     number = active_number(client, course)
     active = read_version(client, str(number), course) if number else None

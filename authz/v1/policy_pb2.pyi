@@ -1126,6 +1126,72 @@ class ReadPolicyVersionsResponse(_message.Message):
 Global___ReadPolicyVersionsResponse: _TypeAlias = ReadPolicyVersionsResponse  # noqa: Y015
 
 @_typing.final
+class ReadPolicyActivationsRequest(_message.Message):
+    """Selects a page of activations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 to 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous answer. Empty for the first page."""
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyActivationsRequest: _TypeAlias = ReadPolicyActivationsRequest  # noqa: Y015
+
+@_typing.final
+class ReadPolicyActivationsResponse(_message.Message):
+    """A page of activations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_ACTIVATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty exactly on the last page."""
+    @_builtins.property
+    def policy_activations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyActivation]:
+        """Ordered by scope."""
+
+    @_builtins.property
+    def read_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that was read."""
+
+    def __init__(
+        self,
+        *,
+        policy_activations: _abc.Iterable[_common_pb2.PolicyActivation] | None = ...,
+        next_page_token: _builtins.str = ...,
+        read_at: _common_pb2.ConsistencyToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "policy_activations", b"policy_activations", "read_at", b"read_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyActivationsResponse: _TypeAlias = ReadPolicyActivationsResponse  # noqa: Y015
+
+@_typing.final
 class ReadPolicyVersionRequest(_message.Message):
     """Selects a version."""
 

@@ -72,6 +72,11 @@ class PolicyServiceStub:
                 request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsResponse.FromString,
                 _registered_method=True)
+        self.ReadPolicyActivations = channel.unary_unary(
+                '/authz.v1.PolicyService/ReadPolicyActivations',
+                request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyActivationsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyActivationsResponse.FromString,
+                _registered_method=True)
         self.ReadPolicyVersion = channel.unary_unary(
                 '/authz.v1.PolicyService/ReadPolicyVersion',
                 request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionRequest.SerializeToString,
@@ -191,6 +196,14 @@ class PolicyServiceServicer:
 
     def ReadPolicyVersions(self, request, context):
         """Lists the versions, ordered by number, without their files.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadPolicyActivations(self, request, context):
+        """Lists which version is active, of the platform's policy and of each course that has a policy of its own, ordered by
+        scope: the courses by id, then the platform.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -320,6 +333,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ReadPolicyVersions,
                     request_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsResponse.SerializeToString,
+            ),
+            'ReadPolicyActivations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadPolicyActivations,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyActivationsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyActivationsResponse.SerializeToString,
             ),
             'ReadPolicyVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadPolicyVersion,
@@ -547,6 +565,33 @@ class PolicyService:
             '/authz.v1.PolicyService/ReadPolicyVersions',
             authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsRequest.SerializeToString,
             authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadPolicyActivations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/ReadPolicyActivations',
+            authz_dot_v1_dot_policy__pb2.ReadPolicyActivationsRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.ReadPolicyActivationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

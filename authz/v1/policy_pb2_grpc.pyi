@@ -71,6 +71,10 @@ class PolicyServiceStub:
     """
     ReadPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]
     """Lists the versions, ordered by number, without their files."""
+    ReadPolicyActivations: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyActivationsRequest, _policy_pb2.ReadPolicyActivationsResponse]
+    """Lists which version is active, of the platform's policy and of each course that has a policy of its own, ordered by
+    scope: the courses by id, then the platform.
+    """
     ReadPolicyVersion: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]
     """Reads one version with its files, and with the proof of its invariants."""
     CreatePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]
@@ -158,6 +162,10 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """
     ReadPolicyVersions: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]  # type: ignore[assignment]
     """Lists the versions, ordered by number, without their files."""
+    ReadPolicyActivations: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyActivationsRequest, _policy_pb2.ReadPolicyActivationsResponse]  # type: ignore[assignment]
+    """Lists which version is active, of the platform's policy and of each course that has a policy of its own, ordered by
+    scope: the courses by id, then the platform.
+    """
     ReadPolicyVersion: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]  # type: ignore[assignment]
     """Reads one version with its files, and with the proof of its invariants."""
     CreatePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]  # type: ignore[assignment]
@@ -278,6 +286,16 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ReadPolicyVersionsResponse, _abc.Awaitable[_policy_pb2.ReadPolicyVersionsResponse]]:
         """Lists the versions, ordered by number, without their files."""
+
+    @_abc_1.abstractmethod
+    def ReadPolicyActivations(
+        self,
+        request: _policy_pb2.ReadPolicyActivationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ReadPolicyActivationsResponse, _abc.Awaitable[_policy_pb2.ReadPolicyActivationsResponse]]:
+        """Lists which version is active, of the platform's policy and of each course that has a policy of its own, ordered by
+        scope: the courses by id, then the platform.
+        """
 
     @_abc_1.abstractmethod
     def ReadPolicyVersion(

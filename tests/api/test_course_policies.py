@@ -337,3 +337,20 @@ async def test_only_this_service_writes_the_policy_of_a_course(sqlite_service: S
     mutation = touch(policy_activation=activation)
     error = await refused(sqlite_service.directory.Write(dpb.WriteRequest(mutations=[mutation])))
     assert "which only PolicyService writes; call that instead" in str(error.details())
+
+
+async def test_what_is_active_is_listed_in_pages_with_the_platform_last(service: Service) -> None:
+    await written(service, COURSE, *OTHER)
+    request, found = ppb.ReadPolicyActivationsRequest(page_size=1), []
+    await applied_in(service, CLOSES)
+    await applied_in(service, CLOSES.replace("algebra", "chemistry"), course_id="chemistry")
+    published = await applied_in(service, course_id="chemistry")
+    while True:
+        page = await service.policy.ReadPolicyActivations(request)
+        assert page.read_at == published.written_at
+        found += [(each.scope.course_id, each.number) for each in page.policy_activations]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert found == [("algebra", 1), ("chemistry", 2), ("", 1)]
+    assert page.policy_activations[0].scope.platform

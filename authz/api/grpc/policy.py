@@ -16,6 +16,7 @@ from authz.api.grpc.shadows import ShadowCalls
 from authz.api.permissions import require_policy_edit
 from authz.domain.decisions import EDIT_POLICY
 from authz.domain.drafts import Authorship, Publication
+from authz.domain.entities import PolicyActivationFilter
 from authz.domain.errors import PermissionDeniedError, PolicyError
 from authz.domain.ids import Scope
 from authz.domain.policy_changes import PolicySource
@@ -28,7 +29,9 @@ from authz.engine.publish import Published, Publisher, not_active
 from authz.v1 import policy_pb2 as pb
 from authz.wire.decisions import rule_message
 from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
+from authz.wire.entities import entity_message
 from authz.wire.fields import parse_files
+from authz.wire.filters import parse_page
 from authz.wire.policies import (
     diff_message,
     fault_messages,
@@ -197,6 +200,19 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             await self.publisher.require_course(scope)
         return pb.ReadPolicyVersionsResponse(
             policy_versions=[summary_message(each.entity, each.revision) for each in listing.items],
+            next_page_token=listing.next_token,
+            read_at=token_message(self.gate, listing.read_at),
+        )
+
+    async def ReadPolicyActivations(
+        self, request: pb.ReadPolicyActivationsRequest, call: Call
+    ) -> pb.ReadPolicyActivationsResponse:
+        """Read a page of what is active."""
+        page = parse_page(request)
+        await self.gate.wait_until(call.consistency, call.deadline)
+        listing = await self.gate.run(self.publisher.directory.read, PolicyActivationFilter(), page)
+        return pb.ReadPolicyActivationsResponse(
+            policy_activations=map(entity_message, listing.items),
             next_page_token=listing.next_token,
             read_at=token_message(self.gate, listing.read_at),
         )

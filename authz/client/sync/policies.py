@@ -23,12 +23,14 @@ from authz.client.policies import (
 from authz.client.sync.calls import Calls
 from authz.client.sync.drafts import DraftClient
 from authz.client.sync.shadows import ShadowClient
-from authz.domain.entities import PolicyVersion
+from authz.domain.entities import PolicyActivation, PolicyVersion
 from authz.domain.errors import PolicyFault
 from authz.domain.files import read_files
+from authz.domain.ids import PLATFORM
 from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
 from authz.domain.policy_changes import PolicyCertificate, PolicyDiff
 from authz.v1 import policy_pb2, policy_pb2_grpc
+from authz.wire.entities import parse_versioned
 from authz.wire.policies import parse_diff
 from authz.wire.previews import parse_preview
 
@@ -175,6 +177,15 @@ class PolicyClient:
         for page in self._calls.pages(self._stub.ReadPolicyVersions, request):
             for each in page.policy_versions:
                 yield version_of(each)
+
+    def of_courses(self) -> Iterator[PolicyActivation]:
+        """Which version is active in each course that has a policy of its own, ordered by course id."""
+        request = policy_pb2.ReadPolicyActivationsRequest(page_size=1000)
+        for page in self._calls.pages(self._stub.ReadPolicyActivations, request):
+            for each in page.policy_activations:
+                active = parse_versioned(each).entity
+                if isinstance(active, PolicyActivation) and active.scope != PLATFORM:
+                    yield active
 
     def active_number(self, *, course_id: str | None = None) -> int:
         """The number of the version that is active."""
