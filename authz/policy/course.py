@@ -28,6 +28,7 @@ MAX_COURSE_RULES = 100
 """Few, because a check may have to compile them."""
 MAX_COURSES_NAMED = 100
 """Of those whose policy does not pass under a new one of the platform."""
+_MAX_FAULTS_EACH = 5
 _RULE, _SCOPE_FIELD = "p", 2
 
 
@@ -94,7 +95,7 @@ class CourseReview:
         except PolicyError as error:
             self._failed += 1
             if self._failed <= MAX_COURSES_NAMED:
-                self._faults += [_in_course(fault, scope) for fault in error.faults]
+                self._faults += _first_faults(error, scope)
         else:
             if common:
                 self._passed.add(shape)
@@ -105,9 +106,19 @@ class CourseReview:
             return
         more = self._failed - MAX_COURSES_NAMED
         if more > 0:
-            text = f"of {more} more courses no longer pass; mend those that are named first"
+            courses = "1 more course" if more == 1 else f"{more} more courses"
+            text = f"of {courses} no longer pass; mend those that are named first"
             self._faults.append(PolicyFault("policies", 1, 1, text))
         raise PolicyError(tuple(self._faults))
+
+
+def _first_faults(error: PolicyError, scope: str) -> Iterator[PolicyFault]:
+    """Few of each course: else the faults of a few courses would leave no room to name the others."""
+    shown, more = error.faults[:_MAX_FAULTS_EACH], len(error.faults) - _MAX_FAULTS_EACH
+    for fault in shown[:-1]:
+        yield _in_course(fault, scope)
+    last = _in_course(shown[-1], scope)
+    yield last if more <= 0 else last._replace(text=f"{last.text} (and {more} more of this course)")
 
 
 def _in_course(fault: PolicyFault, scope: str) -> PolicyFault:

@@ -27,6 +27,7 @@ from authz.policy.course import (
 from authz.policy.invariants import read_invariants
 from authz.policy.load import POLICY_FILE, policy_directory
 from authz.policy.prove import prove
+from authz.policy.rows import MAX_FAULTS
 from authz.policy.situations import closure
 from tests.policies import POLICY, SHIPPED, compiled, written
 from tests.policy.reference import decide, reference_enforcer
@@ -258,6 +259,21 @@ def test_a_review_names_the_first_courses_that_fail_and_counts_the_rest() -> Non
     assert [fault.file for fault in named] == [f"course:c{n}/course.csv" for n in range(MAX_COURSES_NAMED)]
     assert all("`unpublished-materials`" in fault.text for fault in named)
     assert "7 more courses" in last.text
+
+
+@pytest.mark.parametrize(("beyond", "says"), [(1, "of 1 more course no"), (2, "of 2 more courses no")])
+def test_courses_with_many_faults_leave_room_to_name_the_others(beyond: int, says: str) -> None:
+    review = CourseReview(POLICY, INVARIANTS)
+    for number in range(MAX_COURSES_NAMED + beyond):
+        unknown = f"p, nobody, course:c{number}, material, read, "
+        review.add(f"c{number}", files(*(f"{unknown}{fact}, allow" for fact in fact_names(ALL_FACTS)[:12])))
+    with pytest.raises(PolicyError) as caught:
+        review.require_passed()
+    *named, last = caught.value.faults
+    assert len(caught.value.faults) < MAX_FAULTS
+    assert {fault.file for fault in named} == {f"course:c{n}/course.csv" for n in range(MAX_COURSES_NAMED)}
+    assert says in last.text
+    assert named[4].text.endswith("(and 7 more of this course)")
 
 
 def test_a_course_with_an_exception_of_the_platform_is_looked_at_on_its_own() -> None:
