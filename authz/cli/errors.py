@@ -60,7 +60,7 @@ def details_of(error: Exception) -> dict[str, object]:
     if not isinstance(cause, AuthzError):
         return {"file": str(error.filename)} if isinstance(error, OSError) and error.filename else {}
     found: dict[str, object] = {"reason": str(cause.reason), **cause.metadata} if cause.reason else {}
-    if isinstance(cause, PolicyError):
+    if isinstance(cause, PolicyError | CallError) and cause.faults:
         found["faults"] = [fault._asdict() for fault in cause.faults]
     return found
 

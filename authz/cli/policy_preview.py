@@ -14,7 +14,7 @@ from authz.cli.command import Context, on_server
 from authz.cli.options import PolicyCourse, Version
 from authz.cli.output import FOUND_EXIT_CODE, json_of, print_json, print_rows, progress_bar
 from authz.cli.policy_report import changes_from_active, counted
-from authz.cli.policy_source import read_source, version_or_files
+from authz.cli.policy_source import every_fault, read_source, version_or_files
 from authz.client.imports import Progress as Advance
 from authz.domain.decisions import Verdict
 from authz.domain.impact import (
@@ -51,16 +51,10 @@ def preview(
 
     With --json, prints every row as it is found, a subject a line, and the totals last.
     """
-    source: dict[str, str] | int
-    if policy is not None and version is None:
-        source = read_source(policy, course)
-    elif policy is None and version is not None:
-        source = version_or_files(context.client, version, course)
-    else:
-        raise ValueError("name a policy folder, or a version by `--version`")
-    policies = context.client.policies
+    source, policies = _source_of(context, policy, version, course), context.client.policies
     events = policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
-    totals = _totals_of(_with_progress(events), context.as_json)
+    with every_fault(context.client, source, course):
+        totals = _totals_of(_with_progress(events), context.as_json)
     changes = changes_from_active(context.client, source, course)
     declarations = () if changes is None else changes.declarations
     if context.as_json:
@@ -71,6 +65,16 @@ def preview(
         _print(totals)
     if totals.rows or declarations:  # an invariant may go although nobody gains anything yet
         raise typer.Exit(FOUND_EXIT_CODE)
+
+
+def _source_of(
+    context: Context, policy: Path | None, version: str | None, course: str | None
+) -> dict[str, str] | int:
+    if policy is not None and version is None:
+        return read_source(policy, course)
+    if policy is None and version is not None:
+        return version_or_files(context.client, version, course)
+    raise ValueError("name a policy folder, or a version by `--version`")
 
 
 def _with_progress(

@@ -173,13 +173,14 @@ def version_number(text: str) -> int:
 
 
 @contextmanager
-def every_fault(client: Client, files: dict[str, str], course: str | None) -> Iterator[None]:
-    """Raise `PolicyError` with all faults in place of the error of a publication that is refused for them."""
+def every_fault(client: Client, policy: dict[str, str] | int, course: str | None) -> Iterator[None]:
+    """Raise `PolicyError` with all faults of files in place of the error of a call that is refused for them.
+    A number is a version, which has none."""
     try:
         yield
     except CallError as error:
-        if error.reason == ErrorReason.POLICY_INVALID:
-            validated(client, files, course)
+        if error.reason == ErrorReason.POLICY_INVALID and not isinstance(policy, int):
+            validated(client, policy, course)
         raise
 
 

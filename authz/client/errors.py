@@ -14,8 +14,9 @@ import msgspec
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from authz.domain.errors import AuthzError
+from authz.domain.errors import AuthzError, ErrorReason, PolicyFault
 from authz.wire.errors import code_name as code_of_tree
+from authz.wire.errors import parse_fault
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -56,13 +57,14 @@ class CallError(AuthzError):
     again does not help: client and server differ about TLS. `is_unsent` says that no server has the call,
     because none was connected. `tls_remedy` is what to change if they may
     differ, and else empty. `retry_after_s` is how long the server asks to wait before the call is made
-    again; 0 if it does not say.
+    again; 0 if it does not say. `faults` are those of a policy, as many as fit into the error of a call.
     """
 
     reason: str  # type: ignore[assignment]  # a server of a later release may name one that is not known here
     is_misconfigured = False
     is_unsent = False
     tls_remedy = ""
+    faults: tuple[PolicyFault, ...] = ()
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(reason, message)  # type: ignore[arg-type]  # as above
@@ -101,6 +103,9 @@ def error_of(failure: Any) -> CallError:
             error.tls_remedy, error.is_misconfigured = remedy, _ALSO_OF_A_STOP not in cause
     error.is_unsent = details.startswith(_UNSENT)
     error.metadata = dict(info.metadata)
+    if reason == ErrorReason.POLICY_INVALID:
+        violations = _detail(status, error_details_pb2.BadRequest()).field_violations
+        error.faults = tuple(parse_fault(each.field, each.description) for each in violations)
     retry = _detail(status, error_details_pb2.RetryInfo())
     error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     return error

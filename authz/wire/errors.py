@@ -129,6 +129,12 @@ def _violations(faults: tuple[PolicyFault, ...]) -> error_details_pb2.BadRequest
     )
 
 
+def parse_fault(field: str, description: str) -> PolicyFault:
+    """The fault that a violation is of."""
+    file, line, column = field.rsplit(":", 2)
+    return PolicyFault(file, int(line), int(column), description)
+
+
 def _pack(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)

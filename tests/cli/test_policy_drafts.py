@@ -125,3 +125,29 @@ def test_bad_edits_are_told(tmp_path: Path, here: tuple[str, str]) -> None:
     gone = run("policy", "publish", "other", *here).stderr
     assert "there is no draft `other`" in gone
     assert "`authz policy history` what was published" in gone
+
+
+def test_with_json_the_faults_that_refuse_a_draft_have_their_places(here: tuple[str, str]) -> None:
+    """Also where the server finds them: a script need not read the message."""
+    assert run("policy", "draft", "create", "bad", *here).returncode == 0
+    rows = [
+        part for n in range(60) for part in ("--add", f"p, nobody{n}, *, session, read, attending, allow")
+    ]
+    assert run("policy", "edit", "bad", *rows, *here).returncode == 0
+    commands = {
+        "diff --new draft:bad": 0,
+        "shadow start draft:bad": 0,
+        "edit bad --set studnt session read always": 0,
+        "preview --version draft:bad": 60,
+        "publish bad": 60,
+        "publish bad --at 2999-05-01": 60,
+    }
+    for command, complete in commands.items():
+        refused = run("policy", *command.split(), "--json", *here)
+        error = json.loads(refused.stderr.splitlines()[-1])
+        assert (refused.returncode, error["details"]["reason"]) == (2, "POLICY_INVALID"), command
+        faults = error["details"]["faults"]
+        assert complete in (0, len(faults)), command
+        for fault in faults:
+            place = f"{fault['file']}:{fault['line']}:{fault['column']}"
+            assert f"{place}: {fault['text']}" in error["message"], command
