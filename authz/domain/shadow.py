@@ -85,6 +85,11 @@ class ShadowExample(msgspec.Struct, frozen=True, kw_only=True):
     active: Verdict | None
     candidate: Verdict | None
 
+    @property
+    def question(self) -> tuple[object, ...]:
+        """What was asked, and how its answer differs: one example of each is enough."""
+        return self.cell, self.subject, self.resource, self.scope, self.purpose
+
 
 class ShadowTally(msgspec.Struct, frozen=True, kw_only=True):
     """The results of a shadow.
@@ -110,9 +115,13 @@ class ShadowTally(msgspec.Struct, frozen=True, kw_only=True):
             if cell in counts or len(counts) < MAX_CELLS:
                 counts[cell] += checks
         examples, per_cell = list(self.examples), Counter(each.cell for each in self.examples)
+        questions = {each.question for each in examples}
         for each in later.examples:
-            if len(examples) < MAX_EXAMPLES and per_cell[each.cell] < MAX_EXAMPLES_PER_CELL:
+            if each.question in questions or per_cell[each.cell] >= MAX_EXAMPLES_PER_CELL:
+                continue
+            if len(examples) < MAX_EXAMPLES:
                 examples.append(each)
+                questions.add(each.question)
                 per_cell[each.cell] += 1
         names = ("compared", "differing", "skipped", "failed", "elapsed_us")
         return ShadowTally(

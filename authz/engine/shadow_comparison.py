@@ -47,6 +47,7 @@ class ShadowComparison:
         self._budget_ns = shadow.budget_us * _NS_PER_US // _WINDOWS_PER_S
         self._window_ends_ns = self._spent_ns = 0
         self._examples_taken: Counter[ShadowCell] = Counter()
+        self._questions: set[tuple[object, ...]] = set()
         self._is_failure_logged = False
         self._unsaved = ShadowTally()
         self._clear()
@@ -125,25 +126,24 @@ class ShadowComparison:
         )
         if cell in self._cells or len(self._cells) < MAX_CELLS:
             self._cells[cell] += 1
-        if self._wants_example(cell):
-            self._examples_taken[cell] += 1
-            self._examples.append(
-                ShadowExample(
-                    cell=cell,
-                    subject=question.subject,
-                    resource=question.resource,
-                    scope=before.scopes[-1] if before.scopes else PLATFORM,
-                    purpose=question.purpose,
-                    at=now,
-                    facts=fact_names((before.facts or 0) | (after.facts or 0)),
-                    active=active,
-                    candidate=candidate,
-                )
-            )
-
-    def _wants_example(self, cell: ShadowCell) -> bool:
         taken = self._examples_taken
-        return taken[cell] < MAX_EXAMPLES_PER_CELL and taken.total() < MAX_EXAMPLES
+        if taken[cell] >= MAX_EXAMPLES_PER_CELL or taken.total() >= MAX_EXAMPLES:
+            return
+        example = ShadowExample(
+            cell=cell,
+            subject=question.subject,
+            resource=question.resource,
+            scope=before.scopes[-1] if before.scopes else PLATFORM,
+            purpose=question.purpose,
+            at=now,
+            facts=fact_names((before.facts or 0) | (after.facts or 0)),
+            active=active,
+            candidate=candidate,
+        )
+        if example.question not in self._questions:  # which a caller may repeat
+            self._questions.add(example.question)
+            taken[cell] += 1
+            self._examples.append(example)
 
     def _decide(
         self, snapshot: Snapshot, question: Question, now: Instant, trace: Trace | None = None

@@ -41,7 +41,7 @@ CAMPUS = Campus(
         *(
             Resource(type="material", id=f"{course}-{name}", scope=course_scope(course), published=True)
             for course in ("algebra", "own")
-            for name in ("a", "b")
+            for name in ("a", "b", "c", "d")
         ),
         VERSION,
         PolicyActivation(scope=VERSION.scope, number=1, digest=VERSION.digest),
@@ -134,9 +134,23 @@ def test_examples_are_few_for_each_cell_however_often_the_counts_are_taken() -> 
     run = running(CLOSED)
     found = []
     for _ in range(3):
-        asked(run, times=10)
+        for name in ("algebra-a", "algebra-b", "algebra-c", "algebra-d"):
+            asked(run, name=name)
         found.append(len(taken(run).examples))
     assert found == [MAX_EXAMPLES_PER_CELL, 0, 0]
+
+
+def test_a_question_that_callers_repeat_is_one_example_in_all_processes() -> None:
+    tallies = []
+    for run in (running(CLOSED), running(CLOSED)):
+        asked(run, times=3)
+        tallies.append(taken(run))
+        asked(run)
+        tallies.append(taken(run))
+    first, *later = tallies
+    for tally in later:
+        first = first.plus(tally)
+    assert (first.differing, len(first.examples)) == (8, 1)
 
 
 def test_what_the_candidate_does_not_declare_is_lost_and_is_no_failure() -> None:
@@ -178,7 +192,7 @@ def test_what_was_not_saved_is_counted_with_the_next() -> None:
     run.put_back(taken(run))
     asked(run, TESS)
     tally = taken(run)
-    assert (tally.compared, tally.differing, len(tally.cells), len(tally.examples)) == (3, 3, 2, 3)
+    assert (tally.compared, tally.differing, len(tally.cells), len(tally.examples)) == (3, 3, 2, 2)
 
 
 def running_in_course(rows: str, **changes: Any) -> ShadowComparison:
