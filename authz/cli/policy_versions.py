@@ -30,6 +30,7 @@ from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
 
 _WEAKENS = "weakens invariants"
+_FIELDS = ("number", "digest", "author", "reason", "created_at", "weakens_invariants")
 Expected = Annotated[
     int | None,
     typer.Option(
@@ -129,10 +130,11 @@ def history(context: Context, course: PolicyCourse = None) -> None:
         print(f"note: {note}", file=sys.stderr)
     versions = sorted(policies.versions(course_id=course), key=lambda version: -version.number)
     planned = [
-        {"number": None, "active": False, "draft": draft.id, "publication": draft.publication}
+        dict.fromkeys(_FIELDS) | {"active": False, "draft": draft.id, "publication": draft.publication}
         for draft in _planned(context.client, course)
     ]
-    listed = [_as_json(version) | {"active": version.number == active} for version in versions]
+    published = {"draft": None, "publication": None}  # so that every line has the same fields
+    listed = [_as_json(each) | {"active": each.number == active} | published for each in versions]
     headings = ("version", "state", "created at", "author", "reason", "digest")
     context.show(headings, [*planned, *listed], _cells)
 
@@ -243,5 +245,4 @@ def _coverage(tests: PolicyTests) -> str:
 
 
 def _as_json(version: PolicyVersion) -> dict[str, Any]:
-    names = ("number", "digest", "author", "reason", "created_at", "weakens_invariants")
-    return {name: getattr(version, name) for name in names}
+    return {name: getattr(version, name) for name in _FIELDS}

@@ -1378,7 +1378,7 @@ class PolicyPublication(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     author: _builtins.str
-    """The author of the change."""
+    """The author of the change; by default, who scheduled it."""
     reason: _builtins.str
     """The reason, for the change log."""
     error: _builtins.str

@@ -97,7 +97,7 @@ def draft_message(draft: PolicyDraft, *, with_files: bool = False) -> pb.PolicyD
 def _publication_message(publication: Publication) -> pb.PolicyPublication:
     return pb.PolicyPublication(
         publish_at=time_message(publication.at),
-        author=publication.author,
+        author=publication.author or publication.actor,
         reason=publication.reason,
         error=publication.error,
     )

@@ -108,6 +108,7 @@ async def test_a_draft_is_published_at_its_time(service: Service) -> None:
 async def test_a_draft_that_is_cancelled_is_not_published(sqlite_service: Service) -> None:
     first, other = await draft_of(sqlite_service), await draft_of(sqlite_service, "other")
     planned = await scheduled(sqlite_service, first, START + HOUR_US)
+    assert planned.draft.publication.author == "unauthenticated"
     cancelled = (await scheduled(sqlite_service, planned.draft, None)).draft
     assert not cancelled.HasField("publication")
     await scheduled(sqlite_service, other, START + 2 * HOUR_US, reason="the other")

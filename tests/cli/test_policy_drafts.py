@@ -48,6 +48,7 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, here: 
     (planned, first) = map(json.loads, run("policy", "history", "--json", *here).stdout.splitlines())
     assert (planned["draft"], planned["publication"]["reason"]) == ("wider", "from May on")
     assert (first["number"], first["active"]) == (1, True)
+    assert planned.keys() == first.keys()
     assert "draft:wider" in run("policy", "history", *here).stdout
     cancelled = run("policy", "draft", "cancel", "wider", *here)
     assert cancelled.stdout == "the publication of draft `wider` at 2999-05-01T06:00:00Z is cancelled\n"
