@@ -6,6 +6,7 @@ What is neither raises `InvalidArgumentError`, which names the argument.
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import os
 from collections.abc import Callable, Iterable
@@ -159,9 +160,10 @@ def as_path(given: str | os.PathLike[str], *, field: str) -> Path:
 
 
 def contents_of(given: str | os.PathLike[str], *, field: str) -> bytes:
-    """What is in a file. Raises `InvalidArgumentError` if it cannot be read."""
+    """What is in a file of text, without a byte order mark. Raises `InvalidArgumentError` if it cannot be
+    read."""
     try:
-        return as_path(given, field=field).read_bytes()
+        return as_path(given, field=field).read_bytes().removeprefix(codecs.BOM_UTF8)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise malformed(field, f"is `{given}`, which cannot be read: {why}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import ssl
 from pathlib import Path
 from typing import NamedTuple
@@ -74,10 +75,16 @@ class CertificateFiles:
                     f"`{self._client_ca}` holds no PEM certificate ({error}); set AUTHZ_TLS_CLIENT_CA_FILE",
                 ) from None
         return Certificates(
-            chain=Path(self._chain).read_bytes(),
-            key=Path(self._key).read_bytes(),
-            client_ca=Path(self._client_ca).read_bytes() if self._client_ca else None,
+            chain=_read(self._chain),
+            key=_read(self._key),
+            client_ca=_read(self._client_ca) if self._client_ca else None,
         )
 
     def _versions(self) -> list[tuple[int, int, int] | None]:
         return [*map(file_version, filter(None, (self._chain, self._key, self._client_ca)))]
+
+
+def _read(path: str) -> bytes:
+    """The content of a file. Without a byte order mark, as editors on Windows write it: the OpenSSL of Python
+    ignores one, and the BoringSSL of Envoy and gRPC finds no certificate behind it."""
+    return Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import shutil
 import ssl
@@ -64,6 +65,25 @@ def test_a_renewed_certificate_is_taken_up_and_a_bad_one_is_not(sqlite_url: str,
             pass  # Envoy takes it a moment later
         with Client(f"localhost:{address.rpartition(':')[2]}", tls_ca_file=str(files[0])) as client:
             assert not client.check("user:maya", "read", "course:c1").allowed
+
+
+@both_transports
+def test_files_of_tls_may_begin_with_a_byte_order_mark(sqlite_url: str, tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    files = certify(tmp_path, "localhost", *SAN)
+    for file in files:
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    clients = {"AUTHZ_TLS_CLIENT_CA_FILE": str(files[0]), "AUTHZ_ALLOW_UNAUTHENTICATED": "true"}
+    with (
+        serving(sqlite_url, **variables(files), **clients) as (_, address),
+        Client(
+            f"localhost:{address.rpartition(':')[2]}",
+            tls_ca_file=str(files[0]),
+            tls_certificate_file=str(files[0]),
+            tls_key_file=str(files[1]),
+        ) as client,
+    ):
+        assert not client.check("user:maya", "read", "course:c1").allowed
 
 
 @both_transports
