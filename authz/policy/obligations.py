@@ -91,18 +91,19 @@ class _Book:
         rows = (self.policy.clauses(self.course_id, role, type_name, action)[0] for role in roles)
         return tuple(dict.fromkeys(clause.condition for clauses in rows for clause in clauses))
 
-    def sets_with(self, names: tuple[str, ...], situation: Situation) -> Iterator[tuple[str, ...]]:
-        """The smallest sets of roles with these that somebody can hold, for all facts that go with any."""
-        if self.demands(names, situation) is not None:
-            yield names
+    def sets_with(
+        self, names: tuple[str, ...], situation: Situation
+    ) -> Iterator[tuple[tuple[str, ...], Condition]]:
+        """The smallest sets of roles with these that somebody can hold, for all facts that go with any; each
+        with what holds and what does not for who holds it."""
+        sets = [names]
         if all(self.roles[name].scope_kind is ScopeKind.PLATFORM for name in names):
-            for other in self.roles.values():
-                with_other = (*names, other.name)
-                if other.scope_kind is not ScopeKind.PLATFORM and self.demands(with_other, situation):
-                    yield with_other
-
-    def demands(self, roles: Sequence[str], situation: Situation) -> Condition | None:
-        return situation.demands([self.roles[name] for name in roles])
+            others = (role for role in self.roles.values() if role.scope_kind is not ScopeKind.PLATFORM)
+            sets += [(*names, other.name) for other in others]
+        for held in sets:
+            demands = situation.demands([self.roles[name] for name in held])
+            if demands is not None:
+                yield held, demands
 
 
 def _never(book: _Book, by_cell: Mapping[tuple[str, str], Sequence[Never]]) -> Iterator[Obligation]:
@@ -111,12 +112,11 @@ def _never(book: _Book, by_cell: Mapping[tuple[str, str], Sequence[Never]]) -> I
         if not invariants:
             continue
         for situation in book.situations(type_name, action):
-            for held in book.sets_with((role,), situation):
-                demands = book.demands(held, situation)
+            for held, demands in book.sets_with((role,), situation):
                 denies = book.denies(held, type_name, action)
-                for clause in clauses if demands is not None else ():
+                for clause in clauses:
                     for invariant in invariants:
-                        start = conjunction(demands or Condition(), invariant.when, clause.condition)
+                        start = conjunction(demands, invariant.when, clause.condition)
                         yield Obligation(
                             invariant, book.course_id, held, type_name, action, situation, clause.rule,
                             start, denies,
@@ -126,10 +126,14 @@ def _never(book: _Book, by_cell: Mapping[tuple[str, str], Sequence[Never]]) -> I
 def _gaining(book: _Book, invariant: Gaining) -> Iterator[Obligation]:
     for (role, type_name, action), deny, allows in _attending_denies(book, invariant):
         for situation in book.situations(type_name, action):
-            for held, clauses in _holders(book, role, allows, situation):
-                demands = book.demands(held, situation)
+            found = (
+                (held, demands, clauses)
+                for allower, clauses in allows.items()
+                for held, demands in book.sets_with(tuple(dict.fromkeys((allower, role))), situation)
+            )
+            for held, demands, clauses in found:
                 gained = _gainable(book, held, situation, (type_name, action))
-                if demands is None or demands.required & ATTENDING or gained is None:
+                if demands.required & ATTENDING or gained is None:
                     continue
                 absent = Condition(deny.condition.required & ~ATTENDING, deny.condition.forbidden)
                 denies = book.denies(held, type_name, action)
@@ -139,15 +143,6 @@ def _gaining(book: _Book, invariant: Gaining) -> Iterator[Obligation]:
                         invariant, book.course_id, held, type_name, action, situation, deny.rule,
                         start, denies, gained,
                     )  # fmt: skip
-
-
-def _holders(
-    book: _Book, role: str, allows: Mapping[str, tuple[Clause, ...]], situation: Situation
-) -> Iterator[tuple[tuple[str, ...], tuple[Clause, ...]]]:
-    """The sets of roles with this one and one that allows, and what that one allows."""
-    for allower, clauses in allows.items():
-        for held in book.sets_with(tuple(dict.fromkeys((allower, role))), situation):
-            yield held, clauses
 
 
 def _attending_denies(
