@@ -22,7 +22,7 @@ from authz.domain.entities import Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 21
+FORMAT = 22
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 END = b"\0"
