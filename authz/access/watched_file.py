@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import time
 from collections.abc import Callable
@@ -76,7 +77,7 @@ class WatchedFile(Generic[T]):
 
     def _read(self) -> T:
         try:
-            content = self._path.read_bytes()
+            content = self._path.read_bytes().removeprefix(codecs.BOM_UTF8)  # of editors on Windows
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from None
         try:

@@ -104,7 +104,7 @@ def test_who_is_struck_from_the_file_is_refused_and_so_is_everybody_while_it_is_
         ("[uri\n", "CREDENTIALS_UNVERIFIABLE"),
         (CALLERS, "service:notebooks"),
         ("uri = " + "[" * 5000, "CREDENTIALS_UNVERIFIABLE"),
-        (CALLERS, "service:notebooks"),
+        (f"\ufeff{CALLERS}", "service:notebooks"),
     ):
         file.write_text(text)
         await_outcome(expected)
