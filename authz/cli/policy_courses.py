@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 from urllib.parse import quote, unquote
 
+import grpc
 import typer
 
 from authz.cli.command import Context, on_server
@@ -18,7 +19,7 @@ from authz.cli.output import print_json
 from authz.cli.policy_base import has_base, write_base
 from authz.cli.policy_source import SHOWN_DIGEST, PolicyFiles, every_fault, read_source
 from authz.cli.policy_versions import based_on_active, update_base
-from authz.client import Client
+from authz.client import CallError, Client
 from authz.domain.entities import PolicyActivation
 from authz.domain.errors import PolicyWarning
 from authz.domain.ids import ScopeKind
@@ -27,6 +28,14 @@ app = typer.Typer(no_args_is_help=True, help="List, apply and export the policie
 
 _SUFFIX = ".csv"
 _APPLIED, _UNCHANGED, _REFUSED = "applied", "unchanged", "refused"
+_NOT_OF_FILE = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.INTERNAL,
+)
+"""Errors that say nothing about what was sent."""
 
 
 class _CourseFile(NamedTuple):
@@ -61,7 +70,7 @@ def apply(
     """Make each file of a folder the next version of the policy of the course that its rows name.
 
     A file equal to what is active changes nothing, and a course without a file keeps what it has. A file that
-    is refused does not stop the others.
+    is refused does not stop the others; a server that does not answer does.
 
     Exit code: 0 applied or unchanged, 2 if a file was refused, with the reason of each.
     """
@@ -122,6 +131,8 @@ def _apply(
                 course_id=file.course_id,
             )
     except EXPECTED as error:
+        if isinstance(error, CallError) and error.code in _NOT_OF_FILE:
+            raise  # the next file would fare no better
         return _Result(_REFUSED, number, message_of(error))
     if has_base(file.path) and not validate_only:
         update_base(file.path, PolicyFiles(file.files, "", published.number))
@@ -138,6 +149,8 @@ def _read_folder(folder: Path) -> list[_CourseFile]:
         raise ValueError(f"there is no folder `{folder}`; name one that has a CSV file for each course")
     found: dict[str, _CourseFile] = {}
     for path in sorted(each for each in folder.iterdir() if each.suffix.lower() == _SUFFIX):
+        if path.name.startswith("."):
+            continue  # of an editor, or of a file system that keeps its own notes
         file = _read_file(path)
         first = found.setdefault(file.course_id, file)
         if first is not file:

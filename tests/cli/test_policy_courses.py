@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from authz.client import CallError, PolicyClient
 from tests.cli.commands import run
 from tests.serving import served
 
@@ -84,6 +86,7 @@ def test_a_file_without_rows_takes_the_rows_from_the_course_of_its_name(
     tmp_path: Path, there: tuple[str, str]
 ) -> None:
     mine = folder_of(tmp_path / "mine", any=apart("unit/2"))
+    (mine / "._any.csv").write_bytes(b"\x00\xff")  # as macOS adds it
     assert results(mine, there) == {"unit/2": ("applied", 1)}
     assert run("policy", "courses", "export", tmp_path / "exported", *there).returncode == 0
     (tmp_path / "exported" / "unit%2F2.csv").write_text("")
@@ -143,3 +146,19 @@ def test_a_folder_that_cannot_be_meant_changes_nothing(
     done = run("policy", "courses", "apply", folder_of(tmp_path / "mine", **texts), *there)
     assert (done.returncode, message in done.stderr) == (2, True)
     assert listed(there) == {}
+
+
+def test_a_server_that_goes_away_ends_the_command_at_once(
+    tmp_path: Path, there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def away(_: object, files: object, *, course_id: str, **__: object) -> None:
+        tried.append(course_id)
+        raise CallError(grpc.StatusCode.UNAVAILABLE, "", "the server is stopping")
+
+    monkeypatch.setattr(PolicyClient, "apply", away)
+    mine = folder_of(tmp_path / "mine", a=apart("algebra-1"), b=apart("logic-1"))
+    done = run("policy", "courses", "apply", mine, *there)
+    assert (done.returncode, tried) == (2, ["algebra-1"])
+    assert "the server is stopping" in done.stderr
