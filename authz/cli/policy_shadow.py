@@ -61,8 +61,8 @@ def show(context: Context, course: PolicyCourse = None) -> None:
     """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
     report = context.client.policies.shadow.read(course_id=course)
     if report is None:
-        where = "" if course is None else f" in course `{course}`"
-        raise ValueError(f"no shadow was started{where}; start one with `authz policy shadow start`")
+        where, option = ("", "") if course is None else (f" in course `{course}`", f" --course {course}")
+        raise ValueError(f"no shadow was started{where}; start one with `authz policy shadow start{option}`")
     _print(report, context.as_json)
 
 

@@ -79,6 +79,8 @@ def test_a_draft_of_a_course_is_tried_in_its_course(tmp_path: Path) -> None:
             draft = client.policies.drafts.create("mine", course_id="algebra")
             row = AddRow("p, student, course:algebra, material, read, , deny")
             client.policies.drafts.edit(draft, [row])
+            missing = run("policy", "shadow", "show", *course).stderr
+            assert "start one with `authz policy shadow start --course algebra`" in missing
             begun = run("policy", "shadow", "start", "draft:mine", "--sample-rate", "1", *course)
             assert begun.stdout.startswith(
                 "draft `mine` alongside the platform's policy alone in course:algebra"
