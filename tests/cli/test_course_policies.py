@@ -146,9 +146,10 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
     assert (found.returncode, "course.csv:1:1: breaks the invariant" in found.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
+def test_a_mistake_is_told(tmp_path: Path, there: tuple[str, str]) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    paths = {"FILE": file_of(tmp_path, APART), "FOLDER": tmp_path, "EMPTY": tmp_path / "empty.csv"}
+    mistakes: tuple[tuple[tuple[str, ...], str], ...] = (
         (("apply", "FILE"), "is a file; name the folder of the policy, or the course"),
         (("apply", "FOLDER", *HERE), "is a folder; the policy of a course is one file"),
         (("history", "--course", "none"), "course:none does not exist"),
@@ -162,16 +163,11 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
         (("draft", "list", "--course", "algebra 1"), "--course `algebra 1` has the character ` `"),
         (("show", "--version", "shipped", *HERE), "no policy of a course is shipped"),
         (("validate", "FILE", "--version", "1", *HERE), "name a file or `--version`, not both"),
-    ],
-)
-def test_a_mistake_is_told(
-    tmp_path: Path, there: tuple[str, str], arguments: tuple[str, ...], says: str
-) -> None:
-    (tmp_path / "empty.csv").write_text("")
-    paths = {"FILE": file_of(tmp_path, APART), "FOLDER": tmp_path, "EMPTY": tmp_path / "empty.csv"}
-    refused = run("policy", *(str(paths.get(each, each)) for each in arguments), *there)
-    assert refused.returncode == 2
-    assert says in refused.stderr
+    )
+    for arguments, says in mistakes:
+        refused = run("policy", *(str(paths.get(each, each)) for each in arguments), *there)
+        assert refused.returncode == 2, arguments
+        assert says in refused.stderr
 
 
 def test_the_history_of_a_course_without_a_policy_has_its_planned_first_version(
