@@ -82,7 +82,7 @@ def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
     """The files `onto`, with what was changed since `base`.
 
     The file of rows is merged by row: one that was only moved stays where `onto` has it. Raises
-    `FailedPreconditionError` for another file that differs on both.
+    `FailedPreconditionError` for a row that both have changed, and for another file that differs on both.
     """
     merged: dict[str, str] = {}
     for name in sorted({*base, *changed, *onto}):
@@ -96,10 +96,36 @@ def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
                     " make your change to its file, and put that into the draft",
                     file=name,
                 )
-            mine = _joined(_merged(*(text.rstrip("\n").split("\n") for text in (old, mine, theirs))))
+            lines = [text.rstrip("\n").split("\n") for text in (old, mine, theirs)]
+            _require_no_row_of_both(name, *lines)
+            mine = _joined(_merged(*lines))
         if mine is not None:
             merged[name] = mine
     return merged
+
+
+def _require_no_row_of_both(
+    name: str, base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]
+) -> None:
+    """Raise `FailedPreconditionError` for a row that both sides have removed, and one has replaced.
+
+    Both replacements would allow more than either side wanted, and one of them what the other took away.
+    """
+    before, here, there = set(base), set(mine), set(theirs)
+    replaced = {_what_row_is_about(line) for line in (here ^ there) - before}
+    for line in base:
+        if line not in here and line not in there and _what_row_is_about(line) in replaced:
+            raise precondition_failed(
+                f"both the draft and the active version have changed the row `{line}`; make a draft of the"
+                " active version, and make your change there",
+                file=name,
+            )
+
+
+def _what_row_is_about(line: str) -> tuple[str, ...]:
+    """The cell of a rule, and of another row what it declares. A comment is about nothing else."""
+    fields = [field.strip() for field in line.split(",")]
+    return tuple(fields[:5] if fields[0] == "p" else fields[:2])
 
 
 def _merged(base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]) -> list[str]:

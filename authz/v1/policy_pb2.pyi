@@ -1666,7 +1666,7 @@ class EditPolicyDraftRequest(_message.Message):
     """The etag of the draft, as last read."""
     rebase: _builtins.bool
     """Whether to rebase the draft onto the active version first. Fails with PRECONDITION_FAILED if both have changed the
-    same file, except the file of rows, which is merged by row.
+    same file. The file of rows is merged by row, and fails with it if both have changed the same row.
     """
     request_id: _builtins.str
     """The caller's id of this call, for logs."""

@@ -220,3 +220,33 @@ def test_a_file_that_both_sides_changed_is_not_rebased() -> None:
         rebase_files(SHIPPED, edited(PutFile(name, "a")), edited(PutFile(name, "b")))
     with pytest.raises(FailedPreconditionError, match="have changed `tests/course"):
         rebase_files(SHIPPED, edited(PutFile(name, "a")), edited(DeleteFile(name)))
+
+
+WIDE, OWN = "p, student, *, notebook, read, , allow", "p, student, *, notebook, read, own, allow"
+SHARED, OTHER = "p, student, *, notebook, read, shared_view, allow", "p, student, *, message, read, , allow"
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "merged"),
+    [
+        ([OTHER], [OTHER], [OTHER]),
+        ([OTHER], [WIDE], []),
+        ([OWN], [OWN], [OWN]),
+        ([OWN, WIDE], [SHARED, WIDE], [OWN, SHARED, WIDE]),
+        ([OWN], [SHARED], None),
+        ([], [SHARED], None),
+        ([OWN], [], None),
+        ([OWN, OTHER], [SHARED], None),
+    ],
+)
+def test_a_row_that_both_sides_have_changed_is_not_rebased(
+    mine: list[str], theirs: list[str], merged: list[str] | None
+) -> None:
+    base, *sides = ({POLICY_FILE: "\n".join(rows) + "\n"} for rows in ([WIDE, OTHER], mine, theirs))
+    if merged is not None:
+        assert rebase_files(base, *sides) == {POLICY_FILE: "".join(f"{row}\n" for row in merged or [""])}
+        return
+    with pytest.raises(
+        FailedPreconditionError, match="have changed the row `p, student, \\*, notebook, read"
+    ):
+        rebase_files(base, *sides)
