@@ -184,7 +184,7 @@ def test_every_question_may_say_how_fresh(client: Client) -> None:
 
 def test_lists_give_what_check_allows_across_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("sync", "aio"):
-        monkeypatch.setattr(f"authz.client.{kind}.questions._PAGE_SIZE", 2)
+        monkeypatch.setattr(f"authz.client.{kind}.lists._PAGE_SIZE", 2)
     client.write(
         [
             Mutation(Operation.TOUCH, Resource(type="message", id=f"m{n}", scope=ALGEBRA, owner=MAYA))
