@@ -137,11 +137,11 @@ class Publisher:
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_REVISION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
 
-    async def _compared(
+    async def _marked_if_weakened(
         self, active: _Stored | None, proved: ProvedPolicy | None, origin: Authorship
     ) -> Authorship:
-        """`origin`, with whether its invariants do cover less than those of the active version: raises
-        `FailedPreconditionError` then, unless it says that they may. A course has none of its own."""
+        """`origin`, whose `weaken_invariants` then says whether its invariants cover less than those
+        of the active version. Raises `FailedPreconditionError` if they do and it does not permit that."""
         weakens = False
         try:
             if active is not None and proved is not None:
@@ -202,7 +202,7 @@ class Publisher:
                 validated = await self.validate(files, scope)
                 before, read_at = await self._find_active(scope, expected)
                 changed = before is None or files_digest(files) != before.version.digest
-                by = await self._compared(before, validated.proved, origin)
+                by = await self._marked_if_weakened(before, validated.proved, origin)
                 if validate_only or not changed:
                     kept = None if before is None else before.version
                     # What another call has just activated is in effect here only once the replica has it.
