@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -29,6 +29,9 @@ KILLED_AFTER_S = (0.0, 0.02, 0.05, 0.1, 0.2) if LONG else (0.02, 0.1)
 CONNECTIONS = 6
 """To each server, so that each of its two workers gets one, nearly surely."""
 PAUSE_S = 0.03
+COURSES = (1, 2, 3)
+CLOSES = "p, student, course:c{}, material, read, , deny"
+OPENS = "p, teaching_assistant, course:c{}, material, publish, , allow"
 QUESTION = check_request("user:maya", "read", "material:m1")
 
 
@@ -44,6 +47,12 @@ def asked(channel: grpc.Channel, token: str = "") -> set[tuple[int, bool]]:
 def says(number: int) -> bool:
     """Every other version is closed, from the second on."""
     return number % 2 == 1
+
+
+def course_files(course: int, number: int) -> dict[str, str]:
+    """A version of the policy of a course. Every other one is closed, from the first on."""
+    row = (CLOSES if number % 2 else OPENS).format(course)
+    return {"course.csv": f"# {number}\n{row}\n"}
 
 
 class Callers:
@@ -146,6 +155,41 @@ def test_a_publish_that_is_killed_has_happened_or_has_not(
             assert client.policies.active_number() == len(versions) >= acknowledged
             assert client.check("user:maya", "read", "material:m1").policy_version == str(len(versions))
             assert client.policies.files(len(versions)).keys() >= CLOSED.keys()
+
+
+def test_a_publish_in_courses_that_is_killed_has_happened_or_has_not(store_url: str, tmp_path: Path) -> None:
+    node = Node("one", store_url, tmp_path, AUTHZ_WORKERS="2")
+    acknowledged = dict.fromkeys(COURSES, 0)
+
+    def publish_next(client: Client) -> None:
+        """In each course. What a killed publication has published is not published again."""
+        for course in COURSES:
+            number = acknowledged[course] + 1
+            files = course_files(course, number)
+            assert client.policies.apply(files, course_id=f"c{course}").number == number
+            acknowledged[course] = number
+
+    for delay_s in KILLED_AFTER_S:
+        with running(node), Client(node.address, timeout_s=30) as client:
+            for course in COURSES:
+                client.write(campus_of(course))
+            publish_next(client)
+            killer = threading.Timer(delay_s, node.kill)
+            killer.start()
+            with suppress(CallError):
+                while True:
+                    publish_next(client)
+            killer.join()
+    with running(node), Client(node.address, timeout_s=30) as client:
+        for course in COURSES:
+            course_id = f"c{course}"
+            active = client.policies.active_number(course_id=course_id)
+            assert active in (acknowledged[course], acknowledged[course] + 1)
+            versions = [version.number for version in client.policies.versions(course_id=course_id)]
+            assert versions == list(range(1, active + 1))
+            assert client.policies.files(active, course_id=course_id) == course_files(course, active)
+            answer = client.check("user:maya", "read", f"material:m{course}")
+            assert (answer.allowed, answer.course_policy_version) == (active % 2 == 0, str(active))
 
 
 def test_without_the_database_the_active_version_decides_and_a_server_starts_with_it(
