@@ -23,7 +23,7 @@ MIN_INSTANT: Instant = -62_135_596_800 * US_PER_S
 MAX_INSTANT: Instant = 253_402_300_800 * US_PER_S - 1
 """9999-12-31T23:59:59.999999Z, their maximum in microseconds."""
 
-_FORM = re.compile(r"(\d{4}-?\d\d-?\d\d)(?:[Tt ].+|(Z|[+-]\d\d(?::?\d\d)?)?)", re.ASCII)
+_FORM = re.compile(r"(\d{4}-?\d\d-?\d\d)(?:[T ].+|(Z|[+-]\d\d(?::?\d\d)?)?)", re.ASCII)
 """`fromisoformat` alone takes any character before a time: `2026-09-01+02:00` for two o'clock."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -61,10 +61,11 @@ def parse_instant(text: str, *, field: str, zone: dt.tzinfo = dt.UTC) -> Instant
 
 
 def _datetime_of(text: str) -> dt.datetime:
-    form = _FORM.fullmatch(text)
+    upper = text.upper()  # RFC 3339 allows `t` and `z`, and `fromisoformat` only `Z`
+    form = _FORM.fullmatch(upper)
     if form is None:
         raise ValueError(text)
-    return dt.datetime.fromisoformat(f"{form[1]}T00:00{form[2]}" if form[2] else text)
+    return dt.datetime.fromisoformat(f"{form[1]}T00:00{form[2]}" if form[2] else upper)
 
 
 def format_duration(duration_us: int) -> str:
