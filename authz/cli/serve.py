@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ _OWN = {
     "follow": ("follower", "--no-follow"),
 }
 """The settings that `--memory` determines: of what, and the flag that it refuses."""
-_MEMORY_URL = "sqlite://"
-"""The URL of a database in memory, as SQLAlchemy names it. It means `--memory`."""
+_MEMORY_URL = re.compile(r"sqlite(\+pysqlite)?://(/:memory:)?")
+"""The URLs of a database in memory, as SQLAlchemy names it. They mean `--memory`. Not `sqlite:///`, which is
+also what `sqlite:///$FILE` becomes where the variable is not set."""
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  only the folder in which a new one is made
 
 
@@ -51,7 +53,7 @@ def serve(
     if print_config:
         _print_config(load_settings(given))
         return
-    if (given["database_url"] or os.environ.get("AUTHZ_DATABASE_URL")) == _MEMORY_URL:
+    if _MEMORY_URL.fullmatch(str(given["database_url"] or os.environ.get("AUTHZ_DATABASE_URL", ""))):
         memory, given["database_url"] = True, None
     if not memory:
         run_server(_main, given)

@@ -24,9 +24,11 @@ READY = re.findall("The line with `(.+?)`", PAGE.read_text())[0]
         (("--memory",), "sqlite:///{}/other.db"),
         (("--memory", "--workers", "2"), "sqlite:///{}/other.db"),
         (("--database", "sqlite://"), "sqlite:///{}/other.db"),
+        (("--database", "sqlite:///:memory:"), "sqlite:///{}/other.db"),
         ((), "sqlite://"),
+        ((), "sqlite+pysqlite:///:memory:"),
     ],
-    ids=["option", "two workers", "url", "variable"],
+    ids=["option", "two workers", "url", "named url", "variable", "variable with the driver"],
 )
 def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tmp_path: Path) -> None:
     environ = without_settings()
@@ -54,6 +56,14 @@ def test_it_begins_empty_and_leaves_nothing(given: tuple[str, ...], url: str, tm
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_url_whose_path_is_empty_is_no_database_in_memory() -> None:
+    refused = run(
+        "serve", "--address", "127.0.0.1:0", environ=without_settings() | {"AUTHZ_DATABASE_URL": "sqlite:///"}
+    )
+    assert refused.returncode == 2
+    assert "names no file" in refused.stderr
 
 
 @pytest.mark.parametrize(

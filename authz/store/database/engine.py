@@ -181,7 +181,7 @@ def _parse(url: str) -> URL:
             raise malformed_url("has a second `@`; in a password write `%40` for `@` and `%2F` for `/`")
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
-        _require_file(parsed.database)
+        _require_file(parsed.database, parsed.query.get("mode"))
         for option in set(parsed.query) - {"timeout"}:
             raise malformed_url(f"has the option `{option}`; for SQLite there is only `timeout`")
         return parsed.set(drivername="sqlite+pysqlite")
@@ -192,12 +192,15 @@ def _is_postgresql(url: URL) -> bool:
     return url.get_backend_name() == "postgresql"
 
 
-def _require_file(database: str | None) -> None:
-    if not database or database == ":memory:":
+def _require_file(database: str | None, mode: object) -> None:
+    if not database or database in (":memory:", "file::memory:") or mode == "memory":
         raise malformed_url(
             "names no file, and a database in memory would lose every write (for tests: `authz serve"
             " --memory`)"
         )
+    if database.startswith("file:"):
+        # To SQLAlchemy a URI only with the option `uri`, else a file whose name begins so.
+        raise malformed_url("names a URI of SQLite; write the path of the file without `file:`")
     if not os.access(Path(database).absolute().parent, os.X_OK):
         raise malformed_url(
             f"names a file in `{Path(database).parent}`, where there is no such folder, or none that this"

@@ -81,6 +81,13 @@ def test_databases_of_one_name_on_several_hosts_share_none() -> None:
         ("sqlite:///authz.db?timeout=two", "has an option that cannot be read"),
         ("sqlite:///authz.db?mode=ro", "has the option `mode`; for SQLite there is only `timeout`"),
         ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "for tests: `authz serve --memory`"),
+        ("sqlite:///file::memory:", "for tests: `authz serve --memory`"),
+        ("sqlite:///file::memory:?cache=shared&uri=true", "for tests: `authz serve --memory`"),
+        ("sqlite:///file:any?mode=memory&uri=true", "for tests: `authz serve --memory`"),
+        ("sqlite:///file:authz.db?uri=true", "write the path of the file without `file:`"),
+        ("sqlite:///file:authz.db", "write the path of the file without `file:`"),
     ],
 )
 def test_a_url_of_no_database_is_refused_without_a_word_of_its_password(url: str, complaint: str) -> None:
