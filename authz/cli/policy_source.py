@@ -12,7 +12,7 @@ from authz.cli.command import Context
 from authz.cli.options import DRAFT
 from authz.client import CallError, Client
 from authz.domain.errors import ErrorReason, PolicyError, PolicyWarning
-from authz.domain.files import files_digest, files_text, require_files
+from authz.domain.files import decode_file, files_digest, files_text, require_files, why_not_utf8
 from authz.domain.kinds.fields import MAX_NUMBER
 
 if TYPE_CHECKING:
@@ -102,11 +102,13 @@ def _missing(text: str, what: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, with its line breaks as they are. Raises `ValueError` if it is not UTF-8."""
+    """The text of a file of a policy, each line of which ends with a newline. Raises `ValueError` if it is
+    not UTF-8."""
+    data = path.read_bytes()
     try:
-        return path.read_bytes().decode()
+        return decode_file(data)
     except UnicodeDecodeError:
-        raise ValueError(f"`{path}` is not UTF-8; save it as UTF-8") from None
+        raise ValueError(f"`{path}` {why_not_utf8(path.name, data)}") from None
 
 
 class CoursePolicy(NamedTuple):

@@ -26,6 +26,7 @@ from authz.cli.policy_source import (
 )
 from authz.client import Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
+from authz.domain.files import files_text, same_files
 from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
 
@@ -92,7 +93,7 @@ def based_on_active(client: Client, exported: Path, files: dict[str, str], cours
     """The number of the active version. Raises as `require_base`, unless it has the same files."""
     number = active_number(client, course)
     active = read_version(client, str(number), course) if number else None
-    if active is None or PolicyFiles(files, "").digest != active.digest:
+    if active is None or not same_files(files_text(files), files_text(active.files)):
         require_base(exported, active)
     return number
 

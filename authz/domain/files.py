@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Mapping
@@ -32,6 +33,33 @@ def files_text(files: Mapping[str, str]) -> str:
 def read_files(text: str) -> dict[str, str]:
     """The files of a text, by name, ordered by name. Raises `ValueError` for any other text."""
     return _decoder.decode(text)
+
+
+def same_files(text: str, other: str) -> bool:
+    """Whether two texts are of the same files, apart from their line endings: a checkout on Windows has
+    others, and is no other policy."""
+    return text == other or _with_newlines(text) == _with_newlines(other)
+
+
+def _with_newlines(text: str) -> dict[str, str]:
+    return {name: _newlines(content) for name, content in read_files(text).items()}
+
+
+def _newlines(content: str) -> str:
+    """With a lone carriage return as it is, which Casbin takes for text."""
+    return content.replace("\r\n", "\n")
+
+
+def decode_file(data: bytes) -> str:
+    """The text of a file on disk, each line of which ends with a newline. Raises `UnicodeDecodeError`."""
+    return _newlines(data.decode())
+
+
+def why_not_utf8(name: str, data: bytes) -> str:
+    """What to do about a file that is not UTF-8."""
+    if name.lower().endswith(".csv") and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "is UTF-16; run `authz policy format --write` on the file"
+    return "is not UTF-8; save it as UTF-8"
 
 
 def files_digest(text: str, files_format: int = FORMAT) -> str:

@@ -19,7 +19,7 @@ from authz.domain.errors import (
     malformed,
     precondition_failed,
 )
-from authz.domain.files import files_digest, files_text, read_files, require_files
+from authz.domain.files import files_text, read_files, require_files, same_files
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import format_instant
 from authz.domain.tokens import ConsistencyToken
@@ -132,7 +132,7 @@ class DraftEditor:
         """Delete a claimed draft whose files are active: it was published by a process that ended before it
         could delete the draft."""
         _, files, _ = await self.base(0, draft.scope)
-        is_active = files_digest(files) == files_digest(draft.files)
+        is_active = same_files(files, draft.files)
         if is_active:
             await self.gate.run(self.drafts.delete, draft.key, etag=draft.etag)
         return is_active
@@ -191,7 +191,7 @@ class DraftEditor:
         """Raise `FailedPreconditionError` if the active version has the files of a draft: another call has
         published it meanwhile."""
         number, files, _ = await self.base(0, draft.scope)
-        if files_digest(files) == files_digest(draft.files):
+        if same_files(files, draft.files):
             raise precondition_failed(
                 f"draft {draft.key} is published already: version {number}, which is active, has its files",
                 active=str(number),

@@ -201,7 +201,7 @@ class Publisher:
             try:
                 validated = await self.validate(files, scope)
                 before, read_at = await self._find_active(scope, expected)
-                changed = before is None or files_digest(files) != before.version.digest
+                changed = before is None or not before.version.has_files(files)
                 by = await self._marked_if_weakened(before, validated.proved, origin)
                 if validate_only or not changed:
                     kept = None if before is None else before.version

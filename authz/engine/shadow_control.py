@@ -9,7 +9,7 @@ import msgspec
 
 from authz.domain.drafts import DraftKey
 from authz.domain.errors import malformed, precondition_failed
-from authz.domain.files import files_digest
+from authz.domain.files import same_files
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.policy_changes import PolicySource
@@ -62,7 +62,7 @@ class ShadowControl:
             raise malformed("ends_at", "is not within the next 30 days; name a time that is")
         scope, files = request.scope, await self._files(request)
         active, active_files, _ = await self.draft_editor.base(0, scope)
-        if files_digest(files) == files_digest(active_files):
+        if same_files(files, active_files):
             raise precondition_failed(
                 f"the candidate is equal to the active version {active}, so no check would differ; edit the"
                 " draft, or name another version",

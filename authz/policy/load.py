@@ -14,6 +14,7 @@ from pathlib import Path
 
 from authz.domain.decisions import Rule
 from authz.domain.errors import PolicyError, PolicyFault
+from authz.domain.files import decode_file, why_not_utf8
 from authz.domain.vocabulary import suggest
 from authz.policy.compile import CompiledPolicy
 from authz.policy.declarations import read_inheritance, read_vocabulary
@@ -52,6 +53,7 @@ def policy_directory() -> Path:
 
 def read_folder(directory: Path) -> dict[str, str]:
     """The files of a folder and of the folders in it by relative name, without those that begin with a dot.
+    Their lines end with a newline.
 
     Raises `PolicyError` with a fault for each file that is not text, for whatever else is there, such as a
     broken link, and before it reads anything if the folder is not of a policy.
@@ -72,11 +74,11 @@ def read_folder(directory: Path) -> dict[str, str]:
             continue
         data = path.read_bytes()
         try:
-            files[relative.as_posix()] = data.decode()
+            files[relative.as_posix()] = decode_file(data)
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             column = error.start - data.rfind(b"\n", 0, error.start)
-            text = "is not UTF-8; save it as UTF-8, or move it out of the folder"
+            text = f"{why_not_utf8(path.name, data)}, or move it out of the folder"
             faults.add(relative.as_posix(), line, column, text)
     faults.require_none()
     return files

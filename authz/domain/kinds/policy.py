@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from authz.domain.errors import malformed
+from authz.domain.files import FORMAT, same_files
 from authz.domain.ids import PLATFORM, Scope, ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.kinds.fields import Digest, FilesText, MaxLength, Number, Reason
@@ -52,6 +53,10 @@ class PolicyVersion(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag
     def key(self) -> PolicyVersionKey:
         """Its identity."""
         return PolicyVersionKey(self.scope, self.number)
+
+    def has_files(self, files: str) -> bool:
+        """Whether a version of these files would be the same, apart from line endings."""
+        return self.format == FORMAT and same_files(self.files, files)
 
 
 class PolicyVersionFilter(Filter[PolicyVersion], frozen=True, kw_only=True):
