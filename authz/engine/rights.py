@@ -31,19 +31,19 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
-from authz.domain.vocabulary import Vocabulary
 from authz.engine.check import Checker
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.publish import Publisher
+from authz.engine.ranks import Ranks
 from authz.engine.record_rights import RecordRights, reason_shown
 from authz.engine.turns import Turns
-from authz.policy.compile import CompiledPolicy
 from authz.policy.grants import excesses
 from authz.policy.rules import ANY
 
 _ON_PLATFORM, _IN_COURSES = {ScopeKind.PLATFORM}, {ScopeKind.COURSE, ScopeKind.SESSION}
+_GIVING = (Operation.CREATE, Operation.TOUCH)
 _MAX_NAMED = 5
 """Of what an author may not give, in an error."""
 
@@ -53,7 +53,7 @@ class _Authority(msgspec.Struct, frozen=True):
 
     roles: frozenset[str]
     rank: int
-    vocabulary: Vocabulary
+    ranks: Ranks
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -224,7 +224,7 @@ class PersonRights:
                 permission=action,
                 scope=str(scope),
             )
-        return _authority_of(trace, checker.policy)
+        return _authority_of(trace, Ranks(snapshot, checker))
 
 
 def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | AuthzError:
@@ -316,13 +316,14 @@ def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[Sc
     return (each for each in found if each is not None)
 
 
-def _authority_of(trace: Trace, policy: CompiledPolicy) -> _Authority:
+def _authority_of(trace: Trace, ranks: Ranks) -> _Authority:
     """By the trace of a decision that allows: no deny matches, and at least one role gives the permission."""
     roles = frozenset(each.gives for each in trace.memberships if each.gives)
     by = {each.rule.role for each in trace.rules if each.matches}
+    policy = ranks.checker.policy
     declared = policy.vocabulary.roles
     giving = [declared[role].rank for role in roles if ANY in by or by & policy.inherited[role]]
-    return _Authority(roles, max(giving), policy.vocabulary)
+    return _Authority(roles, max(giving), ranks)
 
 
 def _require_outranks(person: Subject, authority: _Authority, keys: Iterable[MembershipKey]) -> None:
@@ -339,20 +340,26 @@ def _refusal(
     key: MembershipKey,
 ) -> AuthzError | None:
     """The error if the person may not give or take a membership, as a mutation does. No person gives a role
-    that is not declared: a policy that declares it before the write could rank it above."""
+    that is not declared: a policy that declares it before the write could rank it above. An update gives
+    none: the membership is there."""
     if isinstance(authority, AuthzError):
         return authority
-    if isinstance(mutation, Mutation) and mutation.key == key and mutation.operation is not Operation.DELETE:
-        found = result_or_error(partial(authority.vocabulary.require_role, key.role, key.scope.kind))
-        if isinstance(found, AuthzError):
-            return found
-    return _outranked(person, key, authority)
+    gives = isinstance(mutation, Mutation) and mutation.key == key and mutation.operation in _GIVING
+    return (_undeclared(key, authority) if gives else None) or _outranked(person, key, authority)
 
 
-def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> PermissionDeniedError | None:
-    """The error if the role of a membership is not below the rank of the person; an undeclared role is."""
-    declared = authority.vocabulary.roles.get(key.role)
-    rank = -1 if declared is None else declared.rank
+def _undeclared(key: MembershipKey, authority: _Authority) -> AuthzError | None:
+    """The error if the active version does not declare the role of a membership."""
+    vocabulary = authority.ranks.checker.policy.vocabulary
+    found = result_or_error(partial(vocabulary.require_role, key.role, key.scope.kind))
+    return found if isinstance(found, AuthzError) else None
+
+
+def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> AuthzError | None:
+    """The error if the role of a membership is not below the rank of the person, or is of no version."""
+    rank = authority.ranks.of(key)
+    if rank is None:
+        return _undeclared(key, authority)
     if rank < authority.rank:
         return None
     return PermissionDeniedError(

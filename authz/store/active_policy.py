@@ -58,20 +58,20 @@ def validate_by_policy(
     vocabularies: Vocabularies,
     find: Callable[[Key], Versioned[Entity] | None],
     *,
-    is_update: bool = False,
+    is_new: bool = True,
 ) -> None:
     """Raise `InvalidArgumentError` for a well-formed entity that is not valid, also by the version that is
     active; `find` reads records.
 
-    An update may be of a membership whose role is no longer declared, such as to suspend its subject: the
-    role comes back with a version that declares it.
+    A membership that is not new may have a role that is no longer declared. So its subject can be suspended,
+    and a roster can end it: the role comes back with a version that declares it.
     """
     kind = kind_of(entity)
     vocabulary = active_vocabulary(vocabularies, find) if kind.uses_vocabulary else _NO_NAMES
     try:
         kind.validate_rule(entity, vocabulary)
     except InvalidArgumentError as error:
-        if not is_update or error.reason is not ErrorReason.UNKNOWN_ROLE:
+        if is_new or error.reason is not ErrorReason.UNKNOWN_ROLE:
             raise
 
 

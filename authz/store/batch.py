@@ -206,12 +206,11 @@ class Batch:
             return self._delete(mutation.key)
         self.erased.require_none(mutation)
         before = self.find(mutation.key)
-        is_update = mutation.operation is Operation.UPDATE
-        if is_update:
+        if mutation.operation is Operation.UPDATE:
             mutation = self._resolve(mutation, before)
         entity = mutation.target
         assert isinstance(entity, Entity)  # noqa: S101  well-formed; narrows for the type checker
-        validate_by_policy(entity, self._vocabularies, self.find, is_update=is_update)
+        validate_by_policy(entity, self._vocabularies, self.find, is_new=before is None)
         if before is not None:
             if mutation.operation is Operation.CREATE:
                 problem = f"{entity.key} exists; update it, or delete it first"

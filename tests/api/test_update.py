@@ -72,17 +72,26 @@ async def test_a_membership_whose_role_is_gone_can_be_suspended(service: Service
     await written(service, COURSE, STUDENT, MATERIAL)
     await applied(service, with_rows("role, grader, course, 25, no,"))
     await written(service, touch(membership=grader))
+    active = pb.Membership()
+    active.CopyFrom(grader)
     await applied(service, SHIPPED)
     assert (await service.authorization.Check(question())).allowed
     grader.status = pb.MEMBERSHIP_STATUS_SUSPENDED
-    assert (await refused(service, touch(membership=grader)))[:2] == (INVALID, "UNKNOWN_ROLE")
+    omar = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="omar")
+    other = pb.Membership(subject=omar, scope=ALGEBRA, role="grader")
+    assert (await refused(service, touch(membership=other)))[:2] == (INVALID, "UNKNOWN_ROLE")
     grader.ends_at.FromSeconds(1)
     grader.starts_at.FromSeconds(2)
     unordered = update("starts_at", "ends_at", membership=grader)
     assert (await refused(service, unordered))[:2] == (INVALID, "MALFORMED_FIELD")
-    await written(service, update("status", membership=grader))
-    answer = await service.authorization.Check(question())
-    assert (answer.allowed, answer.inactive_reason) == (False, apb.INACTIVE_REASON_SUSPENDED)
+    grader.ClearField("starts_at")
+    grader.ClearField("ends_at")
+    for suspension in (update("status", membership=grader), touch(membership=grader)):
+        await written(service, suspension)
+        answer = await service.authorization.Check(question())
+        assert (answer.allowed, answer.inactive_reason) == (False, apb.INACTIVE_REASON_SUSPENDED)
+        await written(service, update("status", membership=active))
+        assert (await service.authorization.Check(question())).allowed
 
 
 RESOURCE = pb.Resource(type="material", id="m-1")
