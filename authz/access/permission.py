@@ -20,13 +20,15 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
     `suspended` says that the caller is suspended, so that it has no roles, and how to end that; empty if it
     is not.
     `undeclared` are the permissions to write resources that no role can have, because the policy declares the
-    type and not the permission.
+    type and not the permission. `content` are the permissions to write the resources of each type that it
+    declares.
     """
 
     permissions: frozenset[str] | None = frozenset()
     holder: str = ""
     suspended: str = ""
     undeclared: frozenset[str] = frozenset()
+    content: frozenset[str] = frozenset()
 
     def has(self, permission: str) -> bool:
         """Whether the principal has a permission."""
@@ -36,6 +38,18 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
         """Raise `PermissionDeniedError`, which names the permission, unless the principal has it."""
         if not self.has(permission):
             raise self._denied(permission, method)
+
+    def require_content(self, type_name: str, method: str, *, is_deletion: bool) -> None:
+        """Likewise for the permission to write the resources of a type, and what is shared of them. What has
+        a type that the policy does not declare is also deleted by who may write every type that it declares:
+        no role can have the permission for the other."""
+        permission = f"write_{type_name}"
+        if self.has(permission):
+            return
+        if permission in self.content:
+            raise self._denied(permission, method)
+        if not (is_deletion and self.content and all(map(self.has, self.content))):
+            raise self._denied_undeclared(type_name, permission, method)
 
     def require_kept(self, before: CallerRights, method: str) -> None:
         """Raise `PermissionDeniedError`, which names what was lost, unless the principal has every permission
@@ -70,10 +84,19 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
                 f"the active policy declares no permission `{permission}`; add it to the actions of the type"
                 f" `{API_TYPE}`, and a row for the role that needs it"
             )
-        if self.suspended:
-            why = self.suspended
+        return self._error(why, permission, method)
+
+    def _denied_undeclared(self, type_name: str, permission: str, method: str) -> PermissionDeniedError:
+        why = (
+            f"the active policy declares no resource type `{type_name}`; who may write every type that it"
+            " declares, in the default policy a `platform_admin`, may delete what has this type; for anything"
+            f" else, publish a version that declares it, and `{permission}` among the actions of `{API_TYPE}`"
+        )
+        return self._error(why, permission, method)
+
+    def _error(self, why: str, permission: str, method: str) -> PermissionDeniedError:
         return PermissionDeniedError(
-            f"`{self.holder}` may not call {method}: {why}",
+            f"`{self.holder}` may not call {method}: {self.suspended or why}",
             method=method,
             type=API_TYPE,
             permission=permission,

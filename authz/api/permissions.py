@@ -6,6 +6,7 @@ the policy declares none is refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from authz.access.permission import CallerRights, Permissions
@@ -77,21 +78,32 @@ def _is_for_ai(action: str, purpose: str) -> bool:
     return action == AI_PROCESS and purpose == PURPOSE_AI_RESPONSE
 
 
-def permission_to_write(key: Key) -> str:
-    """What a caller needs to write the record with a key.
+def require_to_write(call: Call, keys: Iterable[Key], deleted: Iterable[Key] = ()) -> None:
+    """Raise `PermissionDeniedError` unless the caller may write every record with one of these keys, and
+    delete those that are `deleted`."""
+    needed = [(_need_to_write(key), False) for key in keys] + [(_need_to_write(key), True) for key in deleted]
+    for (permission, type_name), is_deletion in dict.fromkeys(needed):
+        if type_name:
+            call.rights.require_content(type_name, call.method.name, is_deletion=is_deletion)
+        else:
+            call.require(permission)
+
+
+def _need_to_write(key: Key) -> tuple[str, str]:
+    """What a caller needs to write the record with a key: a permission, or that for a type of content.
 
     A role on the platform may be that of a caller, without its account a caller has no roles, and a token
     gives its holder the roles of its caller: all are for who grants those roles.
     """
     match key:
         case ResourceRef(type=type_name) | ShareKey(resource=ResourceRef(type=type_name)):
-            return f"write_{type_name}"
+            return "", type_name
         case MembershipKey(scope=Scope(kind=ScopeKind.PLATFORM)):
-            return GRANT_ROLES
+            return GRANT_ROLES, ""
         case AccountKey(subject=Subject(type=SubjectType.SERVICE)) | AccessTokenKey():
-            return GRANT_ROLES
+            return GRANT_ROLES, ""
         case _:
-            return f"write_{kind_of(key).plural}"
+            return f"write_{kind_of(key).plural}", ""
 
 
 def permission_to_read(kind: EntityKind) -> str:
@@ -131,16 +143,19 @@ class PolicyPermissions(Permissions):
         snapshot, checker, now = await self._active.get(MINIMIZE_LATENCY, deadline)
         permissions = checker.permissions_of(snapshot, caller, now)
         suspension = None if permissions else snapshot.suspension(caller)
+        content, undeclared = checker.cached(API_TYPE, lambda _: _writes(checker.policy.vocabulary))
         return CallerRights(
             permissions=permissions,
             holder=principal.actor,
             suspended=suspension.remedy(caller) if suspension and suspension.is_effective(now) else "",
-            undeclared=checker.cached(API_TYPE, lambda _: _undeclared_writes(checker.policy.vocabulary)),
+            undeclared=undeclared,
+            content=content,
         )
 
 
-def _undeclared_writes(vocabulary: Vocabulary) -> frozenset[str]:
-    """The permissions to write resources that no role can have: the policy declares the type alone."""
+def _writes(vocabulary: Vocabulary) -> tuple[frozenset[str], frozenset[str]]:
+    """The permissions to write the resources of each declared type, and those of them that no role can have:
+    the policy declares the type alone."""
     permissions = vocabulary.types[API_TYPE].actions if API_TYPE in vocabulary.types else ()
-    content = vocabulary.types.keys() - set(STRUCTURAL_TYPES)
-    return frozenset(f"write_{name}" for name in content) - set(permissions)
+    content = frozenset(f"write_{name}" for name in vocabulary.types.keys() - set(STRUCTURAL_TYPES))
+    return content, content - set(permissions)

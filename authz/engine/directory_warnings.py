@@ -151,8 +151,8 @@ def _lost_role(scopes: Counter[Scope]) -> str:
 def _lost_type(scopes: Counter[Scope]) -> str:
     held = _held(scopes, "1 resource has it", "resources have it")
     return (
-        f"is no longer declared, and {held}; checks of them fail then, and no caller may delete them:"
-        " delete them first, or keep the type"
+        f"is no longer declared, and {held}; checks of them fail then, and only who may write every type that"
+        " is left may delete them: delete them first, or keep the type"
     )
 
 

@@ -98,6 +98,8 @@ class RecordRights:
         match mutation.key:
             case ResourceRef() as ref:
                 yield from self._of_resource(ref, mutation)
+            case ShareKey(resource=ref) if self._deletes_undeclared(ref, mutation):
+                yield from self._to_delete_undeclared(ref)
             case ShareKey(resource=ref):
                 yield _Need(_SHARE if self._declares(ref, _SHARE) else _UPDATE, ref)
             case CourseKey() as key:
@@ -109,7 +111,9 @@ class RecordRights:
 
     def _of_resource(self, ref: ResourceRef, mutation: Mutation) -> Iterator[_Need]:
         before, after = self._snapshot.record(ref), mutation.target
-        if mutation.operation is Operation.DELETE:
+        if self._deletes_undeclared(ref, mutation):
+            yield from self._to_delete_undeclared(ref)
+        elif mutation.operation is Operation.DELETE:
             yield _Need(_DELETE, ref)
         elif isinstance(before, Resource):
             yield from self._to_change(ref, before.scope, _changed(mutation, before))
@@ -141,6 +145,21 @@ class RecordRights:
             yield _Need(_UPDATE, ref)
         for name in changed.intersection(_FIXED):
             yield _Need(_UPDATE, ref, never=f", because no person changes the field {name}")
+
+    def _to_delete_undeclared(self, ref: ResourceRef) -> Iterator[_Need]:
+        """What deletes the course or the session that the resource is in: that would delete it, too."""
+        found = self._snapshot.record(ref)
+        if not isinstance(found, Resource):
+            self._checker.policy.vocabulary.require_type(ref.type)
+        elif found.scope.kind is ScopeKind.COURSE:
+            yield _Need(_DELETE, ResourceRef(COURSE_TYPE, found.scope.id))
+        else:
+            key = SessionKey(found.scope.id)
+            yield from self._of_session(key, Mutation(Operation.DELETE, key))
+
+    def _deletes_undeclared(self, ref: ResourceRef, mutation: Mutation) -> bool:
+        declared = self._checker.policy.vocabulary.types
+        return mutation.operation is Operation.DELETE and ref.type not in declared
 
     def _of_course(self, key: CourseKey, mutation: Mutation) -> Iterator[_Need]:
         before, ref = self._snapshot.record(key), ResourceRef(COURSE_TYPE, key.id)

@@ -12,10 +12,10 @@ import msgspec
 
 from authz.api.call import Call
 from authz.api.grpc.answers import token_message
-from authz.api.permissions import permission_to_write
+from authz.api.permissions import require_to_write
 from authz.domain.entities import Key
 from authz.domain.errors import PermissionDeniedError
-from authz.domain.mutations import Mutation, WriteRequest
+from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
@@ -57,7 +57,7 @@ class DirectoryServicer:
         mutations = await self.turns.collect(parse_mutations(request))
         preconditions = await self.turns.collect(parse_preconditions(request))
         # A precondition tells whether a record exists.
-        _require_right(call, [*(each.key for each in mutations), *(each.key for each in preconditions)])
+        _require_right(call, mutations, (each.key for each in preconditions))
         origin = call.origin(parse_reason(request.reason))
         write = write_of(request, mutations, preconditions, origin)
         write = msgspec.structs.replace(write, gives_roles_back=call.rights.has(GRANT_ROLES))
@@ -148,14 +148,17 @@ class DirectoryServicer:
         async for request in requests:
             reason = reason or parse_reason(request.reason)
             mutations = await self.turns.collect(parse_import(request))
-            _require_right(call, (each.key for each in mutations if isinstance(each, Mutation)))
+            _require_right(call, (each for each in mutations if isinstance(each, Mutation)))
             permitted = await self.rights.permitted(call.principal.on_behalf_of, mutations)
             if not call.refusal:
                 call.refusal.extend(islice((e for e in permitted if isinstance(e, PermissionDeniedError)), 1))
             yield ImportPart(permitted, call.origin(reason), call.rights.has(GRANT_ROLES))
 
 
-def _require_right(call: Call, keys: Iterable[Key]) -> None:
-    """Raise `PermissionDeniedError` unless the caller may write every record with these keys."""
-    for permission in dict.fromkeys(map(permission_to_write, keys)):
-        call.require(permission)
+def _require_right(call: Call, mutations: Iterable[Mutation], keys: Iterable[Key] = ()) -> None:
+    """Raise `PermissionDeniedError` unless the caller may make all mutations, and write every record with one
+    of these keys."""
+    written, deleted = [*keys], list[Key]()
+    for each in mutations:
+        (deleted if each.operation is Operation.DELETE else written).append(each.key)
+    require_to_write(call, written, deleted)
