@@ -28,7 +28,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import RequirePermitted
 from authz.engine.publish import Published, Publisher
 from authz.policy.course import course_files, load_course_policy
-from authz.policy.edit import Course, edit_files, rebase_files
+from authz.policy.edit import Course, edit_files, rebase_files, with_lines
 from authz.policy.versions import load_files
 from authz.store.drafts import Drafts
 
@@ -219,5 +219,5 @@ def _faults_of(files: dict[str, str], course: Course | None) -> tuple[PolicyFaul
         else:
             load_course_policy(course.platform, course.id, files)
     except PolicyError as error:
-        return error.faults
+        return with_lines(error.faults, files)
     return ()

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from authz.domain.decisions import Rule
 from authz.domain.drafts import AddRow, DeleteFile, Edit, Files, PutFile, RemoveRow, SetCell
-from authz.domain.errors import FailedPreconditionError, InvalidArgumentError, invalid, precondition_failed
+from authz.domain.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PolicyError,
+    PolicyFault,
+    invalid,
+    precondition_failed,
+)
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import course_scope
 from authz.domain.vocabulary import Vocabulary, suggest
@@ -24,6 +31,8 @@ _invalid = partial(invalid, "edits")
 _ROW_FILES = (POLICY_FILE, COURSE_FILE)
 _MAX_PROBLEMS = 5
 """Named in one error, which has a limit in gRPC."""
+_MAX_ROW = 500
+"""Characters of a row that a fault quotes."""
 _ROLE, _TYPE, _ACTION = 1, 3, 4
 """The places of these fields in a `p` row."""
 
@@ -45,7 +54,8 @@ def edit_files(
 
     Before each, as one of a large policy takes seconds, it calls `require_not_cancelled`, which raises to end
     them. Raises `InvalidArgumentError` for edits that name what is not there, `FailedPreconditionError` for a
-    cell that its rows cannot express, and `PolicyError` if a cell is set while the rows have faults.
+    cell that its rows cannot express, and `PolicyError`, with faults of `with_lines`, if a cell is set while
+    the rows have faults.
     """
     edited, rows = dict(files), _file_of(course)
     problems: list[str] = []
@@ -67,8 +77,27 @@ def edit_files(
                         raise _invalid(f"there is no file `{edit.name}`; {suggest(edit.name, edited)}")
         except InvalidArgumentError as error:
             problems.append(error.message)
+        except PolicyError as error:
+            raise PolicyError(with_lines(error.faults, edited)) from None
     _require_none(problems)
     return edited
+
+
+def with_lines(faults: Iterable[PolicyFault], files: Files) -> tuple[PolicyFault, ...]:
+    """The faults of the files of a draft, each with the row that an edit has to name to remove it: nobody
+    sees the lines of a draft by their number."""
+    lines = {name: files.get(name, "").split("\n") for name in _ROW_FILES}
+    return tuple(_with_line(fault, lines.get(fault.file, ())) for fault in faults)
+
+
+def _with_line(fault: PolicyFault, lines: Sequence[str]) -> PolicyFault:
+    row = lines[fault.line - 1].strip() if fault.line <= len(lines) else ""
+    fields = _fields(row)
+    if not any(fields) or len(row) > _MAX_ROW:
+        return fault
+    is_repeated = [_fields(line) for line in lines].count(fields) > 1
+    how = "removes wherever it is; add it again (`--add`) to keep one" if is_repeated else "removes"
+    return fault._replace(text=f"{fault.text}; the row is `{row}`, which `--remove` {how}")
 
 
 def _require_none(problems: Sequence[str]) -> None:

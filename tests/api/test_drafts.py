@@ -11,7 +11,7 @@ from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
 from tests.api.test_policies import active, applied, refused
 from tests.policies import SHIPPED, with_rows
-from tests.service import Service, reason_of
+from tests.service import Service, reason_of, violations_of
 
 
 def cell(*names: str, when: tuple[str, ...]) -> ppb.PolicyEdit:
@@ -125,6 +125,11 @@ async def test_a_draft_may_have_faults_between_two_edits(sqlite_service: Service
     row = ppb.PolicyEdit(add_row="p, grader, *, material, read, , allow")
     outcome = await edited(service, await created(service), row)
     assert ["unknown role `grader`" in fault.message for fault in outcome.faults] == [True]
+    assert outcome.faults[0].message.endswith(f"the row is `{row.add_row}`, which `--remove` removes")
+    error = await refused(edited(service, outcome.draft, AUDITORS))
+    assert violations_of(error)[0].description.endswith(f"`{row.add_row}`, which `--remove` removes")
+    remove = ppb.PolicyEdit(remove_row=row.add_row)
+    assert not (await edited(service, await created(service, "other"), row, remove, AUDITORS)).faults
     role = ppb.PolicyEdit(add_row="role, grader, course, 30, no,")
     assert not (await edited(service, outcome.draft, role)).faults
 
