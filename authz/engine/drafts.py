@@ -208,7 +208,7 @@ class DraftEditor:
         if draft.etag != etag:
             raise draft.stale()
         if draft.claimed_until is not None and draft.claimed_until > self.clock.at(0):
-            raise ConflictError(f"draft {key} is being published now; look at the versions in a minute")
+            raise ConflictError(f"draft {key} is being published now; look at the versions in half a minute")
         return draft
 
 

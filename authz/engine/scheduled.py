@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,8 +33,10 @@ log = structlog.get_logger()
 
 _INTERVAL_S = 1.0
 """How often a process looks whether a draft is due."""
-_CLAIM_US = 60 * US_PER_S
-"""How long the others leave a draft to the process that publishes it, which may have been killed."""
+_CLAIM_US = 15 * US_PER_S
+"""How long the others leave a draft to the process that publishes it, unless it renews its claim: it may have
+been killed."""
+_RENEWAL_S = 3.0
 _RETRY_US = 10 * US_PER_S
 _MAX_ERROR_LENGTH = 4_000
 _PASSING = (ConflictError, OverloadedError, UnavailableError)
@@ -42,9 +46,10 @@ _PASSING = (ConflictError, OverloadedError, UnavailableError)
 class ScheduledPublisher:
     """Publishes each draft that is due, once, however many processes have one of these.
 
-    A process claims a draft first. A version is stored only if the draft's base is active still, so a claim
-    that runs out while its process works on does not publish twice. The draft is proved and tested again,
-    and the person who scheduled it must still have the right. What fails is noted in the draft, and logged.
+    A process claims a draft first, and renews the claim while it works on the draft. A version is stored only
+    if the draft's base is active still, so a claim that runs out meanwhile does not publish twice. The draft
+    is proved and tested again, and the person who scheduled it must still have the right. What fails is noted
+    in the draft, and logged.
     `permission` is what the caller needs; with `requires_caller` there must be one.
     """
 
@@ -69,7 +74,8 @@ class ScheduledPublisher:
                 return
             assert draft.publication is not None  # noqa: S101  it is due; narrows the type
             try:
-                await self._publish(draft, draft.publication)
+                async with self._claimed(draft):
+                    await self._publish(draft, draft.publication)
             except _PASSING as error:
                 log.warning(
                     "draft not published yet", draft=draft.id, scope=str(draft.scope), error=error.message
@@ -83,6 +89,21 @@ class ScheduledPublisher:
                 failed = msgspec.structs.replace(draft.publication, error=error.message[:_MAX_ERROR_LENGTH])
                 after = msgspec.structs.replace(draft, claimed_until=None, publication=failed)
                 await self._replace(draft, after)
+
+    @asynccontextmanager
+    async def _claimed(self, draft: PolicyDraft) -> AsyncIterator[None]:
+        """Renew the claim of a draft: its proof may take minutes."""
+        renewing = asyncio.create_task(
+            poll(partial(self._renew, draft), interval_s=_RENEWAL_S, work="publication of a draft")
+        )
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+
+    async def _renew(self, draft: PolicyDraft) -> None:
+        await self.gate.run(self.drafts.renew_claim, draft, self.clock.at(0) + _CLAIM_US)
 
     async def _publish(self, draft: PolicyDraft, publication: Publication) -> None:
         if await self.draft_editor.delete_published(draft):

@@ -103,6 +103,12 @@ class Drafts:
             return None
         return claimed
 
+    def renew_claim(self, draft: PolicyDraft, until: Instant) -> None:
+        """Keep a claimed draft until a later time, unless it was changed since, or claimed by another."""
+        claimed = update(table).values(claimed_until=until).where(_is(draft.key), table.c.etag == draft.etag)
+        with write_transaction(self._engine) as connection:
+            connection.execute(claimed)
+
     def _change(self, statement: Any, key: DraftKey, etag: int) -> None:
         with write_transaction(self._engine) as connection:
             found = connection.execute(statement.where(_is(key), table.c.etag == etag))

@@ -12,8 +12,15 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import Engine, select
 
+from authz.domain.drafts import PolicyDraft
+from authz.domain.instants import US_PER_S
 from authz.engine.policy_cases import prove_and_test
+from authz.engine.scheduled import _CLAIM_US
+from authz.store.database.engine import opened
+from authz.store.drafts import Drafts
+from authz.store.tables import policy_drafts
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import delete
 from tests.api.test_drafts import AUDITORS, WITHOUT_TESTS, created, edited, ids, published
@@ -27,6 +34,8 @@ from tests.service import START, Service, in_process, reason_of, serve
 
 HOUR_US = 3_600_000_000
 TIMEOUT_S = 60
+ETAG_OF_FIRST_CLAIM = 4
+"""Of a draft that was made, edited, scheduled and claimed."""
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +191,62 @@ async def test_a_draft_that_a_killed_server_had_published_already_is_not_publish
     service.now += HOUR_US
     await until(partial(is_gone, service))
     assert await numbers(service) == [1, 2]
+
+
+async def test_the_draft_of_a_killed_server_is_published_soon(store_url: str) -> None:
+    due = START + HOUR_US
+    async with serve(store_url) as service:
+        await scheduled(service, await draft_of(service), due)
+    with opened(store_url) as engine:
+        assert Drafts(engine).claim(due, due + _CLAIM_US)  # as the server did before it was killed
+    async with serve(store_url, now=due + 15 * US_PER_S) as service:
+        await until(partial(is_gone, service))
+        assert await numbers(service) == [1, 2]
+
+
+@in_process
+async def test_no_other_server_begins_while_one_works_on_a_draft(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.engine.scheduled._RENEWAL_S", 0.02)
+    due, claim, looks = START + HOUR_US, Drafts.claim, list[int]()
+    async with serve(store_url) as service:
+        await scheduled(service, await draft_of(service), due)
+
+    def counted(self: Drafts, now: int, until: int) -> PolicyDraft | None:
+        found = claim(self, now, until)
+        looks.append(now)
+        return found
+
+    monkeypatch.setattr(Drafts, "claim", counted)
+    held = Held(prove_and_test)
+    monkeypatch.setattr("authz.engine.publish.prove_and_test", held)
+    with opened(store_url) as engine:
+        async with serve(store_url, now=due) as one:
+            await asyncio.to_thread(held.begun.wait, TIMEOUT_S)
+            async with serve(store_url, now=due) as other:
+                for _ in range(4):
+                    one.now += 10 * US_PER_S
+                    await until(partial(_is_claimed, engine, one.now + _CLAIM_US))
+                    other.now = one.now
+                    await until(partial(_has_looked, looks, other.now))
+                assert await numbers(other) == [1]
+                assert await _is_claimed(engine, one.now + _CLAIM_US)
+                held.may_end.set()
+                await until(partial(is_gone, one))
+                assert await numbers(one) == await numbers(other) == [1, 2]
+
+
+async def _is_claimed(engine: Engine, claimed_until: int) -> bool:
+    """Whether the only draft is claimed by the first server that claimed it, until then."""
+    with engine.connect() as connection:
+        found = connection.execute(select(policy_drafts.c.claimed_until, policy_drafts.c.etag)).all()
+    assert found[0].etag == ETAG_OF_FIRST_CLAIM
+    return bool(found[0].claimed_until == claimed_until)
+
+
+async def _has_looked(looks: list[int], now: int) -> bool:
+    return looks.count(now) > 1
 
 
 async def test_a_person_without_the_right_at_that_time_publishes_nothing(sqlite_service: Service) -> None:
