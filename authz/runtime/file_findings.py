@@ -7,9 +7,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from cryptography import x509
-
 from authz.domain.instants import Instant, from_datetime
+from authz.runtime.certificate_keys import read_chain, unaccepted_keys
 from authz.runtime.compose import replica_folder
 from authz.runtime.findings import SOON_US, Finding, date_of, unsafe, wrong
 from authz.runtime.settings import Settings
@@ -54,15 +53,12 @@ def _mode(path: Path) -> int:
 
 
 def of_certificates(settings: Settings, now: Instant) -> Iterator[Finding]:
-    """Certificates that have ended, or end soon."""
+    """Certificates that have ended, or end soon, and keys that some refuse."""
     for name in filter(None, (settings.tls_certificate_file, settings.tls_client_ca_file)):
-        try:
-            chain = x509.load_pem_x509_certificates(Path(name).read_bytes())
-        except (ValueError, OSError):
-            continue  # said already
-        for found in chain:
+        for found in read_chain(name):
             ends_at = from_datetime(found.not_valid_after_utc)
             if ends_at <= now:
                 yield wrong(f"a certificate in {name} has ended; renew it")
             elif ends_at < now + SOON_US:
                 yield unsafe(f"a certificate in {name} ends on {date_of(ends_at)}; renew it")
+    yield from map(wrong, unaccepted_keys(settings.tls_certificate_file, settings.tls_client_ca_file))

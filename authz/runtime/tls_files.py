@@ -74,11 +74,19 @@ class CertificateFiles:
                     "AUTHZ_TLS_CLIENT_CA_FILE",
                     f"`{self._client_ca}` holds no PEM certificate ({error}); set AUTHZ_TLS_CLIENT_CA_FILE",
                 ) from None
+        self._require_keys()
         return Certificates(
             chain=_read(self._chain),
             key=_read(self._key),
             client_ca=_read(self._client_ca) if self._client_ca else None,
         )
+
+    def _require_keys(self) -> None:
+        from authz.runtime.certificate_keys import require_shown, require_verified
+
+        require_shown(self._chain)
+        if self._client_ca:
+            require_verified(self._client_ca)
 
     def _versions(self) -> list[tuple[int, int, int] | None]:
         return [*map(file_version, filter(None, (self._chain, self._key, self._client_ca)))]
