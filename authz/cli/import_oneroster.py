@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from authz.importers.reader import DirectoryReader
 
 PathArgument = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A OneRoster 1.1 or 1.2 export: a folder or a zip.")
+    Path,
+    typer.Argument(metavar="PATH", help="A OneRoster 1.1 or 1.2 export: a folder, or a zip; - for stdin."),
 ]
 RoleMap = Annotated[
     list[str] | None,

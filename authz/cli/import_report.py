@@ -12,6 +12,7 @@ import typer
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.domain.origin import MAX_REASON_LENGTH
 from authz.importers.report import RowFault, Sourced, in_order, printable
+from authz.importers.source_file import name_of
 
 FAULTS_EXIT_CODE = 1
 _MAX_LISTED = 50
@@ -19,7 +20,7 @@ _MAX_LISTED = 50
 
 def import_reason(path: Path) -> str:
     """The reason that the change log gives for an import."""
-    return printable(f"import of {path.name}")[:MAX_REASON_LENGTH]
+    return printable(f"import of {name_of(path)}")[:MAX_REASON_LENGTH]
 
 
 def print_capped(label: str, lines: Iterable[str]) -> None:

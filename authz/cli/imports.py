@@ -23,7 +23,8 @@ on_server(app, creates=True, prints_json=False)(oneroster)
 def resources(
     context: Context,
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A CSV file, or JSON lines if it ends in .jsonl.")
+        Path,
+        typer.Argument(metavar="PATH", help="A CSV file, or JSON lines if it ends in .jsonl; - for stdin."),
     ],
     type_name: Annotated[str, typer.Option("--type", help="The type of rows without one.")] = "",
     owner: Annotated[str, typer.Option("--owner", help="The owner, as user:<id>, of rows without one.")] = "",
@@ -47,7 +48,9 @@ def resources(
 @on_server(app, creates=True, prints_json=False)
 def subject(
     context: Context,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The JSON of `authz privacy export`.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The JSON of `authz privacy export`; - for stdin.")
+    ],
 ) -> None:
     """Import the records of an export: the subject then has the same access.
 

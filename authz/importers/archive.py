@@ -1,4 +1,4 @@
-"""Opens an export: a folder of CSV files, or a zip of them."""
+"""Opens an export: a folder of CSV files, or a zip of them, also from a pipe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import IO
 
-from authz.domain.errors import InvalidArgumentError, invalid
 from authz.domain.vocabulary import join_names
 from authz.importers.report import quoted
+from authz.importers.source_file import is_stream, open_source, unreadable
 
 MAX_UNPACKED_BYTES = 2 << 30
 """Of the files of a zip together. A small zip can hold far more than the memory of a machine."""
@@ -33,7 +33,7 @@ class Archive:
         if path.is_dir():
             self._names = sorted(each.name for each in path.iterdir() if each.is_file())
             return
-        if not path.is_file():
+        if not (path.is_file() or is_stream(path)):
             raise unreadable(path, "is neither a folder nor a file")
         self._zip = _opened(path)
         # Some programs on Windows separate folders by a backslash. macOS adds a folder to each zip.
@@ -94,11 +94,11 @@ class Archive:
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
+    stream = open_source(path)
     try:
-        with path.open("rb") as stream:
-            if stream.read(len(_SIGNATURE)) != _SIGNATURE:
-                raise unreadable(path, "is neither a folder nor a zip; name the folder of the CSV files")
-        opened = zipfile.ZipFile(path)
+        if stream.read(len(_SIGNATURE)) != _SIGNATURE:
+            raise unreadable(path, "is neither a folder nor a zip; name the folder of the CSV files")
+        opened = zipfile.ZipFile(stream)
         size = sum(each.file_size for each in opened.infolist())
         if size > MAX_UNPACKED_BYTES:
             problem = f"would unpack to {size >> 20} MiB, more than {MAX_UNPACKED_BYTES >> 20}"
@@ -111,8 +111,3 @@ def _opened(path: Path) -> zipfile.ZipFile:
     if broken is not None:
         raise unreadable(path, f"has a damaged {quoted(broken)}; download it again")
     return opened
-
-
-def unreadable(path: Path, problem: str) -> InvalidArgumentError:
-    """The error for a path that cannot be read."""
-    return invalid("path", f"{quoted(str(path))} {problem}")

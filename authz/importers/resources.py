@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -18,43 +19,45 @@ from authz.domain.instants import parse_instant
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.vocabulary import suggest
-from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced, quoted
+from authz.importers.source_file import is_stream, name_of, open_source, unreadable
 from authz.importers.tables import Record, malformed_line, parse_flag, read_csv, read_lines
 
 _RESOURCE = KINDS["resource"]
 COLUMNS = ("type", "id", "course_id", "session_id", *_RESOURCE.updatable)
 """The columns of a row. `type` and `owner` have defaults from the command; `owner` is like `user:maya`."""
 
+_SNIFFED_BYTES = 4096
+
 
 def read_resources(
     path: Path, *, type_name: str = "", owner: str = "", ignored: Collection[str] = ()
 ) -> ParsedSource:
-    """Read `path`: JSON Lines if it ends in `.jsonl`, else CSV. Rows without type or owner get these.
+    """Read `path`: JSON Lines if it ends in `.jsonl`, else CSV; of a pipe, JSON Lines if it begins with `{`.
+    Rows without type or owner get these.
 
     Raises `InvalidArgumentError` for a malformed file, and for a column that is neither known nor ignored: a
     misspelt `available_until` must not become a resource without an end. Invalid rows become faults, and so
     do rows that say different things of one resource.
     """
-    if not path.is_file():
-        raise unreadable(path, "is not a file")
     if path.suffix.lower() in {".json", ".ndjson"}:
         raise unreadable(path, "is not CSV; put one JSON object on each line of a file that ends in `.jsonl`")
     if owner:
         parse_subject(owner, field="owner")
     given = {"type": type_name, "owner": owner}
     parsed = ParsedSource([], [], [])
-    is_json = path.suffix.lower() == ".jsonl"
-    read = _json_lines if is_json else partial(read_csv, required=("id",), others=True)
-    with path.open("rb") as stream:
-        for line, record in read(stream, path.name):
+    name = name_of(path)
+    with open_source(path) as stream:
+        is_json = path.suffix.lower() == ".jsonl" or (is_stream(path) and _begins_as_json(stream))
+        read = _json_lines if is_json else partial(read_csv, required=("id",), others=True)
+        for line, record in read(stream, name):
             if not record:
-                parsed.notes.append(RowFault(path.name, line, "is an empty row; skipped"))
+                parsed.notes.append(RowFault(name, line, "is an empty row; skipped"))
                 continue
             unknown = [column for column in record if column not in (*COLUMNS, *ignored)]
             if unknown:
                 raise malformed_line(
-                    path.name,
+                    name,
                     line if is_json else 1,
                     f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)}; to ignore it, add"
                     f" `--ignore {unknown[0]}`",
@@ -62,10 +65,16 @@ def read_resources(
             try:
                 resource = _resource(record, given)
             except InvalidArgumentError as error:
-                parsed.faults.append(RowFault(path.name, line, error.message))
+                parsed.faults.append(RowFault(name, line, error.message))
             else:
-                parsed.mutations.append(Sourced(Mutation(Operation.TOUCH, resource), path.name, line))
+                parsed.mutations.append(Sourced(Mutation(Operation.TOUCH, resource), name, line))
     return _one_row_each(parsed)
+
+
+def _begins_as_json(stream: IO[bytes]) -> bool:
+    begin = stream.read(_SNIFFED_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+    stream.seek(0)
+    return begin.startswith(b"{")
 
 
 def _one_row_each(parsed: ParsedSource) -> ParsedSource:

@@ -30,9 +30,9 @@ from authz.domain.entities import (
 from authz.domain.errors import AuthzError, ErrorReason, malformed
 from authz.domain.exports import EXPORT_FORMAT, RESTRICTION_ENTRY, ExportSection, SubjectExport
 from authz.domain.mutations import Mutation, Operation
-from authz.importers.archive import unreadable
 from authz.importers.reader import DirectoryReader
 from authz.importers.report import ParsedSource, RowFault, Sourced
+from authz.importers.source_file import name_of, open_source
 
 _MAX_IDS = 1000
 """Of one read."""
@@ -40,22 +40,23 @@ _MAX_IDS = 1000
 
 def read_subject_export(path: Path) -> SubjectExport:
     """The export in a file. Raises `InvalidArgumentError` for a file that is no whole export."""
+    name = name_of(path)
+    with open_source(path) as stream:
+        data = stream.read()
     try:
-        export = msgspec.json.decode(path.read_bytes(), type=SubjectExport)
-    except OSError as error:
-        raise unreadable(path, f"cannot be read: {error.strerror}") from None
+        export = msgspec.json.decode(data, type=SubjectExport)
     except (ValueError, RecursionError) as error:
         problem = f"is no export of a subject ({error}); make one with `authz privacy export`"
-        raise malformed(path.name, problem) from None
+        raise malformed(name, problem) from None
     if export.format != EXPORT_FORMAT:
-        raise malformed(path.name, f"has the format `{export.format}`; this release reads `{EXPORT_FORMAT}`")
+        raise malformed(name, f"has the format `{export.format}`; this release reads `{EXPORT_FORMAT}`")
     found = Counter(each.section for each in export.entries)
     found[ExportSection.RECORDS] += len(export.records)
     found[ExportSection.CHANGES] += len(export.changes)
     for section, count in export.counts.items():
         if found[section] != count:
             problem = f"has {found[section]} items of {section}, and says {count}; export the subject again"
-            raise malformed(path.name, problem)
+            raise malformed(name, problem)
     return export
 
 
@@ -106,12 +107,12 @@ def records_of(export: SubjectExport, path: Path, there: Mapping[Key, Entity]) -
     A record that is `there` stays as it is: an export is older, and to write what it says could lift a
     suspension, reopen a course for everybody, or unlock a resource.
     """
-    parsed = ParsedSource([], [], [])
+    parsed, name = ParsedSource([], [], []), name_of(path)
     for each in export.records:
         record: Any = each.record
         found = there.get(record.key)
         if isinstance(record, AccessToken) or kind_of(record).service:
-            parsed.notes.append(RowFault(path.name, 0, f"{record.key} is left out: it is made, not imported"))
+            parsed.notes.append(RowFault(name, 0, f"{record.key} is left out: it is made, not imported"))
             continue
         if isinstance(record, Share) and record.subject != export.subject:
             record = msgspec.structs.replace(record, awaits_membership=True)
@@ -121,7 +122,7 @@ def records_of(export: SubjectExport, path: Path, there: Mapping[Key, Entity]) -
             mutation = Mutation(Operation.TOUCH, found)
         else:
             text = f"{record.key} is there already, and not as in the export; it stays as it is"
-            parsed.notes.append(RowFault(path.name, 0, text))
+            parsed.notes.append(RowFault(name, 0, text))
             continue
-        parsed.mutations.append(Sourced(mutation, path.name, 0))
+        parsed.mutations.append(Sourced(mutation, name, 0))
     return parsed
