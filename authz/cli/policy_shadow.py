@@ -11,7 +11,7 @@ import typer
 from authz.cli.command import Context, on_server
 from authz.cli.options import DRAFT, TIME, Author, PolicyCourse, parsed_option
 from authz.cli.output import FOUND_EXIT_CODE, print_json, print_rows
-from authz.cli.policy_source import version_number
+from authz.cli.policy_source import ACTIVE, version_number
 from authz.client import ShadowReport
 from authz.domain.decisions import Verdict
 from authz.domain.ids import PLATFORM
@@ -42,9 +42,10 @@ def start(
 
     A shadow ends in an hour, unless --until says when.
     """
-    candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
-    if not candidate:
+    if version in (ACTIVE, DRAFT):
         raise ValueError(f"`{version}` is no candidate; name a draft, or the number of another version")
+    is_draft = version.startswith(DRAFT)
+    candidate = version.removeprefix(DRAFT) if is_draft else version_number(version, course, ("draft:NAME",))
     report = context.client.policies.shadow.start(
         candidate,
         sample_rate=sample_rate,

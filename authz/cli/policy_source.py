@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,16 +68,17 @@ def read_version(client: Client, text: str, course: str | None = None) -> Policy
     return PolicyFiles(files, f"version {number}{active}{of_course}", number)
 
 
-def read_source(path: Path, course: str | None = None) -> dict[str, str]:
+def read_source(path: Path, course: str | None = None, *, remedy: str = "") -> dict[str, str]:
     """The files of a policy folder, or with a course of the one file of its policy.
 
-    Raises `ValueError` for what is neither.
+    Raises `ValueError` for what is neither. `remedy` is that of a command which takes no version.
     """
     from authz.policy.course import COURSE_FILE
     from authz.policy.load import read_folder
 
     if not path.exists():
-        raise ValueError(_missing(str(path), "file" if course else "folder"))
+        what = "file" if course else "folder"
+        raise ValueError(f"there is no {what} `{path}`; {remedy}" if remedy else _missing(str(path), what))
     if not course:
         if not path.is_dir():
             raise ValueError(
@@ -160,17 +161,17 @@ def version_or_files(client: Client, text: str, course: str | None) -> dict[str,
         return read_source(policy_directory())
     if text.startswith(DRAFT):
         return client.policies.drafts.read(text.removeprefix(DRAFT), course_id=course).files
-    return version_number(text)
+    names = ("active", "draft:NAME") if course else ("active", "shipped", "draft:NAME")
+    return 0 if text == ACTIVE else version_number(text, course, names)
 
 
-def version_number(text: str) -> int:
-    """The number of an argument: 0 for the active version. Raises `ValueError` for what is none."""
-    if text == ACTIVE:
-        return 0
+def version_number(text: str, course: str | None, names: Sequence[str]) -> int:
+    """The number of an argument. Raises `ValueError` for what is none, with the names that the command takes
+    in place of a number."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_NUMBER):
-        raise ValueError(
-            f"`{text}` is no version; name `active`, `draft:NAME`, or one that `authz policy history` lists"
-        )
+        history = f"authz policy history --course {course}" if course else "authz policy history"
+        known = ", ".join(f"`{name}`" for name in names)
+        raise ValueError(f"`{text}` is no version; name {known}, or a number that `{history}` lists")
     return int(text)
 
 

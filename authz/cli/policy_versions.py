@@ -31,6 +31,9 @@ from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
 
 _WEAKENS = "weakens invariants"
+_NO_SOURCE = (
+    "name the one to apply; for a version use `authz policy rollback`, and for a draft `authz policy publish`"
+)
 _FIELDS = ("number", "digest", "author", "reason", "created_at", "weakens_invariants")
 Expected = Annotated[
     int | None,
@@ -62,7 +65,7 @@ def apply(
 
     Exit code: 0 applied or unchanged, 2 refused, with every fault.
     """
-    files = read_source(folder, course)
+    files = read_source(folder, course, remedy=_NO_SOURCE)
     if has_base(folder) and expected_active is None:
         expected_active = based_on_active(context.client, folder, files, course)
     with every_fault(context.client, files, course):

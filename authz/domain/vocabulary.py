@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import nlargest
 from operator import eq
@@ -124,24 +124,28 @@ class Vocabulary(msgspec.Struct, frozen=True):
         message = f"{problem}; {suggest(name, known)}"
         raise InvalidArgumentError(ErrorReason.UNKNOWN_ROLE, message, role=name)
 
-    def require_type(self, name: str) -> TypeDeclaration:
-        """The declaration of a type. Raises `InvalidArgumentError` (UNKNOWN_TYPE)."""
+    def require_type(self, name: str, *, refused: Collection[str] = ()) -> TypeDeclaration:
+        """The declaration of a type. Raises `InvalidArgumentError` (UNKNOWN_TYPE), which suggests none of the
+        `refused`."""
         declared = self.types.get(name)
         if declared is None:
+            known = [each for each in self.types if each not in refused]
             raise InvalidArgumentError(
                 ErrorReason.UNKNOWN_TYPE,
-                f"unknown resource type `{name}`; {suggest(name, self.types)}",
+                f"unknown resource type `{name}`; {suggest(name, known)}",
                 type=name,
             )
         return declared
 
-    def require_action(self, type_name: str, action: str) -> None:
-        """Raise `InvalidArgumentError` (UNKNOWN_TYPE or UNKNOWN_ACTION) unless the type has the action."""
-        declared = self.require_type(type_name)
+    def require_action(self, type_name: str, action: str, *, refused: Collection[str] = ()) -> None:
+        """Raise `InvalidArgumentError` (UNKNOWN_TYPE or UNKNOWN_ACTION) unless the type has the action. It
+        suggests no type and no action that is `refused`."""
+        declared = self.require_type(type_name, refused=refused)
         if action not in declared.actions:
+            known = [each for each in declared.actions if each not in refused]
             raise InvalidArgumentError(
                 ErrorReason.UNKNOWN_ACTION,
-                f"unknown action `{action}` on {type_name}; {suggest(action, declared.actions)}",
+                f"unknown action `{action}` on {type_name}; {suggest(action, known)}",
                 type=type_name,
                 action=action,
             )

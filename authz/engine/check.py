@@ -111,7 +111,7 @@ class Checker:
     def require_valid(self, question: Question) -> None:
         """Raise `InvalidArgumentError` for a question that is malformed under this version."""
         ref, action = question.resource, question.action
-        self.policy.vocabulary.require_action(ref.type, action)
+        self.policy.vocabulary.require_action(ref.type, action, refused=(CREATE_ACTION,) if ref.id else ())
         if (action == CREATE_ACTION) is bool(ref.id):
             raise _misplaced_id(question)
 

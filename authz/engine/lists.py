@@ -58,11 +58,11 @@ def types_to_list(vocabulary: Vocabulary, action: str, types: tuple[str, ...]) -
                 "types",
                 f"has `{API_TYPE}`, of which there is one; ask ListActions or `authz actions` about it",
             )
-        vocabulary.require_action(name, action)
+        vocabulary.require_action(name, action, refused=(API_TYPE, CREATE_ACTION))
     declared = vocabulary.resource_types
     known = types or tuple(name for name, each in declared.items() if action in each.actions)
     if not known:
-        every = {action for each in declared.values() for action in each.actions}
+        every = {action for each in declared.values() for action in each.actions} - {CREATE_ACTION}
         raise InvalidArgumentError(
             ErrorReason.UNKNOWN_ACTION, f"unknown action `{action}`; {suggest(action, every)}", action=action
         )

@@ -44,7 +44,7 @@ def require_inline_types(settings: Settings, vocabulary: Vocabulary) -> None:
     """Raise `InvalidArgumentError` for a name in AUTHZ_INLINE_TYPES that no request may describe."""
     for name in sorted(settings.inline_type_names):
         try:
-            vocabulary.require_type(name)
+            vocabulary.require_type(name, refused=STRUCTURAL_TYPES)
         except InvalidArgumentError as error:
             error.locate("AUTHZ_INLINE_TYPES")
             raise

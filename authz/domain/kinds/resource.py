@@ -65,7 +65,7 @@ def require_content(type_name: str, vocabulary: Vocabulary, *, of_record: str) -
 
     `of_record` is what to say of a course or a session, with `{}` in place of the type.
     """
-    vocabulary.require_type(type_name)
+    vocabulary.require_type(type_name, refused=(API_TYPE, *_RECORD_TYPES))
     problem = ""
     if type_name == API_TYPE:
         problem = f"`{API_TYPE}` is the type of the API itself; a resource has another one"
