@@ -41,6 +41,7 @@ def validate(
 
     With --course, those of the policy of a course: of a file, or of a version on the server.
     """
+    source: PolicyFiles | None = None
     try:
         source = read_policy(context, folder, version, course)
         numbers, warnings = _linted(context, source, course)
@@ -49,7 +50,8 @@ def validate(
     except PolicyError as error:
         if not context.as_json:
             raise
-        print_json({"valid": False, "faults": error.faults, "warnings": []})
+        digest = None if source is None else source.digest  # None: a file of it is no text
+        print_json({"valid": False, "digest": digest, "faults": error.faults, "warnings": []})
         raise typer.Exit(ERROR_EXIT_CODE) from None
     if context.as_json:
         print_json({"valid": True, "digest": source.digest, "faults": [], "warnings": warnings})

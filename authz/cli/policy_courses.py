@@ -21,7 +21,7 @@ from authz.cli.policy_source import SHOWN_DIGEST, PolicyFiles, every_fault, read
 from authz.cli.policy_versions import based_on_active, update_base
 from authz.client import CallError, Client
 from authz.domain.entities import PolicyActivation
-from authz.domain.errors import PolicyWarning
+from authz.domain.errors import PolicyError, PolicyFault, PolicyWarning
 from authz.domain.ids import ScopeKind
 
 app = typer.Typer(no_args_is_help=True, help="List, apply and export the policies of all courses.")
@@ -97,12 +97,13 @@ def apply(
 
 
 class _Result(NamedTuple):
-    """What came of a file, the number of the version that is active then, why the file was refused, and what
-    is legal and surprising in it."""
+    """What came of a file, the number of the version that is active then, why the file was refused, the
+    faults for which it was, and what is legal and surprising in it."""
 
     outcome: str
     number: int
     problem: str = ""
+    faults: Sequence[PolicyFault] = ()
     warnings: Sequence[PolicyWarning] = ()
 
 
@@ -133,7 +134,8 @@ def _apply(
     except EXPECTED as error:
         if isinstance(error, CallError) and error.code in _NOT_OF_FILE:
             raise  # the next file would fare no better
-        return _Result(_REFUSED, number, message_of(error))
+        faults = error.faults if isinstance(error, PolicyError | CallError) else ()
+        return _Result(_REFUSED, number, message_of(error), faults)
     if has_base(file.path) and not validate_only:
         update_base(file.path, PolicyFiles(file.files, "", published.number))
     outcome = _APPLIED if published.changed else _UNCHANGED

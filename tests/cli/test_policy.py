@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from authz.policy.load import POLICY_FILE, policy_directory
+from authz.domain.files import files_digest, files_text
+from authz.policy.load import POLICY_FILE, policy_directory, read_folder
 from tests.cli.commands import run
 
 
@@ -70,8 +71,19 @@ def test_validate_gives_json_to_a_pipeline(folder: Path) -> None:
     add(folder, "p, student, *, material, read, !own, allow")
     refused = run("policy", "validate", folder, "--json")
     assert refused.returncode == 2
-    (fault,) = json.loads(refused.stdout)["faults"]
+    invalid = json.loads(refused.stdout)
+    assert invalid.keys() == valid.keys()
+    assert invalid["digest"] == files_digest(files_text(read_folder(folder))) != valid["digest"]
+    (fault,) = invalid["faults"]
     assert (fault["file"], fault["line"], fault["column"]) == (POLICY_FILE, line + 1, 32)
+
+
+def test_what_is_no_text_has_no_digest(folder: Path) -> None:
+    (folder / "notes.txt").write_bytes(b"\xff")
+    refused = run("policy", "validate", folder, "--json")
+    assert refused.returncode == 2
+    invalid = json.loads(refused.stdout)
+    assert (invalid["valid"], invalid["digest"], len(invalid["faults"])) == (False, None, 1)
 
 
 def test_a_file_of_a_spreadsheet_is_formatted_and_then_valid(folder: Path) -> None:

@@ -108,6 +108,12 @@ def test_a_file_that_is_refused_does_not_stop_the_others(tmp_path: Path, there: 
     assert "did you mean `read`?" in done.stderr
     assert f"course `no-such` in `{mine / 'b.csv'}` is refused: " in done.stderr
     assert listed(there) == {"logic-1": 1}
+    lines = run("policy", "courses", "apply", mine, "--json", *there).stdout.splitlines()
+    found = {each["course_id"]: each["faults"] for each in map(json.loads, lines)}
+    assert [(each["file"], each["line"]) for each in found.pop("algebra-1")] == [
+        ("course.csv", line) for line in (1, 2)
+    ]
+    assert found == {"no-such": [], "logic-1": []}
     found = results(mine, there)
     assert found == {"algebra-1": ("refused", 0), "no-such": ("refused", 0), "logic-1": ("unchanged", 1)}
 
