@@ -8,12 +8,15 @@ import inspect
 import json
 import re
 import string
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.rpc import error_details_pb2
 
 from authz.domain import errors
@@ -24,15 +27,25 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import error_reason_pb2
 from authz.v1 import policy_pb2 as ppb
 from authz.wire.errors import STATUS_CODES, code_name, status_of
+from tests import forkserver
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
 from tests.api.test_policies import messages
 from tests.policies import with_rows
 from tests.service import Service, in_process, reason_of, serve
-from tests.serving import both_transports
 
 GRPC_SENDS = "".join({*string.printable} - {*string.whitespace} - {"%"}) + " "
 """What gRPC leaves as it is in the message of a status."""
 PROTO = Path(__file__).parents[2] / "protos/authz/v1/error_reason.proto"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["grpc", "envoy"])
+async def refusing_service(request: pytest.FixtureRequest, shared_sqlite_url: str) -> AsyncIterator[Service]:
+    """A server of each transport in turn, for calls that change nothing."""
+    async with AsyncExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(forkserver, "TRANSPORT", request.param)
+            service = await running.enter_async_context(serve(shared_sqlite_url))
+        yield service
 
 
 def test_every_error_has_a_status() -> None:
@@ -91,25 +104,26 @@ def test_a_refusal_of_many_faults_ends_in_how_many_more_there_are(length: int) -
     assert last == f"… and {len(faults) - len(lines[1:])} more; `ValidatePolicy` lists the first 1,000"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: ascii(text[0]))
 async def test_an_error_that_quotes_a_long_text_arrives_as_what_it_is(
-    sqlite_service: Service, text: str
+    refusing_service: Service, text: str
 ) -> None:
     files = with_rows(f"p, student, *, material, read, {text[:3000]}, allow")
     with pytest.raises(grpc.aio.AioRpcError, match=r"the policy has \d faults?:\ndefault.csv:") as caught:
-        await sqlite_service.policy.ApplyPolicy(ppb.ApplyPolicyRequest(files=messages(files)))
+        await refusing_service.policy.ApplyPolicy(ppb.ApplyPolicyRequest(files=messages(files)))
     assert reason_of(caught.value) == "POLICY_INVALID"
 
 
-@both_transports
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("form", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
 @pytest.mark.parametrize("path", ["/authz.v1.AuthorizationService/Chekc", "/other.v1.Service/Call", "/x"])
 async def test_a_method_that_the_server_does_not_have_is_an_error_as_any_other(
-    sqlite_service: Service, form: str, path: str
+    refusing_service: Service, form: str, path: str
 ) -> None:
     # A message that grpc.aio still sends when the status comes would replace it.
     sent = [] if form.startswith("stream") else b"a"
-    call = getattr(sqlite_service.channel, form)(path)(sent, timeout=30)
+    call = getattr(refusing_service.channel, form)(path)(sent, timeout=30)
     with pytest.raises(grpc.aio.AioRpcError, match="the server has no such method") as caught:
         await (call.read() if form.endswith("stream") else call)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
