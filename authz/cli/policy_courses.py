@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 from urllib.parse import quote, unquote
@@ -23,11 +23,16 @@ from authz.client import CallError, Client
 from authz.domain.entities import PolicyActivation
 from authz.domain.errors import PolicyError, PolicyFault, PolicyWarning
 from authz.domain.ids import ScopeKind
+from authz.domain.vocabulary import join_names
 
 app = typer.Typer(no_args_is_help=True, help="List, apply and export the policies of all courses.")
 
 _SUFFIX = ".csv"
-_APPLIED, _UNCHANGED, _REFUSED = "applied", "unchanged", "refused"
+_APPLIED, _UNCHANGED, _REFUSED, _REMOVED = "applied", "unchanged", "refused", "removed"
+_MAX_REMOVED = 0.1
+"""Of the policies of courses, without `--allow-removals`: a file may be missing by mistake."""
+_MAX_NAMED = 20
+"""Courses that an error names; it counts the others."""
 _NOT_OF_FILE = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.UNAUTHENTICATED,
@@ -39,11 +44,14 @@ _NOT_OF_FILE = (
 
 
 class _CourseFile(NamedTuple):
-    """The file of the policy of a course, and what is in it."""
+    """The file of the policy of a course, and what is in it. No path: the folder has none."""
 
     course_id: str
-    path: Path
+    path: Path | None
     files: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"course `{self.course_id}` in `{self.path}`" if self.path else f"course `{self.course_id}`"
 
 
 @on_server(app, "list")
@@ -66,34 +74,98 @@ def apply(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="It has a CSV file for each course.")],
     author: Author = "",
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Change nothing.")] = False,
+    remove_absent: Annotated[
+        bool, typer.Option("--remove-absent", help="End the policy of each course without a file.")
+    ] = False,
+    allow_removals: Annotated[
+        bool, typer.Option("--allow-removals", help="With --remove-absent, end any number of policies.")
+    ] = False,
 ) -> None:
     """Make each file of a folder the next version of the policy of the course that its rows name.
 
     A file equal to what is active changes nothing, and a course without a file keeps what it has. A file that
     is refused does not stop the others; a server that does not answer does.
 
-    Exit code: 0 applied or unchanged, 2 if a file was refused, with the reason of each.
+    With --remove-absent, a course without a file gets a version without rows: only the platform's rules count
+    there. For more than a tenth of all policies of courses, that needs --allow-removals.
+
+    Exit code: 0 applied, removed or unchanged, 2 if a file was refused, with the reason of each.
     """
+    if allow_removals and not remove_absent:
+        raise ValueError("`--allow-removals` permits what `--remove-absent` does; add it, or leave both out")
     files = _read_folder(folder)
     active = {each.scope.id: each for each in context.client.policies.of_courses()}
+    if remove_absent:
+        absent, count = _absent(context.client, files, active)
+        if not allow_removals:
+            _require_few(absent, count, validate_only=validate_only)
+        files += absent
     counts: Counter[str] = Counter()
     for each in files:
         result = _apply(context, each, active.get(each.course_id), author=author, validate_only=validate_only)
         counts[result.outcome] += 1
-        if context.as_json:
-            print_json({"course_id": each.course_id, **result._asdict()})
-            continue
-        if result.problem:
-            print(f"course `{each.course_id}` in `{each.path}` is refused: {result.problem}", file=sys.stderr)
-        elif result.outcome == _APPLIED and not validate_only:
-            print(f"version {result.number} is active in course `{each.course_id}`")
-        for warning in result.warnings:
-            print(f"warning: course `{each.course_id}`: {warning}", file=sys.stderr)
+        _print(context, each, result, validate_only=validate_only)
     if not context.as_json:
-        print("valid and different" if validate_only else _APPLIED, counts[_APPLIED], end=", ")
-        print(f"{_UNCHANGED} {counts[_UNCHANGED]}, {_REFUSED} {counts[_REFUSED]}")
+        print(_summary(counts, validate_only=validate_only, remove_absent=remove_absent))
     if counts[_REFUSED]:
         raise typer.Exit(2)
+
+
+def _summary(counts: Counter[str], *, validate_only: bool, remove_absent: bool) -> str:
+    applied, removed = ("valid and different", "to be removed") if validate_only else (_APPLIED, _REMOVED)
+    of_absent = f", {removed} {counts[_REMOVED]}" if remove_absent else ""
+    others = f"{_UNCHANGED} {counts[_UNCHANGED]}, {_REFUSED} {counts[_REFUSED]}"
+    return f"{applied} {counts[_APPLIED]}, {others}{of_absent}"
+
+
+def _absent(
+    client: Client, files: Sequence[_CourseFile], active: Mapping[str, PolicyActivation]
+) -> tuple[list[_CourseFile], int]:
+    """The courses that have rows of their own and no file, each with a file without rows; and how many
+    courses have rows at most."""
+    from authz.policy.course import COURSE_FILE
+
+    ended = {COURSE_FILE: ""}
+    present = {each.course_id for each in files}
+    absent, count = [], len(active)
+    for course_id, activation in active.items():
+        if course_id in present:
+            continue
+        kept = client.policies.files(activation.number, course_id=course_id)
+        if _scopes_of(kept[COURSE_FILE]):
+            absent.append(_CourseFile(course_id, None, ended))
+        else:
+            count -= 1
+    return absent, count
+
+
+def _require_few(absent: Sequence[_CourseFile], count: int, *, validate_only: bool) -> None:
+    """Raise `ValueError` for too many, or with `validate_only` say that a run without it would."""
+    if len(absent) <= _MAX_REMOVED * count:
+        return
+    named = join_names([f"`{each.course_id}`" for each in absent], _MAX_NAMED)
+    problem = (
+        f"the folder has no file for {len(absent)} of {count} courses with a policy of their own: {named}; at"
+        f" most {_MAX_REMOVED * 100:g}% of the policies may end without `--allow-removals`"
+    )
+    if not validate_only:
+        raise ValueError(f"{problem}; nothing was applied; look at them with `--validate-only`")
+    print(f"note: {problem}", file=sys.stderr)
+
+
+def _print(context: Context, file: _CourseFile, result: _Result, *, validate_only: bool) -> None:
+    if context.as_json:
+        print_json({"course_id": file.course_id, **result._asdict()})
+        return
+    if result.problem:
+        print(f"{file} is refused: {result.problem}", file=sys.stderr)
+    elif result.outcome == _REMOVED:
+        would = "would be removed" if validate_only else "is removed"
+        print(f"the policy of course `{file.course_id}` {would}")
+    elif result.outcome == _APPLIED and not validate_only:
+        print(f"version {result.number} is active in course `{file.course_id}`")
+    for warning in result.warnings:
+        print(f"warning: course `{file.course_id}`: {warning}", file=sys.stderr)
 
 
 class _Result(NamedTuple):
@@ -120,7 +192,7 @@ def _apply(
     if active is not None and active.digest == PolicyFiles(file.files, "").digest:
         return _Result(_UNCHANGED, number)
     try:
-        if has_base(file.path):
+        if file.path and has_base(file.path):
             number = based_on_active(client, file.path, file.files, file.course_id)
         with every_fault(client, file.files, file.course_id):
             published = client.policies.apply(
@@ -136,7 +208,9 @@ def _apply(
             raise  # the next file would fare no better
         faults = error.faults if isinstance(error, PolicyError | CallError) else ()
         return _Result(_REFUSED, number, message_of(error), faults)
-    if has_base(file.path) and not validate_only:
+    if file.path is None and published.changed:
+        return _Result(_REMOVED, published.number)
+    if file.path and has_base(file.path) and not validate_only:
         update_base(file.path, PolicyFiles(file.files, "", published.number))
     outcome = _APPLIED if published.changed else _UNCHANGED
     return _Result(outcome, published.number, warnings=published.warnings)

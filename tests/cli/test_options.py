@@ -36,6 +36,7 @@ DIFFERENT = {
         "Only in course:<id>, with its sessions, session:<id> or platform. May be repeated.",
         "Only in course:<id>, without its sessions",
     },
+    "--allow-removals": {"End any number of memberships", "With --remove-absent, end any number"},
     "--type": {"Only this type", "The type of rows without one"},
     "--owner": {
         "Only of this owner",
