@@ -25,6 +25,7 @@ from authz.domain.shadow import (
 )
 from authz.domain.trace import Trace
 from authz.engine.check import Checker
+from authz.telemetry.metrics import SHADOW_CHECKS, SHADOW_OUTCOMES
 
 log = structlog.get_logger()
 
@@ -44,6 +45,8 @@ class ShadowComparison:
         self._against = str(shadow.against_number)
         self._against_in_course = str(shadow.against_course_number or "")
         self._is_of_course = shadow.scope != PLATFORM
+        kind = shadow.scope.kind.value
+        self._counters = {outcome: SHADOW_CHECKS.labels(kind, outcome) for outcome in SHADOW_OUTCOMES}
         self._budget_ns = shadow.budget_us * _NS_PER_US // _WINDOWS_PER_S
         self._window_ends_ns = self._spent_ns = 0
         self._examples_taken: Counter[ShadowCell] = Counter()
@@ -65,6 +68,7 @@ class ShadowComparison:
             self._window_ends_ns, self._spent_ns = begun_ns + _WINDOW_NS, 0
         if self._spent_ns >= self._budget_ns:
             self._skipped += 1
+            self._counters["skipped"].inc()
             return
         try:
             if self._concerns(checker, snapshot, question):
@@ -116,8 +120,10 @@ class ShadowComparison:
         candidate = self._decide(snapshot, question, now)
         self._compared += 1
         if active.allowed is (candidate is not None and candidate.allowed):
+            self._counters["same"].inc()
             return
         self._differing += 1
+        self._counters["loses" if active.allowed else "gains"].inc()
         before, after = Trace(), Trace()
         checker.check(snapshot, question, now, before)
         self._decide(snapshot, question, now, after)
@@ -158,6 +164,7 @@ class ShadowComparison:
     def fail(self, error: Exception) -> None:
         """Count that the candidate could not decide."""
         self._failed += 1
+        self._counters["failed"].inc()
         self._last_failure = (
             error.message if isinstance(error, AuthzError) else "an internal error; see the log of the server"
         )

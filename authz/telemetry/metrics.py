@@ -83,6 +83,14 @@ LOG_LINES_LOST = Counter(
     "Lines of the log that were not written, because standard error was not read.",
     registry=REGISTRY,
 )
+SHADOW_CHECKS = Counter(
+    "authz_shadow_checks",
+    "Sampled checks of shadows, by what their candidates would change; skipped because the budget was spent,"
+    " or failed because the candidate could not decide.",
+    ("scope", "outcome"),
+    registry=REGISTRY,
+)
+SHADOW_OUTCOMES = ("same", "gains", "loses", "skipped", "failed")
 PURGED = Counter(
     "authz_retention_purged",
     "Items that were purged because their retention period was over.",
@@ -92,3 +100,6 @@ PURGED = Counter(
 
 for kind in ("callers", "certificate", "keys", "limits"):
     RELOAD_FAILURES.labels(kind)
+for scope in ("platform", "course"):
+    for outcome in SHADOW_OUTCOMES:
+        SHADOW_CHECKS.labels(scope, outcome)
