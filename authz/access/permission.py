@@ -8,7 +8,7 @@ import msgspec
 
 from authz.access.principal import Principal
 from authz.domain.errors import PermissionDeniedError
-from authz.domain.vocabulary import API_TYPE
+from authz.domain.vocabulary import API_TYPE, suggest
 
 ACT_FOR = "act_for"
 """What a caller needs to make calls for a person."""
@@ -49,7 +49,7 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
         if permission in self.content:
             raise self._denied(permission, method)
         if not (is_deletion and self.content and all(map(self.has, self.content))):
-            raise self._denied_undeclared(type_name, permission, method)
+            raise self._denied_undeclared(type_name, permission, method, is_deletion=is_deletion)
 
     def require_kept(self, before: CallerRights, method: str) -> None:
         """Raise `PermissionDeniedError`, which names what was lost, unless the principal has every permission
@@ -86,12 +86,17 @@ class CallerRights(msgspec.Struct, frozen=True, gc=False):
             )
         return self._error(why, permission, method)
 
-    def _denied_undeclared(self, type_name: str, permission: str, method: str) -> PermissionDeniedError:
-        why = (
-            f"the active policy declares no resource type `{type_name}`; who may write every type that it"
-            " declares, in the default policy a `platform_admin`, may delete what has this type; for anything"
-            f" else, publish a version that declares it, and `{permission}` among the actions of `{API_TYPE}`"
+    def _denied_undeclared(
+        self, type_name: str, permission: str, method: str, *, is_deletion: bool
+    ) -> PermissionDeniedError:
+        remedy = (
+            "who may write every type that it declares, in the default policy a `platform_admin`, may delete"
+            " what has this type"
+            if is_deletion
+            else f"{suggest(type_name, [name.removeprefix('write_') for name in self.content])}; else publish"
+            f" a version that declares it, and `{permission}` among the actions of `{API_TYPE}`"
         )
+        why = f"the active policy declares no resource type `{type_name}`; {remedy}"
         return self._error(why, permission, method)
 
     def _error(self, why: str, permission: str, method: str) -> PermissionDeniedError:

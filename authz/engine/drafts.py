@@ -93,7 +93,7 @@ class DraftEditor:
         if draft.publish_at is not None:
             raise precondition_failed(
                 f"draft {key} is to be published at {format_instant(draft.publish_at)}; cancel that"
-                " first (`authz policy draft cancel`)",
+                f" first (`authz policy draft cancel {key.id}{of_course(key.scope)}`)",
                 key=key.id,
             )
         number, files, read_at = await self.base(0, key.scope)

@@ -156,9 +156,9 @@ class DirectoryServicer:
 
 
 def _require_right(call: Call, mutations: Iterable[Mutation], keys: Iterable[Key] = ()) -> None:
-    """Raise `PermissionDeniedError` unless the caller may make all mutations, and write every record with one
-    of these keys."""
-    written, deleted = [*keys], list[Key]()
+    """Raise `PermissionDeniedError` unless the caller may make all mutations, and know of every record with
+    one of these keys, as who deletes it must."""
+    written, deleted = list[Key](), [*keys]
     for each in mutations:
         (deleted if each.operation is Operation.DELETE else written).append(each.key)
     require_to_write(call, written, deleted)
