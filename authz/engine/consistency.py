@@ -27,6 +27,8 @@ P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 _HEAD_INTERVAL_S = 0.1
+_ANSWERED_S = 0.25
+"""For how long a database that has answered is not asked whether it does."""
 _MAX_COMPUTING_S = 120.0
 """Twice what the proof and the tests of the largest policies take."""
 _FIELD = "consistency.at_least_as_fresh"
@@ -198,8 +200,10 @@ class ConsistencyGate:
 
     async def require_answer(self) -> None:
         """Raise `UnavailableError` (STORE_UNAVAILABLE) if the database does not answer within the freshness
-        timeout, or at once while it hangs."""
-        await self._head.answer(self._last_moment(None))
+        timeout, or at once while it hangs. One that has just answered is not asked again: a publication of a
+        policy reads in several steps."""
+        if not self._head.answered_within(_ANSWERED_S):
+            await self._head.answer(self._last_moment(None))
 
     async def is_committed(self, state: ConsistencyToken) -> bool:
         """Whether the database holds a state that it had, or a later one.

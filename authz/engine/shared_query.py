@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,11 @@ class SharedQuery(Generic[T]):
         self._next: asyncio.Task[T] | None = None
         self._begun_s: float | None = None
         """When the query that is under way began."""
+        self._answered_s = -math.inf
+
+    def answered_within(self, age_s: float) -> bool:
+        """Whether a query was answered at most so long ago."""
+        return time.monotonic() - self._answered_s <= age_s
 
     async def answer(self, wait_until: float | None = None) -> T:
         """The answer of the next query. Raises what the query raises, and `UnavailableError`
@@ -55,6 +61,8 @@ class SharedQuery(Generic[T]):
         self._running, self._next = self._next, None
         self._begun_s = time.monotonic()
         try:
-            return await self._query()
+            answer = await self._query()
+            self._answered_s = time.monotonic()
+            return answer
         finally:
             self._begun_s = None

@@ -12,7 +12,7 @@ from authz.domain.consistency import FULLY_CONSISTENT
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.tokens import ConsistencyToken
-from authz.engine import shared_query
+from authz.engine import consistency, shared_query
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.shared_query import SharedQuery
 from tests.replica.conftest import following, gate_of, viewing
@@ -132,4 +132,35 @@ def test_fully_consistent_reads_share_the_queries_of_the_head_and_see_each_write
 
     with following(store, tmp_path / "r"), viewing(tmp_path / "r") as view, gate_of(view, store) as gate:
         asyncio.run(reads(gate))
+    store.close()
+
+
+def test_a_database_that_has_just_answered_is_not_asked_again_whether_it_does(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_with(store_url)
+    head, asked = store.directory.head, list[ConsistencyToken]()
+
+    def counted() -> ConsistencyToken:
+        asked.append(head())
+        return asked[-1]
+
+    store.directory.head = counted  # type: ignore[method-assign]
+
+    async def looks(gate: ConsistencyGate) -> None:
+        monkeypatch.setattr(consistency, "_ANSWERED_S", 60)
+        for _ in range(5):
+            await gate.require_answer()
+        assert len(asked) == 1
+        monkeypatch.setattr(consistency, "_ANSWERED_S", -1)
+        await gate.require_answer()
+        assert len(asked) == 2
+        monkeypatch.setattr(consistency, "_ANSWERED_S", 60)
+        # Who reads the answer itself always gets a new one.
+        revision = await asyncio.to_thread(write, store, create(Course(id="new")))
+        assert (await gate.snapshot(FULLY_CONSISTENT, None)).revision >= revision
+        assert len(asked) == 3
+
+    with following(store, tmp_path / "r"), viewing(tmp_path / "r") as view, gate_of(view, store) as gate:
+        asyncio.run(looks(gate))
     store.close()
