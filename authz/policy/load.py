@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from authz.domain.decisions import Rule
@@ -130,9 +131,15 @@ def compile_files(files: Mapping[str, str], *, is_published: bool = False) -> Co
 
 def declared_roles(files: Mapping[str, str]) -> Collection[RoleDeclaration]:
     """The roles that the files of a published version declare, without reading its other rows."""
-    rows = (line for line in files[POLICY_FILE].split("\n") if line.lstrip().startswith("role"))
+    rows = [line for line in files[POLICY_FILE].split("\n") if line.lstrip().startswith("role")]
+    return _roles_of("\n".join(rows))
+
+
+@lru_cache(maxsize=8)
+def _roles_of(rows: str) -> Collection[RoleDeclaration]:
+    """The roles that rows declare. Few versions change them."""
     faults = Faults()
-    return read_vocabulary(list(read_rows(POLICY_FILE, "\n".join(rows), faults)), faults).roles.values()
+    return read_vocabulary(list(read_rows(POLICY_FILE, rows, faults)), faults).roles.values()
 
 
 def _check_names(names: Iterable[str], faults: Faults) -> None:
