@@ -27,6 +27,8 @@ _OF_A_PROXY = "Received http2 header with status: "
 """How what gRPC says of an answer begins that has the status of HTTP, as none of a server has."""
 _CLOSED_MEANWHILE = "Channel closed!"
 """In what gRPC says of a call with threads if its channel was closed before the answer."""
+_USABLE_KEYS = "RSA, P-256 or P-384"
+_REFUSED_KEYS = "P-521 or Ed25519"
 _REMEDIES = {
     "WRONG_VERSION_NUMBER": "the server has no TLS; leave `tls_ca_file` out, or start the server"
     " with AUTHZ_TLS_CERTIFICATE_FILE",
@@ -38,7 +40,13 @@ _REMEDIES = {
     " and if it wants a client certificate, `tls_certificate_file` and `tls_key_file`",
     "Handshake read failed (Socket closed)": "the server ended the TLS handshake; if the server has no TLS,"
     " leave `tls_ca_file` out, and if it wants a client certificate, set `tls_certificate_file` and"
-    " `tls_key_file`",
+    f" `tls_key_file`; it also ends if the key of the server is {_REFUSED_KEYS}",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server has no certificate that this client accepts; if the key of"
+    f" the server is {_REFUSED_KEYS}, give it one that is {_USABLE_KEYS}",
+    "NO_COMMON_SIGNATURE_ALGORITHMS": "the server does not accept the kind of key in `tls_key_file`; make one"
+    f" that is {_USABLE_KEYS}",
+    "PUBLIC_KEY_DECODE_ERROR": "the authority in `tls_ca_file` has a key that this client cannot read; make"
+    f" one that is {_USABLE_KEYS}",
     "Failed to create security handshaker": "the PEM files for TLS cannot be used; check `tls_ca_file`,"
     " `tls_certificate_file` and `tls_key_file`",
     "Unwrap failed": "the server ended the TLS connection; if it wants a client certificate, set"

@@ -17,10 +17,12 @@ from authz.domain.errors import InvalidArgumentError
 from authz.runtime.certificate_keys import require_shown, require_verified, unaccepted_keys
 from tests.cli.commands import run
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import both_transports
+from tests.runtime.test_tls_files import variables
+from tests.serving import both_transports, serving
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
-SAN = ("-addext", "subjectAltName=DNS:localhost")
+NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+SAN = ("-addext", NAMES)
 _CURVE = ("ec", "-pkeyopt", "ec_paramgen_curve:{}")
 KEYS = {
     "RSA": ("rsa:2048",),
@@ -47,7 +49,7 @@ def certify_with(key: str, folder: Path) -> tuple[Path, Path]:
     kind, *options = KEYS[key]
     if "{}" in str(options):
         options = [options[0], options[1].format(options[2]), *options[3:]]
-    named = ("-subj", "/CN=made", "-addext", "subjectAltName=DNS:localhost")
+    named = ("-subj", "/CN=made", "-addext", NAMES)
     openssl(
         *("req", "-x509", "-newkey", kind, *options, "-nodes", "-days", "30", *named),
         *("-out", files[0], "-keyout", files[1]),
@@ -60,7 +62,7 @@ def signed_by(authority: tuple[Path, Path], folder: Path) -> tuple[Path, Path]:
     certificate, key, request, extensions = (
         folder / name for name in ("leaf.pem", "leaf.key", "csr", "extensions")
     )
-    extensions.write_text("subjectAltName=DNS:localhost\n")
+    extensions.write_text(f"{NAMES}\n")
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=leaf")
     openssl("req", "-new", *new, "-keyout", key, "-out", request)
     by = ("-CA", authority[0], "-CAkey", authority[1], "-set_serial", "2", "-days", "2")
@@ -153,6 +155,36 @@ def test_a_start_with_a_key_that_no_handshake_takes_ends(sqlite_url: str, tmp_pa
     files = ("--tls-certificate-file", server[0], "--tls-key-file", server[1])
     ended = run("serve", *options, *files, "--tls-client-ca-file", made[0], "--allow-unauthenticated")
     assert (ended.returncode, "is secp256k1, by which the server can verify no" in ended.stderr) == (2, True)
+
+
+@both_transports
+@pytest.mark.parametrize("key", ["P-521", "Ed25519"])
+def test_a_client_whose_handshake_ends_for_a_key_is_told_so(
+    key: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    made, server = certify_with(key, tmp_path), certify(tmp_path, "server", *SAN)
+
+    def told(address: str, ca: Path, *options: str | Path) -> str:
+        failed = run("courses", "--address", address, "--tls-ca-file", ca, *options)
+        assert (failed.returncode, "authz serve" in failed.stderr) == (2, False), failed.stderr
+        return failed.stderr
+
+    with serving(sqlite_url, **variables(made)) as (_, address):
+        assert "if the key of the server is P-521 or Ed25519" in told(address, made[0])
+    clients = {"AUTHZ_TLS_CLIENT_CA_FILE": str(made[0]), "AUTHZ_ALLOW_UNAUTHENTICATED": "true"}
+    with serving(sqlite_url, **variables(server), **clients) as (_, address):
+        own = ("--tls-certificate-file", made[0], "--tls-key-file", made[1])
+        assert "does not accept the kind of key in `--tls-key-file`" in told(address, server[0], *own)
+
+
+def test_a_client_that_cannot_read_the_key_of_an_authority_is_told_so(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    authority = certify_with("secp256k1", tmp_path)
+    with serving(sqlite_url, **variables(signed_by(authority, tmp_path))) as (_, address):
+        failed = run("courses", "--address", address, "--tls-ca-file", authority[0])
+    assert failed.returncode == 2
+    assert "the authority in `--tls-ca-file` has a key that this client cannot read" in failed.stderr
 
 
 @pytest.mark.parametrize(("key", "told"), [("P-521", "which `authz` and the clients"), ("Ed448", "no TLS")])
