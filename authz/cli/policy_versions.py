@@ -78,10 +78,11 @@ def apply(
             course_id=course,
             weaken_invariants=weaken_invariants,
         )
+    if has_base(folder) and not validate_only:
+        # Before anything is printed: who reads the output may stop reading, such as `head -1`.
+        update_base(folder, PolicyFiles(files, "", published.number))
     changes = changes_by(context.client, published, course, files if validate_only else None)
     print_published(context, published, changes, verbose=verbose, validated_only=validate_only)
-    if has_base(folder) and not validate_only:
-        update_base(folder, PolicyFiles(files, "", published.number))
 
 
 def update_base(folder: Path, source: PolicyFiles) -> None:

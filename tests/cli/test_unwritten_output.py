@@ -141,3 +141,15 @@ def test_streams_that_are_closed_are_no_places_for_anything_else(
     assert unsaid.stderr.startswith("error: cannot write to standard output: ")
     assert run_command("courses", *there, closed="<&- >&- 2>&-").returncode == 2
     assert run_command("courses", *here).stdout.splitlines()[1].startswith("algebra")
+
+
+def test_an_applied_folder_states_its_version_although_nobody_reads_the_output(
+    tmp_path: Path, here: tuple[str, str]
+) -> None:
+    """Else the next change to the folder would be refused, as one of an older version."""
+    folder = tmp_path / "mine"
+    run("policy", "export", folder, *here)
+    with (folder / "default.csv").open("a") as file:
+        file.write("# mine\n")
+    assert run_unread("policy", "apply", str(folder), *here, unbuffered="1").returncode == UNREAD_EXIT_CODE
+    assert (folder / ".exported-from").read_text().split()[0] == "2"
