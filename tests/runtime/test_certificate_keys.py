@@ -12,9 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.certificate_keys import require_shown, require_verified, unaccepted_keys
+from authz.runtime.settings import load_settings
+from authz.runtime.tls_files import CertificateFiles
 from tests.cli.commands import run
 from tests.runtime.test_mutual_tls import certify
 from tests.runtime.test_tls_files import variables
@@ -185,6 +188,19 @@ def test_a_client_that_cannot_read_the_key_of_an_authority_is_told_so(
         failed = run("courses", "--address", address, "--tls-ca-file", authority[0])
     assert failed.returncode == 2
     assert "the authority in `--tls-ca-file` has a key that this client cannot read" in failed.stderr
+
+
+def test_a_renewed_certificate_whose_key_no_handshake_takes_is_not_taken_up(tmp_path: Path) -> None:
+    made, server = certify_with("secp256k1", tmp_path), certify(tmp_path, "server", *SAN)
+    files = CertificateFiles(load_settings(environ=variables(server)))
+    assert files.load_if_renewed() is None
+    for new, old in zip(made, server, strict=True):
+        new.replace(old)
+    with structlog.testing.capture_logs() as lines:
+        assert files.load_if_renewed() is None
+    (line,) = lines
+    assert line["event"] == "certificate not renewed; the old one stays"
+    assert "is secp256k1, with which no TLS handshake succeeds" in line["error"]
 
 
 @pytest.mark.parametrize(("key", "told"), [("P-521", "which `authz` and the clients"), ("Ed448", "no TLS")])
