@@ -62,7 +62,7 @@ def preview(
     else:
         for line in declarations:
             print(line)
-        _print(totals)
+        _print(totals, course)
     if totals.rows or declarations:  # an invariant may go although nobody gains anything yet
         raise typer.Exit(FOUND_EXIT_CODE)
 
@@ -100,9 +100,11 @@ def _totals_of(events: Iterable[Impact | PreviewTotals], as_json: bool) -> Previ
     raise ValueError("the server ended the preview without its totals; preview again")
 
 
-def _print(totals: PreviewTotals) -> None:
+def _print(totals: PreviewTotals, course: str | None) -> None:
     now = format_instant(totals.now)
-    against = f"against version {totals.policy_version}, as the directory stands at {now}"
+    # The version in the totals is the platform's, and means nothing to who knows those of the course.
+    active = f"what is active in course `{course}`" if course else f"version {totals.policy_version}"
+    against = f"against {active}, as the directory stands at {now}"
     if not totals.rows:
         print(f"nobody gains or loses anything {against}")
         _print_recent(totals.recent)

@@ -194,7 +194,10 @@ def test_a_draft_of_a_course_is_edited_looked_at_and_published(there: tuple[str,
     assert run("policy", "prove", *named).stdout.startswith("proved: 23 invariants")
     assert "!own & !shared_view" in run("policy", "show", *named).stdout
     assert run("policy", "diff", "--new", "draft:apart", *HERE, *there).returncode == 1
-    assert run("policy", "preview", *named).stdout.startswith("nobody gains or loses anything")
+    previewed = run("policy", "preview", *named).stdout
+    assert previewed.startswith(
+        "nobody gains or loses anything against what is active in course `algebra-1`, "
+    )
     listed = run("policy", "draft", "list", "--json", *HERE, *there).stdout
     assert json.loads(listed)["id"] == "apart"
     assert run("policy", "draft", "list", "--json", *there).stdout == ""
