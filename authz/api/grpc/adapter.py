@@ -175,10 +175,19 @@ async def _abort(context: Context, error: AuthzError) -> NoReturn:
         details += (("grpc-retry-pushback-ms", str(pushback_ms)),)
     try:
         await context.abort(_STATUS_CODES[status.code], status.message, details)
+    except grpc.aio.AbortError as aborted:
+        # gRPC keeps this error for the context, and the context for the frames of its traceback: a cycle that
+        # no garbage collection frees, with the request and what was read of the replica.
+        asyncio.get_running_loop().call_soon(_forget_frames, aborted)
+        raise
     except grpc.aio.InternalError:
         # The client left before it took the status; gRPC would log that as a fault.
         raise asyncio.CancelledError from None
     raise AssertionError("abort returned")
+
+
+def _forget_frames(error: BaseException) -> None:
+    error.__traceback__ = error.__context__ = None
 
 
 def _pushback_ms(error: AuthzError, remaining_s: float | None) -> int | None:
