@@ -15,6 +15,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine import consistency, shared_query
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.shared_query import SharedQuery
+from authz.store import Store
 from tests.replica.conftest import following, gate_of, viewing
 from tests.store.directory import create, open_with, write
 
@@ -110,10 +111,8 @@ async def test_a_caller_waits_no_longer_than_it_may_and_the_others_go_on_waiting
     assert await patient == 0
 
 
-def test_fully_consistent_reads_share_the_queries_of_the_head_and_see_each_write_before_them(
-    store_url: str, tmp_path: Path
-) -> None:
-    store = open_with(store_url)
+def heads_asked(store: Store) -> list[ConsistencyToken]:
+    """The answers to each query of the head from now on."""
     head, asked = store.directory.head, list[ConsistencyToken]()
 
     def counted() -> ConsistencyToken:
@@ -121,6 +120,14 @@ def test_fully_consistent_reads_share_the_queries_of_the_head_and_see_each_write
         return asked[-1]
 
     store.directory.head = counted  # type: ignore[method-assign]
+    return asked
+
+
+def test_fully_consistent_reads_share_the_queries_of_the_head_and_see_each_write_before_them(
+    store_url: str, tmp_path: Path
+) -> None:
+    store = open_with(store_url)
+    asked = heads_asked(store)
 
     async def reads(gate: ConsistencyGate) -> None:
         for number in range(5):
@@ -139,13 +146,7 @@ def test_a_database_that_has_just_answered_is_not_asked_again_whether_it_does(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_with(store_url)
-    head, asked = store.directory.head, list[ConsistencyToken]()
-
-    def counted() -> ConsistencyToken:
-        asked.append(head())
-        return asked[-1]
-
-    store.directory.head = counted  # type: ignore[method-assign]
+    asked = heads_asked(store)
 
     async def looks(gate: ConsistencyGate) -> None:
         monkeypatch.setattr(consistency, "_ANSWERED_S", 60)
