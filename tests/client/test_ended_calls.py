@@ -155,8 +155,11 @@ async def test_a_cancelled_call_leaves_no_memory_behind(mute: str, hedge_after_s
             with pytest.raises(asyncio.CancelledError):
                 await call
 
+    grown = []
     async with AsyncClient(mute, timeout_s=60.0, hedge_after_s=hedge_after_s) as client:
         await cancel(200)
-        before = allocated_bytes()
-        await cancel(1_000)
-    assert allocated_bytes() - before < 300_000
+        for _ in range(3):
+            before = allocated_bytes()
+            await cancel(1_000)
+            grown.append(allocated_bytes() - before)
+    assert min(grown) < 300_000  # a buffer that is allocated meanwhile comes once, and a leak each time
