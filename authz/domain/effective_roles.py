@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from itertools import product
 from typing import TypeAlias
 
@@ -137,10 +138,15 @@ def role_given(
     return roles[role].becomes or role
 
 
-def role_table(roles: Mapping[str, RoleDeclaration]) -> RoleTable:
-    """Every outcome of the declared roles. A role that is not in it is not declared, and gives none."""
+@lru_cache(maxsize=8)
+def role_table(declared_roles: tuple[RoleDeclaration, ...]) -> RoleTable:
+    """Every outcome of the declared roles. A role that is not in it is not declared, and gives none.
+
+    Cached, because few versions of a policy change its roles.
+    """
     table = {}
-    for declared, status, state in product(roles.values(), MembershipStatus, (None, *CourseState)):
+    roles = {declared.name: declared for declared in declared_roles}
+    for declared, status, state in product(declared_roles, MembershipStatus, (None, *CourseState)):
         outcome = role_given(declared, status, state, roles)
         kind = declared.scope_kind
         table[declared.name, kind, status, state] = (

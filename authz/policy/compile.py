@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Mapping
 from copy import copy
+from functools import cache, partial
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -160,7 +161,7 @@ class CompiledPolicy:
             granters=_holders(self.platform, vocabulary, API_TYPE, GRANT_ROLES),
         )
         self.inherited = MappingProxyType(dict(inherited))
-        self.role_table = role_table(vocabulary.roles)
+        self.role_table = role_table(tuple(vocabulary.roles.values()))
         self.own_rules: tuple[Rule, ...] = ()
         """Those of the course's own policy, after `with_override`."""
         self.own_cells = 0
@@ -321,15 +322,15 @@ def _rulebook(
 ) -> Rulebook:
     denies: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
     allows: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
-    inheritors_by_role: dict[str, tuple[str, ...]] = {}
+    # Many rules name the same role, or the same type and action.
+    inheritors = cache(partial(inheritors_of, inherited=inherited))
+    targets = cache(lambda type_name, action: tuple(targets_of(type_name, action, vocabulary)))
     for clause in clauses:
-        target = denies if clause.rule.effect == DENY else allows
-        inheritors = inheritors_by_role.get(clause.rule.role)
-        if inheritors is None:
-            inheritors = inheritors_by_role[clause.rule.role] = inheritors_of(clause.rule.role, inherited)
-        for type_name, action in targets_of(clause.rule.type, clause.rule.action, vocabulary):
-            for role in inheritors:
-                target[role, type_name, action].append(clause)
+        rule = clause.rule
+        index = denies if rule.effect == DENY else allows
+        for type_name, action in targets(rule.type, rule.action):
+            for role in inheritors(rule.role):
+                index[role, type_name, action].append(clause)
     return Rulebook(_frozen(denies), _frozen(allows))
 
 

@@ -9,6 +9,7 @@ from authz.domain.vocabulary import MAX_RANK, RoleDeclaration, TypeDeclaration, 
 from authz.policy.rows import Faults, Row
 
 _YES_NO = {"yes": True, "no": False}
+_SCOPE_KINDS = {kind.value: kind for kind in ScopeKind}
 
 
 def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
@@ -83,14 +84,15 @@ _MAY_BE_EMPTY = ("condition", "becomes")
 def has_fields(row: Row, names: tuple[str, ...], faults: Faults) -> bool:
     """Whether a row has exactly these fields after its kind, none empty that needs a value; if not, records
     each fault."""
-    if len(row.texts) != len(names):
-        found = "1 field" if len(row.texts) == 1 else f"{len(row.texts)} fields"
+    texts = row.texts
+    if len(texts) == len(names) and all(texts):
+        return True
+    if len(texts) != len(names):
+        found = "1 field" if len(texts) == 1 else f"{len(texts)} fields"
         faults.at(row, len(names) + 1, f"`{row.kind}` has {found}; it needs {len(names)}: {', '.join(names)}")
         return False
     empty = [
-        place
-        for place, (name, text) in enumerate(zip(names, row.texts, strict=True), 1)
-        if not text and name not in _MAY_BE_EMPTY
+        place for place, text in enumerate(texts, 1) if not text and names[place - 1] not in _MAY_BE_EMPTY
     ]
     for place in empty:
         faults.at(row, place, f"the field `{names[place - 1]}` is empty; fill it in")
@@ -111,15 +113,15 @@ def _read_role(row: Row, faults: Faults) -> RoleDeclaration | None:
     before = len(faults)
     if not is_name(name):
         faults.at(row, 1, f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
-    if kind not in [k.value for k in ScopeKind]:
-        faults.at(row, 2, f"unknown kind of scope `{kind}`; {suggest(kind, [k.value for k in ScopeKind])}")
+    if kind not in _SCOPE_KINDS:
+        faults.at(row, 2, f"unknown kind of scope `{kind}`; {suggest(kind, _SCOPE_KINDS)}")
     if not (rank.isascii() and rank.isdigit() and len(rank) <= len(str(MAX_RANK)) and int(rank) <= MAX_RANK):
         faults.at(row, 3, f"rank `{rank}` is not a number from 0 to {MAX_RANK}")
     if drafts not in _YES_NO:
         faults.at(row, 4, f"`{drafts}` is neither `yes` nor `no`")
     if len(faults) > before:
         return None
-    return RoleDeclaration(name, ScopeKind(kind), int(rank), _YES_NO[drafts], becomes)
+    return RoleDeclaration(name, _SCOPE_KINDS[kind], int(rank), _YES_NO[drafts], becomes)
 
 
 def _check_becomes(

@@ -45,5 +45,5 @@ def cells_of(
     row: Rule | Lock, vocabulary: Vocabulary, inheritors: tuple[str, ...]
 ) -> Iterator[tuple[str, str, str]]:
     """Every role, type and action that a row names; `inheritors` are those of its role."""
-    for role, target in product(inheritors, targets_of(row.type, row.action, vocabulary)):
-        yield (role, *target)
+    for role, (type_name, action) in product(inheritors, targets_of(row.type, row.action, vocabulary)):
+        yield role, type_name, action

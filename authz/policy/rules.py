@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 
 from authz.domain.decisions import Rule
@@ -21,6 +20,8 @@ ANY = "*"
 ALLOW, DENY = "allow", "deny"
 _EFFECTS = (ALLOW, DENY)
 _FIELDS = ("role", "scope", "type", "action", "condition", "effect")
+_MAX_CACHED = 4096
+"""Conditions that are cached: a policy has hundreds of rows and few conditions."""
 _COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}")
 
 
@@ -37,17 +38,17 @@ def read_rules(
     Of a published version, whether each rule can match is not asked again.
     """
     rules: list[Rule] = []
-    seen: dict[tuple[str, ...], int] = {}
+    seen: dict[tuple[object, ...], int] = {}
     for row in rows:
         if row.kind != "p" or not has_fields(row, _FIELDS, faults):
             continue
         before = len(faults)
         _check_names(row, vocabulary, faults)
-        _check_condition(row, faults)
-        # Interned, because the policies of thousands of courses have the same few texts.
-        role, scope, type_name, action, condition, effect = map(sys.intern, row.texts)
+        for problem in _condition_problems(*row.texts[4:]):
+            faults.at(row, 5, problem)
+        role, scope, type_name, action, condition, effect = row.texts
         rule = Rule(role, scope, type_name, action, condition, effect, f"{row.file}:{row.line}")
-        is_known = len(faults) == before and faults.misdeclared.isdisjoint((role, type_name))
+        is_known = len(faults) == before and faults.misdeclared.isdisjoint((rule.role, rule.type))
         if is_known and not is_published:
             _check_can_match(row, rule, vocabulary, inherited, faults)
         first = seen.setdefault(_meaning(rule), row.line)
@@ -59,7 +60,7 @@ def read_rules(
 
 def inheritors_of(role: str, inherited: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
     """The roles that have the rules of a role, itself among them."""
-    return tuple(name for name, bases in inherited.items() if role in (ANY, *bases))
+    return tuple([name for name, bases in inherited.items() if role == ANY or role in bases])
 
 
 def targets_of(type_name: str, action: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
@@ -70,10 +71,14 @@ def targets_of(type_name: str, action: str, vocabulary: Vocabulary) -> Iterator[
                 yield name, known
 
 
-def _meaning(rule: Rule) -> tuple[str, ...]:
+def _meaning(rule: Rule) -> tuple[object, ...]:
     """The fields, with sorted facts: two rows with the same meaning are duplicates."""
-    terms = repr(sorted(condition_terms(rule.condition)))
-    return rule.role, rule.scope, rule.type, rule.action, terms, rule.effect
+    return rule.role, rule.scope, rule.type, rule.action, _sorted_terms(rule.condition), rule.effect
+
+
+@lru_cache(_MAX_CACHED)
+def _sorted_terms(condition: str) -> tuple[tuple[str, bool], ...]:
+    return tuple(sorted(condition_terms(condition)))
 
 
 _SEVERAL = re.compile(r"[\s|]")
@@ -82,15 +87,17 @@ _SEVERAL = re.compile(r"[\s|]")
 
 def check_target(row: Row, places: tuple[int, int, int], vocabulary: Vocabulary, faults: Faults) -> None:
     """Record a fault for each unknown name; `places` are those of the role, the type and the action."""
-    role, type_name, action = (row.fields[place] for place in places)
+    fields, known_types = row.fields, vocabulary.types
+    role, type_name, action = fields[places[0]], fields[places[1]], fields[places[2]]
     if role != ANY and role not in vocabulary.roles:
         faults.unknown(row, places[0], "role", vocabulary.roles)
-    if type_name != ANY and type_name not in vocabulary.types:
-        faults.unknown(row, places[1], "type", vocabulary.types)
-    else:
-        types = vocabulary.types.values() if type_name == ANY else (vocabulary.types[type_name],)
-        if action != ANY and not any(action in declared.actions for declared in types):
-            actions = {known for declared in types for known in declared.actions}
+    declared = known_types.get(type_name)
+    if declared is None and type_name != ANY:
+        faults.unknown(row, places[1], "type", known_types)
+    elif action != ANY and (declared is None or action not in declared.actions):
+        types = known_types.values() if declared is None else (declared,)
+        actions = {known for each in types for known in each.actions}
+        if action not in actions:
             on = "any type" if type_name == ANY else type_name
             faults.at(row, places[2], f"unknown action `{action}` on {on}; {suggest(action, actions)}")
 
@@ -105,22 +112,23 @@ def _check_names(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
         faults.at(row, 6, f"unknown effect `{effect}`; {remedy}")
 
 
-def _check_condition(row: Row, faults: Faults) -> None:
-    condition, effect = row.texts[4:]
+@lru_cache(_MAX_CACHED)
+def _condition_problems(condition: str, effect: str) -> tuple[str, ...]:
+    """What is wrong with a condition in a row of this effect."""
     terms = condition_terms(condition)
     names = [name for name, _ in terms]
+    problems: list[str] = []
     for name in dict.fromkeys(names):
         if name not in FACTS_BY_NAME:
-            faults.at(row, 5, unknown_fact(name, 'for "or", write two rows'))
+            problems.append(unknown_fact(name, 'for "or", write two rows'))
         elif names.count(name) > 1:
-            faults.at(row, 5, f"names the fact `{name}` twice; remove one")
+            problems.append(f"names the fact `{name}` twice; remove one")
         elif (name, True) in terms and effect == ALLOW:
-            faults.at(
-                row,
-                5,
+            problems.append(
                 f"negates `{name}` in an allow row, so a fact that cannot be established would allow; "
-                f"remove `!{name}`, and write a deny row for `{name}`",
+                f"remove `!{name}`, and write a deny row for `{name}`"
             )
+    return tuple(problems)
 
 
 def unknown_fact(name: str, alternatives: str) -> str:

@@ -243,7 +243,9 @@ class Administrators:
             )
             for each in held
         ]
-        return effective_roles_of(memberships, None, role_table(vocabulary.roles), self._now, suspension)
+        return effective_roles_of(
+            memberships, None, role_table(tuple(vocabulary.roles.values())), self._now, suspension
+        )
 
 
 def _coverage_by(held: EffectiveRoles, roles: frozenset[str]) -> _Coverage:

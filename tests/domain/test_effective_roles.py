@@ -37,7 +37,7 @@ ROLES = {
         RoleDeclaration("platform_admin", ScopeKind.PLATFORM, 100, False, ""),
     )
 }
-TABLE = role_table(ROLES)
+TABLE = role_table(tuple(ROLES.values()))
 ACTIVE, DRAFT, CONCLUDED, ARCHIVED = (
     CourseState.ACTIVE,
     CourseState.DRAFT,
