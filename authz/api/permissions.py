@@ -26,7 +26,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import PermissionDeniedError
 from authz.domain.facts import PURPOSE_AI_RESPONSE
-from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.engine.policies import ActiveChecker
 from authz.engine.rights import PersonRights
@@ -128,6 +128,13 @@ async def require_policy_edit(call: Call, rights: PersonRights, scope: Scope) ->
     """Raise `PermissionDeniedError` unless the person, if any, may edit the policy of a scope, throughout the
     call."""
     await call.require_throughout(partial(rights.require_policy_edit, call.principal.on_behalf_of, scope))
+
+
+async def require_policy_read(call: Call, rights: PersonRights, scope: Scope) -> None:
+    """Raise `PermissionDeniedError` unless the person, if any, may edit the policy of a course, throughout
+    the call. What is published for the platform, anybody may read whom the caller lets."""
+    if scope != PLATFORM:
+        await require_policy_edit(call, rights, scope)
 
 
 class PolicyPermissions(Permissions):

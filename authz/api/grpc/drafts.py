@@ -34,17 +34,21 @@ class DraftCalls:
         return pb.CreatePolicyDraftResponse(draft=draft_message(draft))
 
     async def ReadPolicyDrafts(
-        self, request: pb.ReadPolicyDraftsRequest, _call: Call
+        self, request: pb.ReadPolicyDraftsRequest, call: Call
     ) -> pb.ReadPolicyDraftsResponse:
         """List the drafts of the platform's policy, or of a course's."""
-        found = await self.draft_editor.list(parse_policy_scope(request.course_id))
+        scope = parse_policy_scope(request.course_id)
+        await require_policy_edit(call, self.rights, scope)
+        found = await self.draft_editor.list(scope)
         return pb.ReadPolicyDraftsResponse(drafts=map(draft_message, found))
 
     async def ReadPolicyDraft(
-        self, request: pb.ReadPolicyDraftRequest, _call: Call
+        self, request: pb.ReadPolicyDraftRequest, call: Call
     ) -> pb.ReadPolicyDraftResponse:
         """Read a draft with its files."""
-        draft = await self.draft_editor.read(parse_draft_key(request))
+        key = parse_draft_key(request)
+        await require_policy_edit(call, self.rights, key.scope)
+        draft = await self.draft_editor.read(key)
         return pb.ReadPolicyDraftResponse(draft=draft_message(draft, with_files=True))
 
     async def EditPolicyDraft(

@@ -13,12 +13,12 @@ from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.grpc.drafts import DraftCalls
 from authz.api.grpc.shadows import ShadowCalls
-from authz.api.permissions import require_policy_edit
+from authz.api.permissions import require_policy_edit, require_policy_read
 from authz.domain.decisions import EDIT_POLICY
 from authz.domain.drafts import Authorship, Publication
 from authz.domain.entities import PolicyActivationFilter
 from authz.domain.errors import PermissionDeniedError, PolicyError
-from authz.domain.ids import Scope
+from authz.domain.ids import PLATFORM, Scope
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
 from authz.engine.compare import Comparer
@@ -138,11 +138,12 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         )
 
     async def ValidatePolicy(
-        self, request: pb.ValidatePolicyRequest, _call: Call
+        self, request: pb.ValidatePolicyRequest, call: Call
     ) -> pb.ValidatePolicyResponse:
         """Find every fault of a policy, and what is legal and surprising."""
+        scope = parse_policy_scope(request.course_id)
+        await require_policy_read(call, self.rights, scope)
         try:
-            scope = parse_policy_scope(request.course_id)
             validated = await self.publisher.validate(parse_files(request.files, field="files"), scope)
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=fault_messages(error.faults))
@@ -151,7 +152,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         )
 
     async def DiffPolicyVersions(
-        self, request: pb.DiffPolicyVersionsRequest, _call: Call
+        self, request: pb.DiffPolicyVersionsRequest, call: Call
     ) -> pb.DiffPolicyVersionsResponse:
         """Compare what two policies decide."""
         before, after = (
@@ -164,6 +165,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             for side in ("before", "after")
         )
         scope = parse_policy_scope(request.course_id)
+        await require_policy_read(call, self.rights, scope)
         return diff_message(await self.comparer.diff(before, after, scope))
 
     async def PreviewPolicy(
@@ -194,6 +196,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         """Read a page of versions, without their files."""
         page = Page(page_size_of(request.page_size), request.page_token)
         scope = parse_policy_scope(request.course_id)
+        await require_policy_read(call, self.rights, scope)
         await self.gate.wait_until(call.consistency, call.deadline)
         listing = await self.publisher.list(page, scope)
         if not listing.items:
@@ -207,8 +210,9 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def ReadPolicyActivations(
         self, request: pb.ReadPolicyActivationsRequest, call: Call
     ) -> pb.ReadPolicyActivationsResponse:
-        """Read a page of what is active."""
+        """Read a page of what is active. The answer names courses."""
         page = parse_page(request)
+        await require_policy_edit(call, self.rights, PLATFORM)
         await self.gate.wait_until(call.consistency, call.deadline)
         listing = await self.gate.run(self.publisher.directory.read, PolicyActivationFilter(), page)
         return pb.ReadPolicyActivationsResponse(
@@ -222,6 +226,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     ) -> pb.ReadPolicyVersionResponse:
         """Read a version with its files."""
         number, scope = parse_number(request.number, field="number"), parse_policy_scope(request.course_id)
+        await require_policy_read(call, self.rights, scope)
         await self.gate.wait_until(call.consistency, call.deadline)
         found, certificate = await self.publisher.read(number, scope), None
         if request.include_certificate:
