@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
+
+_MAX_TEXTS = 4096
+_MAX_LENGTH = 200
+"""Characters: more than a rule or a condition that somebody writes has."""
 
 
 class BoundedCache(dict[K, V]):
@@ -24,3 +31,17 @@ class BoundedCache(dict[K, V]):
         if len(self) >= self._max_items:
             self.clear()
         super().__setitem__(key, value)
+
+
+def cached_if_short(function: Callable[..., T]) -> Callable[..., T]:
+    """Cache what a pure function makes of a text, if that is short; other arguments are flags.
+
+    What it makes of a text can be many times as large, so a client could fill the memory with long ones.
+    """
+    cached = lru_cache(_MAX_TEXTS)(function)
+
+    @wraps(function)
+    def call(text: str, *flags: bool) -> T:
+        return cached(text, *flags) if len(text) <= _MAX_LENGTH else function(text, *flags)
+
+    return call

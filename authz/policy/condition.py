@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 
+from authz.domain.cache import cached_if_short
 from authz.domain.facts import FACTS_BY_NAME, fact_names, mask_of
 
 NOT = "!"
 _AND = "&"
-_MAX_CACHED = 4096
-"""Texts whose conditions are cached: a policy has hundreds of rows and few conditions."""
 
 
 class Condition(msgspec.Struct, frozen=True, order=True):
@@ -55,7 +52,7 @@ def conjunction(*conditions: Condition) -> Condition:
     return Condition(required, forbidden)
 
 
-@lru_cache(_MAX_CACHED)
+@cached_if_short
 def condition_terms(text: str) -> tuple[tuple[str, bool], ...]:
     """The names in the text of a condition, each with whether it is negated.
 
@@ -67,7 +64,7 @@ def condition_terms(text: str) -> tuple[tuple[str, bool], ...]:
     return tuple((term.removeprefix(NOT).strip(), term.startswith(NOT)) for term in terms)
 
 
-@lru_cache(_MAX_CACHED)
+@cached_if_short
 def parse_condition(text: str) -> Condition:
     """A condition whose names are known."""
     terms = condition_terms(text)

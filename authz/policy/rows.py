@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterator
-from functools import lru_cache
 
 import msgspec
 
+from authz.domain.cache import cached_if_short
 from authz.domain.errors import PolicyError, PolicyFault
 from authz.domain.vocabulary import suggest
 
@@ -28,8 +28,6 @@ BYTE_ORDER_MARK = "\ufeff"
 _FORMAT = "run `authz policy format --write` on the file"
 _MAX_END = 1000
 """Of the text of a fault: what is kept of its beginning and of its end."""
-_MAX_CACHED = 4096
-"""Lines that are cached: most are the same in the version before, and in the policies of many courses."""
 MAX_FAULTS = 1000
 """Of a policy, after which no more is read of it. Else one that has nothing but faults takes a minute."""
 _UNREADABLE = re.compile(r"[\[\]()\"']")
@@ -156,9 +154,10 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
         yield row
 
 
-@lru_cache(_MAX_CACHED)
+@cached_if_short
 def _fields_of(line: str) -> tuple[str, ...]:
-    # Interned, because the policies of thousands of courses have the same few texts.
+    # Most lines are the same in the version before. Interned, because the policies of thousands of courses
+    # have the same few texts.
     return tuple([sys.intern(field.strip()) for field in line.split(",")])
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations, islice
 
+from authz.domain.cache import cached_if_short
 from authz.domain.decisions import Rule
 from authz.domain.facts import COURSE_ARCHIVED, FACTS_BY_NAME
 from authz.domain.ids import MAX_ID_LENGTH, ScopeKind
 from authz.domain.vocabulary import API_TYPE, RoleDeclaration, Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.declarations import has_fields
-from authz.policy.rows import Faults, Row
+from authz.policy.rows import MAX_FAULTS, Faults, Row
 from authz.policy.situations import closure, situations_of, situations_with
 
 ANY = "*"
 ALLOW, DENY = "allow", "deny"
 _EFFECTS = (ALLOW, DENY)
 _FIELDS = ("role", "scope", "type", "action", "condition", "effect")
-_MAX_CACHED = 4096
-"""Conditions that are cached: a policy has hundreds of rows and few conditions."""
+_MAX_CACHED = 1 << 16
+"""Of combinations in rules, which the largest policies have as many of."""
 _COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}")
 
 
@@ -44,11 +45,11 @@ def read_rules(
             continue
         before = len(faults)
         _check_names(row, vocabulary, faults)
-        for problem in _condition_problems(*row.texts[4:]):
-            faults.at(row, 5, problem)
         role, scope, type_name, action, condition, effect = row.texts
+        for problem in _condition_problems(condition, effect == ALLOW):
+            faults.at(row, 5, problem)
         rule = Rule(role, scope, type_name, action, condition, effect, f"{row.file}:{row.line}")
-        is_known = len(faults) == before and faults.misdeclared.isdisjoint((rule.role, rule.type))
+        is_known = len(faults) == before and faults.misdeclared.isdisjoint((role, type_name))
         if is_known and not is_published:
             _check_can_match(row, rule, vocabulary, inherited, faults)
         first = seen.setdefault(_meaning(rule), row.line)
@@ -76,7 +77,7 @@ def _meaning(rule: Rule) -> tuple[object, ...]:
     return rule.role, rule.scope, rule.type, rule.action, _sorted_terms(rule.condition), rule.effect
 
 
-@lru_cache(_MAX_CACHED)
+@cached_if_short
 def _sorted_terms(condition: str) -> tuple[tuple[str, bool], ...]:
     return tuple(sorted(condition_terms(condition)))
 
@@ -112,23 +113,24 @@ def _check_names(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
         faults.at(row, 6, f"unknown effect `{effect}`; {remedy}")
 
 
-@lru_cache(_MAX_CACHED)
-def _condition_problems(condition: str, effect: str) -> tuple[str, ...]:
-    """What is wrong with a condition in a row of this effect."""
-    terms = condition_terms(condition)
+@cached_if_short
+def _condition_problems(condition: str, is_allow: bool) -> tuple[str, ...]:
+    """What is wrong with a condition in an allow or deny row, up to `MAX_FAULTS` of it."""
+    return tuple(islice(_find_problems(condition_terms(condition), is_allow), MAX_FAULTS))
+
+
+def _find_problems(terms: Sequence[tuple[str, bool]], is_allow: bool) -> Iterator[str]:
     names = [name for name, _ in terms]
-    problems: list[str] = []
     for name in dict.fromkeys(names):
         if name not in FACTS_BY_NAME:
-            problems.append(unknown_fact(name, 'for "or", write two rows'))
+            yield unknown_fact(name, 'for "or", write two rows')
         elif names.count(name) > 1:
-            problems.append(f"names the fact `{name}` twice; remove one")
-        elif (name, True) in terms and effect == ALLOW:
-            problems.append(
+            yield f"names the fact `{name}` twice; remove one"
+        elif (name, True) in terms and is_allow:
+            yield (
                 f"negates `{name}` in an allow row, so a fact that cannot be established would allow; "
                 f"remove `!{name}`, and write a deny row for `{name}`"
             )
-    return tuple(problems)
 
 
 def unknown_fact(name: str, alternatives: str) -> str:
@@ -198,7 +200,7 @@ def _check_caller_rule(row: Row, rule: Rule, vocabulary: Vocabulary, faults: Fau
     return True
 
 
-@cache
+@lru_cache(_MAX_CACHED)
 def _can_hold(condition: Condition, type_name: str, action: str) -> bool:
     return any(
         closure(condition, Condition(forbidden=situation.impossible)) is not None
@@ -206,7 +208,7 @@ def _can_hold(condition: Condition, type_name: str, action: str) -> bool:
     )
 
 
-@cache
+@lru_cache(_MAX_CACHED)
 def _can_hold_for(role: RoleDeclaration, condition: Condition, type_name: str, action: str) -> bool:
     known = (situation.always_with(role) for situation in situations_of(type_name, action))
     return any(each is not None and closure(condition, each) is not None for each in known)

@@ -7,7 +7,7 @@ directory can hold.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 
 import msgspec
 
@@ -17,6 +17,8 @@ from authz.domain.ids import ScopeKind
 from authz.domain.vocabulary import API_TYPE, RoleDeclaration
 from authz.policy.condition import Condition, conjunction
 
+_MAX_CACHED = 4096
+"""Types and actions: those of several large policies."""
 _RESOURCE_FACTS = mask_of(fact for fact in FACTS if fact.is_of_resource)
 
 
@@ -56,7 +58,7 @@ class Situation(msgspec.Struct, frozen=True):
         return self.demands([role])
 
 
-@cache
+@lru_cache(_MAX_CACHED)
 def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
     """Every place where the action on the type can be asked about."""
     course, session = frozenset((ScopeKind.COURSE,)), frozenset((ScopeKind.SESSION,))
