@@ -131,8 +131,8 @@ async def require_policy_edit(call: Call, rights: PersonRights, scope: Scope) ->
 
 
 async def require_policy_read(call: Call, rights: PersonRights, scope: Scope) -> None:
-    """Raise `PermissionDeniedError` unless the person, if any, may edit the policy of a course, throughout
-    the call. What is published for the platform, anybody may read whom the caller lets."""
+    """As `require_policy_edit` for the policy of a course. The published versions of the platform's policy
+    may be read for every person."""
     if scope != PLATFORM:
         await require_policy_edit(call, rights, scope)
 

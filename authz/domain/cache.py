@@ -34,9 +34,9 @@ class BoundedCache(dict[K, V]):
 
 
 def cached_if_short(function: Callable[..., T]) -> Callable[..., T]:
-    """Cache what a pure function makes of a text, if that is short; other arguments are flags.
+    """Cache the results of a pure function for short texts only. Its other arguments are flags.
 
-    What it makes of a text can be many times as large, so a client could fill the memory with long ones.
+    A client could fill the memory with long texts, and a result can be many times as large as its text.
     """
     cached = lru_cache(_MAX_TEXTS)(function)
 

@@ -20,7 +20,6 @@ _COMMENTS = ("#", '"#')
 """How a comment begins. Spreadsheets quote those with a comma, and Casbin ignores them then, too."""
 _KIND = rf"(?:{'|'.join(WIDTHS)})"
 _DELIMITER = re.compile(rf'^ *"?{_KIND}"? *([,;\t])', re.MULTILINE)
-_NOT_COMMAS = re.compile(rf'^ *"?{_KIND}"? *[;\t]', re.MULTILINE)
 _QUOTED = re.compile(rf'^ *"{_KIND}"', re.MULTILINE)
 SEPARATOR_LINE = re.compile(r'\A"?sep=[,;\t]"?[,;\t ]*(\r\n?|\n)')
 """The first line of some exports, which tells a spreadsheet what separates the fields."""
@@ -31,8 +30,6 @@ _MAX_END = 1000
 MAX_FAULTS = 1000
 """Of a policy, after which no more is read of it. Else one that has nothing but faults takes a minute."""
 _UNREADABLE = re.compile(r"[\[\]()\"']")
-_LINE_BREAK = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""What ends a line for `str.splitlines`, but the newline."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -124,7 +121,8 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     if text.startswith(BYTE_ORDER_MARK):
         faults.add(file, 1, 1, f"starts with a byte order mark; {_FORMAT}")
         return
-    if other := _NOT_COMMAS.search(text):
+    separated = (found for found in _DELIMITER.finditer(text) if found[1] != ",")
+    if other := next(separated, None):
         number = text.count("\n", 0, other.start()) + 1
         faults.add(file, number, 1, f"fields are not separated by commas; {_FORMAT}")
         return
@@ -135,10 +133,9 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     if quoted:
         faults.add(file, text.count("\n", 0, quoted.start()) + 1, 1, f"has its fields in quotes; {_FORMAT}")
         return
-    may_hide_rows = _LINE_BREAK.search(text) is not None
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()
-        if may_hide_rows and len(content.splitlines()) > 1:
+        if len(content.splitlines()) > 1:
             hidden = len(line) - len(line.lstrip()) + len(content.splitlines()[0])
             text = f"has a line break that Casbin takes for text (U+{ord(line[hidden]):04X}); {_FORMAT}"
             faults.add(file, number, hidden + 1, text)
@@ -156,8 +153,8 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
 
 @cached_if_short
 def _fields_of(line: str) -> tuple[str, ...]:
-    # Most lines are the same in the version before. Interned, because the policies of thousands of courses
-    # have the same few texts.
+    # Most lines are also in the previous version. Interned, because thousands of courses have policies of the
+    # same few texts.
     return tuple([sys.intern(field.strip()) for field in line.split(",")])
 
 

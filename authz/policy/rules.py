@@ -21,8 +21,8 @@ ANY = "*"
 ALLOW, DENY = "allow", "deny"
 _EFFECTS = (ALLOW, DENY)
 _FIELDS = ("role", "scope", "type", "action", "condition", "effect")
-_MAX_CACHED = 1 << 16
-"""Of combinations in rules, which the largest policies have as many of."""
+_MAX_CACHED = 1 << 14
+"""Combinations of a role, a condition, a type and an action: those of a large policy."""
 _COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}")
 
 
@@ -115,7 +115,7 @@ def _check_names(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
 
 @cached_if_short
 def _condition_problems(condition: str, is_allow: bool) -> tuple[str, ...]:
-    """What is wrong with a condition in an allow or deny row, up to `MAX_FAULTS` of it."""
+    """The first `MAX_FAULTS` faults of a condition in an allow or deny row."""
     return tuple(islice(_find_problems(condition_terms(condition), is_allow), MAX_FAULTS))
 
 

@@ -18,7 +18,7 @@ from authz.domain.vocabulary import API_TYPE, RoleDeclaration
 from authz.policy.condition import Condition, conjunction
 
 _MAX_CACHED = 4096
-"""Types and actions: those of several large policies."""
+"""Actions of types: those of several large policies."""
 _RESOURCE_FACTS = mask_of(fact for fact in FACTS if fact.is_of_resource)
 
 

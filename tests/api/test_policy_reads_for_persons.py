@@ -1,4 +1,4 @@
-"""A call that is made for a person reads the policy of a course only if this person may edit it."""
+"""A call for a person reads the policy of a course, and drafts, only if the person may edit the policy."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ READS: Calls = {
         "DiffPolicyVersions": lambda course: pb.DiffPolicyVersionsRequest(
             course_id=course, before_number=0 if course else 1, after_number=1
         ),
+    }.items()
+}
+FOR_EDITORS: Calls = {
+    name: read(name, request)
+    for name, request in {
         "ValidatePolicy": lambda course: pb.ValidatePolicyRequest(
             course_id=course, files=messages(COURSE_FILES if course else dict(SHIPPED))
         ),
-    }.items()
-}
-DRAFTS: Calls = {
-    name: read(name, request)
-    for name, request in {
         "ReadPolicyDrafts": lambda course: pb.ReadPolicyDraftsRequest(course_id=course),
         "ReadPolicyDraft": lambda course: pb.ReadPolicyDraftRequest(course_id=course, id="d"),
     }.items()
@@ -63,9 +63,9 @@ async def policy(sqlite_service: Service) -> Any:
     return sqlite_service.policy
 
 
-@pytest.mark.parametrize("name", [*READS, *DRAFTS])
+@pytest.mark.parametrize("name", [*READS, *FOR_EDITORS])
 async def test_who_may_edit_the_policy_of_a_course_reads_it(policy: Any, name: str) -> None:
-    call = (READS | DRAFTS)[name]
+    call = (READS | FOR_EDITORS)[name]
     for person in ("olga", "root", ""):
         await call(policy, "algebra", person)
     for person in ("stu", "tess", "sue", "nobody"):
@@ -73,16 +73,18 @@ async def test_who_may_edit_the_policy_of_a_course_reads_it(policy: Any, name: s
 
 
 @pytest.mark.parametrize("name", READS)
-async def test_everybody_reads_what_is_published_for_the_platform(policy: Any, name: str) -> None:
+async def test_the_published_policy_of_the_platform_is_read_for_every_person(policy: Any, name: str) -> None:
     for person in ("stu", "root", ""):
         await READS[name](policy, "", person)
 
 
-@pytest.mark.parametrize("name", DRAFTS)
-async def test_who_may_edit_the_policy_of_the_platform_reads_its_drafts(policy: Any, name: str) -> None:
+@pytest.mark.parametrize("name", FOR_EDITORS)
+async def test_who_may_edit_the_policy_of_the_platform_validates_it_and_reads_its_drafts(
+    policy: Any, name: str
+) -> None:
     for person in ("root", ""):
-        await DRAFTS[name](policy, "", person)
-    denied(await refused(DRAFTS[name](policy, "", "olga")), "edit_policy", "platform")
+        await FOR_EDITORS[name](policy, "", person)
+    denied(await refused(FOR_EDITORS[name](policy, "", "olga")), "edit_policy", "platform")
 
 
 async def test_who_may_edit_the_policy_of_the_platform_reads_which_courses_have_one(policy: Any) -> None:

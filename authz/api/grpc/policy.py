@@ -140,9 +140,9 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def ValidatePolicy(
         self, request: pb.ValidatePolicyRequest, call: Call
     ) -> pb.ValidatePolicyResponse:
-        """Find every fault of a policy, and what is legal and surprising."""
+        """Find every fault of a policy, and what is legal and surprising. The answer names courses."""
         scope = parse_policy_scope(request.course_id)
-        await require_policy_read(call, self.rights, scope)
+        await require_policy_edit(call, self.rights, scope)
         try:
             validated = await self.publisher.validate(parse_files(request.files, field="files"), scope)
         except PolicyError as error:
