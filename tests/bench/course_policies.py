@@ -91,7 +91,9 @@ def activate(connection: sqlite3.Connection, course_id: str, files: str) -> None
     """Store version 1 of the policy of a course, or without one of the platform's, as the active one."""
     scope, digest = ("course" if course_id else "platform", course_id), files_digest(files)
     connection.execute(
-        "INSERT INTO policy_versions VALUES (?, ?, 1, ?, ?, ?, '', '', 1, 1)", (*scope, digest, files, FORMAT)
+        "INSERT INTO policy_versions (scope_kind, scope_id, number, digest, files, format, author, reason,"
+        " created_at, weakens_invariants, revision) VALUES (?, ?, 1, ?, ?, ?, '', '', 1, 0, 1)",
+        (*scope, digest, files, FORMAT),
     )
     connection.execute("INSERT INTO policy_activations VALUES (?, ?, 1, ?, 1)", (*scope, digest))
 
