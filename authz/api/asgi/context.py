@@ -260,7 +260,10 @@ class AsgiContext(Transport):
         try:
             for event in events:
                 await self._send(event)
-        except OSError:
+        except OSError as error:
+            # The server raises one object for every client that has left. Each time, Python adds this call to
+            # its traceback, and would keep it for as long as the process runs.
+            error.__traceback__ = None
             raise asyncio.CancelledError from None
 
     async def _has_left(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -122,6 +124,34 @@ async def test_a_call_ends_when_its_client_leaves(
     async with asyncio.timeout(20) as limit:
         await server(scope, receive, send)
     assert ended_by and not events and not limit.expired()
+
+
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream"])
+async def test_a_call_whose_client_has_left_is_not_kept(shape: str) -> None:
+    """The server raises one error for all of them, to which Python adds the frames of each."""
+    left = OSError("the client has left")
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": prefixed(b""), "more_body": False}
+
+    async def answer(request: Any, _context: Any) -> bytes:
+        await request(9, lambda: None)
+        return b""
+
+    async def call() -> weakref.ref[Any]:
+        async def send(_event: Any) -> None:
+            raise left
+
+        await server(scope_of("/s/Check"), receive, send)
+        return weakref.ref(send)
+
+    server = AsgiServer(max_message_bytes=10_000)
+    make = getattr(grpc, f"{shape}_rpc_method_handler")
+    server.add_registered_method_handlers("s", {"Check": make(answer, response_serializer=bytes)})
+    calls = [await call() for _ in range(3)]
+    await asyncio.sleep(0.001)  # until what looked for the client has ended, too
+    gc.collect()
+    assert [each() for each in calls] == [None] * 3
 
 
 @pytest.mark.parametrize("interval_s", [0.001, 60.0], ids=["looks for its client", "has not looked"])
