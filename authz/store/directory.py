@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -28,6 +28,7 @@ from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store.active_policy import read_course_policies
 from authz.store.database.connections import OpenConnections
 from authz.store.database.engine import bounded_read_transaction, read_transaction, write_transaction
+from authz.store.database.local_commits import LocalCommits
 from authz.store.database.notifier import open_notifier
 from authz.store.database.standby import require_standby
 from authz.store.dump import SqlDump, open_dump
@@ -72,6 +73,7 @@ class SqlDirectory(ChangeSource):
         self.contents_at_once = contents_at_once
         """How many records a transaction deletes besides those that its mutations name."""
         self._listener: Callable[[LocalCommit], None] = lambda _: None
+        self._local_commits = LocalCommits()
         self._refusal: UnavailableError | None = None
         self._refused_at_s = 0.0
 
@@ -160,19 +162,22 @@ class SqlDirectory(ChangeSource):
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A transaction that writes, committed when the block ends. Then calls the subscriber."""
-        with self._remembering_refusal(), write_transaction(self._engine) as connection:
-            transaction = Transaction(
-                connection, self._vocabularies, self._clock, contents_at_once=self.contents_at_once
-            )
-            self.add_token_key(connection, transaction.head.database_id)
-            yield transaction
-        committed = transaction.log.committed()
-        if committed.changes:
-            try:
-                self._listener(committed)
-            except Exception:
-                # The write is made, and its caller must not hear that it was not: it would be made again.
-                log.exception("listener failed", revision=committed.after.revision + len(committed.changes))
+        with ExitStack() as committing:
+            with self._remembering_refusal(), write_transaction(self._engine) as connection:
+                transaction = Transaction(
+                    connection, self._vocabularies, self._clock, contents_at_once=self.contents_at_once
+                )
+                self.add_token_key(connection, transaction.head.database_id)
+                yield transaction
+                committing.enter_context(self._local_commits.one())
+            committed = transaction.log.committed()
+            if committed.changes:
+                try:
+                    self._listener(committed)
+                except Exception:
+                    # The write is made, and its caller must not hear that it was not: it would be made again.
+                    revision = committed.after.revision + len(committed.changes)
+                    log.exception("listener failed", revision=revision)
 
     @contextmanager
     def _remembering_refusal(self) -> Iterator[None]:
@@ -265,7 +270,7 @@ class SqlDirectory(ChangeSource):
         return open_dump(self._engine)
 
     def notifier(self) -> CommitNotifier:
-        return open_notifier(self._engine)
+        return open_notifier(self._engine, self._local_commits)
 
     def abort_connections(self) -> None:
         """Raise `UnavailableError` at once in every call that waits for the database, and in every later one:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, select
 
 from authz.domain.ports import CommitNotifier
 from authz.store.database.failures import translated
+from authz.store.database.local_commits import LocalCommits
 from authz.store.tables import REVISIONS_CHANNEL, counter
 
 _INITIAL_BACKOFF_S = 0.004
@@ -25,18 +26,19 @@ _STAYS_IDLE = """
 _HEAD = str(select(counter.c.revision))
 
 
-def open_notifier(engine: Engine) -> CommitNotifier:
-    """The notifier for this kind of database. Connects at the first wait."""
+def open_notifier(engine: Engine, commits: LocalCommits) -> CommitNotifier:
+    """The notifier for this kind of database. Connects at the first wait. `commits` are those of this
+    process, which are held a moment after they are made."""
     if engine.dialect.name == "postgresql":
-        return PostgresqlNotifier(engine)
-    return SqliteNotifier(engine)
+        return PostgresqlNotifier(engine, commits)
+    return SqliteNotifier(engine, commits)
 
 
 class PostgresqlNotifier(CommitNotifier):
     """Listens for commits with LISTEN, on a connection of its own."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, commits: LocalCommits) -> None:
+        self._engine, self._commits = engine, commits
         self._connection: Any = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -57,8 +59,10 @@ class PostgresqlNotifier(CommitNotifier):
                 if self._wake_read in ready:
                     os.read(self._wake_read, 4096)
                     return
-                if ready and self._last_notified() > held():
-                    return
+                if ready and (head := self._last_notified()) > held():
+                    self._commits.wait()
+                    if head > held():
+                        return
 
     def wake(self) -> None:
         # After `close` another file may have the file descriptor of the pipe.
@@ -105,8 +109,8 @@ class SqliteNotifier(CommitNotifier):
     A read takes microseconds, but each one takes the GIL from other threads.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, commits: LocalCommits) -> None:
+        self._engine, self._commits = engine, commits
         self._connection: Any = None
         self._woken = threading.Event()
 
@@ -118,6 +122,8 @@ class SqliteNotifier(CommitNotifier):
                 self._connection = _connect(self._engine)
             while True:
                 (head,) = self._connection.execute(_HEAD).fetchone()
+                if head != held():
+                    self._commits.wait()
                 left_s = deadline - time.monotonic()
                 if head != held() or left_s <= 0 or self._woken.wait(min(backoff_s, left_s)):
                     self._woken.clear()
